@@ -1,0 +1,232 @@
+package ike
+
+import (
+	"context"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// Config says whom to connect to, as whom, and what is acceptable. The zero value
+// of every field but Gateway is a sensible default. Dial does not change it.
+type Config struct {
+	// Gateway is a host name or address, with an optional port for the first
+	// message ("vpn.example.com", "[2001:db8::1]:500"); several separated by
+	// commas are tried in turn. The default port is 500.
+	Gateway string
+
+	Login    string
+	Password Secret // asked for through Prompt when it is nil
+
+	Auth     AuthMethod
+	Exchange Exchange
+
+	// LocalID is sent as IDii; nil sends the local address, as strongSwan does.
+	LocalID *Identity
+	// RemoteID must be the gateway's IDir; nil asks that the certificate names
+	// the host of Gateway.
+	RemoteID *Identity
+	Trust    Trust
+
+	IKE       []IKESuite // phase-1 offers in falling preference; empty: DefaultIKE
+	ESP       []ESPSuite // phase-2 offers; empty: DefaultESP
+	AllowWeak Weak
+	PFS       PFS
+
+	ModeConfig ModeConfig
+
+	// RequestAddress asks Mode-Config for this address, to get the same one
+	// again after a reconnect. The gateway may ignore it.
+	RequestAddress netip.Addr
+	// Reconnect suppresses INITIAL-CONTACT: another connection to this gateway
+	// may still be alive (RFC 2407 §4.6.3.3).
+	Reconnect bool
+
+	// Prompt asks the user what the gateway asks. It may block for as long as
+	// the user thinks. Without it such a question ends the attempt.
+	Prompt func(context.Context, Prompt) (Answer, error)
+	// Event is called on every change, from the goroutine that makes it; it
+	// must not block nor call the Session.
+	Event func(Event)
+	// Resolve looks up a host name; nil is net.DefaultResolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// ListenPacket opens the UDP socket towards a gateway; nil is an unconnected
+	// socket on an ephemeral port.
+	ListenPacket func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
+	// Rand is the source of cookies, nonces, keys and IVs; nil is crypto/rand.
+	Rand io.Reader
+	// Log gets one line per message; nil discards.
+	Log *slog.Logger
+}
+
+// Trust says which gateway certificates are believed. With neither CAs, SystemRoots
+// nor Pin, every gateway ends in a *TrustError whose question the user can answer
+// by a pin.
+type Trust struct {
+	CAs         []*x509.Certificate
+	SystemRoots bool
+	// Pin is the SHA-256 of the gateway's certificate; zero is none. It stands
+	// for issuer and name, never for validity or weak keys.
+	Pin [32]byte
+}
+
+// AuthMethod is how the two sides authenticate in phase 1.
+type AuthMethod string
+
+// Authentication methods, as the command line writes them.
+const (
+	AuthHybrid AuthMethod = "hybrid" // gateway by certificate, user by XAUTH
+)
+
+// Exchange is the phase-1 exchange to use.
+type Exchange string
+
+// Exchanges. Auto tries Main Mode and then, as a fresh exchange, Aggressive Mode.
+const (
+	ExchangeAuto       Exchange = "auto"
+	ExchangeMain       Exchange = "main"
+	ExchangeAggressive Exchange = "aggressive"
+)
+
+// ModeConfig is how the settings come from the gateway.
+type ModeConfig string
+
+// Ways of Mode-Config. Auto asks at once and takes a SET that comes instead.
+const (
+	ModeConfigAuto ModeConfig = "auto"
+	ModeConfigPull ModeConfig = "pull"
+	ModeConfigPush ModeConfig = "push"
+)
+
+// PFS says whether Quick Mode makes a Diffie-Hellman exchange of its own: "auto"
+// (first without, then, if the gateway refuses, with the group of phase 1), "off",
+// or a group's name ("modp2048").
+type PFS string
+
+// PFS settings that are not a group's name.
+const (
+	PFSAuto PFS = "auto"
+	PFSOff  PFS = "off"
+)
+
+// Step is a part of connecting that a user understands.
+type Step string
+
+// Steps, in their order.
+const (
+	StepFindGateway      Step = "find-gateway"
+	StepAgreeSecurity    Step = "agree-security"
+	StepCheckCertificate Step = "check-certificate"
+	StepSignIn           Step = "sign-in"
+	StepGetSettings      Step = "get-settings"
+	StepBuildTunnel      Step = "build-tunnel"
+)
+
+// PromptKind says what a prompt asks for.
+type PromptKind string
+
+// Kinds of prompts that the protocol itself has.
+const (
+	PromptPassword  PromptKind = "password"
+	PromptOTP       PromptKind = "otp"       // PASSCODE
+	PromptChallenge PromptKind = "challenge" // CHALLENGE, or a changed MESSAGE
+	PromptNextPIN   PromptKind = "next-pin"  // NEXT_PIN
+)
+
+// Prompt is a question of the gateway to the user.
+type Prompt struct {
+	Kind   PromptKind
+	Text   string // the gateway's own words, made harmless; may be empty
+	Secret bool   // the answer must not be shown
+}
+
+// Answer is what the user said. Dial zeroises Text when it is done with it.
+type Answer struct {
+	Text Secret
+}
+
+// EventKind tells events apart.
+type EventKind string
+
+// Events.
+const (
+	EventStep       EventKind = "step"       // Step has begun
+	EventWarning    EventKind = "warning"    // Code and Text say what
+	EventRekeyed    EventKind = "rekeyed"    // a ChildSA was replaced
+	EventReauth     EventKind = "reauth"     // the ISAKMP SA was replaced
+	EventAssignment EventKind = "assignment" // the gateway pushed new settings
+)
+
+// Event reports progress or change.
+type Event struct {
+	Kind EventKind
+	Step Step
+	Code string // of a warning: "weak-crypto", "gateway-settings", ...
+	Text string
+}
+
+// Assignment is what Mode-Config and Unity gave: checked, merged, bounded.
+type Assignment struct {
+	Addresses     []netip.Prefix // usually one /32
+	DNS           []netip.Addr
+	WINS          []netip.Addr
+	DefaultDomain string
+	SplitDNS      []string       // domains for the tunnel's DNS; empty: all
+	SplitInclude  []netip.Prefix // networks behind the gateway; empty: everything
+	SplitExclude  []netip.Prefix // networks that stay outside a full tunnel
+	Banner        string
+	ForbidSave    bool // SAVE_PASSWD = 0: the password must not be stored
+	BackupServers []string
+	Application   string        // APPLICATION_VERSION of the gateway
+	Expiry        time.Duration // of the address; 0: none
+}
+
+// Stats is a snapshot for people and programs. Slices are the caller's own.
+type Stats struct {
+	Gateway           netip.AddrPort // where the gateway's packets come from
+	Local             netip.AddrPort
+	Identity          string // IDir, for people
+	CertificateSHA256 [32]byte
+
+	Exchange      Exchange
+	Auth          string // "hybrid-rsa"
+	Suite         string // "aes256-sha256-modp2048"
+	NATT          string // "rfc3947", "draft-02"; empty: none
+	NAT           NAT
+	Fragmentation bool
+	DPD           bool
+	Established   time.Time
+	Expires       time.Time
+	Rekeys        int       // phase-1 reauthentications
+	LastHeard     time.Time // the last authenticated packet from the gateway
+
+	Children []ChildStats
+}
+
+// NAT says where address translation was found.
+type NAT string
+
+// Findings of NAT detection. Forced means that none was found and encapsulation
+// was asked for all the same.
+const (
+	NATNone   NAT = "none"
+	NATLocal  NAT = "local"
+	NATRemote NAT = "remote"
+	NATBoth   NAT = "both"
+	NATForced NAT = "forced"
+)
+
+// ChildStats is one pair of ESP SAs. Byte counts are of inner packets.
+type ChildStats struct {
+	SPIIn, SPIOut         uint32
+	Suite                 string // "aes256gcm16", "aes128-sha1-modp2048"
+	Local, Remote         netip.Prefix
+	BytesIn, BytesOut     uint64
+	PacketsIn, PacketsOut uint64
+	Replayed, BadICV      uint64
+	Established, Expires  time.Time
+	Rekeys                int
+}

@@ -1,0 +1,219 @@
+package ike
+
+import (
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/des"
+	_ "crypto/md5"
+	_ "crypto/sha1"
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+	"fmt"
+	"slices"
+	"strings"
+
+	"wayfarer/ike/isakmp"
+)
+
+// cipherAlg is a row of the table of block ciphers that both phases know. All run
+// in CBC mode in phase 1.
+type cipherAlg struct {
+	name    string
+	ikeID   uint16 // phase-1 encryption attribute, 0: not in phase 1
+	espID   uint8  // phase-2 transform ID
+	keyBits uint16 // value of the key length attribute, 0: none is sent
+	keyLen  int    // bytes
+	aead    bool   // needs no integrity algorithm (RFC 4106)
+	weak    Weak
+}
+
+var ciphers = []*cipherAlg{
+	{name: "aes256", ikeID: isakmp.CipherAESCBC, espID: isakmp.ESPAESCBC, keyBits: 256, keyLen: 32},
+	{name: "aes192", ikeID: isakmp.CipherAESCBC, espID: isakmp.ESPAESCBC, keyBits: 192, keyLen: 24},
+	{name: "aes128", ikeID: isakmp.CipherAESCBC, espID: isakmp.ESPAESCBC, keyBits: 128, keyLen: 16},
+	{name: "3des", ikeID: isakmp.Cipher3DES, espID: isakmp.ESP3DES, keyLen: 24, weak: Weak3DES},
+	{name: "aes256gcm16", espID: isakmp.ESPAESGCM16, keyBits: 256, keyLen: 32, aead: true},
+	{name: "aes192gcm16", espID: isakmp.ESPAESGCM16, keyBits: 192, keyLen: 24, aead: true},
+	{name: "aes128gcm16", espID: isakmp.ESPAESGCM16, keyBits: 128, keyLen: 16, aead: true},
+}
+
+// newBlock makes the phase-1 block cipher.
+func (c *cipherAlg) newBlock(key []byte) (cipher.Block, error) {
+	if c.ikeID == isakmp.Cipher3DES {
+		return des.NewTripleDESCipher(key)
+	}
+	return aes.NewCipher(key)
+}
+
+// hashAlg is a row of the table of hashes: phase-1 hash and prf (its HMAC), and
+// phase-2 integrity.
+type hashAlg struct {
+	name   string
+	ikeID  uint16
+	espID  uint16
+	hash   crypto.Hash
+	icvLen int // truncated length in ESP (RFC 2403, 2404, 4868)
+	weak   Weak
+}
+
+var hashes = []*hashAlg{
+	{name: "sha256", ikeID: isakmp.HashSHA256, espID: isakmp.ESPAuthSHA256, hash: crypto.SHA256, icvLen: 16},
+	{name: "sha384", ikeID: isakmp.HashSHA384, espID: isakmp.ESPAuthSHA384, hash: crypto.SHA384, icvLen: 24},
+	{name: "sha512", ikeID: isakmp.HashSHA512, espID: isakmp.ESPAuthSHA512, hash: crypto.SHA512, icvLen: 32},
+	{name: "sha1", ikeID: isakmp.HashSHA1, espID: isakmp.ESPAuthSHA1, hash: crypto.SHA1, icvLen: 12},
+	{name: "md5", ikeID: isakmp.HashMD5, espID: isakmp.ESPAuthMD5, hash: crypto.MD5, icvLen: 12, weak: WeakMD5},
+}
+
+// IKESuite is a set of phase-1 algorithms: "aes256-sha256-modp2048".
+type IKESuite struct {
+	cipher *cipherAlg
+	hash   *hashAlg
+	group  *group
+}
+
+// ESPSuite is a set of phase-2 algorithms: "aes128gcm16", "aes256-sha256", with a
+// group where Quick Mode is to make a Diffie-Hellman exchange of its own
+// ("aes128-sha1-modp2048").
+type ESPSuite struct {
+	cipher *cipherAlg
+	hash   *hashAlg // nil with an AEAD cipher
+	group  *group   // nil: as Config.PFS says
+}
+
+// ParseIKESuite reads a suite's name, as strongSwan writes it.
+func ParseIKESuite(name string) (IKESuite, error) {
+	var s IKESuite
+	parts := strings.Split(name, "-")
+	if len(parts) != 3 {
+		return s, fmt.Errorf("IKE suite %q: want cipher-hash-group, as in aes256-sha256-modp2048", name)
+	}
+	if s.cipher = findCipher(parts[0]); s.cipher == nil || s.cipher.ikeID == 0 {
+		return s, fmt.Errorf("IKE suite %q: unknown cipher %q", name, parts[0])
+	}
+	if s.hash = findHash(parts[1]); s.hash == nil {
+		return s, fmt.Errorf("IKE suite %q: unknown hash %q", name, parts[1])
+	}
+	if s.group = findGroup(parts[2]); s.group == nil {
+		return s, fmt.Errorf("IKE suite %q: unknown group %q", name, parts[2])
+	}
+	return s, nil
+}
+
+// ParseESPSuite reads a suite's name, as strongSwan writes it.
+func ParseESPSuite(name string) (ESPSuite, error) {
+	var s ESPSuite
+	parts := strings.Split(name, "-")
+	if s.cipher = findCipher(parts[0]); s.cipher == nil {
+		return s, fmt.Errorf("ESP suite %q: unknown cipher %q", name, parts[0])
+	}
+	parts = parts[1:]
+	if !s.cipher.aead {
+		if len(parts) == 0 {
+			return s, fmt.Errorf("ESP suite %q: encryption without integrity is never used; add a hash, as in aes256-sha256", name)
+		}
+		if s.hash = findHash(parts[0]); s.hash == nil {
+			return s, fmt.Errorf("ESP suite %q: unknown hash %q", name, parts[0])
+		}
+		parts = parts[1:]
+	}
+	if len(parts) > 0 {
+		if s.group = findGroup(parts[0]); s.group == nil {
+			return s, fmt.Errorf("ESP suite %q: unknown group %q", name, parts[0])
+		}
+		parts = parts[1:]
+	}
+	if len(parts) > 0 {
+		return s, fmt.Errorf("ESP suite %q: %q is too much", name, strings.Join(parts, "-"))
+	}
+	return s, nil
+}
+
+func findCipher(name string) *cipherAlg {
+	i := slices.IndexFunc(ciphers, func(c *cipherAlg) bool { return c.name == name })
+	if i < 0 {
+		return nil
+	}
+	return ciphers[i]
+}
+
+func findHash(name string) *hashAlg {
+	i := slices.IndexFunc(hashes, func(h *hashAlg) bool { return h.name == name })
+	if i < 0 {
+		return nil
+	}
+	return hashes[i]
+}
+
+func (s IKESuite) String() string { return s.cipher.name + "-" + s.hash.name + "-" + s.group.name }
+
+// Weak is what a profile must allow before the suite is offered.
+func (s IKESuite) Weak() Weak { return s.cipher.weak | s.hash.weak | s.group.weak }
+
+func (s ESPSuite) String() string {
+	name := s.cipher.name
+	if s.hash != nil {
+		name += "-" + s.hash.name
+	}
+	if s.group != nil {
+		name += "-" + s.group.name
+	}
+	return name
+}
+
+// Weak is what a profile must allow before the suite is offered.
+func (s ESPSuite) Weak() Weak {
+	w := s.cipher.weak
+	if s.hash != nil {
+		w |= s.hash.weak
+	}
+	if s.group != nil {
+		w |= s.group.weak
+	}
+	return w
+}
+
+// The default offers. A first message of eight phase-1 transforms stays below 500
+// bytes, which every path carries. Weak ones are appended when Config.AllowWeak has
+// all that they need.
+var (
+	defaultIKE = []string{
+		"aes256-sha256-modp2048", "aes256-sha256-ecp256", "aes256-sha384-ecp384", "aes256-sha512-modp4096",
+		"aes128-sha256-modp2048", "aes256-sha256-modp3072", "aes256-sha1-modp2048", "aes128-sha1-modp2048",
+	}
+	weakIKE = []string{
+		"aes256-sha1-modp1536", "aes256-sha1-modp1024", "aes128-sha1-modp1024",
+		"3des-sha1-modp2048", "3des-sha1-modp1536", "3des-sha1-modp1024", "3des-md5-modp1024",
+	}
+	defaultESP = []string{
+		"aes256gcm16", "aes128gcm16", "aes256-sha256", "aes128-sha256", "aes256-sha512", "aes256-sha384",
+		"aes256-sha1", "aes128-sha1",
+	}
+	weakESP = []string{"aes128-md5", "3des-sha1", "3des-md5"}
+)
+
+// DefaultIKE is what is offered in phase 1 when Config.IKE is empty.
+func DefaultIKE(allow Weak) []IKESuite {
+	return defaults(ParseIKESuite, IKESuite.Weak, allow, defaultIKE, weakIKE)
+}
+
+// DefaultESP is what is offered in phase 2 when Config.ESP is empty.
+func DefaultESP(allow Weak) []ESPSuite {
+	return defaults(ParseESPSuite, ESPSuite.Weak, allow, defaultESP, weakESP)
+}
+
+func defaults[S any](parse func(string) (S, error), weak func(S) Weak, allow Weak, lists ...[]string) []S {
+	var out []S
+	for _, names := range lists {
+		for _, name := range names {
+			s, err := parse(name)
+			if err != nil {
+				panic(err) // a mistake in the tables above
+			}
+			if weak(s)&^allow == 0 {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
