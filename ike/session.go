@@ -10,7 +10,9 @@ type Session struct{}
 
 // Dial connects: phase 1, XAUTH, Mode-Config and the first Quick Mode. It returns
 // one of the error types of this package, or ctx's error.
-func Dial(ctx context.Context, cfg *Config) (*Session, error) { return nil, errors.New("ike: Dial is being written") }
+func Dial(ctx context.Context, cfg *Config) (*Session, error) {
+	return nil, errors.New("ike: Dial is being written")
+}
 
 // Assignment is what the gateway gave.
 func (s *Session) Assignment() Assignment { return Assignment{} }

@@ -59,10 +59,10 @@ func ParseAttributes(b []byte) ([]Attribute, error) {
 		a.Basic = a.Type&attributeFormat != 0
 		a.Type &^= attributeFormat
 		if a.Basic {
-			if !s.ReadBytes(&a.Value, 2) {
+			if !readBytes(&s, &a.Value, 2) {
 				return nil, malformed("truncated attribute %d", a.Type)
 			}
-		} else if !s.ReadUint16(&length) || !s.ReadBytes(&a.Value, int(length)) {
+		} else if !s.ReadUint16(&length) || !readBytes(&s, &a.Value, int(length)) {
 			return nil, malformed("attribute %d longer than its payload", a.Type)
 		}
 		as = append(as, a)

@@ -44,16 +44,14 @@ type Cert struct {
 	Data     []byte
 }
 
-// ParseCert reads the body of a CERT or CERTREQ payload. Without an encoding
-// byte it is taken as X.509, as Shrew's gateway sends its request.
+// ParseCert reads the body of a CERT or CERTREQ payload; every body is one.
+// Without an encoding byte it is taken as X.509, as Shrew's gateway sends its
+// request.
 func ParseCert(body []byte) (Cert, error) {
-	s := cryptobyte.String(body)
-	c := Cert{Encoding: CertX509Sig}
-	if !s.Empty() && !s.ReadUint8(&c.Encoding) {
-		return Cert{}, malformed("truncated certificate payload")
+	if len(body) == 0 {
+		return Cert{Encoding: CertX509Sig}, nil
 	}
-	c.Data = s
-	return c, nil
+	return Cert{Encoding: body[0], Data: body[1:]}, nil
 }
 
 // Append writes the body of a CERT or CERTREQ payload.
@@ -75,7 +73,7 @@ func ParseNotify(body []byte) (Notify, error) {
 	var typ uint16
 	s := cryptobyte.String(body)
 	if !s.ReadUint32(&n.DOI) || !s.ReadUint8(&proto) || !s.ReadUint8(&spiSize) ||
-		!s.ReadUint16(&typ) || !s.ReadBytes(&n.SPI, int(spiSize)) {
+		!s.ReadUint16(&typ) || !readBytes(&s, &n.SPI, int(spiSize)) {
 		return Notify{}, malformed("truncated Notify")
 	}
 	n.Protocol, n.Type, n.Data = ProtocolID(proto), NotifyType(typ), s
@@ -117,7 +115,7 @@ func ParseDelete(body []byte) (Delete, error) {
 	d.Protocol = ProtocolID(proto)
 	for range count {
 		var spi []byte
-		if !s.ReadBytes(&spi, int(d.SPISize)) {
+		if !readBytes(&s, &spi, int(d.SPISize)) {
 			return Delete{}, malformed("Delete announces %d SPIs and has %d", count, len(d.SPIs))
 		}
 		d.SPIs = append(d.SPIs, spi)
@@ -170,8 +168,11 @@ func ParseConfig(body []byte) (Config, error) {
 	for pad := 1; err != nil && pad <= maxConfigPadding && pad <= len(s) && s[len(s)-pad] == 0; pad++ {
 		as, err = ParseAttributes(s[:len(s)-pad])
 	}
+	if err != nil {
+		return Config{}, err
+	}
 	c.Attributes = as
-	return c, err
+	return c, nil
 }
 
 // Append writes the body of an Attribute payload.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -37,6 +38,7 @@ type Cookie [8]byte
 // IsZero reports whether the cookie is unset, as CKY-R is in the first message.
 func (c Cookie) IsZero() bool { return c == Cookie{} }
 
+// String is the cookie in hexadecimal, as strongSwan's log writes it.
 func (c Cookie) String() string { return hex.EncodeToString(c[:]) }
 
 // Header is the ISAKMP header (RFC 2408 §3.1).
@@ -75,10 +77,15 @@ func ParseHeader(datagram []byte) (h Header, body []byte, err error) {
 	if h.Length < HeaderLen || h.Length > uint32(len(datagram)) {
 		return Header{}, nil, malformed("length %d in a datagram of %d bytes", h.Length, len(datagram))
 	}
-	if !s.ReadBytes(&body, int(h.Length-HeaderLen)) {
-		return Header{}, nil, malformed("length %d", h.Length)
-	}
-	return h, body, nil
+	return h, datagram[HeaderLen:h.Length:h.Length], nil
+}
+
+// readBytes is s.ReadBytes with a result that has no spare capacity: appending to
+// it must not write over what follows, which may yet be hashed.
+func readBytes(s *cryptobyte.String, out *[]byte, n int) bool {
+	ok := s.ReadBytes(out, n)
+	*out = slices.Clip(*out)
+	return ok
 }
 
 // Append writes the header, Length included.
@@ -124,7 +131,7 @@ func readGeneric(b []byte) (body []byte, next PayloadType, n int, err error) {
 	if !s.ReadUint8(&np) || !s.ReadUint8(&reserved) || !s.ReadUint16(&length) {
 		return nil, 0, 0, malformed("truncated generic header")
 	}
-	if length < genericHeaderLen || !s.ReadBytes(&body, int(length)-genericHeaderLen) {
+	if length < genericHeaderLen || !readBytes(&s, &body, int(length)-genericHeaderLen) {
 		return nil, 0, 0, malformed("length %d with %d bytes left", length, len(b))
 	}
 	return body, PayloadType(np), int(length), nil

@@ -67,6 +67,7 @@ var exchangeNames = map[ExchangeType]string{
 	Transaction: "TRANSACTION", QuickMode: "QUICK_MODE", NewGroupMode: "NEW_GROUP",
 }
 
+// String is the name that the log uses, as strongSwan writes it.
 func (t ExchangeType) String() string {
 	if s, ok := exchangeNames[t]; ok {
 		return s
@@ -96,6 +97,7 @@ const (
 	ProtoIPComp ProtocolID = 4
 )
 
+// String is the protocol's name.
 func (p ProtocolID) String() string {
 	switch p {
 	case ProtoISAKMP:
@@ -254,7 +256,7 @@ const (
 // NotifyType says what a Notify payload reports (RFC 2408 §3.14.1).
 type NotifyType uint16
 
-// Notify types: errors below 8192, status above (RFC 2408 §3.14.1, RFC 2407
+// Notify types: errors below 16384, status above (RFC 2408 §3.14.1, RFC 2407
 // §4.6.3, RFC 3706 §5.2).
 const (
 	NotifyInvalidPayloadType   NotifyType = 1
@@ -299,6 +301,7 @@ var notifyNames = map[NotifyType]string{
 	NotifyRUThereAck: "R_U_THERE_ACK", NotifyUnityLoadBalance: "UNITY_LOAD_BALANCE", NotifyUnityGroupHash: "UNITY_GROUP_HASH",
 }
 
+// String is the name that the log uses, as strongSwan writes it.
 func (t NotifyType) String() string {
 	if s, ok := notifyNames[t]; ok {
 		return s
@@ -306,8 +309,9 @@ func (t NotifyType) String() string {
 	return fmt.Sprintf("notify(%d)", uint16(t))
 }
 
-// IsError reports whether t is in the range of errors.
-func (t NotifyType) IsError() bool { return t < 8192 }
+// IsError reports whether t is in the range of errors, private ones included
+// (RFC 2408 §3.14.1).
+func (t NotifyType) IsError() bool { return t < NotifyConnected }
 
 // ConfigType is the message type of an Attribute payload
 // (draft-dukes-ike-mode-cfg-02 §3.2).
@@ -321,6 +325,7 @@ const (
 	ConfigAck     ConfigType = 4
 )
 
+// String is the name in the standard.
 func (t ConfigType) String() string {
 	switch t {
 	case ConfigRequest:

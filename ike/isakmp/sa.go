@@ -30,7 +30,8 @@ type Transform struct {
 	Attributes []Attribute
 }
 
-// ParseSA reads the body of an SA payload.
+// ParseSA reads the body of an SA payload. Only the IPsec DOI with the situation
+// "identity only" is understood, and a proposal has at least one transform.
 func ParseSA(body []byte) (SA, error) {
 	var sa SA
 	s := cryptobyte.String(body)
@@ -70,8 +71,11 @@ func parseProposal(body []byte) (Proposal, error) {
 	var proto, spiSize, count uint8
 	s := cryptobyte.String(body)
 	if !s.ReadUint8(&p.Number) || !s.ReadUint8(&proto) || !s.ReadUint8(&spiSize) ||
-		!s.ReadUint8(&count) || !s.ReadBytes(&p.SPI, int(spiSize)) {
+		!s.ReadUint8(&count) || !readBytes(&s, &p.SPI, int(spiSize)) {
 		return Proposal{}, malformed("truncated proposal")
+	}
+	if count == 0 {
+		return Proposal{}, malformed("proposal %d without a transform", p.Number)
 	}
 	p.Protocol = ProtocolID(proto)
 	for i := range int(count) {
@@ -103,8 +107,11 @@ func parseTransform(body []byte) (Transform, error) {
 		return Transform{}, malformed("truncated transform")
 	}
 	as, err := ParseAttributes(s)
+	if err != nil {
+		return Transform{}, err
+	}
 	t.Attributes = as
-	return t, err
+	return t, nil
 }
 
 // Append writes the body of an SA payload.
