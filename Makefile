@@ -1,0 +1,85 @@
+# Needs git, make and Go. "make help" lists the targets.
+
+GO       ?= go
+FUZZTIME ?= 10s
+BIN      := build/bin
+
+# Pinned, and without an entry in go.mod.
+TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 golang.org/x/vuln/cmd/govulncheck@v1.8.0
+
+SYSTEMS   := linux windows darwin
+PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
+
+.PHONY: help build demo test test-unit test-smoke tools lint fuzz bench cover lab lab-connect-time clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+build: ## command line and service, without cgo, into build/bin
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer ./cmd/wayfarerd
+
+demo: ## an embedded gateway and a rootless connection to it, on loopback
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer
+	$(BIN)/wayfarer demo
+
+test: test-unit test-smoke ## vet, import directions, unit tests; one real gateway where the machine allows it
+
+# The race detector needs a C compiler.
+test-unit:
+	$(GO) vet ./...
+	@test/need-cc || echo "make: unit tests run without the race detector"
+	@if test/need-cc 2>/dev/null; then race=-race CGO_ENABLED=1; else race= CGO_ENABLED=0; fi; \
+	export CGO_ENABLED; set -x; $(GO) test $$race ./...
+
+test-smoke: build
+	$(GO) vet -tags lab ./test/lab
+	@if why=$$(test/lab/lab prereqs --install 2>&1); then \
+		set -x; $(GO) test -tags lab -count=1 -run '^TestSmoke$$' ./test/lab; \
+	else \
+		echo "make: no connection to a real gateway was tried: $$why" | tail -n 3; \
+	fi
+
+tools:
+	@for t in $(TOOLS); do GOBIN=$(CURDIR)/build/tools $(GO) install $$t || exit; done
+
+lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import directions, all platforms
+	@echo gofumpt; out=$$(build/tools/gofumpt -l .) && [ -z "$$out" ] || { echo "not formatted: $$out"; exit 1; }
+	@set -e; for os in $(SYSTEMS); do \
+		echo "$$os: vet, staticcheck"; \
+		CGO_ENABLED=0 GOOS=$$os $(GO) vet -tags lab ./...; \
+		CGO_ENABLED=0 GOOS=$$os build/tools/staticcheck -tags lab ./...; \
+	done
+	@set -e; for p in $(PLATFORMS); do \
+		echo "$$p: build"; \
+		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./...; \
+	done
+	$(GO) test ./test/arch
+	@echo govulncheck; out=$$(build/tools/govulncheck ./... 2>&1) && echo "$$out" || case $$out in \
+		*"fetching vulnerabilities"*) echo "skipped: the vulnerability database cannot be reached" ;; \
+		*) echo "$$out"; exit 1 ;; esac
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@set -e; list=$$($(GO) test -list '^Fuzz' ./...); \
+	echo "$$list" | awk '/^Fuzz/ {f[n++] = $$1} $$1 == "ok" {for (i = 0; i < n; i++) print $$2, f[i]; n = 0}' | \
+	while read -r pkg name; do \
+		echo "$$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$pkg; \
+	done
+
+bench: ## benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+cover: ## at least 85 % of the protocol's statements are tested
+	@$(GO) test -cover ./ike ./ike/isakmp ./ike/esp | awk '{print} \
+		/^FAIL/ {bad = 1} /^ok/ && sub(/.*coverage: /, "") {n++; if ($$1 + 0 < 85) bad = 1} \
+		END {if (n != 3 || bad) {print "make: less than 85 % covered, or a test failed"; exit 1}}'
+
+lab: build ## all end-to-end scenarios against real gateways in network namespaces (root, Linux)
+	test/lab/lab prereqs --install
+	$(GO) test -tags lab -count=1 -timeout 40m -v ./test/lab
+
+lab-connect-time: build ## time to connect, beside the reference client's
+	test/lab/lab prereqs --install
+	$(GO) test -tags lab -count=1 -v -run '^TestConnectTime$$' ./test/lab -connect-time
+
+clean: ## remove what was built
+	rm -rf build
