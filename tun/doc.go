@@ -1,0 +1,20 @@
+// Package tun is the inside end of a tunnel: where the host's packets come from
+// and where decrypted packets go.
+//
+// A [Device] moves batches of inner IP packets, in the shape of wireguard-go's
+// tun.Device, so that a pump between it and the protocol engine copies nothing.
+// There are two:
+//
+//   - [Open] makes a network interface of the operating system. It is built on
+//     golang.zx2c4.com/wireguard/tun, with that library's segmentation offloads
+//     on Linux. It has no addresses and is down; package platform does the rest.
+//   - [NewStack] makes a TCP/IP stack inside the process, for a connection without
+//     any rights: programs reach the tunnel through [Stack.DialContext],
+//     [Stack.ListenPacket] and [Stack.LookupHost] only. It is built on gVisor's
+//     stack directly rather than on wireguard-go's netstack, whose Close races
+//     with packets that are being sent (a send on a closed channel), whose Read
+//     gives one packet at a time, and whose resolver knows no search domains.
+//
+// [ClampMSS] belongs to the pump: it keeps TCP connections through the tunnel
+// from sending segments that do not fit.
+package tun

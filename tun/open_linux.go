@@ -1,0 +1,116 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+	wgtun "golang.zx2c4.com/wireguard/tun"
+)
+
+const clonePath = "/dev/net/tun"
+
+// Open creates the network interface name ("wayfarer%d" lets the system choose the
+// number) with mtu bytes. The interface goes away with Close or with the process.
+// Errors are ErrNoDevice, ErrNoRights, or what the system answered.
+func Open(name string, mtu int) (Device, error) {
+	if err := checkMTU(mtu); err != nil {
+		return nil, err
+	}
+	file, err := attach(clonePath, name, mtu)
+	if err != nil {
+		return nil, fmt.Errorf("interface %q: %w", name, err)
+	}
+	dev, err := wgtun.CreateTUNFromFile(file, mtu)
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("interface %q: %w", name, err)
+	}
+	go drain(dev.Events())
+	return &native{Device: dev}, nil
+}
+
+// attach opens an interface. It sets the MTU too, although the library does it once
+// more: the library cannot undo its own steps when that fails for want of rights.
+func attach(path, name string, mtu int) (_ *os.File, err error) {
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return nil, errors.New("not a name for an interface")
+	}
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, explain(err)
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
+		return nil, explain(err)
+	}
+	if err := setMTU(ifr.Name(), mtu); err != nil {
+		return nil, explain(err)
+	}
+	// os.NewFile takes a descriptor into the poller only if it does not block.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func setMTU(name string, mtu int) error {
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(sock)
+	ifr.SetUint32(uint32(mtu))
+	return unix.IoctlIfreq(sock, unix.SIOCSIFMTU, ifr)
+}
+
+// explain gives the system's error the meaning that it has here.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("%w (try: modprobe tun): %w", ErrNoDevice, err)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w (CAP_NET_ADMIN): %w", ErrNoRights, err)
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("another program uses it: %w", err)
+	default:
+		return err
+	}
+}
+
+// drain discards events until the device closes: the library blocks otherwise.
+func drain(events <-chan wgtun.Event) {
+	for range events {
+	}
+}
+
+// native smooths what the library says differently from Device.
+type native struct{ wgtun.Device }
+
+func (n *native) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	count, err := n.Device.Read(bufs, sizes, offset)
+	if errors.Is(err, wgtun.ErrTooManySegments) {
+		return count, nil // the rest of one oversize send is lost, as on any full queue
+	}
+	return count, err
+}
+
+// Write counts packets; the library counts bytes.
+func (n *native) Write(bufs [][]byte, offset int) (int, error) {
+	_, err := n.Device.Write(bufs, offset)
+	if err != nil {
+		return 0, err
+	}
+	return len(bufs), nil
+}
