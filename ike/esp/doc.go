@@ -1,0 +1,17 @@
+// Package esp turns an inner IP packet into an ESP packet and back: tunnel mode,
+// RFC 4303. It has no sockets, no timers and no policy; UDP encapsulation, the
+// lookup of the SA by SPI and the check of selectors are its callers'.
+//
+// A Transform names the algorithms. Outbound and Inbound are the two directions
+// of a pair of SAs, each with its own SPI and keys. Inside, a sealer or opener does
+// the cryptography (combined mode in gcm.go, encrypt-then-MAC in cbc.go), and the
+// rest, sequence numbers, padding, replay window, checks of the inner packet, is
+// the same for all transforms.
+//
+// One goroutine owns a direction: it alone calls Seal or Open, and Zero. Nothing
+// is locked and, once an SA stands, nothing is allocated, on errors neither. SPI,
+// Sequence and Stats may be called from anywhere.
+//
+// There is neither NULL encryption nor encryption without integrity, and sequence
+// numbers have 32 bits: extended ones are never negotiated.
+package esp

@@ -1,0 +1,151 @@
+package esp
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+)
+
+// Inbound is an SA from the peer.
+type Inbound struct {
+	spi    uint32
+	layout layout
+	opener opener // nil once zeroised
+	window window
+
+	packets, bytes, replayed, badICV atomic.Uint64
+}
+
+// InboundStats counts what Open met. Packets and Bytes are of inner packets that
+// it returned.
+type InboundStats struct {
+	Packets, Bytes   uint64
+	Replayed, BadICV uint64
+}
+
+// NewInbound makes the SA with which packets are received. spi is the one that we
+// chose, not zero. keymat is KeyMaterialLen bytes long and remains the caller's to
+// wipe.
+func NewInbound(t Transform, spi uint32, keymat []byte) (*Inbound, error) {
+	p, err := t.prepare(spi, keymat)
+	if err != nil {
+		return nil, err
+	}
+	i := &Inbound{spi: spi, layout: p.layout}
+	if p.integrity == nil {
+		i.opener, err = newGCM(p.block, p.salt)
+	} else {
+		i.opener, err = newCBCOpener(p.block, p.integrity, p.integrityKey)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// Open checks and decrypts packet, from SPI to ICV, into dst and returns the inner
+// IP packet, a part of dst, cut to the length that its header states.
+//
+// dst needs the capacity of the ciphertext, which len(packet) always exceeds, else
+// Open returns ErrRoom. It must not overlap packet, with one exception: with dst =
+// packet[HeaderLen:] the packet is decrypted where it is. After an error the
+// content of dst is undefined.
+//
+// The other errors are ErrMalformed, ErrReplay, ErrICV and ErrDummy. Only a packet
+// with a right ICV changes the replay window; it does so with ErrDummy and with
+// errors in what was encrypted, too.
+func (i *Inbound) Open(dst, packet []byte) ([]byte, error) {
+	if i.opener == nil {
+		return nil, ErrZeroed
+	}
+	n := len(packet) - i.layout.header - i.layout.icv
+	if n < i.layout.block || n%i.layout.block != 0 || binary.BigEndian.Uint32(packet) != i.spi {
+		return nil, ErrMalformed
+	}
+	if cap(dst) < n {
+		return nil, ErrRoom
+	}
+	dst = dst[:n]
+	seq := binary.BigEndian.Uint32(packet[4:])
+	if !i.window.fresh(seq) {
+		i.replayed.Add(1)
+		return nil, ErrReplay
+	}
+	if !i.opener.open(dst, packet) {
+		i.badICV.Add(1)
+		return nil, ErrICV
+	}
+	i.window.mark(seq)
+	inner, err := unwrap(dst)
+	if err != nil {
+		return nil, err
+	}
+	i.packets.Add(1)
+	i.bytes.Add(uint64(len(inner)))
+	return inner, nil
+}
+
+// unwrap takes the inner packet out of the decrypted payload, at least four bytes:
+// inner packet | traffic flow padding | padding | pad length | next header.
+func unwrap(plaintext []byte) ([]byte, error) {
+	payload, trailer := plaintext[:len(plaintext)-trailerLen], plaintext[len(plaintext)-trailerLen:]
+	padLen, next := int(trailer[0]), trailer[1]
+	if next == nextDummy { // nothing else of it need be well-formed
+		return nil, ErrDummy
+	}
+	if padLen > len(payload) {
+		return nil, ErrMalformed
+	}
+	payload, padding := payload[:len(payload)-padLen], payload[len(payload)-padLen:]
+	for i, b := range padding {
+		if int(b) != i+1 {
+			return nil, ErrMalformed
+		}
+	}
+	n := innerLen(payload, next)
+	if n < 0 {
+		return nil, ErrMalformed
+	}
+	return payload[:n], nil
+}
+
+// innerLen is the length that the header of the inner packet states, or -1 if the
+// packet is of another version than the next header field says or incomplete.
+func innerLen(payload []byte, next byte) int {
+	const ipv4Header, ipv6Header = 20, 40
+	switch {
+	case next == nextIPv4 && len(payload) >= ipv4Header && payload[0]>>4 == 4:
+		header, total := int(payload[0]&0xf)*4, int(binary.BigEndian.Uint16(payload[2:]))
+		if header >= ipv4Header && header <= total && total <= len(payload) {
+			return total
+		}
+	case next == nextIPv6 && len(payload) >= ipv6Header && payload[0]>>4 == 6:
+		total := ipv6Header + int(binary.BigEndian.Uint16(payload[4:]))
+		if total <= len(payload) {
+			return total
+		}
+	}
+	return -1
+}
+
+// SPI is the one of the SA, chosen by us.
+func (i *Inbound) SPI() uint32 { return i.spi }
+
+// Stats counts what Open met so far.
+func (i *Inbound) Stats() InboundStats {
+	return InboundStats{
+		Packets:  i.packets.Load(),
+		Bytes:    i.bytes.Load(),
+		Replayed: i.replayed.Load(),
+		BadICV:   i.badICV.Load(),
+	}
+}
+
+// Zero makes the SA useless: every later Open returns ErrZeroed. It wipes the
+// salt; the expanded keys are inside the standard library, which has no means to
+// wipe them, and are left to the garbage collector.
+func (i *Inbound) Zero() {
+	if i.opener != nil {
+		i.opener.zero()
+		i.opener = nil
+	}
+}

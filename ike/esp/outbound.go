@@ -1,0 +1,128 @@
+package esp
+
+import (
+	"encoding/binary"
+	"io"
+	"sync/atomic"
+)
+
+// Next header values (RFC 4303 §2.6).
+const (
+	nextIPv4  = 4
+	nextIPv6  = 41
+	nextDummy = 59
+)
+
+// MaxSequence is the highest sequence number that Seal uses. RFC 4303 §3.3.3
+// forbids to wrap; the distance to 2^32 is a margin of packets on their way.
+const MaxSequence uint32 = 1<<32 - 1<<20 - 1
+
+// Outbound is an SA towards the peer.
+type Outbound struct {
+	spi    uint32
+	layout layout
+	sealer sealer // nil once zeroised
+
+	sequence atomic.Uint32 // of the last packet
+	bytes    atomic.Uint64
+}
+
+// OutboundStats counts what Seal made. Bytes are those of inner packets.
+type OutboundStats struct {
+	Packets, Bytes uint64
+}
+
+// NewOutbound makes the SA with which packets are sent. spi is the one that the
+// peer chose, not zero. keymat is KeyMaterialLen bytes long, fresh for this SA
+// (with AES-GCM a second SA with the same key would give its plaintext away), and
+// remains the caller's to wipe. rand gives the IVs in CBC mode.
+func NewOutbound(t Transform, spi uint32, keymat []byte, rand io.Reader) (*Outbound, error) {
+	p, err := t.prepare(spi, keymat)
+	if err != nil {
+		return nil, err
+	}
+	o := &Outbound{spi: spi, layout: p.layout}
+	if p.integrity == nil {
+		o.sealer, err = newGCM(p.block, p.salt)
+	} else {
+		o.sealer, err = newCBCSealer(p.block, p.integrity, p.integrityKey, rand)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// Seal makes an ESP packet of the inner IP packet buf[offset:offset+n], in place:
+// it writes the header and the IV before it, the trailer and the ICV after it, and
+// returns the ESP packet, a part of buf.
+//
+// It needs MaxHeadroom bytes before the inner packet and, within the capacity of
+// buf, MaxTailroom bytes after it, else it returns ErrRoom; what stood there is
+// overwritten. ErrMalformed: not an IP packet. ErrExhausted: see MaxSequence. Any
+// other error is that of the source of random IVs. An error uses up no sequence
+// number and leaves the inner packet as it was.
+func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
+	if o.sealer == nil {
+		return nil, ErrZeroed
+	}
+	if offset < MaxHeadroom || offset > len(buf) || n < 0 || n > len(buf)-offset || cap(buf)-offset-n < MaxTailroom {
+		return nil, ErrRoom
+	}
+	if n == 0 {
+		return nil, ErrMalformed
+	}
+	var next byte
+	switch buf[offset] >> 4 {
+	case 4:
+		next = nextIPv4
+	case 6:
+		next = nextIPv6
+	default:
+		return nil, ErrMalformed
+	}
+	seq := o.sequence.Load()
+	if seq >= MaxSequence {
+		return nil, ErrExhausted
+	}
+	seq++
+
+	padding := -(n + trailerLen) & (o.layout.block - 1) // blocks are powers of two
+	end := offset + n + padding + trailerLen
+	packet := buf[offset-o.layout.header : end+o.layout.icv]
+	binary.BigEndian.PutUint32(packet, o.spi)
+	binary.BigEndian.PutUint32(packet[4:], seq)
+	trailer := buf[offset+n : end]
+	for i := range padding {
+		trailer[i] = byte(i + 1)
+	}
+	trailer[padding], trailer[padding+1] = byte(padding), next
+
+	if err := o.sealer.seal(packet); err != nil {
+		return nil, err
+	}
+	o.sequence.Store(seq)
+	o.bytes.Add(uint64(n))
+	return packet, nil
+}
+
+// SPI is the one of the SA, chosen by the peer.
+func (o *Outbound) SPI() uint32 { return o.spi }
+
+// Sequence is the sequence number of the last packet, 0 before the first.
+func (o *Outbound) Sequence() uint32 { return o.sequence.Load() }
+
+// Stats counts what Seal made so far.
+func (o *Outbound) Stats() OutboundStats {
+	return OutboundStats{Packets: uint64(o.sequence.Load()), Bytes: o.bytes.Load()}
+}
+
+// Zero makes the SA useless: every later Seal returns ErrZeroed. It wipes salt and
+// unused IVs; the expanded keys are inside the standard library, which has no
+// means to wipe them, and are left to the garbage collector.
+func (o *Outbound) Zero() {
+	if o.sealer != nil {
+		o.sealer.zero()
+		o.sealer = nil
+	}
+}
