@@ -56,3 +56,27 @@ func (f *Failure) Error() string {
 	}
 	return f.Message + "; " + f.Hint
 }
+
+// ErrorReport is a failure told on its own: the body of an error of the local API,
+// and what a command prints with --json.
+type ErrorReport struct {
+	Error ReportedFailure `json:"error"`
+}
+
+// ReportedFailure is a Failure without its exit code, which the code implies.
+type ReportedFailure struct {
+	Code    Code   `json:"code"`
+	Step    Step   `json:"step,omitzero"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitzero"`
+}
+
+// Report is f told on its own.
+func (f *Failure) Report() ErrorReport {
+	return ErrorReport{ReportedFailure{Code: f.Code, Step: f.Step, Message: f.Message, Hint: f.Hint}}
+}
+
+// Failure is the failure that was reported.
+func (r ErrorReport) Failure() *Failure {
+	return NewFailure(r.Error.Code, r.Error.Step, r.Error.Message, r.Error.Hint)
+}

@@ -1,0 +1,228 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"wayfarer/app"
+)
+
+// Times and bounds of the client.
+const (
+	answerTime = 15 * time.Second                // for everything but the following two
+	endTime    = disconnectTime + 10*time.Second // to disconnect
+	maxStatus  = 4 << 20                         // bytes of a status: far above what the service makes
+)
+
+// SocketVariable is the environment variable that overrides where the socket is.
+const SocketVariable = "WAYFARER_SOCKET"
+
+// DefaultPath is where the service listens: what SocketVariable says, else the
+// operating system's usual place.
+func DefaultPath() string {
+	if path := os.Getenv(SocketVariable); path != "" {
+		return path
+	}
+	switch runtime.GOOS {
+	case "windows":
+		return `\\.\pipe\ProtectedPrefix\Administrators\wayfarer`
+	case "darwin":
+		return "/var/run/wayfarer/wayfarerd.sock"
+	}
+	return "/run/wayfarer/wayfarerd.sock"
+}
+
+// Client talks to the service. Every error of its methods is an *app.Failure. The
+// zero value of everything but Path is ready to use.
+type Client struct {
+	Path string // of the socket or pipe
+
+	once sync.Once
+	http *http.Client
+}
+
+// Status asks for the whole status once.
+func (c *Client) Status(ctx context.Context) (*app.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	var status app.Status
+	if err := c.call(ctx, http.MethodGet, "/v1/status", nil, &status); err != nil {
+		return nil, err
+	}
+	return &status, nil
+}
+
+// Watch yields the whole status at once and after each change. It ends without an
+// error when ctx ends, and with one when the service goes away.
+func (c *Client) Watch(ctx context.Context) iter.Seq2[*app.Status, error] {
+	return func(yield func(*app.Status, error) bool) {
+		body, err := c.open(ctx, http.MethodGet, "/v1/events", nil)
+		if err != nil {
+			if ctx.Err() == nil {
+				yield(nil, err)
+			}
+			return
+		}
+		defer body.Close()
+		lines := bufio.NewScanner(body)
+		lines.Buffer(nil, maxStatus)
+		for lines.Scan() {
+			var status app.Status
+			if err := json.Unmarshal(lines.Bytes(), &status); err != nil {
+				yield(nil, strange(err))
+				return
+			}
+			if !yield(&status, nil) {
+				return
+			}
+		}
+		if ctx.Err() == nil {
+			yield(nil, app.NewFailure(app.CodeNoService, "", "the service has ended", startHint()))
+		}
+	}
+}
+
+// Connect starts a connection and returns its ID at once; Watch shows the rest. The
+// caller zeroises req.
+func (c *Client) Connect(ctx context.Context, req *ConnectRequest) (id string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	var reply created
+	err = c.call(ctx, http.MethodPost, "/v1/connections", req, &reply)
+	return reply.ID, err
+}
+
+// Disconnect ends a connection; it returns when the host is as it was.
+func (c *Client) Disconnect(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	return c.call(ctx, http.MethodDelete, "/v1/connections/"+url.PathEscape(id), nil, nil)
+}
+
+// Answer answers a prompt of a connection. The caller zeroises the answer.
+func (c *Client) Answer(ctx context.Context, id string, answer *Answer) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return c.call(ctx, http.MethodPost, "/v1/connections/"+url.PathEscape(id)+"/answers", answer, nil)
+}
+
+// call sends in as JSON and decodes the answer into out; both may be nil.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	body, err := c.open(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(io.LimitReader(body, maxStatus)).Decode(out); err != nil {
+		return strange(err)
+	}
+	return nil
+}
+
+// open sends a request and returns the body of a good answer.
+func (c *Client) open(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
+	var sent []byte
+	if in != nil {
+		var err error
+		if sent, err = json.Marshal(in); err != nil {
+			return nil, app.NewFailure(app.CodeInternal, "", "encode the request: "+err.Error(), "")
+		}
+		defer clear(sent) // it may hold secrets
+	}
+	// The host is not looked at; it only must not be empty.
+	req, err := http.NewRequestWithContext(ctx, method, "http://wayfarer"+path, bytes.NewReader(sent))
+	if err != nil {
+		return nil, app.NewFailure(app.CodeInternal, "", err.Error(), "")
+	}
+	resp, err := c.client().Do(req)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	if resp.StatusCode < 300 {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	var report app.ErrorReport
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxStatus)).Decode(&report)
+	if err != nil || report.Error.Code == "" {
+		return nil, strange(fmt.Errorf("HTTP status %s", resp.Status))
+	}
+	return nil, report.Failure()
+}
+
+func (c *Client) client() *http.Client {
+	c.once.Do(func() {
+		c.http = &http.Client{Transport: &http.Transport{
+			// Each request on its own: a program asks seldom, and a kept
+			// connection would outlive a restart of the service.
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dial(ctx, c.Path)
+			},
+		}}
+	})
+	return c.http
+}
+
+// unreachable tells why there was no answer.
+func (c *Client) unreachable(ctx context.Context, err error) *app.Failure {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return app.NewFailure(app.CodeCancelled, "", "cancelled", "")
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return app.NewFailure(app.CodeNoService, "", "the service does not run (nothing answers on "+c.Path+")", startHint())
+	case errors.Is(err, fs.ErrPermission):
+		return refusesUser()
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return app.NewFailure(app.CodeNoService, "", "the service does not answer on "+c.Path, "restart it")
+	}
+	// The URL in err is made up, what it wraps is not.
+	if urlErr := (*url.Error)(nil); errors.As(err, &urlErr) {
+		err = urlErr.Err
+	}
+	return app.NewFailure(app.CodeNoService, "", "the service cannot be reached: "+err.Error(), startHint())
+}
+
+// strange is an answer that no service of ours gives.
+func strange(err error) *app.Failure {
+	return app.NewFailure(app.CodeInternal, "", "the service's answer is not understood: "+err.Error(),
+		"client and service may be of different versions")
+}
+
+// refusesUser is the failure of a user who may not connect.
+func refusesUser() *app.Failure {
+	hint := "ask an administrator to add you to the group wayfarer"
+	if runtime.GOOS == "windows" {
+		hint = "sign in at this computer, or ask an administrator"
+	}
+	return app.NewFailure(app.CodeNoService, "", "the service refuses this user", hint)
+}
+
+// startHint says how to start the service.
+func startHint() string {
+	switch runtime.GOOS {
+	case "windows":
+		return "start the service wayfarerd"
+	case "darwin":
+		return "start it with `sudo wayfarerd`"
+	}
+	return "start it with `systemctl start wayfarerd` or `sudo wayfarerd`"
+}

@@ -1,0 +1,72 @@
+package control
+
+import (
+	"fmt"
+	"net"
+	"runtime"
+
+	"golang.org/x/sys/windows"
+)
+
+var impersonateNamedPipeClient = windows.NewLazySystemDLL("advapi32.dll").NewProc("ImpersonateNamedPipeClient")
+
+// identifyPeer tells who is at the other end of a named pipe by the client's token.
+// The pipe must have been read from before: until then the operating system does
+// not know whom to impersonate.
+func identifyPeer(conn net.Conn) (peer, error) {
+	pipe, ok := conn.(interface{ Fd() uintptr })
+	if !ok {
+		return peer{}, fmt.Errorf("no client token on a %T", conn)
+	}
+	token, err := clientToken(pipe.Fd())
+	if err != nil {
+		return peer{}, err
+	}
+	defer token.Close()
+
+	account, err := token.GetTokenUser()
+	if err != nil {
+		return peer{}, fmt.Errorf("user of the client's token: %w", err)
+	}
+	p := peer{name: account.User.Sid.String()}
+	if name, domain, _, err := account.User.Sid.LookupAccount(""); err == nil {
+		p.name = domain + `\` + name
+	}
+	p.admin = memberOf(token, windows.WinBuiltinAdministratorsSid) || memberOf(token, windows.WinLocalSystemSid)
+	p.mayConnect = p.admin || memberOf(token, windows.WinInteractiveSid)
+	return p, nil
+}
+
+// clientToken impersonates the client for as long as it takes to open its token,
+// on a thread that nothing else runs on.
+func clientToken(pipe uintptr) (windows.Token, error) {
+	runtime.LockOSThread()
+	if ok, _, err := impersonateNamedPipeClient.Call(pipe); ok == 0 {
+		runtime.UnlockOSThread()
+		return 0, fmt.Errorf("ImpersonateNamedPipeClient: %w", err)
+	}
+	var token windows.Token
+	// openAsSelf: the service's rights count, the client's level is identification.
+	err := windows.OpenThreadToken(windows.CurrentThread(), windows.TOKEN_QUERY, true, &token)
+	if revertErr := windows.RevertToSelf(); revertErr != nil {
+		// The thread is still the client: it stays locked and dies with the goroutine.
+		token.Close()
+		return 0, fmt.Errorf("RevertToSelf: %w", revertErr)
+	}
+	runtime.UnlockOSThread()
+	if err != nil {
+		return 0, fmt.Errorf("OpenThreadToken: %w", err)
+	}
+	return token, nil
+}
+
+// memberOf counts enabled groups only, so that an administrator without elevation
+// is none.
+func memberOf(token windows.Token, kind windows.WELL_KNOWN_SID_TYPE) bool {
+	sid, err := windows.CreateWellKnownSid(kind)
+	if err != nil {
+		return false
+	}
+	member, err := token.IsMember(sid)
+	return err == nil && member
+}

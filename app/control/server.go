@@ -1,0 +1,305 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"wayfarer/app"
+)
+
+// Bounds of what one client may cost.
+const (
+	maxBody     = 1 << 20  // a profile with a bundle of CAs fits several times
+	maxHeader   = 16 << 10 // more than any client of ours sends
+	maxWatches  = 64       // event streams in all: windows, trays and scripts of a few users
+	maxWatches1 = 16       // event streams of one user, so that nobody takes them all
+)
+
+// Times of the local API.
+const (
+	requestTime    = 10 * time.Second      // to send a request
+	writeTime      = 10 * time.Second      // to take an answer or an event; who does not is dropped
+	idleTime       = time.Minute           // between requests
+	disconnectTime = 30 * time.Second      // to restore the host, also when the client has gone
+	eventInterval  = 50 * time.Millisecond // between events; changes meanwhile become one
+	stopTime       = 2 * time.Second       // for requests under way when the server stops
+)
+
+// Server serves the local API. Its fields are not changed once it serves.
+type Server struct {
+	Backend Backend
+	Log     *slog.Logger
+	Version string // of the service, as status shows it
+
+	identify func(net.Conn) (peer, error) // nil: ask the operating system
+
+	mu      sync.Mutex
+	watches map[string]int // event streams by user
+}
+
+// Serve answers on l until ctx ends; then it closes l, ends event streams, lets
+// other requests end, and returns nil. Any other end is an error.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	requests, cancel := context.WithCancel(ctx)
+	defer cancel()
+	server := &http.Server{
+		Handler:        s.routes(),
+		ReadTimeout:    requestTime,
+		IdleTimeout:    idleTime,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		BaseContext:    func(net.Listener) context.Context { return requests },
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		},
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			server.Close()
+		}
+	})
+	err := server.Serve(l)
+	if stop() { // ctx is not the reason
+		return fmt.Errorf("serve the local API: %w", err)
+	}
+	<-stopped
+	return nil
+}
+
+// connKey is the context key of a request's connection.
+type connKey struct{}
+
+// refusal is an error answer.
+type refusal struct {
+	status  int
+	failure *app.Failure
+}
+
+// statuses are the HTTP statuses that fit the codes.
+var statuses = map[app.Code]int{
+	app.CodeInternal:        http.StatusInternalServerError,
+	app.CodeUsage:           http.StatusBadRequest,
+	app.CodeNoAnswer:        http.StatusGatewayTimeout,
+	app.CodeUntrusted:       http.StatusBadGateway,
+	app.CodeSignInRefused:   http.StatusBadGateway,
+	app.CodeNoProposal:      http.StatusBadGateway,
+	app.CodeNetworkConfig:   http.StatusConflict,
+	app.CodeNoService:       http.StatusForbidden,
+	app.CodeCancelled:       http.StatusConflict,
+	app.CodeProtocol:        http.StatusBadGateway,
+	app.CodeSettingsRefused: http.StatusBadGateway,
+	app.CodePolicy:          http.StatusForbidden,
+}
+
+// refuse makes the answer of a failure that the backend told.
+func refuse(f *app.Failure) *refusal {
+	if f == nil {
+		return nil
+	}
+	status, ok := statuses[f.Code]
+	if !ok {
+		status = http.StatusInternalServerError
+	}
+	return &refusal{status, f}
+}
+
+func usage(status int, message string) *refusal {
+	return &refusal{status, app.NewFailure(app.CodeUsage, "", message, "")}
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	known := map[string]bool{}
+	for _, route := range []struct {
+		method, path string
+		handle       func(peer, http.ResponseWriter, *http.Request) *refusal
+	}{
+		{"GET", "/v1/status", s.status},
+		{"GET", "/v1/events", s.events},
+		{"POST", "/v1/connections", s.connect},
+		{"DELETE", "/v1/connections/{id}", s.disconnect},
+		{"POST", "/v1/connections/{id}/answers", s.answer},
+	} {
+		mux.HandleFunc(route.method+" "+route.path, s.as(route.handle))
+		if !known[route.path] {
+			known[route.path] = true
+			mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
+				s.refuse(w, usage(http.StatusMethodNotAllowed, "the local API does not know this method here"))
+			})
+		}
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, usage(http.StatusNotFound, "the local API does not know this path; the client may be newer than the service"))
+	})
+	return mux
+}
+
+// as finds out who asks and sends what the handler refuses.
+func (s *Server) as(handle func(peer, http.ResponseWriter, *http.Request) *refusal) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		identify := s.identify
+		if identify == nil {
+			identify = identifyPeer
+		}
+		conn, _ := r.Context().Value(connKey{}).(net.Conn)
+		p, err := identify(conn)
+		if err != nil {
+			s.Log.Warn("a client of the local API cannot be identified", "err", err)
+			s.refuse(w, refuse(app.NewFailure(app.CodeNoService, "",
+				"the service could not find out which user asks", "")))
+			return
+		}
+		if refusal := handle(p, w, r); refusal != nil {
+			s.refuse(w, refusal)
+		}
+	}
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *refusal) {
+	s.reply(w, r.status, r.failure.Report())
+}
+
+func (s *Server) reply(w http.ResponseWriter, status int, body any) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		s.Log.Error("encode an answer of the local API", "err", err)
+		status, data = http.StatusInternalServerError, []byte("{}")
+	}
+	// An error means that the connection has no deadlines; then there is nobody
+	// slow to fear.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(data, '\n')) // the client has gone
+}
+
+// read decodes the request's body into v, which must be a pointer to a struct, and
+// overwrites what it read: it may hold secrets. Nothing of it appears in an error.
+func read(w http.ResponseWriter, r *http.Request, v any) *refusal {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	defer clear(body)
+	// What follows may take longer than a request may.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return usage(http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody))
+	}
+	if err != nil {
+		return usage(http.StatusBadRequest, "the request could not be read")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		return usage(http.StatusBadRequest, "the request is not understood: "+harmless(err))
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return usage(http.StatusBadRequest, "the request is not understood: something follows the JSON value")
+	}
+	return nil
+}
+
+// harmless tells what is wrong with JSON without quoting from it.
+func harmless(err error) string {
+	var mistyped *json.UnmarshalTypeError
+	var malformed *json.SyntaxError
+	switch {
+	case errors.As(err, &mistyped):
+		return fmt.Sprintf("%q must be %v", mistyped.Field, mistyped.Type)
+	case errors.As(err, &malformed):
+		return fmt.Sprintf("no JSON at byte %d", malformed.Offset)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "it ends too early"
+	}
+	// The name of an unknown field, bounded; fields hold no secrets.
+	text := err.Error()
+	return text[:min(len(text), 100)]
+}
+
+func (s *Server) now(p peer) app.Status {
+	return app.Status{Version: s.Version, Connections: p.visible(s.Backend.Connections())}
+}
+
+func (s *Server) status(p peer, w http.ResponseWriter, r *http.Request) *refusal {
+	s.reply(w, http.StatusOK, s.now(p))
+	return nil
+}
+
+// created is the answer to a new connection.
+type created struct {
+	ID string `json:"id"`
+}
+
+func (s *Server) connect(p peer, w http.ResponseWriter, r *http.Request) *refusal {
+	if !p.mayConnect {
+		s.Log.Warn("connect refused: no right", "user", p.name)
+		return refuse(refusesUser())
+	}
+	var req ConnectRequest
+	defer func() { req.Zero() }()
+	if refusal := read(w, r, &req); refusal != nil {
+		return refusal
+	}
+	id, failure := s.Backend.Connect(r.Context(), p.name, &req)
+	if failure != nil {
+		return refuse(failure)
+	}
+	s.Log.Info("connect", "user", p.name, "connection", id, "profile", req.Profile.Name, "gateway", req.Profile.Gateway)
+	s.reply(w, http.StatusCreated, created{id})
+	return nil
+}
+
+func (s *Server) disconnect(p peer, w http.ResponseWriter, r *http.Request) *refusal {
+	id := r.PathValue("id")
+	if refusal := s.own(p, id); refusal != nil {
+		return refusal
+	}
+	// Also when the client goes away meanwhile, and however long it may send.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), disconnectTime)
+	defer cancel()
+	s.Log.Info("disconnect", "user", p.name, "connection", id)
+	if failure := s.Backend.Disconnect(ctx, id); failure != nil {
+		return refuse(failure)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) answer(p peer, w http.ResponseWriter, r *http.Request) *refusal {
+	id := r.PathValue("id")
+	if refusal := s.own(p, id); refusal != nil {
+		return refusal
+	}
+	var answer Answer
+	defer func() { clear(answer.Text) }()
+	if refusal := read(w, r, &answer); refusal != nil {
+		return refusal
+	}
+	if failure := s.Backend.Answer(id, &answer); failure != nil {
+		return refuse(failure)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// own refuses what is not the peer's connection. That another user has one of this
+// ID is not told.
+func (s *Server) own(p peer, id string) *refusal {
+	if p.find(s.Backend.Connections(), id) {
+		return nil
+	}
+	return &refusal{http.StatusNotFound, app.NewFailure(app.CodeUsage, "",
+		"there is no such connection", "see `wayfarer status`")}
+}
