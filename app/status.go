@@ -143,6 +143,10 @@ const (
 	SeverityWarning Severity = "warning"
 )
 
+// WarningNoSave is the code of the remark that the gateway forbids storing the
+// password (Unity SAVE_PASSWD).
+const WarningNoSave = "no-save-password"
+
 // Warning is a standing remark on a connection.
 type Warning struct {
 	Code     string   `json:"code"`
