@@ -2,6 +2,7 @@ package isakmp
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 )
@@ -49,7 +50,7 @@ type Cert struct {
 // request.
 func ParseCert(body []byte) (Cert, error) {
 	if len(body) == 0 {
-		return Cert{Encoding: CertX509Sig}, nil
+		return Cert{Encoding: CertX509Sig, Data: []byte{}}, nil
 	}
 	return Cert{Encoding: body[0], Data: body[1:]}, nil
 }
@@ -109,19 +110,12 @@ func ParseDelete(body []byte) (Delete, error) {
 	if !s.ReadUint32(&d.DOI) || !s.ReadUint8(&proto) || !s.ReadUint8(&d.SPISize) || !s.ReadUint16(&count) {
 		return Delete{}, malformed("truncated Delete")
 	}
-	if d.SPISize == 0 && count > 0 {
-		return Delete{}, malformed("Delete of %d SPIs without bytes", count)
+	if len(s) != int(count)*int(d.SPISize) || count > 0 && d.SPISize == 0 {
+		return Delete{}, malformed("Delete of %d SPIs of %d bytes with %d bytes left", count, d.SPISize, len(s))
 	}
 	d.Protocol = ProtocolID(proto)
-	for range count {
-		var spi []byte
-		if !readBytes(&s, &spi, int(d.SPISize)) {
-			return Delete{}, malformed("Delete announces %d SPIs and has %d", count, len(d.SPIs))
-		}
-		d.SPIs = append(d.SPIs, spi)
-	}
-	if !s.Empty() {
-		return Delete{}, malformed("%d bytes after the last SPI", len(s))
+	if count > 0 {
+		d.SPIs = slices.AppendSeq(make([][]byte, 0, count), slices.Chunk([]byte(s), int(d.SPISize)))
 	}
 	return d, nil
 }

@@ -165,16 +165,11 @@ func appendGeneric(b []byte, next PayloadType, body []byte) []byte {
 // filled in, and the chain.
 func AppendMessage(b []byte, h Header, ps ...Payload) []byte {
 	h.NextPayload = FirstType(ps)
-	start := len(b)
 	h.Length = HeaderLen
 	for _, p := range ps {
 		h.Length += genericHeaderLen + uint32(len(p.Body))
 	}
-	b = AppendPayloads(h.Append(b), ps...)
-	if uint32(len(b)-start) != h.Length {
-		panic("isakmp: length does not add up")
-	}
-	return b
+	return AppendPayloads(h.Append(b), ps...)
 }
 
 // FirstType is the type of the first payload, for a header's NextPayload.
