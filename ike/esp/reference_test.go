@@ -46,6 +46,17 @@ var transforms = []struct {
 	{"3des-sha512", Transform{TripleDESCBC, 24, HMACSHA512_256}},
 }
 
+func transformNamed(tb testing.TB, name string) Transform {
+	tb.Helper()
+	for _, tt := range transforms {
+		if tt.name == name {
+			return tt.t
+		}
+	}
+	tb.Fatalf("no transform %s", name)
+	return Transform{}
+}
+
 // refSA is ESP written a second time, as plainly as the RFCs say it, with tables of
 // its own, so that a mistake in the package is not mirrored.
 type refSA struct {
