@@ -1,0 +1,184 @@
+//go:build lab && linux
+
+package lab
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// network that a profile's gateway gives, beside what "lab profile" says.
+type gives struct {
+	pool    string // of the address
+	dns     []string
+	wins    []string
+	domains []string
+	banner  string
+	include []string // split-include; none: everything goes through the tunnel
+	exclude []string
+	names   map[string]string // that DNS must resolve inside
+}
+
+var (
+	corp = gives{
+		pool: "10.99.0.0/24", dns: []string{"10.10.0.53", "10.10.1.53"}, wins: []string{"10.10.0.42", "10.10.1.42"},
+		domains: []string{"corp.lab.test"}, banner: "Welcome to the lab gateway",
+		include: []string{"10.10.0.0/24", "10.10.1.0/24", "10.10.2.0/24"},
+		names:   map[string]string{"srv.corp.lab.test": "10.10.0.2", "www.internet.test": "203.0.113.80"},
+	}
+	plain = gives{
+		pool: "10.99.1.0/24", dns: []string{"10.10.0.53"},
+		names: map[string]string{"srv.corp.lab.test": "10.10.0.2", "www.internet.test": "203.0.113.80"},
+	}
+	full   = with(corp, func(g *gives) { g.include = nil })
+	split8 = with(corp, func(g *gives) {
+		g.pool, g.wins, g.banner = "10.99.2.0/24", nil, ""
+		g.include, g.exclude = []string{"10.10.0.0/24", "10.10.1.0/24"}, []string{"192.168.50.0/24"}
+	})
+	tiny = gives{
+		pool: "10.99.9.1/32", dns: []string{"10.10.0.53"}, include: corp.include,
+		names: map[string]string{"srv.corp.lab.test": "10.10.0.2"},
+	}
+	other = gives{
+		pool: "10.98.0.0/24", dns: []string{"10.20.0.53"}, domains: []string{"other.lab.test"},
+		include: []string{"10.20.0.0/24"},
+		names:   map[string]string{"srv.other.lab.test": "10.20.0.2"},
+	}
+)
+
+func with(g gives, change func(*gives)) gives {
+	change(&g)
+	return g
+}
+
+// connectable are the hybrid profiles that a correct client can use.
+var connectable = []struct {
+	name  string
+	gives gives
+}{
+	{"hybrid", corp},
+	{"hybrid-am", corp},
+	{"ecp", corp},
+	{"sha2", corp},
+	{"legacy", plain},
+	{"legacy-md5", plain},
+	{"legacy-am", plain},
+	{"push", corp},
+	{"rekey", corp},
+	{"ikelife", corp},
+	{"full", full},
+	{"tiny", tiny},
+	{"chain", corp},
+	{"chain-frag", corp},
+	{"split8", split8},
+	{"pfs", corp},
+	{"hybrid6", corp},
+	{"other", other},
+}
+
+// Every hybrid profile that can be connected works, from behind NAT (rw) and from a
+// public address (rw2), and leaves the host as it was.
+func TestProfiles(t *testing.T) {
+	for _, ns := range []string{"rw", "rw2"} {
+		t.Run(ns, func(t *testing.T) {
+			h := start(t, ns, "debug")
+			for _, tc := range connectable {
+				t.Run(tc.name, func(t *testing.T) { h.tryProfile(t, loadProfile(t, tc.name), tc.gives) })
+			}
+		})
+	}
+}
+
+func (h *host) tryProfile(t *testing.T, p profile, g gives) {
+	before := network(t, h.ns)
+	defer h.wayfarer("disconnect") // after a failure; else there is nothing left to end
+
+	c := h.up(t, p)
+	probe(t, h.ns, p)
+	h.checkStatus(t, p, g, c)
+	h.checkKernel(t, c)
+	h.checkNames(t, g)
+	h.checkGateway(t, p)
+	throughput(t, h.ns, p.list("REACHABLE")[0])
+	if len(g.include) == 0 {
+		h.checkFullTunnel(t, p)
+	}
+
+	h.down(t)
+	restored(t, h.ns, before)
+	if left := h.status(t).Connections; len(left) != 0 {
+		t.Errorf("after disconnect the status shows %+v", left)
+	}
+	if sas := gatewaySAs(t, p); strings.Contains(sas, "["+c.Addresses[0].Addr().String()+"]") {
+		t.Errorf("after disconnect the gateway still has\n%s", sas)
+	}
+}
+
+// probe: networks that should be reachable are, those that should not are not, and
+// the server sees the client by its inside address.
+func probe(t *testing.T, ns string, p profile) {
+	t.Helper()
+	if out, err := lab("probe", "-n", ns, p["NAME"]); err != nil {
+		t.Errorf("probe: %v\n%s", err, out)
+	}
+}
+
+// checkNames: the names of the company's network resolve, by the system's resolver.
+func (h *host) checkNames(t *testing.T, g gives) {
+	t.Helper()
+	for name, want := range g.names {
+		out, err := inside(h.ns, "getent", "ahostsv4", name)
+		if err != nil || !strings.HasPrefix(out, want+" ") {
+			t.Errorf("%s: got %q (%v), want %s", name, out, err, want)
+		}
+	}
+}
+
+// checkFullTunnel: the Internet sees the gateway, not the client.
+func (h *host) checkFullTunnel(t *testing.T, p profile) {
+	t.Helper()
+	out, err := inside(h.ns, "curl", "-s", "-m", "5", "http://203.0.113.80/")
+	if err != nil || !strings.Contains(out, "peer=198.51.100.10") {
+		t.Errorf("the Internet sees %q (%v), want the gateway", out, err)
+	}
+}
+
+// throughput: iperf3 runs in both directions.
+func throughput(t *testing.T, ns, server string) {
+	t.Helper()
+	for _, direction := range []string{"up", "down"} {
+		args := []string{"iperf3", "-J", "-t", "1", "-c", server}
+		if direction == "down" {
+			args = append(args, "-R")
+		}
+		out, err := inside(ns, args...)
+		var report struct {
+			End struct {
+				Received struct {
+					Bits float64 `json:"bits_per_second"`
+				} `json:"sum_received"`
+			} `json:"end"`
+			Error string `json:"error"`
+		}
+		if jsonErr := json.Unmarshal([]byte(out), &report); err != nil || jsonErr != nil || report.End.Received.Bits < 1e6 {
+			t.Errorf("iperf3 %s %s: %v, %v, %s, %.0f bit/s", server, direction, err, jsonErr, report.Error, report.End.Received.Bits)
+			continue
+		}
+		t.Logf("iperf3 %s %s: %.0f Mbit/s", server, direction, report.End.Received.Bits/1e6)
+	}
+}
+
+func prefixes(t *testing.T, list []string) []netip.Prefix {
+	t.Helper()
+	var all []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	return all
+}
