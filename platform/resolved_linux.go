@@ -1,0 +1,201 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	resolvedName = "org.freedesktop.resolve1"
+	resolvedPath = "/org/freedesktop/resolve1"
+	resolvedCall = "org.freedesktop.resolve1.Manager."
+	noSuchLink   = "org.freedesktop.resolve1.NoSuchLink"
+	noSuchMethod = "org.freedesktop.DBus.Error.UnknownMethod"
+
+	// busTime bounds one call.
+	busTime = 5 * time.Second
+	// linkTries and linkPause: resolved hears of a new interface a moment after
+	// everybody else.
+	linkTries = 20
+	linkPause = 100 * time.Millisecond
+)
+
+// resolvedBus reaches systemd-resolved.
+type resolvedBus interface {
+	// answers says whether resolved runs.
+	answers(ctx context.Context) bool
+	// call calls a method of its manager.
+	call(ctx context.Context, method string, args ...any) error
+}
+
+// systemBus is D-Bus. A connection is made for each call: they are rare, and the bus
+// may be restarted between them.
+type systemBus struct {
+	address string // empty: the system bus
+}
+
+func (b systemBus) dial(ctx context.Context) (*dbus.Conn, error) {
+	if b.address != "" {
+		return dbus.Connect(b.address, dbus.WithContext(ctx))
+	}
+	return dbus.ConnectSystemBus(dbus.WithContext(ctx))
+}
+
+func (b systemBus) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, busTime)
+	defer cancel()
+	conn, err := b.dial(ctx)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	// A property, so that the bus starts resolved if it only waits to be asked.
+	call := conn.Object(resolvedName, resolvedPath).CallWithContext(ctx,
+		"org.freedesktop.DBus.Properties.Get", 0, strings.TrimSuffix(resolvedCall, "."), "DNSStubListener")
+	return call.Err == nil
+}
+
+func (b systemBus) call(ctx context.Context, method string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, busTime)
+	defer cancel()
+	conn, err := b.dial(ctx)
+	if err != nil {
+		return fmt.Errorf("D-Bus: %w", err)
+	}
+	defer conn.Close()
+	return conn.Object(resolvedName, resolvedPath).CallWithContext(ctx, resolvedCall+method, 0, args...).Err
+}
+
+// linkDNS and linkDomain are D-Bus structures (iay) and (sb) of
+// org.freedesktop.resolve1(5).
+type linkDNS struct {
+	Family  int32
+	Address []byte
+}
+
+type linkDomain struct {
+	Domain      string
+	RoutingOnly bool
+}
+
+// resolvedChange is a link's part in systemd-resolved.
+type resolvedChange struct {
+	h       *linuxHost
+	Name    string
+	Index   int
+	Servers []netip.Addr
+	Search  []string
+	Match   []string // empty: all names
+	older   string   // the wish that this one replaced
+}
+
+func (h *linuxHost) planResolved(tunnels []Tunnel) ([]change, error) {
+	var changes []change
+	for _, t := range tunnels {
+		link, err := h.nl.LinkByName(t.Interface)
+		if err != nil {
+			return nil, fmt.Errorf("interface %s: %w", t.Interface, err)
+		}
+		changes = append(changes, &resolvedChange{
+			h: h, Name: t.Interface, Index: link.Attrs().Index,
+			Servers: t.DNS, Search: t.SearchDomains, Match: t.MatchDomains,
+		})
+	}
+	return changes, nil
+}
+
+func (c *resolvedChange) String() string {
+	return fmt.Sprintf("resolved %s servers %v domains %v", c.Name, c.Servers, c.domains())
+}
+
+func (c *resolvedChange) id() string           { return fmt.Sprintf("resolved %d", c.Index) }
+func (c *resolvedChange) part() Part           { return PartDNS }
+func (c *resolvedChange) inherit(older change) { c.older = older.String() }
+
+// domains lists search domains as they are, and domains that only route with "~" in
+// front, as resolvectl writes them. All names is "~.".
+func (c *resolvedChange) domains() []string {
+	domains := slices.Clone(c.Search)
+	for _, d := range c.Match {
+		if !slices.Contains(c.Search, d) {
+			domains = append(domains, "~"+d)
+		}
+	}
+	if len(c.Match) == 0 {
+		domains = append(domains, "~.")
+	}
+	return domains
+}
+
+func (c *resolvedChange) apply(ctx context.Context) error {
+	var servers []linkDNS
+	for _, s := range c.Servers {
+		s = s.Unmap()
+		family := int32(unix.AF_INET6)
+		if s.Is4() {
+			family = unix.AF_INET
+		}
+		servers = append(servers, linkDNS{family, s.AsSlice()})
+	}
+	var domains []linkDomain
+	for _, d := range c.domains() {
+		name, routing := strings.CutPrefix(d, "~")
+		domains = append(domains, linkDomain{name, routing})
+	}
+	if err := c.call(ctx, "SetLinkDNS", servers); err != nil {
+		return err
+	}
+	if err := c.call(ctx, "SetLinkDomains", domains); err != nil {
+		return err
+	}
+	err := c.call(ctx, "SetLinkDefaultRoute", len(c.Match) == 0)
+	if err != nil && !isBusError(err, noSuchMethod) { // older than systemd 240
+		return err
+	}
+	if c.older == c.String() {
+		return nil
+	}
+	return c.h.bus.call(ctx, "FlushCaches")
+}
+
+func (c *resolvedChange) undo(ctx context.Context) error {
+	err := c.h.bus.call(ctx, "RevertLink", int32(c.Index))
+	if err != nil && !isBusError(err, noSuchLink) {
+		return fmt.Errorf("systemd-resolved: RevertLink: %w", err)
+	}
+	return c.h.bus.call(ctx, "FlushCaches")
+}
+
+// call calls a method about the link, and waits until resolved knows the link.
+func (c *resolvedChange) call(ctx context.Context, method string, arg any) error {
+	var err error
+	for range linkTries {
+		err = c.h.bus.call(ctx, method, int32(c.Index), arg)
+		if !isBusError(err, noSuchLink) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(linkPause):
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("systemd-resolved: %s: %w", method, err)
+	}
+	return nil
+}
+
+// isBusError says whether err is the D-Bus error name.
+func isBusError(err error, name string) bool {
+	var e dbus.Error
+	return errors.As(err, &e) && e.Name == name
+}
