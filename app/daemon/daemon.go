@@ -1,0 +1,383 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+	"wayfarer/ike"
+	"wayfarer/platform"
+	"wayfarer/tun"
+)
+
+const (
+	// maxConnections bounds what one daemon holds alive: each costs a socket, an
+	// interface and some megabytes of packet buffers.
+	maxConnections = 32
+	// maxFailed bounds the failed connections that status still shows.
+	maxFailed = 8
+)
+
+// Session is what a tunnel needs of an *ike.Session.
+type Session interface {
+	Assignment() ike.Assignment
+	Stats() ike.Stats
+	ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error)
+	WritePackets(bufs [][]byte, offset int) error
+	Done() <-chan struct{}
+	Err() error
+	Close() error
+}
+
+// Network is the host's network, as a wish that it converges to; *platform.Network
+// is one.
+type Network interface {
+	// Set makes the host's network as the configuration says, or leaves it as it
+	// was and returns an error. The zero value restores what was there before.
+	Set(context.Context, platform.Config) error
+	// ListenPacket opens a UDP socket whose packets never enter a tunnel.
+	ListenPacket(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
+}
+
+// TUNConfig says which virtual interface a connection needs.
+type TUNConfig struct {
+	Name          string // proposed; the device's own Name counts
+	MTU           int    // bytes
+	Addresses     []netip.Addr
+	DNS           []netip.Addr
+	SearchDomains []string
+}
+
+func (c *TUNConfig) equal(other *TUNConfig) bool {
+	return c.Name == other.Name && c.MTU == other.MTU &&
+		slices.Equal(c.Addresses, other.Addresses) && slices.Equal(c.DNS, other.DNS) &&
+		slices.Equal(c.SearchDomains, other.SearchDomains)
+}
+
+// Options of a daemon. The zero value is a rootless daemon without a virtual
+// interface of its own: OpenTUN is what such a daemon still needs.
+type Options struct {
+	Log     *slog.Logger // nil discards
+	Version string       // for Status
+
+	// Dial connects to a gateway; nil is ike.Dial.
+	Dial func(context.Context, *ike.Config) (Session, error)
+	// Network is changed for each connection; nil changes nothing of the host and
+	// leaves the sockets to ike: the rootless mode.
+	Network Network
+	// OpenTUN makes the virtual interface; nil is tun.Open. Addresses and names
+	// matter to userspace stacks only: an interface of the OS gets them by Network.
+	OpenTUN func(TUNConfig) (tun.Device, error)
+}
+
+// Daemon owns connections. It is safe for concurrent use.
+type Daemon struct {
+	log     *slog.Logger
+	version string
+	dial    func(context.Context, *ike.Config) (Session, error)
+	network Network
+	openTUN func(TUNConfig) (tun.Device, error)
+	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
+
+	// host is a lock on what the host's network is, one that gives up with its
+	// context: whoever holds the token may use applied and call network.Set.
+	host    chan struct{}
+	applied []applied
+
+	mu       sync.Mutex
+	closed   bool
+	tunnels  []*tunnel // oldest first
+	lastID   int
+	names    map[string]bool // interfaces in use
+	watchers map[chan struct{}]struct{}
+}
+
+// applied is the part of the host's network that one tunnel has.
+type applied struct {
+	owner *tunnel
+	platform.Tunnel
+}
+
+var _ control.Backend = (*Daemon)(nil)
+
+// New makes a daemon without connections. Close ends it.
+func New(opts Options) *Daemon {
+	d := &Daemon{
+		log:      opts.Log,
+		version:  opts.Version,
+		dial:     opts.Dial,
+		network:  opts.Network,
+		openTUN:  opts.OpenTUN,
+		lookup:   lookup,
+		host:     make(chan struct{}, 1),
+		names:    make(map[string]bool),
+		watchers: make(map[chan struct{}]struct{}),
+	}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.dial == nil {
+		d.dial = func(ctx context.Context, cfg *ike.Config) (Session, error) {
+			s, err := ike.Dial(ctx, cfg)
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		}
+	}
+	if d.openTUN == nil {
+		d.openTUN = func(cfg TUNConfig) (tun.Device, error) { return tun.Open(cfg.Name, cfg.MTU) }
+	}
+	return d
+}
+
+func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// Status is everything that there is to tell.
+func (d *Daemon) Status() app.Status {
+	return app.Status{Version: d.version, Connections: d.Connections()}
+}
+
+// Connections lists all connections, oldest first, as their owner sees them.
+func (d *Daemon) Connections() []app.Connection {
+	d.mu.Lock()
+	tunnels := slices.Clone(d.tunnels)
+	d.mu.Unlock()
+	list := make([]app.Connection, len(tunnels))
+	for i, t := range tunnels {
+		list[i] = t.connection()
+	}
+	return list
+}
+
+// Watch returns a channel that gets a value, coalesced, after each change of what
+// Connections returns, and a function that ends the watch.
+func (d *Daemon) Watch() (changes <-chan struct{}, stop func()) {
+	c := make(chan struct{}, 1)
+	d.mu.Lock()
+	d.watchers[c] = struct{}{}
+	d.mu.Unlock()
+	return c, func() {
+		d.mu.Lock()
+		delete(d.watchers, c)
+		d.mu.Unlock()
+	}
+}
+
+func (d *Daemon) notify() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.notifyLocked()
+}
+
+func (d *Daemon) notifyLocked() {
+	for c := range d.watchers {
+		select {
+		case c <- struct{}{}:
+		default: // a value already waits
+		}
+	}
+}
+
+// Connect starts a connection for owner and returns its ID at once. A failed
+// connection of the same owner and profile makes room for it.
+func (d *Daemon) Connect(_ context.Context, owner string, req *control.ConnectRequest) (string, *app.Failure) {
+	cfg, failure := newConfig(&req.Profile)
+	if failure != nil {
+		return "", failure
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return "", app.NewFailure(app.CodeNoService, "", "the service is stopping", "try again when it runs")
+	}
+	if failure := d.makeRoomLocked(owner, &req.Profile); failure != nil {
+		return "", failure
+	}
+	d.lastID++
+	t := newTunnel(d, "c"+strconv.Itoa(d.lastID), owner, req, cfg)
+	d.tunnels = append(d.tunnels, t)
+	d.notifyLocked()
+	go t.run()
+	return t.id, nil
+}
+
+// makeRoomLocked forgets the failed connections that a new one for profile
+// replaces, and refuses it if the owner's own is alive or there are too many.
+func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) *app.Failure {
+	alive := 0
+	for _, t := range slices.Clone(d.tunnels) {
+		same := t.owner == owner && t.sameProfile(profile)
+		switch {
+		case t.hasEnded() && same:
+			d.forgetLocked(t)
+		case t.hasEnded():
+		case same && profile.Name != "":
+			return app.NewFailure(app.CodeUsage, "",
+				fmt.Sprintf("%s is already in use as connection %s", profile.Name, t.id), "disconnect it first")
+		default:
+			alive++
+		}
+	}
+	if alive >= maxConnections {
+		return app.NewFailure(app.CodeUsage, "",
+			fmt.Sprintf("there are %d connections already", alive), "disconnect one first")
+	}
+	return nil
+}
+
+// ended is called when t has given back all it had: it stays visible if it failed.
+func (d *Daemon) ended(t *tunnel, failed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !failed {
+		d.forgetLocked(t)
+	}
+	var old []*tunnel
+	for _, other := range d.tunnels {
+		if other.hasEnded() {
+			old = append(old, other)
+		}
+	}
+	for _, other := range old[:max(0, len(old)-maxFailed)] {
+		d.forgetLocked(other)
+	}
+	d.notifyLocked()
+}
+
+func (d *Daemon) forgetLocked(t *tunnel) {
+	d.tunnels = slices.DeleteFunc(d.tunnels, func(other *tunnel) bool { return other == t })
+}
+
+func (d *Daemon) find(id string) (*tunnel, *app.Failure) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := slices.IndexFunc(d.tunnels, func(t *tunnel) bool { return t.id == id })
+	if i < 0 {
+		return nil, app.NewFailure(app.CodeUsage, "", fmt.Sprintf("there is no connection %q", id),
+			"wayfarer status lists them")
+	}
+	return d.tunnels[i], nil
+}
+
+// Disconnect ends a connection, in whichever state, and forgets it. It returns when
+// the host is as it was, or with a network-config failure that says why it is not.
+func (d *Daemon) Disconnect(ctx context.Context, id string) *app.Failure {
+	t, failure := d.find(id)
+	if failure != nil {
+		return failure
+	}
+	return d.disconnect(ctx, t)
+}
+
+func (d *Daemon) disconnect(ctx context.Context, t *tunnel) *app.Failure {
+	t.stop()
+	select {
+	case <-t.done:
+	case <-ctx.Done():
+		return app.NewFailure(app.CodeCancelled, "", "the connection is still being taken down",
+			"wayfarer status tells when it is gone")
+	}
+	d.mu.Lock()
+	d.forgetLocked(t)
+	d.notifyLocked()
+	d.mu.Unlock()
+	return t.leftBehind
+}
+
+// Answer answers the prompt that a connection waits on.
+func (d *Daemon) Answer(id string, answer *control.Answer) *app.Failure {
+	t, failure := d.find(id)
+	if failure != nil {
+		return failure
+	}
+	return t.answer(answer)
+}
+
+// Close ends all connections and returns when the host is as it was. No connection
+// can be made afterwards. The error joins what could not be restored.
+func (d *Daemon) Close(ctx context.Context) error {
+	d.mu.Lock()
+	d.closed = true
+	tunnels := slices.Clone(d.tunnels)
+	d.mu.Unlock()
+
+	for _, t := range tunnels {
+		t.stop() // all at once; waiting comes after
+	}
+	var errs []error
+	for _, t := range tunnels {
+		if failure := d.disconnect(ctx, t); failure != nil {
+			errs = append(errs, failure)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// apply makes the host's network one in which t has what want says; nil takes away
+// what it had. It refuses networks that another connection has.
+func (d *Daemon) apply(ctx context.Context, t *tunnel, want *platform.Tunnel) error {
+	if d.network == nil {
+		return nil
+	}
+	select {
+	case d.host <- struct{}{}:
+		defer func() { <-d.host }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	next := slices.DeleteFunc(slices.Clone(d.applied), func(a applied) bool { return a.owner == t })
+	if want != nil {
+		if failure := clash(want, next); failure != nil {
+			return failure
+		}
+		next = append(next, applied{t, *want})
+	}
+	var cfg platform.Config
+	for _, a := range next {
+		cfg.Tunnels = append(cfg.Tunnels, a.Tunnel)
+	}
+	err := d.network.Set(ctx, cfg)
+	if err == nil || want == nil {
+		d.applied = next // what nobody wants is not asked for again
+	}
+	if err != nil {
+		return &hostError{err: err}
+	}
+	return nil
+}
+
+// takeName gives the lowest interface name that is free, here and on the host.
+func (d *Daemon) takeName() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := 0; ; i++ {
+		name := "wayfarer" + strconv.Itoa(i)
+		if d.names[name] {
+			continue
+		}
+		if d.network != nil {
+			if _, err := net.InterfaceByName(name); err == nil {
+				continue
+			}
+		}
+		d.names[name] = true
+		return name
+	}
+}
+
+func (d *Daemon) giveName(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.names, name)
+}

@@ -1,0 +1,284 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"wayfarer/app"
+	"wayfarer/ike"
+	"wayfarer/ike/isakmp"
+	"wayfarer/platform"
+	"wayfarer/tun"
+)
+
+// hostError: this machine, not the gateway, is in the way.
+type hostError struct {
+	err     error
+	passing bool // it may be over at the next attempt
+}
+
+func (e *hostError) Error() string { return e.err.Error() }
+
+func (e *hostError) Unwrap() error { return e.err }
+
+// said is what a user is told of an error, and whether a lost connection is worth
+// another attempt after it.
+type said struct {
+	code    app.Code
+	step    app.Step // empty: where the connection stood
+	message string
+	hint    string
+	again   bool
+}
+
+// explanations is the one place where errors become texts: the first row that knows
+// the error counts. What may be retried never includes a refused password: a
+// gateway locks accounts.
+var explanations = []func(error) (said, bool){
+	when(explainFailure),
+	whenIs(errStopped, said{code: app.CodeCancelled, message: "disconnected", hint: "connect again when you like"}),
+	whenIs(errCancelled, said{code: app.CodeCancelled, message: "cancelled", hint: "connect again when you like"}),
+	when(explainUnanswered),
+	whenIs(errTimeout, said{code: app.CodeNoAnswer, again: true,
+		message: "there was no connection before the timeout",
+		hint:    "allow more time, or look at the log to see what was missing"}),
+	whenIs(errSettingsChanged, said{code: app.CodeSettingsRefused, again: true,
+		message: "the gateway changed the settings of the connection", hint: "connect again"}),
+	when(explainHost),
+	when(explainTrust),
+	when(explainCredentials),
+	when(explainWeak),
+	when(explainRefused),
+	when(explainConfig),
+	when(explainProtocol),
+	when(explainNoAnswer),
+	when(explainAddressChanged),
+	when(explainClosed),
+	whenIs(net.ErrClosed, said{code: app.CodeNoAnswer, again: true, message: "the connection was closed", hint: "connect again"}),
+	whenIs(context.Canceled, said{code: app.CodeCancelled, message: "cancelled", hint: "connect again when you like"}),
+	whenIs(context.DeadlineExceeded, said{code: app.CodeNoAnswer, again: true,
+		message: "there was no answer in time", hint: "allow more time, or check the gateway's address"}),
+}
+
+func when[E error](explain func(E) said) func(error) (said, bool) {
+	return func(err error) (said, bool) {
+		e, ok := errors.AsType[E](err)
+		if !ok {
+			return said{}, false
+		}
+		return explain(e), true
+	}
+}
+
+func whenIs(target error, s said) func(error) (said, bool) {
+	return func(err error) (said, bool) { return s, errors.Is(err, target) }
+}
+
+// explain makes a failure of err, which happened at step.
+func explain(err error, step app.Step) *app.Failure {
+	s := lookUp(err)
+	if s.step != "" {
+		step = s.step
+	}
+	return app.NewFailure(s.code, step, s.message, s.hint)
+}
+
+// worthRetrying says whether a connection that err ended may come back.
+func worthRetrying(err error) bool { return lookUp(err).again }
+
+func lookUp(err error) said {
+	for _, row := range explanations {
+		if found, ok := row(err); ok {
+			return found
+		}
+	}
+	return said{
+		code:    app.CodeInternal,
+		message: fmt.Sprintf("internal error: %v", err),
+		hint:    "look at the log, and report it",
+	}
+}
+
+func explainFailure(f *app.Failure) said {
+	return said{code: f.Code, step: f.Step, message: f.Message, hint: f.Hint}
+}
+
+func explainUnanswered(e *unansweredError) said {
+	what := map[app.PromptKind]string{
+		app.PromptPassword:  "a password",
+		app.PromptOTP:       "a one-time password",
+		app.PromptChallenge: "an answer to its question",
+		app.PromptNextPIN:   "a new PIN",
+	}[e.kind]
+	if what == "" {
+		what = "an answer"
+	}
+	return said{code: app.CodeCancelled, step: app.StepSignIn,
+		message: fmt.Sprintf("the gateway wants %s and nobody is there to give it", what),
+		hint:    "give the password beforehand, or connect from a terminal"}
+}
+
+func explainHost(e *hostError) said {
+	s := said{code: app.CodeNetworkConfig, step: app.StepBuildTunnel, again: e.passing,
+		message: fmt.Sprintf("this computer's network could not be set up: %v", e.err),
+		hint:    "look at the log of the service"}
+	switch {
+	case errors.Is(e.err, tun.ErrNoDevice):
+		s.hint = "load the TUN driver (on Linux: modprobe tun), or use wayfarer proxy, which needs none"
+	case errors.Is(e.err, tun.ErrNoRights), errors.Is(e.err, platform.ErrNoRights):
+		s.hint = "run the service with the right to change the network (CAP_NET_ADMIN), or use wayfarer proxy, which needs none"
+	case errors.Is(e.err, tun.ErrUnsupported), errors.Is(e.err, platform.ErrUnsupported):
+		s.hint = "use wayfarer proxy, which works on every system"
+	}
+	return s
+}
+
+func explainTrust(e *ike.TrustError) said {
+	s := said{code: app.CodeUntrusted, step: app.Step(e.Step), message: "the gateway is not trusted: " + printable(e.Detail, maxText)}
+	switch e.Reason {
+	case ike.TrustUnknown:
+		s.hint = "compare the fingerprint with the administrator's and accept it (--trust-new), or give the CA certificate (--ca)"
+	case ike.TrustIssuer:
+		s.hint = "give the CA certificate that signed it (--ca), or the fingerprint (--pin)"
+	case ike.TrustName:
+		s.hint = "check the gateway's name, or say how the gateway calls itself (--remote-id)"
+	case ike.TrustPin:
+		s.hint = "if the administrator confirms the new certificate, replace the pin in the profile; otherwise somebody may be listening"
+	case ike.TrustExpired:
+		s.hint = "check this computer's clock, and have the gateway's certificate renewed"
+	case ike.TrustWeak:
+		s.hint = "have the gateway's certificate replaced by a stronger one"
+	default:
+		s.hint = "have the gateway's certificate corrected; otherwise somebody may be listening"
+	}
+	if e.Certificate != nil && (e.Reason == ike.TrustUnknown || e.Reason == ike.TrustPin || e.Reason == ike.TrustIssuer) {
+		s.message += fmt.Sprintf(" (SHA-256 %x)", e.SHA256())
+	}
+	if e.Needs != 0 {
+		s.hint += "; " + allowWeak(e.Needs)
+	}
+	return s
+}
+
+func explainCredentials(e *ike.CredentialsError) said {
+	s := said{code: app.CodeSignInRefused, step: app.Step(e.Step), message: "the gateway refused login or password",
+		hint: "check both; after several wrong tries a gateway may lock the account"}
+	if e.Message != "" {
+		s.message += ": " + printable(e.Message, maxText)
+	}
+	return s
+}
+
+func explainWeak(e *ike.WeakError) said {
+	s := said{code: app.CodeNoProposal, step: app.Step(e.Step),
+		message: fmt.Sprintf("%s is too weak and the profile does not allow it", e.What), hint: allowWeak(e.Needs)}
+	if s.step == app.StepCheckCertificate {
+		s.code = app.CodeUntrusted
+	}
+	return s
+}
+
+// explainRefused words a refusal that anybody on the way could have sent as what it
+// is: a guess.
+func explainRefused(e *ike.RefusedError) said {
+	s := said{step: app.Step(e.Step), again: true}
+	subject := "the gateway refused "
+	if !e.Authenticated {
+		subject = "the gateway stayed silent after an unconfirmed message: probably it refused "
+	}
+	switch e.What {
+	case ike.RefusedProposal:
+		s.code, s.again = app.CodeNoProposal, false
+		s.message = subject + "all algorithms that were offered"
+		if len(e.Offered) > 0 {
+			s.message += " (" + strings.Join(e.Offered, ", ") + ")"
+		}
+		s.hint = proposalHint(s.step)
+	case ike.RefusedSettings:
+		s.code = app.CodeSettingsRefused
+		s.message = subject + "the settings: no address is free, or the networks do not suit it"
+		s.hint = "ask the administrator whether addresses are left and which networks are allowed"
+	default:
+		s.code, s.hint = refusedCode(e.Notify, s.step)
+		s.message = subject + "the connection"
+	}
+	if e.Notify != 0 {
+		s.message += fmt.Sprintf(" [%v]", e.Notify)
+	}
+	if e.Detail != "" {
+		s.message += ": " + printable(e.Detail, maxText)
+	}
+	return s
+}
+
+func proposalHint(step app.Step) string {
+	if step == app.StepBuildTunnel {
+		return "ask the administrator for the ESP algorithms and PFS group (--esp, --set pfs=…); an old gateway may need --allow-weak 3des,md5,modp1024"
+	}
+	return "ask the administrator for the IKE algorithms (--ike); an old gateway may need --allow-weak 3des,md5,modp1024"
+}
+
+// refusedCode sorts the refusals that are neither of algorithms nor of settings.
+func refusedCode(notify isakmp.NotifyType, step app.Step) (app.Code, string) {
+	switch notify {
+	case isakmp.NotifyAuthenticationFailed, isakmp.NotifyInvalidIDInfo, isakmp.NotifyInvalidHash:
+		return app.CodeSignInRefused, "check login, password and --local-id"
+	case isakmp.NotifyInvalidExchangeType, isakmp.NotifyUnsupportedExchange:
+		return app.CodeNoProposal, "try the other exchange (--exchange main or aggressive)"
+	}
+	switch step {
+	case app.StepSignIn:
+		return app.CodeSignInRefused, "check login and password"
+	case app.StepGetSettings, app.StepBuildTunnel:
+		return app.CodeSettingsRefused, "ask the administrator what the gateway's log says"
+	}
+	return app.CodeProtocol, "ask the administrator what the gateway's log says"
+}
+
+func explainConfig(e *ike.ConfigError) said {
+	return said{code: app.CodeUsage, message: e.Error(), hint: "correct the profile"}
+}
+
+func explainProtocol(e *ike.ProtocolError) said {
+	return said{code: app.CodeProtocol, step: app.Step(e.Step), again: true,
+		message: "the gateway broke the protocol: " + printable(e.Detail, maxText),
+		hint:    "try again; if it stays, report it with the log"}
+}
+
+func explainNoAnswer(e *ike.NoAnswerError) said {
+	s := said{code: app.CodeNoAnswer, step: app.Step(e.Step), again: true,
+		message: fmt.Sprintf("the gateway %s does not answer", e.Gateway)}
+	switch s.step {
+	case "", app.StepFindGateway:
+		s.hint = "check the name and whether UDP ports 500 and 4500 get through"
+	case app.StepTest:
+		s.message = fmt.Sprintf("the gateway %s stopped answering", e.Gateway)
+		s.hint = "check this computer's network connection"
+	default:
+		s.message = fmt.Sprintf("the gateway %s stopped answering", e.Gateway)
+		s.hint = "a firewall or hotspot on the way may drop large or fragmented packets; try another network"
+	}
+	if dns, ok := errors.AsType[*net.DNSError](e.Err); ok {
+		s.message = fmt.Sprintf("the gateway's name %s could not be found", printable(dns.Name, 253))
+		s.hint = "check the name and this computer's network connection"
+	} else if e.Err != nil {
+		s.message += fmt.Sprintf(" (%v)", e.Err)
+	}
+	if e.Hint != "" {
+		s.message += ", probably: " + printable(e.Hint, maxText)
+	}
+	return s
+}
+
+func explainAddressChanged(e *ike.AddressChangedError) said {
+	return said{code: app.CodeSettingsRefused, again: true,
+		message: fmt.Sprintf("the gateway changed this connection's address from %s to %s", e.Old, e.New), hint: "connect again"}
+}
+
+func explainClosed(*ike.ClosedByGatewayError) said {
+	return said{code: app.CodeNoAnswer, again: true, message: "the gateway ended the connection",
+		hint: "connect again; if it stays so, ask the administrator about limits"}
+}

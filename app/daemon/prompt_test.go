@@ -1,0 +1,402 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"math/big"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+	"wayfarer/ike"
+)
+
+var testCertificate = sync.OnceValues(func() (*x509.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "rhum\x1b[31m"},
+		DNSNames:     []string{"vpn.example.com"},
+		NotBefore:    time.Unix(0, 0),
+		NotAfter:     time.Unix(1<<32, 0),
+	}, &x509.Certificate{Subject: pkix.Name{CommonName: "rhum"}}, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
+})
+
+func unknownGateway(t *testing.T) *ike.TrustError {
+	cert, err := testCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &ike.TrustError{
+		Step: ike.StepCheckCertificate, Reason: ike.TrustUnknown, Certificate: cert,
+		Detail: "nothing vouches for it", Askable: true,
+	}
+}
+
+// trusting is a gateway that wants its pin.
+func trusting(t *testing.T, session *fakeSession) func(context.Context, int, *ike.Config) (Session, error) {
+	unknown := unknownGateway(t)
+	return func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
+		if cfg.Trust.Pin != unknown.SHA256() {
+			return nil, unknown
+		}
+		return session, nil
+	}
+}
+
+func TestTrustQuestion(t *testing.T) {
+	cases := []struct {
+		name   string
+		answer control.Answer
+		code   app.Code // empty: connected
+	}{
+		{"accepted", control.Answer{Accept: true}, ""},
+		{"refused", control.Answer{}, app.CodeUntrusted},
+		{"cancelled", control.Answer{Cancel: true}, app.CodeCancelled},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.script = trusting(t, newSession())
+				req := request()
+				req.Ask = true
+				id := w.connect(req)
+				c := w.wantState(id, app.StateActionNeeded)
+				sum := unknownGateway(t).SHA256()
+				if p := c.Prompt; p == nil || p.Kind != app.PromptTrust || p.Secret || p.Certificate == nil ||
+					p.Certificate.SHA256 != hex.EncodeToString(sum[:]) || p.Certificate.Subject != "CN=rhum[31m" ||
+					len(p.Certificate.Names) != 1 {
+					t.Fatalf("prompt %+v, certificate %+v", c.Prompt, c.Prompt.Certificate)
+				}
+				tc.answer.PromptID = c.Prompt.ID
+				if failure := w.Answer(id, &tc.answer); failure != nil {
+					t.Fatal(failure)
+				}
+				synctest.Wait()
+				if tc.code != "" {
+					w.wantFailure(id, tc.code)
+					return
+				}
+				c = w.wantState(id, app.StateConnected)
+				if w.dialled() != 2 || c.Prompt != nil {
+					t.Errorf("dialled %d times, prompt %v", w.dialled(), c.Prompt)
+				}
+			})
+		})
+	}
+}
+
+func TestTrustNew(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = trusting(t, newSession())
+		req := request()
+		req.TrustNew = true
+		id := w.connect(req)
+		w.wantState(id, app.StateConnected)
+		if w.dialled() != 2 {
+			t.Errorf("dialled %d times", w.dialled())
+		}
+	})
+}
+
+// An answer is for one certificate: a gateway that shows another one in the fresh
+// attempt is not trusted, and no question is asked twice.
+func TestTrustIsAskedOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = func(context.Context, int, *ike.Config) (Session, error) { return nil, unknownGateway(t) }
+		req := request()
+		req.TrustNew = true
+		id := w.connect(req)
+		w.wantFailure(id, app.CodeUntrusted)
+		if w.dialled() != 2 {
+			t.Errorf("dialled %d times", w.dialled())
+		}
+	})
+}
+
+func TestTrustIsNotAsked(t *testing.T) {
+	cases := []struct {
+		name    string
+		change  func(*control.ConnectRequest, *ike.TrustError)
+		options string
+	}{
+		{name: "nobody there", change: func(r *control.ConnectRequest, _ *ike.TrustError) { r.Ask = false }},
+		{name: "not askable", change: func(r *control.ConnectRequest, e *ike.TrustError) { e.Askable = false }},
+		{name: "not askable, trust-new", change: func(r *control.ConnectRequest, e *ike.TrustError) { e.Askable, r.TrustNew = false, true }},
+		{name: "pinned", change: func(r *control.ConnectRequest, e *ike.TrustError) {
+			r.Profile.Pin = hex.EncodeToString(make([]byte, 31)) + "01"
+			r.TrustNew = true
+		}},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				unknown, req := unknownGateway(t), request()
+				req.Ask = true
+				tc.change(req, unknown)
+				w.script = func(context.Context, int, *ike.Config) (Session, error) { return nil, unknown }
+				id := w.connect(req)
+				if f := w.wantFailure(id, app.CodeUntrusted); f.Step != app.StepCheckCertificate {
+					t.Errorf("failed at %q", f.Step)
+				}
+				if w.dialled() != 1 {
+					t.Errorf("dialled %d times", w.dialled())
+				}
+			})
+		})
+	}
+}
+
+// The pin that an answer gave holds for reconnects too.
+func TestAcceptedPinStays(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		session := newSession()
+		accept := trusting(t, session)
+		w.script = func(ctx context.Context, n int, cfg *ike.Config) (Session, error) {
+			if n == 2 {
+				session = newSession()
+				accept = trusting(t, session)
+			}
+			return accept(ctx, n, cfg)
+		}
+		req := request()
+		req.TrustNew = true
+		id := w.connect(req)
+		session.end(&ike.NoAnswerError{})
+		time.Sleep(minBackoff)
+		synctest.Wait()
+		w.wantState(id, app.StateConnected)
+		if w.dialled() != 3 {
+			t.Errorf("dialled %d times", w.dialled())
+		}
+	})
+}
+
+func TestPasswordIsAskedBeforeDialling(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		req := request()
+		req.Ask, req.Password = true, nil
+		id := w.connect(req)
+		c := w.wantState(id, app.StateActionNeeded)
+		if c.Prompt.Kind != app.PromptPassword || !c.Prompt.Secret || w.dialled() != 0 {
+			t.Fatalf("prompt %+v after %d dials", c.Prompt, w.dialled())
+		}
+		text := []byte(" spaces and “quotes” ")
+		answer := control.Answer{PromptID: c.Prompt.ID, Text: text}
+		if failure := w.Answer(id, &answer); failure != nil {
+			t.Fatal(failure)
+		}
+		clear(text) // the daemon has a copy
+		synctest.Wait()
+		w.wantState(id, app.StateConnected)
+		if got := string(w.dials[0].Password); got != " spaces and “quotes” " {
+			t.Errorf("password %q", got)
+		}
+	})
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	t.Run("password", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			req := request()
+			req.Password = nil
+			id := w.connect(req)
+			if f := w.wantFailure(id, app.CodeCancelled); f.Step != app.StepSignIn {
+				t.Errorf("failed at %q", f.Step)
+			}
+			if w.dialled() != 0 {
+				t.Error("dialled without a password")
+			}
+		})
+	})
+	t.Run("one-time password", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.script = func(ctx context.Context, _ int, cfg *ike.Config) (Session, error) {
+				_, err := cfg.Prompt(ctx, ike.Prompt{Kind: ike.PromptOTP})
+				// The engine words it in its own way.
+				return nil, &ike.ProtocolError{Step: ike.StepSignIn, Detail: err.Error()}
+			}
+			id := w.connect(request())
+			w.wantFailure(id, app.CodeCancelled)
+		})
+	})
+}
+
+func TestGatewayAsks(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = func(ctx context.Context, _ int, cfg *ike.Config) (Session, error) {
+			cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.StepSignIn})
+			for _, want := range []string{"123456", "4711"} {
+				answer, err := cfg.Prompt(ctx, ike.Prompt{Kind: ike.PromptOTP, Text: "Enter \x1b[2JPASSCODE", Secret: true})
+				if err != nil {
+					return nil, err
+				}
+				if string(answer.Text) != want {
+					t.Errorf("answer %q", []byte(answer.Text))
+				}
+			}
+			return newSession(), nil
+		}
+		req := request()
+		req.Ask, req.TimeoutSeconds = true, 10
+		id := w.connect(req)
+		for i, text := range []string{"123456", "4711"} {
+			time.Sleep(9 * time.Minute) // thinking does not count
+			synctest.Wait()
+			c := w.wantState(id, app.StateActionNeeded)
+			if p := c.Prompt; p.Kind != app.PromptOTP || p.Text != "Enter [2JPASSCODE" || !p.Secret || c.Step != app.StepSignIn {
+				t.Errorf("question %d: %+v at %q", i, p, c.Step)
+			}
+			wrong := control.Answer{PromptID: "p9", Text: []byte("x")}
+			if failure := w.Answer(id, &wrong); failure == nil || failure.Code != app.CodeUsage {
+				t.Errorf("an answer to no question: %v", failure)
+			}
+			right := control.Answer{PromptID: c.Prompt.ID, Text: []byte(text)}
+			if failure := w.Answer(id, &right); failure != nil {
+				t.Fatal(failure)
+			}
+			if failure := w.Answer(id, &right); failure == nil {
+				t.Error("the same question was answered twice")
+			}
+			synctest.Wait()
+		}
+		w.wantState(id, app.StateConnected)
+	})
+}
+
+// Time before and after the question counts together.
+func TestTimeoutExcludesThinking(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = func(ctx context.Context, n int, cfg *ike.Config) (Session, error) {
+			time.Sleep(4 * time.Second)
+			if _, err := cfg.Prompt(ctx, ike.Prompt{Kind: ike.PromptOTP}); err != nil {
+				return nil, err
+			}
+			return hang(ctx, n, cfg)
+		}
+		req := request()
+		req.Ask, req.TimeoutSeconds = true, 10
+		id := w.connect(req)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		c := w.wantState(id, app.StateActionNeeded)
+		w.Answer(id, &control.Answer{PromptID: c.Prompt.ID, Text: []byte("1")})
+		time.Sleep(6*time.Second - time.Millisecond)
+		synctest.Wait()
+		w.wantState(id, app.StateConnecting)
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		w.wantFailure(id, app.CodeNoAnswer)
+	})
+}
+
+func TestCancelledQuestion(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = func(ctx context.Context, _ int, cfg *ike.Config) (Session, error) {
+			_, err := cfg.Prompt(ctx, ike.Prompt{Kind: ike.PromptChallenge})
+			return nil, &ike.CredentialsError{Step: ike.StepSignIn, Message: err.Error()}
+		}
+		req := request()
+		req.Ask = true
+		id := w.connect(req)
+		c := w.wantState(id, app.StateActionNeeded)
+		w.Answer(id, &control.Answer{PromptID: c.Prompt.ID, Cancel: true})
+		synctest.Wait()
+		w.wantFailure(id, app.CodeCancelled)
+	})
+}
+
+// A living session may ask too, when it signs in again; and a password typed then
+// is the one for the next reconnect.
+func TestConnectedSessionAsks(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		session := newSession()
+		var prompt func(context.Context, ike.Prompt) (ike.Answer, error)
+		w.script = func(_ context.Context, n int, cfg *ike.Config) (Session, error) {
+			if n > 0 {
+				if string(cfg.Password) != "new" {
+					t.Errorf("reconnected with %q", []byte(cfg.Password))
+				}
+				return newSession(), nil
+			}
+			prompt = cfg.Prompt
+			return session, nil
+		}
+		req := request()
+		req.Ask = true
+		id := w.connect(req)
+		go func() {
+			answer, err := prompt(t.Context(), ike.Prompt{Kind: ike.PromptPassword})
+			if err != nil {
+				t.Error(err)
+			}
+			answer.Text.Zero() // as the engine does
+		}()
+		synctest.Wait()
+		c := w.wantState(id, app.StateActionNeeded)
+		w.Answer(id, &control.Answer{PromptID: c.Prompt.ID, Text: []byte("new")})
+		synctest.Wait()
+		w.wantState(id, app.StateConnected)
+		session.end(&ike.NoAnswerError{})
+		time.Sleep(minBackoff)
+		synctest.Wait()
+		w.wantState(id, app.StateConnected)
+		if w.dialled() != 2 {
+			t.Errorf("dialled %d times", w.dialled())
+		}
+	})
+}
+
+// A session that asks something nobody answers is over, and not tried again.
+func TestConnectedSessionGetsNoAnswer(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var prompt func(context.Context, ike.Prompt) (ike.Answer, error)
+		w.script = func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
+			prompt = cfg.Prompt
+			return newSession(), nil
+		}
+		id := w.connect(request())
+		if _, err := prompt(t.Context(), ike.Prompt{Kind: ike.PromptOTP}); err == nil {
+			t.Error("an answer came from nowhere")
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		w.wantFailure(id, app.CodeCancelled)
+		if w.dialled() != 1 {
+			t.Errorf("dialled %d times", w.dialled())
+		}
+	})
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":               "plain",
+		"two\nlines":          "two\nlines",
+		"\x1b]0;title\x07x":   "]0;titlex",
+		"a\u202egnp.exe":      "agnp.exe",
+		"broken\xff":          "broken\uFFFD",
+		"zero\x00 \u009b2J\r": "zero 2J",
+	} {
+		if got := printable(in, maxText); got != want {
+			t.Errorf("printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+	if got := printable("aé", 2); got != "a" {
+		t.Errorf("cut in the middle of a character: %q", got)
+	}
+}

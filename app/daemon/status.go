@@ -1,0 +1,145 @@
+package daemon
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"wayfarer/app"
+	"wayfarer/ike"
+)
+
+// connection is what status tells. The session is asked outside of the lock: it may
+// report an event at the same moment.
+func (t *tunnel) connection() app.Connection {
+	t.mu.Lock()
+	since := t.since.UTC()
+	c := app.Connection{
+		ID:       t.id,
+		State:    t.state,
+		Profile:  t.profile.Name,
+		Owner:    t.owner,
+		Since:    &since,
+		Gateway:  &app.Gateway{Host: hostOf(t.profile.Gateway)},
+		Warnings: slices.Clone(t.warnings),
+		TUN:      t.tun,
+	}
+	switch t.state {
+	case app.StateConnecting:
+		c.Step = t.step
+	case app.StateActionNeeded:
+		c.Step, c.Prompt = t.step, t.prompt
+	case app.StateFailed:
+		c.Failure = t.failure
+	}
+	session, shown := t.session, t.shown
+	t.mu.Unlock()
+
+	shown.show(&c)
+	if session != nil {
+		showStats(&c, session.Stats())
+	}
+	return c
+}
+
+// hostOf is the first of a profile's gateways, without its port.
+func hostOf(gateway string) string {
+	first, _, _ := strings.Cut(gateway, ",")
+	first = strings.TrimSpace(first)
+	if host, _, err := net.SplitHostPort(first); err == nil {
+		return host
+	}
+	return strings.Trim(first, "[]")
+}
+
+func (s *settings) show(c *app.Connection) {
+	a := &s.assignment
+	c.Addresses = slices.Clone(a.Addresses)
+	c.DNS = slices.Clone(a.DNS)
+	c.WINS = slices.Clone(a.WINS)
+	c.Domains = s.allDomains()
+	c.SplitInclude = slices.Clone(a.SplitInclude)
+	c.SplitExclude = slices.Clone(a.SplitExclude)
+	c.Routes = slices.Clone(s.routes)
+	c.Banner = printable(a.Banner, 2*maxText)
+	c.Warnings = append(c.Warnings, s.warnings...)
+}
+
+func showStats(c *app.Connection, s ike.Stats) {
+	c.Gateway.Address, c.Gateway.Port = s.Gateway.Addr().Unmap(), s.Gateway.Port()
+	c.Gateway.Identity = printable(s.Identity, maxText)
+	if s.CertificateSHA256 != [32]byte{} {
+		c.Gateway.CertificateSHA256 = hex.EncodeToString(s.CertificateSHA256[:])
+	}
+	c.IKE = &app.IKE{
+		Version:       1,
+		Exchange:      string(s.Exchange),
+		Auth:          s.Auth,
+		Suite:         s.Suite,
+		NATT:          s.NATT,
+		NAT:           string(s.NAT),
+		Fragmentation: s.Fragmentation,
+		DPD:           s.DPD,
+		Established:   moment(s.Established),
+		Expires:       moment(s.Expires),
+		Rekeys:        s.Rekeys,
+		LastHeard:     moment(s.LastHeard),
+	}
+	for _, child := range s.Children {
+		c.ESP = append(c.ESP, showChild(&child))
+	}
+	warnWeak(c, s)
+}
+
+func showChild(s *ike.ChildStats) app.ESP {
+	return app.ESP{
+		SPIIn:       fmt.Sprintf("0x%x", s.SPIIn),
+		SPIOut:      fmt.Sprintf("0x%x", s.SPIOut),
+		Suite:       s.Suite,
+		Local:       s.Local,
+		Remote:      s.Remote,
+		BytesIn:     s.BytesIn,
+		BytesOut:    s.BytesOut,
+		PacketsIn:   s.PacketsIn,
+		PacketsOut:  s.PacketsOut,
+		Replayed:    s.Replayed,
+		BadICV:      s.BadICV,
+		Established: moment(s.Established),
+		Expires:     moment(s.Expires),
+		Rekeys:      s.Rekeys,
+	}
+}
+
+// warnWeak stands as long as weak algorithms are in use, whether or not the engine
+// has said so.
+func warnWeak(c *app.Connection, s ike.Stats) {
+	const code = "weak-crypto"
+	if slices.ContainsFunc(c.Warnings, func(w app.Warning) bool { return w.Code == code }) {
+		return
+	}
+	var weak ike.Weak
+	if suite, err := ike.ParseIKESuite(s.Suite); err == nil {
+		weak |= suite.Weak()
+	}
+	for _, child := range s.Children {
+		if suite, err := ike.ParseESPSuite(child.Suite); err == nil {
+			weak |= suite.Weak()
+		}
+	}
+	if weak != 0 {
+		c.Warnings = append(c.Warnings, app.Warning{Code: code, Severity: app.SeverityWarning,
+			Text: fmt.Sprintf("this connection uses algorithms that are no longer safe: %v", weak)})
+	}
+}
+
+// moment is a time for JSON; one that never was is absent.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
