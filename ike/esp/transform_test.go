@@ -109,7 +109,7 @@ func TestMaxInnerIsMax(t *testing.T) {
 	rand := newRand(2)
 	for _, tt := range transforms {
 		out := newRef(tt.t, rand).outbound(t, rand)
-		for mtu := 200; mtu < 1510; mtu++ {
+		for mtu := 1280; mtu < 1280+2*16; mtu++ { // two blocks of each residue
 			n := tt.t.MaxInner(mtu, false)
 			if got := 28 + len(sealed(t, out, ipv4(rand, n))); got > mtu {
 				t.Fatalf("%s: inner packet of %d bytes makes %d, MTU %d", tt.name, n, got, mtu)
@@ -118,7 +118,7 @@ func TestMaxInnerIsMax(t *testing.T) {
 				t.Fatalf("%s: inner packet of %d bytes would fit, MTU %d", tt.name, n+1, mtu)
 			}
 		}
-		for _, mtu := range []int{-1 << 40, -1, 0, 28, 60, 65} {
+		for _, mtu := range []int{-1 << 30, -1, 0, 28, 60, 65} {
 			if n := tt.t.MaxInner(mtu, true); n != 0 {
 				t.Errorf("%s, MTU %d: %d, want 0", tt.name, mtu, n)
 			}

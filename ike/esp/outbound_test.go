@@ -1,0 +1,237 @@
+package esp
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+)
+
+func TestSealRoom(t *testing.T) {
+	ref := newRef(transformNamed(t, "aes256-sha512"), newRand(1))
+	for _, tt := range []struct {
+		name             string
+		len, cap, offset int
+		n                int
+		want             error
+	}{
+		{"just enough", 24 + 100, 24 + 100 + 64, 24, 100, nil},
+		{"more than enough", 1000, 2000, 300, 100, nil},
+		{"headroom", 23 + 100, 500, 23, 100, ErrRoom},
+		{"negative offset", 100, 500, -1, 100, ErrRoom},
+		{"tailroom", 24 + 100, 24 + 100 + 63, 24, 100, ErrRoom},
+		{"beyond the length", 24 + 99, 500, 24, 100, ErrRoom},
+		{"offset beyond the length", 24, 500, 25, 0, ErrRoom},
+		{"negative length", 24 + 100, 500, 24, -1, ErrRoom},
+		{"huge length", 24 + 100, 500, 24, 1<<31 - 1, ErrRoom},
+		{"empty", 24 + 100, 500, 24, 0, ErrMalformed},
+	} {
+		out := ref.outbound(t, newRand(1))
+		buf := make([]byte, tt.len, tt.cap)
+		if tt.offset >= 0 && tt.offset < tt.len {
+			buf[tt.offset] = 0x45
+		}
+		packet, err := out.Seal(buf, tt.offset, tt.n)
+		if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
+		}
+		if err != nil && (packet != nil || out.Sequence() != 0) {
+			t.Errorf("%s: a packet or a sequence number in spite of the error", tt.name)
+		}
+	}
+}
+
+// TestSealInPlace: the packet is where the caller expects it, and nothing outside
+// the room is touched.
+func TestSealInPlace(t *testing.T) {
+	for _, tt := range transforms {
+		rand := newRand(5)
+		out := newRef(tt.t, rand).outbound(t, rand)
+		for n := 20; n < 60; n++ {
+			buf := bytes.Repeat([]byte{0xa5}, 40+n+100)
+			copy(buf[40:], ipv4(rand, n))
+			packet, err := out.Seal(buf, 40, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := 40 - tt.t.HeaderLen()
+			if &packet[0] != &buf[before] {
+				t.Fatalf("%s: the packet does not begin %d bytes before the inner one", tt.name, tt.t.HeaderLen())
+			}
+			after := before + len(packet)
+			if after > 40+n+MaxTailroom || before < 40-MaxHeadroom {
+				t.Fatalf("%s: %d bytes before and %d after", tt.name, 40-before, after-40-n)
+			}
+			for i, b := range buf {
+				if (i < before || i >= after) && b != 0xa5 {
+					t.Fatalf("%s: byte %d outside of packet [%d:%d] was changed", tt.name, i, before, after)
+				}
+			}
+		}
+	}
+}
+
+func TestSealVersion(t *testing.T) {
+	rand := newRand(6)
+	out := newRef(transformNamed(t, "aes128gcm16"), rand).outbound(t, rand)
+	for version := range 16 {
+		buf := make([]byte, MaxHeadroom+40, 200)
+		buf[MaxHeadroom] = byte(version << 4)
+		_, err := out.Seal(buf, MaxHeadroom, 40)
+		if version == 4 || version == 6 {
+			if err != nil {
+				t.Errorf("version %d: %v", version, err)
+			}
+		} else if !errors.Is(err, ErrMalformed) {
+			t.Errorf("version %d: got %v, want %v", version, err, ErrMalformed)
+		}
+	}
+	if got := out.Sequence(); got != 2 {
+		t.Errorf("sequence %d after two packets", got)
+	}
+}
+
+// TestSealExhausted: the last number is 2^32 - 2^20 - 1, and no other follows.
+func TestSealExhausted(t *testing.T) {
+	for _, name := range []string{"aes128gcm16", "aes128-sha1"} {
+		rand := newRand(7)
+		ref := newRef(transformNamed(t, name), rand)
+		out := ref.outbound(t, rand)
+		const last = 4293918719
+		out.sequence.Store(last - 1)
+		inner := ipv4(rand, 50)
+		packet := sealed(t, out, inner)
+		if want := ref.seal(t, last, packet[8:8+ref.ivLen()], inner); !bytes.Equal(packet, want) {
+			t.Errorf("%s: the last packet is %x, want %x", name, packet, want)
+		}
+		for range 3 {
+			buf := append(make([]byte, MaxHeadroom, 200), inner...)
+			if _, err := out.Seal(buf, MaxHeadroom, len(inner)); !errors.Is(err, ErrExhausted) {
+				t.Errorf("%s: got %v, want %v", name, err, ErrExhausted)
+			}
+			if !bytes.Equal(buf[MaxHeadroom:], inner) {
+				t.Errorf("%s: the inner packet was changed", name)
+			}
+		}
+		if out.Sequence() != last || out.Sequence() != MaxSequence {
+			t.Errorf("%s: sequence %d, want %d", name, out.Sequence(), uint32(last))
+		}
+	}
+}
+
+// countingReader counts calls and remembers what it gave.
+type countingReader struct {
+	r     io.Reader
+	calls []int
+	given bytes.Buffer
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	c.calls = append(c.calls, len(p))
+	n, err := c.r.Read(p)
+	c.given.Write(p[:n])
+	return n, err
+}
+
+// TestIVs: CBC packets carry the random bytes one after another, each once, read in
+// blocks of 4096.
+func TestIVs(t *testing.T) {
+	for _, name := range []string{"aes128-sha1", "3des-sha1"} {
+		rand := newRand(8)
+		ref := newRef(transformNamed(t, name), rand)
+		source := &countingReader{r: rand}
+		out, err := NewOutbound(ref.t, ref.spi, ref.keymat, source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const packets = 1100 // more than two blocks of 3DES IVs
+		var ivs []byte
+		for range packets {
+			ivs = append(ivs, sealed(t, out, ipv4(rand, 20))[8:8+ref.ivLen()]...)
+		}
+		blocks := (packets*ref.ivLen() + 4095) / 4096
+		if len(source.calls) != blocks || source.calls[0] != 4096 {
+			t.Errorf("%s: reads of %v, want %d of 4096", name, source.calls, blocks)
+		}
+		if !bytes.Equal(ivs, source.given.Bytes()[:len(ivs)]) {
+			t.Errorf("%s: the IVs are not the random bytes in their order", name)
+		}
+	}
+}
+
+// failingReader gives n bytes and then fails.
+type failingReader struct {
+	n   int
+	err error
+}
+
+func (f *failingReader) Read(p []byte) (int, error) {
+	if f.n == 0 {
+		return 0, f.err
+	}
+	n := min(f.n, len(p))
+	f.n -= n
+	return n, nil
+}
+
+// TestIVFailure: no packet leaves with a weak IV, and the SA lives on when the
+// source does.
+func TestIVFailure(t *testing.T) {
+	broken := errors.New("broken")
+	for _, n := range []int{0, 16, 4095} {
+		rand := newRand(9)
+		ref := newRef(transformNamed(t, "aes128-sha1"), rand)
+		source := &failingReader{n: n, err: broken}
+		out, err := NewOutbound(ref.t, ref.spi, ref.keymat, source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inner := ipv4(rand, 100)
+		buf := append(make([]byte, MaxHeadroom, 300), inner...)
+		for range 2 {
+			if _, err := out.Seal(buf, MaxHeadroom, len(inner)); !errors.Is(err, broken) {
+				t.Fatalf("after %d bytes: got %v, want %v", n, err, broken)
+			}
+			if !bytes.Equal(buf[MaxHeadroom:], inner) || out.Sequence() != 0 || out.Stats() != (OutboundStats{}) {
+				t.Fatalf("after %d bytes: the failure changed packet, sequence or counters", n)
+			}
+		}
+		source.n = 1 << 20
+		packet, err := out.Seal(buf, MaxHeadroom, len(inner))
+		if err != nil || out.Sequence() != 1 {
+			t.Fatalf("the SA does not recover: %v", err)
+		}
+		if got, err := ref.inbound(t).Open(make([]byte, len(packet)), packet); err != nil || !bytes.Equal(got, inner) {
+			t.Errorf("Open: %v", err)
+		}
+	}
+}
+
+func TestOutboundZero(t *testing.T) {
+	for _, tt := range transforms {
+		rand := newRand(10)
+		out := newRef(tt.t, rand).outbound(t, rand)
+		inner := ipv4(rand, 50)
+		sealed(t, out, inner)
+		s := out.sealer
+		out.Zero()
+		out.Zero() // again is harmless
+		buf := append(make([]byte, MaxHeadroom, 200), inner...)
+		if _, err := out.Seal(buf, MaxHeadroom, len(inner)); !errors.Is(err, ErrZeroed) {
+			t.Errorf("%s: got %v, want %v", tt.name, err, ErrZeroed)
+		}
+		switch s := s.(type) {
+		case *gcm:
+			if s.nonce != [12]byte{} {
+				t.Errorf("%s: the salt is still there", tt.name)
+			}
+		case *cbcSealer:
+			if s.ivs.pool != [4096]byte{} {
+				t.Errorf("%s: the unused IVs are still there", tt.name)
+			}
+		}
+		if out.SPI() != testSPI || out.Sequence() != 1 || out.Stats().Packets != 1 || out.Stats().Bytes != 50 {
+			t.Errorf("%s: SPI and counters are gone", tt.name)
+		}
+	}
+}
