@@ -21,7 +21,6 @@ type group struct {
 }
 
 var groups = []*group{
-	modp("modp768", isakmp.GroupMODP768, 768, 149686),
 	modp("modp1024", isakmp.GroupMODP1024, 1024, 129093),
 	modp("modp1536", isakmp.GroupMODP1536, 1536, 741804),
 	modp("modp2048", isakmp.GroupMODP2048, 2048, 124476),
@@ -71,60 +70,37 @@ func piBits(bits uint) *big.Int {
 	return pi.Rsh(pi, guard)
 }
 
-func findGroup(match func(*group) bool) *group {
-	for _, g := range groups {
-		if match(g) {
-			return g
-		}
-	}
-	return nil
-}
-
-func groupByID(id uint16) *group       { return findGroup(func(g *group) bool { return g.id == id }) }
-func groupByName(name string) *group   { return findGroup(func(g *group) bool { return g.name == name }) }
-
 // exponentLen is the size of a MODP private value in bytes: twice the strength of
 // the largest group here and more.
 const exponentLen = 48
 
-// exchange makes a key pair and computes the shared secret with the peer's KE. It
-// returns our KE body and g^xy, both padded on the left to the group's length
-// (RFC 5903 §7 for ECP: x and y without a prefix, the secret is x).
-func (g *group) exchange(rand io.Reader, peer []byte) (public, secret []byte, err error) {
-	if len(peer) != g.size {
-		return nil, nil, fmt.Errorf("KE of %d bytes for %s", len(peer), g.name)
-	}
+// dhKey is our half of an exchange in a group.
+type dhKey struct {
+	group  *group
+	public []byte // body of our KE payload
+	x      *big.Int
+	ecp    *ecdh.PrivateKey
+}
+
+// newKey makes a key pair. KE bodies are padded on the left to the group's length;
+// those of ECP groups are x and y without a prefix (RFC 5903 §7).
+func (g *group) newKey(rand io.Reader) (*dhKey, error) {
+	k := &dhKey{group: g}
 	if g.curve != nil {
-		return g.exchangeECP(rand, peer)
-	}
-	p, y := g.prime(), new(big.Int).SetBytes(peer)
-	if one := big.NewInt(1); y.Cmp(one) <= 0 || y.Cmp(new(big.Int).Sub(p, one)) >= 0 {
-		return nil, nil, errors.New("KE outside the group")
+		var err error
+		if k.ecp, err = g.scalar(rand); err != nil {
+			return nil, err
+		}
+		k.public = k.ecp.PublicKey().Bytes()[1:]
+		return k, nil
 	}
 	b := make([]byte, exponentLen)
 	if _, err := io.ReadFull(rand, b); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	x := new(big.Int).SetBytes(b)
-	public = new(big.Int).Exp(big.NewInt(2), x, p).FillBytes(make([]byte, g.size))
-	secret = y.Exp(y, x, p).FillBytes(make([]byte, g.size))
-	return public, secret, nil
-}
-
-func (g *group) exchangeECP(rand io.Reader, peer []byte) (public, secret []byte, err error) {
-	const uncompressed = 4
-	theirs, err := g.curve.NewPublicKey(append([]byte{uncompressed}, peer...))
-	if err != nil {
-		return nil, nil, err
-	}
-	ours, err := g.scalar(rand)
-	if err != nil {
-		return nil, nil, err
-	}
-	if secret, err = ours.ECDH(theirs); err != nil {
-		return nil, nil, err
-	}
-	return ours.PublicKey().Bytes()[1:], secret, nil
+	k.x = new(big.Int).SetBytes(b)
+	k.public = new(big.Int).Exp(big.NewInt(2), k.x, g.prime()).FillBytes(make([]byte, g.size))
+	return k, nil
 }
 
 // scalar draws a private key from rand. ecdh's own GenerateKey does not promise to
@@ -146,12 +122,23 @@ func (g *group) scalar(rand io.Reader) (*ecdh.PrivateKey, error) {
 	return nil, errors.New("the source of random bytes gives no usable key")
 }
 
-// generate makes a key pair whose secret follows later, for Quick Mode as initiator.
-func (g *group) generate(rand io.Reader) (public []byte, secret func(peer []byte) ([]byte, error), err error) {
-	seed := make([]byte, exponentLen+g.size)
-	if _, err := io.ReadFull(rand, seed); err != nil {
-		return nil, nil, err
+// secret is g^xy for the peer's KE body, padded on the left to the group's length;
+// in ECP groups it is the x coordinate alone (RFC 5903 §7).
+func (k *dhKey) secret(peer []byte) ([]byte, error) {
+	if len(peer) != k.group.size {
+		return nil, fmt.Errorf("KE of %d bytes for %s", len(peer), k.group.name)
 	}
-	_ = seed
-	return nil, nil, nil
+	if k.ecp != nil {
+		const uncompressed = 4
+		theirs, err := k.group.curve.NewPublicKey(append([]byte{uncompressed}, peer...))
+		if err != nil {
+			return nil, err
+		}
+		return k.ecp.ECDH(theirs)
+	}
+	p, y := k.group.prime(), new(big.Int).SetBytes(peer)
+	if one := big.NewInt(1); y.Cmp(one) <= 0 || y.Cmp(new(big.Int).Sub(p, one)) >= 0 {
+		return nil, errors.New("KE outside the group")
+	}
+	return y.Exp(y, k.x, p).FillBytes(make([]byte, k.group.size)), nil
 }

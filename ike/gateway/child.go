@@ -1,0 +1,112 @@
+package gateway
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"wayfarer/ike/esp"
+	"wayfarer/ike/isakmp"
+)
+
+// child is a ChildSA: a pair of ESP SAs. Owned by the gateway's loop.
+type child struct {
+	sa          *sa
+	suite       espSuite
+	in          *esp.Inbound
+	out         *esp.Outbound
+	headerLen   int          // of ESP packets in bytes
+	client      netip.Prefix // inner source of what the client sends
+	remote      netip.Prefix // inner destination of it
+	established time.Time
+	timer       *timer
+}
+
+// remove forgets the tunnel.
+func (c *child) remove() {
+	c.timer.stop()
+	delete(c.sa.gw.children, c.in.SPI())
+	c.sa.children = slices.DeleteFunc(c.sa.children, func(o *child) bool { return o == c })
+	c.in.Zero()
+	c.out.Zero()
+}
+
+// expire ends the tunnel at the end of its lifetime.
+func (c *child) expire() {
+	c.sa.sendDelete(isakmp.ProtoESP, midBytes(c.in.SPI()))
+	c.remove()
+}
+
+func (s *sa) childByOutbound(spi uint32) *child {
+	for _, c := range s.children {
+		if c.out.SPI() == spi {
+			return c
+		}
+	}
+	return nil
+}
+
+// receiveESP takes a packet of a client to where it wants to go.
+func (g *Gateway) receiveESP(spi uint32, d datagram) {
+	c := g.children[spi]
+	if c == nil {
+		g.log.Debug("dropped ESP of an unknown SPI", "from", d.path.peer)
+		return
+	}
+	inner, err := c.in.Open(d.data[min(len(d.data), c.headerLen):], d.data)
+	if err != nil {
+		g.log.Debug("dropped ESP", "from", d.path.peer, "reason", err)
+		return
+	}
+	c.sa.hear(d.path)
+	src, dst, ok := endpoints(inner)
+	if !ok || !c.client.Contains(src) || !c.remote.Contains(dst) || !g.reachable(dst) {
+		g.log.Debug("dropped a packet outside of its tunnel", "src", src, "dst", dst)
+		return
+	}
+	switch {
+	case g.toInside != nil:
+		select {
+		case g.toInside <- inner:
+		default: // as any router that has too much to do
+		}
+	case g.cfg.Packets != nil:
+		g.cfg.Packets(src, inner)
+	}
+}
+
+func (g *Gateway) reachable(a netip.Addr) bool {
+	return slices.ContainsFunc(g.cfg.Networks, func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
+// endpoints are source and destination of an IPv4 packet.
+func endpoints(packet []byte) (src, dst netip.Addr, ok bool) {
+	if len(packet) < 20 || packet[0]>>4 != 4 {
+		return src, dst, false
+	}
+	return netip.AddrFrom4([4]byte(packet[12:])), netip.AddrFrom4([4]byte(packet[16:])), true
+}
+
+// sendInner sends a packet to the client whose address it has, on the newest tunnel
+// that is meant for it.
+func (g *Gateway) sendInner(packet []byte) {
+	src, dst, ok := endpoints(packet)
+	s := g.pool.leases[dst]
+	if !ok || s == nil || !s.path.sock.NonESP {
+		return
+	}
+	for _, c := range slices.Backward(s.children) {
+		if !c.client.Contains(dst) || !c.remote.Contains(src) {
+			continue
+		}
+		buf := make([]byte, esp.MaxHeadroom+len(packet), esp.MaxHeadroom+len(packet)+esp.MaxTailroom)
+		copy(buf[esp.MaxHeadroom:], packet)
+		sealed, err := c.out.Seal(buf, esp.MaxHeadroom, len(packet))
+		if err != nil {
+			g.log.Debug("could not seal a packet", "reason", err)
+			return
+		}
+		s.path.send(s.log, sealed)
+		return
+	}
+}
