@@ -21,9 +21,9 @@ const (
 
 	cfgRequest, cfgReply, cfgSet, cfgAck = 1, 2, 3, 4
 
-	initialContact = 24578
-	protoISAKMP    = 1
-	protoESP       = 3
+	initialContact, dpdProbe, dpdAnswer = 24578, 36136, 36137
+	protoISAKMP                         = 1
+	protoESP                            = 3
 
 	xauthUser, xauthPassword, xauthStatus = 16521, 16522, 16527
 	modeAddress, unitySplitInclude        = 1, 28676
