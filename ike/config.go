@@ -182,6 +182,8 @@ type Assignment struct {
 	BackupServers []string
 	Application   string        // APPLICATION_VERSION of the gateway
 	Expiry        time.Duration // of the address; 0: none
+
+	pfs *group // the gateway's wish for Quick Mode
 }
 
 // Stats is a snapshot for people and programs. Slices are the caller's own.

@@ -1,50 +1,522 @@
 package ike
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
-// Session is a connection to a gateway.
-type Session struct{}
+const (
+	// otherAddressPatience is how long an address is tried while there are
+	// others, otherExchangePatience an exchange while there is another.
+	otherAddressPatience  = 10 * time.Second
+	otherExchangePatience = 12 * time.Second
+	// reauthRetry is the pause before a failed reauthentication is tried again.
+	reauthRetry = 20 * time.Second
+	// orphanedFor is how long ESP may outlive its ISAKMP SA while a new one is
+	// being built (IOS deletes them separately).
+	orphanedFor = 60 * time.Second
+	// oldSAGrace is how long a replaced ISAKMP SA still answers.
+	oldSAGrace = 10 * time.Second
+)
 
-// Dial connects: phase 1, XAUTH, Mode-Config and the first Quick Mode. It returns
-// one of the error types of this package, or ctx's error.
+// Session is a connection to a gateway. It owns one socket, the ISAKMP SA, and its
+// ESP SAs.
+//
+// Three goroutines work on it: the transport's receive loop, the control loop
+// (run), and, now and then, a reauthentication. The caller's two, in ReadPackets
+// and WritePackets, meet them in the ChildSAs, which are published as a whole.
+type Session struct {
+	cfg       Config
+	log       *slog.Logger
+	rand      io.Reader
+	host      string // of Config.Gateway, the one that answered
+	transport *transport
+	ctx       context.Context
+	cancel    context.CancelFunc
+
+	ikeSuites []IKESuite
+	espSuites []ESPSuite
+	password  Secret
+
+	aggressiveGroup *group // of the attempt that is running
+	newKeyExchange  func(*group) (keyExchange, error)
+	fragmentAbove   int // 0: the default
+
+	// Owned by Dial, then by the control loop.
+	sa         *isakmpSA
+	old        *isakmpSA // replaced, answers for a while
+	oldUntil   time.Time
+	quickOffer *quickOffer // that the gateway accepted
+	reauthing  bool
+	reauthed   chan reauthResult
+	orphaned   time.Time // the ISAKMP SA was deleted by the gateway
+	needChild  bool      // the gateway deleted the last ESP SA
+
+	connected atomic.Bool // Dial is over
+	lastHeard atomic.Int64
+
+	mu         sync.Mutex
+	assignment Assignment
+	children   []*childSA // oldest first
+	reserved   map[uint32]bool
+	stats      Stats // of the ISAKMP SA
+	err        error
+
+	inbound  atomic.Pointer[map[uint32]*childSA] // by our SPI
+	outbound atomic.Pointer[[]*childSA]          // newest first
+	policy   atomic.Pointer[policy]
+	espPeer  atomic.Pointer[netip.AddrPort]
+
+	readMu  sync.Mutex // held while packets are opened
+	writeMu sync.Mutex // held while packets are sealed
+	held    []heldPacket
+
+	installed chan struct{} // a ChildSA was installed: look at held packets
+	wakeUp    chan struct{} // deadlines have changed
+	rekeyNow  chan struct{}
+	probeNow  chan struct{}
+	done      chan struct{}
+}
+
+// Dial connects: phase 1, XAUTH, Mode-Config and the first Quick Mode. It tries all
+// gateways of cfg and all their addresses. It returns one of the error types of this
+// package, an error of cfg's hooks, or ctx's error.
 func Dial(ctx context.Context, cfg *Config) (*Session, error) {
-	return nil, errors.New("ike: Dial is being written")
+	return dial(ctx, cfg, nil)
+}
+
+// dial is Dial with a change to the new session, for tests.
+func dial(ctx context.Context, cfg *Config, prepare func(*Session)) (*Session, error) {
+	s, err := newSession(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if prepare != nil {
+		prepare(s)
+	}
+	err = s.dialAny(ctx)
+	if err != nil {
+		s.cancel()
+		s.password.Zero()
+		return nil, err
+	}
+	s.connected.Store(true)
+	go s.run()
+	return s, nil
+}
+
+func newSession(cfg *Config) (*Session, error) {
+	s := &Session{
+		cfg: *cfg, log: cfg.Log, rand: cfg.Rand, password: cfg.Password.Clone(),
+		reserved: make(map[uint32]bool), reauthed: make(chan reauthResult, 1),
+		installed: make(chan struct{}, 1), wakeUp: make(chan struct{}, 1),
+		rekeyNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.rand == nil {
+		s.rand = rand.Reader
+	}
+	s.newKeyExchange = func(g *group) (keyExchange, error) { return g.newKeyExchange(s.rand) }
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.inbound.Store(new(map[uint32]*childSA))
+	s.outbound.Store(new([]*childSA))
+	s.policy.Store(new(policy))
+	return s, s.configure()
+}
+
+// configure checks the Config and fills in defaults.
+func (s *Session) configure() error {
+	c := &s.cfg
+	c.Auth, c.Exchange = cmp.Or(c.Auth, AuthHybrid), cmp.Or(c.Exchange, ExchangeAuto)
+	c.ModeConfig, c.PFS = cmp.Or(c.ModeConfig, ModeConfigAuto), cmp.Or(c.PFS, PFSAuto)
+	if _, ok := authMethodIDs[c.Auth]; !ok {
+		return &ConfigError{"authentication", fmt.Errorf("%q is not supported", c.Auth)}
+	}
+	if !slices.Contains([]Exchange{ExchangeAuto, ExchangeMain, ExchangeAggressive}, c.Exchange) {
+		return &ConfigError{"exchange", fmt.Errorf("unknown: %q", c.Exchange)}
+	}
+	if !slices.Contains([]ModeConfig{ModeConfigAuto, ModeConfigPull, ModeConfigPush}, c.ModeConfig) {
+		return &ConfigError{"mode_config", fmt.Errorf("unknown: %q", c.ModeConfig)}
+	}
+	if c.PFS != PFSAuto && c.PFS != PFSOff {
+		g := findGroup(string(c.PFS))
+		if g == nil {
+			return &ConfigError{"pfs", fmt.Errorf("unknown group %q", c.PFS)}
+		}
+		if g.weak&^c.AllowWeak != 0 {
+			return &ConfigError{"pfs", fmt.Errorf("%s is weak and not allowed", g.name)}
+		}
+	}
+	if s.ikeSuites = c.IKE; len(c.IKE) == 0 {
+		s.ikeSuites = DefaultIKE(c.AllowWeak)
+	}
+	if s.espSuites = c.ESP; len(c.ESP) == 0 {
+		s.espSuites = DefaultESP(c.AllowWeak)
+	}
+	if err := checkWeak("ike", s.ikeSuites, IKESuite.Weak, c.AllowWeak); err != nil {
+		return err
+	}
+	return checkWeak("esp", s.espSuites, ESPSuite.Weak, c.AllowWeak)
+}
+
+// checkWeak refuses suites that are weaker than what the profile allows by name.
+func checkWeak[S fmt.Stringer](field string, suites []S, weak func(S) Weak, allow Weak) error {
+	for _, s := range suites {
+		if missing := weak(s) &^ allow; missing != 0 {
+			return &ConfigError{field, fmt.Errorf("%s is weak; it needs to be allowed by name (%s)", s, missing)}
+		}
+	}
+	return nil
+}
+
+// endpoint is one gateway of Config.Gateway.
+type endpoint struct {
+	host string
+	port uint16
+}
+
+func parseEndpoints(gateway string) ([]endpoint, error) {
+	var out []endpoint
+	for field := range strings.SplitSeq(gateway, ",") {
+		field = strings.TrimSpace(field)
+		e := endpoint{host: field, port: portIKE}
+		if addr, err := netip.ParseAddr(strings.Trim(field, "[]")); err == nil {
+			e.host = addr.String()
+		} else if host, port, err := net.SplitHostPort(field); err == nil {
+			n, err := net.LookupPort("udp", port)
+			if err != nil || n == 0 {
+				return nil, fmt.Errorf("port of %q", field)
+			}
+			e = endpoint{host, uint16(n)}
+		} else if strings.ContainsAny(field, ":/ ") {
+			return nil, fmt.Errorf("%q is no host name or address", field)
+		}
+		if e.host == "" {
+			return nil, errors.New("no host name or address")
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+// dialAny walks all gateways and their addresses. Only a gateway that does not
+// answer makes it go on to the next.
+func (s *Session) dialAny(ctx context.Context) error {
+	endpoints, err := parseEndpoints(s.cfg.Gateway)
+	if err != nil {
+		return &ConfigError{"gateway", err}
+	}
+	s.event(Event{Kind: EventStep, Step: StepFindGateway})
+	var last error
+	for i, e := range endpoints {
+		addrs, err := s.resolve(ctx, e.host)
+		if err != nil {
+			last = err
+			continue
+		}
+		s.host = e.host
+		for j, addr := range addrs {
+			more := i+1 < len(endpoints) || j+1 < len(addrs)
+			last = s.dialAddress(ctx, netip.AddrPortFrom(addr, e.port), more)
+			var silent *NoAnswerError
+			if last == nil || !errors.As(last, &silent) || ctx.Err() != nil {
+				return last
+			}
+			s.log.Info("no answer", "gateway", addr, "err", last)
+		}
+	}
+	return last
+}
+
+func (s *Session) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{addr.Unmap()}, nil
+	}
+	lookup := s.cfg.Resolve
+	if lookup == nil {
+		lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	addrs, err := lookup(ctx, host)
+	if err == nil && len(addrs) == 0 {
+		err = errors.New("the name has no address")
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, &NoAnswerError{Step: StepFindGateway, Gateway: host, Err: err}
+	}
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	return addrs, nil
+}
+
+// dialAddress tries the exchanges in turn, each afresh: with new cookies, nothing
+// taken over.
+func (s *Session) dialAddress(ctx context.Context, peer netip.AddrPort, more bool) error {
+	t, err := newTransport(ctx, &s.cfg, peer.Addr(), s.log)
+	if err != nil {
+		return err
+	}
+	s.transport = t
+	if err = s.dialExchanges(ctx, peer, more); err != nil {
+		t.close()
+	}
+	return err
+}
+
+// attempt is one way of doing phase 1.
+type attempt struct {
+	exchange Exchange
+	group    *group // of Aggressive Mode, whose first message fixes it
+}
+
+// attempts lists what is tried. Aggressive Mode shows the identity to anybody, so
+// Main Mode comes first.
+func (s *Session) attempts() []attempt {
+	var out []attempt
+	if s.cfg.Exchange != ExchangeAggressive {
+		out = append(out, attempt{ExchangeMain, nil})
+	}
+	groups := groupsOf(s.ikeSuites)
+	switch s.cfg.Exchange {
+	case ExchangeMain:
+		groups = nil
+	case ExchangeAuto:
+		groups = groups[:1]
+	}
+	for _, g := range groups {
+		out = append(out, attempt{ExchangeAggressive, g})
+	}
+	return out
+}
+
+func (s *Session) dialExchanges(ctx context.Context, peer netip.AddrPort, more bool) error {
+	attempts := s.attempts()
+	var first error
+	for i, a := range attempts {
+		giveUp := giveUpAfter
+		if i+1 < len(attempts) {
+			giveUp = otherExchangePatience
+		}
+		if more {
+			giveUp = min(giveUp, otherAddressPatience)
+		}
+		err := s.dialOnce(ctx, peer, a, giveUp)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+		if !otherExchangeMayHelp(err) || ctx.Err() != nil {
+			return err
+		}
+		s.log.Info("the exchange failed", "exchange", a.exchange, "err", err)
+	}
+	return first
+}
+
+// otherExchangeMayHelp: the gateway was silent or refused before anything was
+// agreed.
+func otherExchangeMayHelp(err error) bool {
+	var silent *NoAnswerError
+	var refused *RefusedError
+	return errors.As(err, &silent) && silent.Step == StepFindGateway ||
+		errors.As(err, &refused) && (refused.Step == StepAgreeSecurity || refused.Step == StepFindGateway)
+}
+
+func (s *Session) dialOnce(ctx context.Context, peer netip.AddrPort, a attempt, giveUp time.Duration) error {
+	s.aggressiveGroup = a.group
+	sa, err := s.newSA(a.exchange.isakmp(), peer)
+	if err != nil {
+		return err
+	}
+	sa.giveUp = giveUp
+	sa.passwordSent = false
+	if err = s.connect(ctx, sa); err != nil {
+		s.log.Info("connecting failed", "step", sa.step, "err", err)
+		if sa.state != stateNew {
+			sa.closeSA(nil)
+		}
+		sa.discard()
+	}
+	return err
+}
+
+// connect runs everything up to the first ChildSA.
+func (s *Session) connect(ctx context.Context, sa *isakmpSA) error {
+	assignment, err := sa.establish(ctx)
+	if err != nil {
+		return err
+	}
+	s.sa = sa
+	sa.giveUp = giveUpAfter
+	s.setAssignment(assignment)
+	sa.enter(StepBuildTunnel)
+	peer := sa.peer
+	s.espPeer.Store(&peer)
+	if _, err := sa.newChild(ctx); err != nil {
+		return err
+	}
+	s.publishStats()
+	return nil
+}
+
+// setAssignment takes over settings and the policy that follows from them.
+func (s *Session) setAssignment(a Assignment) {
+	s.mu.Lock()
+	s.assignment = a
+	s.mu.Unlock()
+	s.policy.Store(newPolicy(a))
+}
+
+func (s *Session) publishStats() {
+	sa := s.sa
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rekeys := 0
+	if !s.stats.Established.IsZero() {
+		rekeys = s.stats.Rekeys + 1
+	}
+	s.stats = Stats{
+		Gateway: sa.peer, Local: s.transport.local(sa.peer.Addr()),
+		Identity: describeID(sa.idir), CertificateSHA256: sa.certificate,
+		Exchange: exchangeOf(sa.phase1), Auth: "hybrid-rsa", Suite: sa.suite.String(),
+		NATT: sa.nattName(), NAT: sa.nat, Fragmentation: sa.caps&capFragmentation != 0, DPD: sa.caps&capDPD != 0,
+		Established: sa.established, Expires: sa.established.Add(sa.lifetime), Rekeys: rekeys,
+	}
 }
 
 // Assignment is what the gateway gave.
-func (s *Session) Assignment() Assignment { return Assignment{} }
+func (s *Session) Assignment() Assignment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.assignment
+	a.Addresses, a.DNS, a.WINS = slices.Clone(a.Addresses), slices.Clone(a.DNS), slices.Clone(a.WINS)
+	a.SplitDNS, a.BackupServers = slices.Clone(a.SplitDNS), slices.Clone(a.BackupServers)
+	a.SplitInclude, a.SplitExclude = slices.Clone(a.SplitInclude), slices.Clone(a.SplitExclude)
+	return a
+}
 
 // Stats is a snapshot of the session.
-func (s *Session) Stats() Stats { return Stats{} }
+func (s *Session) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.LastHeard = time.Unix(0, s.lastHeard.Load())
+	st.Children = make([]ChildStats, 0, len(s.children))
+	for _, c := range slices.Backward(s.children) {
+		in, out := c.in.Stats(), c.out.Stats()
+		st.Children = append(st.Children, ChildStats{
+			SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite.String(), Local: c.local, Remote: c.remote,
+			BytesIn: in.Bytes, PacketsIn: in.Packets, BytesOut: out.Bytes, PacketsOut: out.Packets,
+			Replayed: in.Replayed, BadICV: in.BadICV,
+			Established: c.established, Expires: c.expires, Rekeys: c.rekeys,
+		})
+	}
+	return st
+}
 
-// ReadPackets waits for inner packets from the gateway and puts one into each
-// bufs[i][offset:], with its length in sizes[i]. It returns how many. After the
-// session's end it returns net.ErrClosed. One goroutine at a time may call it.
-func (s *Session) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) { return 0, nil }
-
-// WritePackets sends the inner packets bufs[i][offset:] to the gateway. It works in
-// place: offset must be at least Headroom, and each buffer's capacity must leave
-// Tailroom behind the packet. Packets that no SA covers are dropped. One goroutine
-// at a time may call it.
-func (s *Session) WritePackets(bufs [][]byte, offset int) error { return nil }
-
-// NetworkChanged makes the session probe the gateway at once.
-func (s *Session) NetworkChanged() {}
+// NetworkChanged makes the session probe the gateway at once and often: it either
+// answers on the new path or the session ends within seconds.
+func (s *Session) NetworkChanged() { notify(s.probeNow) }
 
 // Done is closed when the session has ended.
-func (s *Session) Done() <-chan struct{} { return nil }
+func (s *Session) Done() <-chan struct{} { return s.done }
 
 // Err is why the session ended: nil before, net.ErrClosed after Close.
-func (s *Session) Err() error { return nil }
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
 
-// Close tells the gateway (Delete, ESP first) and ends the session.
-func (s *Session) Close() error { return nil }
+// Close tells the gateway (Delete, ESP first) and ends the session. It returns when
+// everything is released.
+func (s *Session) Close() error {
+	s.cancel()
+	<-s.done
+	return nil
+}
 
-// Headroom and Tailroom are what WritePackets needs before and behind a packet.
-const (
-	Headroom = 24
-	Tailroom = 64
-)
+func (x Exchange) isakmp() isakmpExchange {
+	if x == ExchangeAggressive {
+		return aggressiveExchange
+	}
+	return mainExchange
+}
+
+// notify wakes a loop; one waiting signal is enough.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Session) wake()         { notify(s.wakeUp) }
+func (s *Session) requestRekey() { notify(s.rekeyNow) }
+func (s *Session) heard()        { s.lastHeard.Store(time.Now().UnixNano()) }
+func (s *Session) dialing() bool { return !s.connected.Load() }
+func (s *Session) pfsWish() *group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.assignment.pfs; g != nil && g.weak&^s.cfg.AllowWeak == 0 {
+		return g
+	}
+	return nil
+}
+
+func (s *Session) event(e Event) {
+	if s.cfg.Event != nil {
+		s.cfg.Event(e)
+	}
+}
+
+func (s *Session) jitter(most time.Duration) time.Duration {
+	return time.Duration(mathrand.Float64() * float64(most))
+}
+
+// selector is our side of the ESP SAs: the assigned address.
+func (s *Session) selector() netip.Prefix {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.assignment.Addresses[0]
+}
+
+// wantedAddress is what Mode-Config asks for: the address that we have, or had.
+func (s *Session) wantedAddress() netip.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.assignment.Addresses) > 0 {
+		return s.assignment.Addresses[0].Addr()
+	}
+	return s.cfg.RequestAddress
+}
+
+func (s *Session) gatewayTrust(addr netip.Addr) *gatewayTrust {
+	return &gatewayTrust{trust: s.cfg.Trust, allow: s.cfg.AllowWeak, host: s.host, addr: addr, remoteID: s.cfg.RemoteID}
+}
+
+func fingerprint(c *x509.Certificate) [32]byte { return sha256.Sum256(c.Raw) }

@@ -1,0 +1,443 @@
+package ike
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"wayfarer/ike/esp"
+	"wayfarer/ike/isakmp"
+)
+
+// Rekeying of phase 2. A new ChildSA receives when it is installed; it sends after
+// the peer's first packet on it, or after activateAfter; the very first sends at
+// once. The old one receives until its Delete or until oldChildGrace is over.
+const (
+	activateAfter   = time.Second
+	oldChildGrace   = 30 * time.Second
+	rekeyShare      = 0.9
+	rekeyMargin     = 60 * time.Second
+	rekeyJitter     = 0.05
+	maxHeldPackets  = 16 // for an SA that is about to be installed
+	heldFor         = 2 * time.Second
+	rekeySequence   = 3 << 30 // of 2^32 sequence numbers (RFC 4303 §3.3.3)
+	rekeySequence64 = 1 << 19 // 64-bit block ciphers: under 1 GB (Sweet32)
+)
+
+// childSA is a pair of ESP SAs. Its fields are set before it is installed, except
+// where it is said.
+type childSA struct {
+	spiIn, spiOut uint32
+	suite         ESPSuite
+	local, remote netip.Prefix
+	established   time.Time
+	expires       time.Time
+	rekeyAt       time.Time
+	rekeyAfter    uint32 // sequence number
+	rekeys        int
+
+	in  *esp.Inbound  // owned by ReadPackets
+	out *esp.Outbound // owned by WritePackets
+
+	received atomic.Bool // an authentic packet has come: the peer has the keys
+	active   bool        // sends; guarded by Session.mu
+	retireAt time.Time   // guarded by Session.mu; zero: not replaced
+}
+
+func (c *childSA) confirmed() bool { return c.received.Load() }
+
+// espCiphers and espIntegrity translate the tables of suites for package esp.
+var (
+	espCiphers = map[uint8]esp.Cipher{
+		isakmp.ESPAESGCM16: esp.AESGCM16, isakmp.ESPAESCBC: esp.AESCBC, isakmp.ESP3DES: esp.TripleDESCBC,
+	}
+	espIntegrity = map[uint16]esp.Integrity{
+		isakmp.ESPAuthMD5: esp.HMACMD5_96, isakmp.ESPAuthSHA1: esp.HMACSHA1_96, isakmp.ESPAuthSHA256: esp.HMACSHA256_128,
+		isakmp.ESPAuthSHA384: esp.HMACSHA384_192, isakmp.ESPAuthSHA512: esp.HMACSHA512_256,
+	}
+)
+
+func (s ESPSuite) transform() esp.Transform {
+	t := esp.Transform{Cipher: espCiphers[s.cipher.espID], KeyLen: s.cipher.keyLen}
+	if s.hash != nil {
+		t.Integrity = espIntegrity[s.hash.espID]
+	}
+	return t
+}
+
+// newChildSA derives the keys of both directions; each is named by its receiver's
+// SPI.
+func (sa *isakmpSA) newChildSA(n *negotiation) (*childSA, error) {
+	t := n.suite.transform()
+	keyIn := sa.keys.keymat(n.gqm, isakmp.ProtoESP, n.spiIn, n.ni, n.nr, t.KeyMaterialLen())
+	keyOut := sa.keys.keymat(n.gqm, isakmp.ProtoESP, n.spiOut, n.ni, n.nr, t.KeyMaterialLen())
+	defer clear(keyIn)
+	defer clear(keyOut)
+	clear(n.gqm)
+	in, err := esp.NewInbound(t, n.spiIn, keyIn)
+	if err != nil {
+		return nil, err
+	}
+	out, err := esp.NewOutbound(t, n.spiOut, keyOut, sa.s.rand)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	l := n.lifetime
+	soft := min(time.Duration(rekeyShare*float64(l)), l-rekeyMargin) - sa.s.jitter(time.Duration(rekeyJitter*float64(l)))
+	c := &childSA{
+		spiIn: n.spiIn, spiOut: n.spiOut, suite: n.suite, local: n.local, remote: n.remote,
+		established: now, expires: now.Add(l), rekeyAt: now.Add(max(soft, l/2)),
+		rekeyAfter: rekeySequence, in: in, out: out,
+	}
+	if n.suite.cipher.espID == isakmp.ESP3DES {
+		c.rekeyAfter = rekeySequence64
+	}
+	sa.log.Info("ESP SA is established", "spi_in", fmt.Sprintf("%08x", c.spiIn), "spi_out", fmt.Sprintf("%08x", c.spiOut),
+		"suite", c.suite.String(), "local", c.local, "remote", c.remote, "lifetime", l)
+	return c, nil
+}
+
+// reserve draws an inbound SPI. ESP for it that comes before its SA is held back.
+func (s *Session) reserve() (uint32, error) {
+	var b [4]byte
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if _, err := s.rand.Read(b[:]); err != nil {
+			return 0, fmt.Errorf("random numbers: %w", err)
+		}
+		spi := binary.BigEndian.Uint32(b[:])
+		if spi < minSPI || s.reserved[spi] || slices.ContainsFunc(s.children, func(c *childSA) bool { return c.spiIn == spi }) {
+			continue
+		}
+		s.reserved[spi] = true
+		return spi, nil
+	}
+}
+
+// release gives up a reserved SPI; one whose SA was installed stays.
+func (s *Session) release(spi uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.reserved, spi)
+}
+
+// install makes a ChildSA receive, and the first one send.
+func (s *Session) install(c *childSA) {
+	s.mu.Lock()
+	delete(s.reserved, c.spiIn)
+	first := len(s.children) == 0
+	if !first {
+		c.rekeys = s.children[len(s.children)-1].rekeys + 1
+	}
+	s.children = append(s.children, c)
+	s.publishLocked()
+	s.mu.Unlock()
+	if first {
+		s.activate(c)
+	} else {
+		time.AfterFunc(activateAfter, func() { s.activate(c) })
+		s.event(Event{Kind: EventRekeyed})
+	}
+	select {
+	case s.installed <- struct{}{}:
+	default:
+	}
+}
+
+// activate makes a ChildSA send, and the older ones retire.
+func (s *Session) activate(c *childSA) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.children, c)
+	if i < 0 || c.active {
+		return
+	}
+	c.active = true
+	for _, old := range s.children[:i] {
+		if old.retireAt.IsZero() {
+			old.retireAt = time.Now().Add(oldChildGrace)
+		}
+	}
+	s.publishLocked()
+	s.wake()
+}
+
+// remove forgets a ChildSA and its keys.
+func (s *Session) remove(c *childSA) {
+	s.mu.Lock()
+	s.children = slices.DeleteFunc(s.children, func(o *childSA) bool { return o == c })
+	s.publishLocked()
+	s.mu.Unlock()
+	s.readMu.Lock()
+	c.in.Zero()
+	s.readMu.Unlock()
+	s.writeMu.Lock()
+	c.out.Zero()
+	s.writeMu.Unlock()
+}
+
+// publishLocked shows the ChildSAs to the data path. If none is active yet, the
+// newest sends: better than dropping.
+func (s *Session) publishLocked() {
+	in := make(map[uint32]*childSA, len(s.children))
+	var out []*childSA
+	for _, c := range slices.Backward(s.children) {
+		in[c.spiIn] = c
+		if c.active {
+			out = append(out, c)
+		}
+	}
+	if len(out) == 0 && len(s.children) > 0 {
+		out = append(out, s.children[len(s.children)-1])
+	}
+	s.inbound.Store(&in)
+	s.outbound.Store(&out)
+}
+
+// current is the newest ChildSA that sends, nil if there is none.
+func (s *Session) current() *childSA {
+	if out := *s.outbound.Load(); len(out) > 0 {
+		return out[0]
+	}
+	return nil
+}
+
+// packetAddrs reads source and destination of an IP packet.
+func packetAddrs(p []byte) (src, dst netip.Addr, ok bool) {
+	switch {
+	case len(p) >= 20 && p[0]>>4 == 4:
+		return netip.AddrFrom4([4]byte(p[12:16])), netip.AddrFrom4([4]byte(p[16:20])), true
+	case len(p) >= 40 && p[0]>>4 == 6:
+		return netip.AddrFrom16([16]byte(p[8:24])), netip.AddrFrom16([16]byte(p[24:40])), true
+	}
+	return src, dst, false
+}
+
+// ReadPackets waits for inner packets from the gateway and puts one into each
+// bufs[i][offset:], with its length in sizes[i]. It returns how many. After the
+// session's end it returns net.ErrClosed. One goroutine at a time may call it.
+func (s *Session) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
+	for {
+		select {
+		case p := <-s.transport.esp:
+			if n := s.openBatch(p, bufs, sizes, offset); n > 0 {
+				return n, nil
+			}
+		case <-s.installed:
+			if n := s.openHeld(bufs, sizes, offset); n > 0 {
+				return n, nil
+			}
+		case <-s.done:
+			return 0, s.Err()
+		}
+	}
+}
+
+// openBatch opens a packet and all that wait behind it.
+func (s *Session) openBatch(p *espPacket, bufs [][]byte, sizes []int, offset int) (n int) {
+	s.readMu.Lock()
+	defer s.readMu.Unlock()
+	for {
+		if size := s.open(p.buf, bufs[n][offset:]); size > 0 {
+			sizes[n] = size
+			n++
+		}
+		s.transport.release(p)
+		if n == len(bufs) {
+			return n
+		}
+		select {
+		case p = <-s.transport.esp:
+		default:
+			return n
+		}
+	}
+}
+
+// heldPacket waits for the SA of a reserved SPI; owned by ReadPackets.
+type heldPacket struct {
+	packet []byte
+	at     time.Time
+}
+
+// openHeld opens the packets that came before their SA. It keeps those whose SA is
+// still missing and that fit no more.
+func (s *Session) openHeld(bufs [][]byte, sizes []int, offset int) (n int) {
+	s.readMu.Lock()
+	defer s.readMu.Unlock()
+	held := s.held
+	s.held = nil
+	for _, h := range held {
+		switch {
+		case time.Since(h.at) > heldFor:
+		case n == len(bufs):
+			s.held = append(s.held, h)
+		default:
+			if size := s.open(h.packet, bufs[n][offset:]); size > 0 {
+				sizes[n] = size
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// open takes one ESP packet through SPI lookup, authentication, replay check,
+// decryption and policy (RFC 4303 §3.4, RFC 4301 §5.2). It returns the length of
+// the inner packet, 0 if there is none to deliver.
+func (s *Session) open(packet, dst []byte) int {
+	if len(packet) < 4 || len(dst) < len(packet) {
+		return 0
+	}
+	spi := binary.BigEndian.Uint32(packet)
+	c := (*s.inbound.Load())[spi]
+	if c == nil {
+		s.hold(spi, packet)
+		return 0
+	}
+	inner, err := c.in.Open(dst, packet)
+	if err != nil && !errors.Is(err, esp.ErrDummy) {
+		return 0 // counted there
+	}
+	s.heard()
+	if !c.received.Load() {
+		c.received.Store(true)
+		s.activate(c)
+	}
+	if err != nil || !s.allowedIn(inner) {
+		return 0
+	}
+	return len(inner)
+}
+
+// hold keeps a packet for an SPI that is reserved; others are noise.
+func (s *Session) hold(spi uint32, packet []byte) {
+	s.mu.Lock()
+	reserved := s.reserved[spi]
+	s.mu.Unlock()
+	if reserved && len(s.held) < maxHeldPackets {
+		s.held = append(s.held, heldPacket{slices.Clone(packet), time.Now()})
+	}
+}
+
+// allowedIn is the inbound policy: to our address, from a network behind the
+// gateway. A gateway may answer on any of the sibling SAs (racoon sends everything
+// on the newest), so their selectors count together; where the gateway has named
+// networks, only these.
+func (s *Session) allowedIn(p []byte) bool {
+	src, dst, ok := packetAddrs(p)
+	if !ok || src.IsLoopback() || src.IsMulticast() || src.IsUnspecified() {
+		return false
+	}
+	pol := s.policy.Load()
+	if !slices.ContainsFunc(pol.local, func(n netip.Prefix) bool { return n.Contains(dst) && !n.Contains(src) }) {
+		return false
+	}
+	if len(pol.sources) > 0 {
+		return slices.ContainsFunc(pol.sources, func(n netip.Prefix) bool { return n.Contains(src) })
+	}
+	for _, c := range *s.inbound.Load() {
+		if c.remote.Contains(src) {
+			return true
+		}
+	}
+	return false
+}
+
+// policy is what the assignment lets in; published as a whole.
+type policy struct {
+	local   []netip.Prefix
+	sources []netip.Prefix // networks and servers that the gateway named; empty: any
+}
+
+func newPolicy(a Assignment) *policy {
+	p := &policy{local: a.Addresses}
+	if len(a.SplitInclude) > 0 {
+		p.sources = slices.Clone(a.SplitInclude)
+		for _, server := range slices.Concat(a.DNS, a.WINS) {
+			p.sources = append(p.sources, netip.PrefixFrom(server, server.BitLen()))
+		}
+	}
+	return p
+}
+
+// WritePackets sends the inner packets bufs[i][offset:] to the gateway. It works in
+// place: offset must be at least Headroom, and each buffer's capacity must leave
+// Tailroom behind the packet. Packets that no SA covers are dropped. One goroutine
+// at a time may call it.
+func (s *Session) WritePackets(bufs [][]byte, offset int) error {
+	select {
+	case <-s.done:
+		return s.Err()
+	default:
+	}
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	out := *s.outbound.Load()
+	peer := *s.espPeer.Load()
+	for _, buf := range bufs {
+		c := outboundFor(out, buf[offset:])
+		if c == nil {
+			continue
+		}
+		packet, err := c.out.Seal(buf[:cap(buf)], offset, len(buf)-offset)
+		if err != nil {
+			if errors.Is(err, esp.ErrExhausted) {
+				s.requestRekey()
+				continue
+			}
+			return fmt.Errorf("sealing a packet: %w", err)
+		}
+		s.transport.send(packet, peer)
+		if c.out.Sequence() >= c.rekeyAfter {
+			s.requestRekey()
+		}
+	}
+	return nil
+}
+
+// outboundFor is the security policy lookup: the newest SA whose selectors hold the
+// packet.
+func outboundFor(out []*childSA, packet []byte) *childSA {
+	src, dst, ok := packetAddrs(packet)
+	if !ok {
+		return nil
+	}
+	for _, c := range out {
+		if c.local.Contains(src) && c.remote.Contains(dst) {
+			return c
+		}
+	}
+	return nil
+}
+
+// Headroom and Tailroom are what WritePackets needs before and behind a packet, in
+// bytes.
+const (
+	Headroom = esp.MaxHeadroom
+	Tailroom = esp.MaxTailroom
+)
+
+// Tunnel MTU: a path of unknown MTU is taken to carry pathMTU bytes; more than
+// maxInnerMTU is no gain on it, less than minInnerMTU is not IPv4.
+const (
+	pathMTU     = 1400
+	maxInnerMTU = 1300
+	minInnerMTU = 576
+)
+
+// MTU is the largest inner packet that fits the path whole, in bytes: a safe value
+// for the negotiated suites on paths of at least 1,400 bytes.
+func (s *Session) MTU() int {
+	mtu := maxInnerMTU
+	for _, c := range *s.outbound.Load() {
+		mtu = min(mtu, c.suite.transform().MaxInner(pathMTU, s.transport.gateway.Is6()))
+	}
+	return max(mtu, minInnerMTU)
+}

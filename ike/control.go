@@ -1,0 +1,388 @@
+package ike
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"time"
+
+	"wayfarer/ike/isakmp"
+)
+
+// isakmpExchange is a phase-1 exchange type.
+type isakmpExchange = isakmp.ExchangeType
+
+const (
+	mainExchange       = isakmp.MainMode
+	aggressiveExchange = isakmp.AggressiveMode
+)
+
+func exchangeOf(x isakmp.ExchangeType) Exchange {
+	if x == aggressiveExchange {
+		return ExchangeAggressive
+	}
+	return ExchangeMain
+}
+
+// reauthResult is a new ISAKMP SA, or why there is none.
+type reauthResult struct {
+	sa         *isakmpSA
+	assignment Assignment
+	err        error
+}
+
+// run is the control loop: everything that happens after Dial. It owns the ISAKMP
+// SA and ends with the session.
+func (s *Session) run() {
+	err := s.loop()
+	if s.reauthing {
+		s.cancel()
+		if r := <-s.reauthed; r.sa != nil {
+			r.sa.closeSA(nil)
+			r.sa.discard()
+		}
+	}
+	s.finish(err)
+}
+
+func (s *Session) loop() error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var oldInbox chan []byte
+		if s.old != nil {
+			oldInbox = s.old.inbox
+		}
+		timer.Reset(time.Until(s.nextDeadline()))
+		var err error
+		select {
+		case datagram := <-s.sa.inbox:
+			err = dispatch(s.sa, datagram)
+		case datagram := <-oldInbox:
+			err = dispatch(s.old, datagram)
+		case <-timer.C:
+			err = s.tick(time.Now())
+		case <-s.wakeUp:
+		case <-s.rekeyNow:
+			err = s.rekeyChild()
+		case <-s.probeNow:
+			s.probeUrgently()
+		case r := <-s.reauthed:
+			err = s.reauthenticated(r)
+		case <-s.ctx.Done():
+			return net.ErrClosed
+		}
+		if err != nil {
+			if s.ctx.Err() != nil {
+				return net.ErrClosed
+			}
+			return err
+		}
+	}
+}
+
+// dispatch gives a datagram to the default handler. Only what must end the session
+// comes back.
+func dispatch(sa *isakmpSA, datagram []byte) error {
+	early := sa.pending
+	sa.pending = nil
+	for _, d := range append(early, datagram) {
+		_, err := sa.receive(d, nil)
+		var fatal fatalError
+		if errors.As(err, &fatal) {
+			return fatal.error
+		}
+	}
+	return nil
+}
+
+// finish says goodbye, releases everything and publishes why.
+func (s *Session) finish(err error) {
+	s.log.Info("the session ends", "err", err)
+	s.mu.Lock()
+	children := slices.Clone(s.children)
+	s.mu.Unlock()
+	if s.orphaned.IsZero() {
+		s.sa.closeSA(children)
+	}
+	s.cancel()
+	if s.old != nil {
+		s.old.discard()
+	}
+	s.sa.discard()
+	s.transport.close()
+	s.mu.Lock()
+	s.err = err
+	s.mu.Unlock()
+	close(s.done)
+	for _, c := range children {
+		s.remove(c)
+	}
+	s.password.Zero()
+}
+
+// nextDeadline is when tick has something to do.
+func (s *Session) nextDeadline() time.Time {
+	next := s.keepaliveDue()
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	if s.sa.caps&capDPD != 0 && s.orphaned.IsZero() {
+		earlier(s.sa.dpdDue(s.heardAt()))
+	}
+	if !s.reauthing {
+		earlier(s.sa.reauthAt)
+	}
+	earlier(s.sa.established.Add(s.sa.lifetime))
+	if s.old != nil {
+		earlier(s.oldUntil)
+	}
+	if !s.orphaned.IsZero() {
+		earlier(s.orphaned.Add(orphanedFor))
+	}
+	if s.needChild {
+		earlier(time.Now())
+	}
+	current := s.current()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.children {
+		earlier(c.expires)
+		earlier(c.retireAt)
+		if c == current {
+			earlier(c.rekeyAt)
+		}
+	}
+	return next
+}
+
+func (s *Session) heardAt() time.Time { return time.Unix(0, s.lastHeard.Load()) }
+
+func (s *Session) keepaliveDue() time.Time {
+	return time.Unix(0, s.transport.lastSent.Load()).Add(natKeepAlive)
+}
+
+// tick does what is due.
+func (s *Session) tick(now time.Time) error {
+	if !s.keepaliveDue().After(now) {
+		s.transport.send(natKeepalive, s.sa.peer)
+	}
+	if s.old != nil && !s.oldUntil.After(now) {
+		s.old.discard()
+		s.old = nil
+	}
+	if !s.orphaned.IsZero() && !s.orphaned.Add(orphanedFor).After(now) {
+		return &ClosedByGatewayError{}
+	}
+	if !s.sa.established.Add(s.sa.lifetime).After(now) && s.orphaned.IsZero() {
+		return &NoAnswerError{Step: StepSignIn, Gateway: s.sa.peer.String(), Hint: "the lifetime of phase 1 is over and could not be renewed"}
+	}
+	if err := s.detectDeath(now); err != nil {
+		return err
+	}
+	if !s.reauthing && !s.sa.reauthAt.After(now) {
+		s.reauthenticate()
+	}
+	return s.tendChildren(now)
+}
+
+// detectDeath probes a silent gateway and gives up on one that does not answer.
+func (s *Session) detectDeath(now time.Time) error {
+	sa := s.sa
+	if sa.caps&capDPD == 0 || !s.orphaned.IsZero() || sa.dpdDue(s.heardAt()).After(now) {
+		return nil
+	}
+	if sa.dpd.tries >= dpdTries {
+		return &NoAnswerError{Step: StepBuildTunnel, Gateway: sa.peer.String(), Hint: s.transport.hint()}
+	}
+	sa.probe(now)
+	return nil
+}
+
+func (s *Session) probeUrgently() {
+	s.transport.localAddr.Store(nil)
+	s.transport.send(natKeepalive, s.sa.peer)
+	if s.sa.caps&capDPD != 0 && s.orphaned.IsZero() {
+		s.sa.dpd.tries, s.sa.dpd.urgent = 0, true
+		s.sa.probe(time.Now())
+	}
+}
+
+// tendChildren removes ChildSAs that are over and replaces the one that is about
+// to be.
+func (s *Session) tendChildren(now time.Time) error {
+	s.mu.Lock()
+	var over [][]byte
+	var gone []*childSA
+	for _, c := range s.children {
+		if !c.expires.After(now) || !c.retireAt.IsZero() && !c.retireAt.After(now) {
+			over, gone = append(over, be32(c.spiIn)), append(gone, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range gone {
+		s.remove(c)
+	}
+	if s.orphaned.IsZero() {
+		s.sa.delete(isakmp.ProtoESP, over...)
+	}
+	c := s.current()
+	if c == nil || !c.rekeyAt.After(now) || s.needChild {
+		return s.rekeyChild()
+	}
+	return nil
+}
+
+// rekeyChild negotiates a new ChildSA. Failing is survived as long as the old one
+// lives.
+func (s *Session) rekeyChild() error {
+	if !s.orphaned.IsZero() {
+		return nil // the new ISAKMP SA will make one
+	}
+	s.needChild = false
+	c := s.current()
+	_, err := s.sa.newChild(s.ctx)
+	if err == nil || c == nil || s.current() != c {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if left := time.Until(c.expires); left > 0 && isRefused(err) {
+		s.log.Warn("rekeying failed", "err", err)
+		c.rekeyAt = time.Now().Add(left / 2)
+		return nil
+	}
+	return err
+}
+
+func isRefused(err error) bool {
+	var refused *RefusedError
+	return errors.As(err, &refused)
+}
+
+// deleteChild obeys a Delete for an ESP SA. Cisco gateways delete instead of
+// rekeying: if it was the last one, a new one is negotiated at once.
+func (s *Session) deleteChild(spi uint32) {
+	s.mu.Lock()
+	i := slices.IndexFunc(s.children, func(c *childSA) bool { return c.spiOut == spi || c.spiIn == spi })
+	var c *childSA
+	if i >= 0 {
+		c = s.children[i]
+	}
+	s.mu.Unlock()
+	if c == nil {
+		return
+	}
+	s.log.Info("the gateway deleted an ESP SA")
+	s.remove(c)
+	s.needChild = s.current() == nil
+	s.wake()
+}
+
+// lost reacts to the gateway's Delete of an ISAKMP SA. One that lives in ESP goes
+// on for a while: a new phase 1 begins at once. Without ESP the connection is over.
+func (s *Session) lost(sa *isakmpSA) error {
+	switch {
+	case sa == s.old:
+		sa.discard()
+		s.old = nil
+		return nil
+	case sa != s.sa || s.dialing() || s.current() == nil:
+		return fatalError{&ClosedByGatewayError{}}
+	}
+	s.orphaned = time.Now()
+	sa.reauthAt = s.orphaned
+	s.wake()
+	return nil
+}
+
+// newSettings takes settings that the gateway pushed while the session is up. Another
+// address means another connection.
+func (s *Session) newSettings(a Assignment) error {
+	old := s.Assignment()
+	if len(a.Addresses) == 0 {
+		a.Addresses = old.Addresses
+	}
+	if !slices.Equal(a.Addresses, old.Addresses) {
+		return fatalError{addressChanged(old, a)}
+	}
+	s.setAssignment(a)
+	s.event(Event{Kind: EventAssignment})
+	return nil
+}
+
+func addressChanged(old, new Assignment) error {
+	return &AddressChangedError{Old: old.Addresses[0].Addr().String(), New: new.Addresses[0].Addr().String()}
+}
+
+// reauthenticate builds a new ISAKMP SA beside the old one: IKEv1 cannot renew it in
+// place. XAUTH and Mode-Config happen again.
+func (s *Session) reauthenticate() {
+	s.reauthing = true
+	sa, err := s.newSA(s.sa.phase1, s.sa.peer)
+	if err != nil {
+		s.reauthed <- reauthResult{err: err}
+		return
+	}
+	s.log.Info("reauthenticating")
+	go func() {
+		ctx, cancel := context.WithDeadline(s.ctx, time.Now().Add(orphanedFor))
+		defer cancel()
+		a, err := sa.establish(ctx)
+		s.reauthed <- reauthResult{sa, a, err}
+	}()
+}
+
+// reauthenticated moves to the new ISAKMP SA. The old one is deleted only after the
+// new one carries an ESP SA.
+func (s *Session) reauthenticated(r reauthResult) error {
+	s.reauthing = false
+	old := s.Assignment()
+	err := r.err
+	if err == nil && !slices.Equal(r.assignment.Addresses, old.Addresses) {
+		err = addressChanged(old, r.assignment)
+	}
+	if err != nil {
+		if r.sa != nil {
+			if r.sa.state != stateNew {
+				r.sa.closeSA(nil)
+			}
+			r.sa.discard()
+		}
+		return s.reauthFailed(err)
+	}
+	previous := s.sa
+	s.sa = r.sa
+	s.setAssignment(r.assignment)
+	wasOrphaned := !s.orphaned.IsZero()
+	s.orphaned = time.Time{}
+	if _, err := r.sa.newChild(s.ctx); err != nil {
+		return err
+	}
+	s.publishStats()
+	s.event(Event{Kind: EventReauth})
+	if wasOrphaned {
+		previous.discard()
+		return nil
+	}
+	previous.delete(isakmp.ProtoISAKMP, previous.cookies())
+	s.old, s.oldUntil = previous, time.Now().Add(oldSAGrace)
+	return nil
+}
+
+// reauthFailed tries again while the old SA lives, unless trying again would lock
+// the account or trust somebody else.
+func (s *Session) reauthFailed(err error) error {
+	var credentials *CredentialsError
+	var trust *TrustError
+	var changed *AddressChangedError
+	if errors.As(err, &credentials) || errors.As(err, &trust) || errors.As(err, &changed) {
+		return err
+	}
+	s.log.Warn("reauthentication failed", "err", err)
+	s.sa.reauthAt = time.Now().Add(reauthRetry)
+	return nil
+}

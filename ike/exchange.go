@@ -1,0 +1,518 @@
+package ike
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"wayfarer/ike/isakmp"
+)
+
+// Retransmission (RFC 2408 §5.1): the side that waits for an answer resends, at
+// growing, jittered intervals. Fixed rapid retries trip gateways' flood limits.
+const (
+	firstInterval  = 2 * time.Second
+	intervalGrowth = 1.6
+	intervalJitter = 0.1
+	maxTries       = 6
+	giveUpAfter    = 60 * time.Second
+	// refusedPatience is how much longer to wait once a message that cannot be
+	// authenticated has refused the exchange: the true gateway may yet answer.
+	refusedPatience = 5 * time.Second
+	maxPending      = 8 // messages that came before their keys
+	maxReplies      = 8 // answers kept for duplicates
+	maxChains       = 64
+)
+
+// message is a received message whose structure is understood. Whether it is
+// authentic is for its exchange to say, except that the HASH of Informational and
+// Transaction messages has been verified.
+type message struct {
+	isakmp.Header
+	payloads []isakmp.Payload
+	raw      []byte // the datagram (reassembled), to tell duplicates
+	plain    []byte // decrypted payloads without padding; nil in clear
+	nextIV   []byte // last ciphertext block; nil in clear
+}
+
+func (m *message) all(typ isakmp.PayloadType) []isakmp.Payload {
+	var out []isakmp.Payload
+	for _, p := range m.payloads {
+		if p.Type == typ {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// body returns the body of the first payload of a type, nil if there is none.
+func (m *message) body(typ isakmp.PayloadType) []byte {
+	for _, p := range m.payloads {
+		if p.Type == typ {
+			return p.Body
+		}
+	}
+	return nil
+}
+
+// afterHash is everything behind the leading HASH payload with generic headers, as
+// received and without padding: what the phase-2 hashes cover.
+func (m *message) afterHash() []byte { return m.plain[len(m.payloads[0].Raw):] }
+
+func (m *message) String() string {
+	return fmt.Sprintf("%v %08x %s", m.Exchange, m.MessageID, isakmp.Describe(m.payloads))
+}
+
+// rule says how often a payload may stand in a message.
+type rule struct {
+	payload  isakmp.PayloadType
+	min, max int
+}
+
+// checkRules holds a message against its table before anything else looks at it.
+// Vendor IDs and notifications may stand anywhere; private payload types that
+// nobody knows are passed over.
+func checkRules(m *message, encrypted bool, rules []rule) error {
+	if m.Encrypted() != encrypted {
+		return fmt.Errorf("encrypted is %v, want %v", m.Encrypted(), encrypted)
+	}
+	count := make(map[isakmp.PayloadType]int)
+	for _, p := range m.payloads {
+		count[p.Type]++
+	}
+	for _, r := range rules {
+		if n := count[r.payload]; n < r.min || n > r.max {
+			return fmt.Errorf("%d %v payloads, want %d to %d", n, r.payload, r.min, r.max)
+		}
+		delete(count, r.payload)
+	}
+	for typ := range count {
+		switch {
+		case typ == isakmp.PayloadVendorID, typ == isakmp.PayloadNotify:
+		case typ >= 128 && typ != isakmp.PayloadNATDDraft && typ != isakmp.PayloadNATOADraft && typ != isakmp.PayloadFragment:
+		default:
+			return fmt.Errorf("unexpected %v payload", typ)
+		}
+	}
+	return nil
+}
+
+// What an acceptFunc says about a message, beside nil for "this is the answer".
+var errNotMine = errors.New("belongs to another exchange")
+
+// fatalError ends an exchange at once. Only a peer that has proved to hold the keys
+// may cause one; anything else is dropped and remembered.
+type fatalError struct{ error }
+
+func (e fatalError) Unwrap() error { return e.error }
+
+// acceptFunc looks at a message. Nil: it is the answer, and its IV is taken over.
+// errNotMine: the default handler gets it. A fatalError ends the exchange. Any
+// other error: the message is dropped and remembered for the final error.
+type acceptFunc func(*message) error
+
+// roundTrip sends a request, resends it until an answer is accepted, and gives up
+// with an error that tells what was seen meanwhile.
+func (sa *isakmpSA) roundTrip(ctx context.Context, request []byte, accept acceptFunc) (*message, error) {
+	return sa.wait(ctx, request, sa.giveUp, accept)
+}
+
+// await waits for a message that the gateway sends of its own accord.
+func (sa *isakmpSA) await(ctx context.Context, patience time.Duration, accept acceptFunc) (*message, error) {
+	return sa.wait(ctx, nil, patience, accept)
+}
+
+func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Duration, accept acceptFunc) (*message, error) {
+	var resend <-chan time.Time
+	interval := firstInterval
+	tries := 0
+	transmit := func() {
+		sa.transmit(request)
+		resend = nil
+		if tries++; tries < maxTries {
+			resend = time.After(jittered(interval))
+			interval = time.Duration(float64(interval) * intervalGrowth)
+		}
+	}
+	if request != nil {
+		transmit()
+	}
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	ends := time.Now().Add(patience)
+	var refusal error
+
+	offer := func(datagram []byte) (*message, error) {
+		m, err := sa.receive(datagram, accept)
+		var fatal fatalError
+		if errors.As(err, &fatal) {
+			return nil, fatal.error
+		}
+		if err != nil && !errors.Is(err, errDropped) {
+			sa.log.Debug("refused a message", "step", sa.step, "err", err)
+			if refusal == nil {
+				refusal = err
+			}
+			if left := time.Until(ends); left > refusedPatience {
+				ends = time.Now().Add(refusedPatience)
+				deadline.Reset(refusedPatience)
+			}
+		}
+		return m, nil
+	}
+	early := sa.pending
+	sa.pending = nil
+	for _, datagram := range early {
+		if m, err := offer(datagram); m != nil || err != nil {
+			return m, err
+		}
+	}
+	for {
+		select {
+		case datagram := <-sa.inbox:
+			if m, err := offer(datagram); m != nil || err != nil {
+				return m, err
+			}
+		case <-resend:
+			sa.log.Debug("resending", "step", sa.step, "try", tries+1)
+			transmit()
+		case <-deadline.C:
+			return nil, sa.silence(refusal)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// silence is the error of an exchange that nobody answered. If something was
+// refused meanwhile, that explains more.
+func (sa *isakmpSA) silence(refusal error) error {
+	var protocol *ProtocolError
+	switch {
+	case refusal == nil:
+		return &NoAnswerError{Step: sa.step, Gateway: sa.peer.String(), Hint: sa.s.transport.hint()}
+	case isTyped(refusal):
+		return refusal
+	case errors.As(refusal, &protocol):
+		return protocol
+	}
+	return &ProtocolError{Step: sa.step, Detail: "its answer was refused", Err: refusal}
+}
+
+// isTyped tells the package's own error types, whose text needs no frame.
+func isTyped(err error) bool {
+	var (
+		refused *RefusedError
+		trust   *TrustError
+		weak    *WeakError
+	)
+	return errors.As(err, &refused) || errors.As(err, &trust) || errors.As(err, &weak)
+}
+
+func jittered(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Float64()*intervalJitter*float64(d))
+}
+
+// errDropped marks messages that say nothing about the exchange that waits:
+// duplicates, strays, noise, and those that the default handler took.
+var errDropped = errors.New("dropped")
+
+func dropped(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errDropped, fmt.Sprintf(format, args...))
+}
+
+// receive takes a datagram through duplicate detection, decoding, the state gate
+// and accept, and commits its IV when accepted. What accept does not want goes to
+// the default handler. It returns the accepted message, if this was it.
+func (sa *isakmpSA) receive(datagram []byte, accept acceptFunc) (*message, error) {
+	m, err := sa.decode(datagram)
+	if err != nil {
+		sa.log.Debug("dropped a message", "err", err)
+		return nil, dropped("%v", err)
+	}
+	if m == nil {
+		return nil, nil // a fragment, a duplicate, or too early
+	}
+	sa.log.Debug("parsed " + m.String())
+	if m.Exchange == isakmp.Informational && (!m.Encrypted() || sa.state == stateNew) {
+		return nil, sa.unauthenticated(m)
+	}
+	if !sa.permits(m.Exchange) {
+		return nil, dropped("%v in state %v", m.Exchange, sa.state)
+	}
+	if accept != nil {
+		switch err = accept(m); {
+		case err == nil:
+			sa.commit(m)
+			sa.s.heard()
+			return m, nil
+		case !errors.Is(err, errNotMine):
+			return nil, err
+		}
+	}
+	return nil, sa.handle(m)
+}
+
+// decode parses a datagram and decrypts it with a copy of the IV. It returns nil
+// without an error if there is nothing to look at yet or any more.
+func (sa *isakmpSA) decode(datagram []byte) (*message, error) {
+	h, body, err := isakmp.ParseHeader(datagram)
+	if err != nil {
+		return nil, err
+	}
+	if h.CKYI != sa.ckyI || !sa.ckyR.IsZero() && h.CKYR != sa.ckyR && h.Encrypted() {
+		return nil, errors.New("cookies of another SA")
+	}
+	if h.NextPayload == isakmp.PayloadFragment {
+		return sa.reassemble(h, body)
+	}
+	if sa.resendReply(datagram) {
+		return nil, nil
+	}
+	m := &message{Header: h, raw: datagram}
+	if !h.Encrypted() {
+		var rest []byte
+		m.payloads, rest, err = isakmp.ParsePayloads(h.NextPayload, body)
+		if err == nil && len(rest) > 0 {
+			err = fmt.Errorf("%d bytes after the last payload", len(rest))
+		}
+		return m, err
+	}
+	if sa.keys == nil || sa.state == stateNew && h.MessageID != 0 && h.Exchange != isakmp.Informational {
+		if len(sa.pending) < maxPending {
+			sa.pending = append(sa.pending, datagram)
+		}
+		return nil, nil
+	}
+	return sa.decrypt(m, body)
+}
+
+// reassemble adds a fragment and decodes the message that it completes. The outer
+// header counts for nothing but its cookies.
+func (sa *isakmpSA) reassemble(outer isakmp.Header, body []byte) (*message, error) {
+	ps, _, err := isakmp.ParsePayloads(outer.NextPayload, body)
+	if err != nil {
+		return nil, err
+	}
+	f, err := isakmp.ParseFragment(ps[0].Body)
+	if err != nil {
+		return nil, err
+	}
+	whole, err := sa.fragments.add(f, time.Now())
+	if whole == nil || err != nil {
+		return nil, err
+	}
+	h, _, err := isakmp.ParseHeader(whole)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reassembled: %w", err)
+	case h.NextPayload == isakmp.PayloadFragment || h.CKYI != outer.CKYI || h.CKYR != outer.CKYR || int(h.Length) != len(whole):
+		return nil, errors.New("reassembled message contradicts its fragments")
+	}
+	sa.gotFragments = true
+	return sa.decode(whole)
+}
+
+// decrypt tries the IVs that the message may have been made with. A phase-1 message
+// is taken as it is; any later one must begin with HASH, and where the HASH needs
+// no nonces it must verify.
+func (sa *isakmpSA) decrypt(m *message, ciphertext []byte) (*message, error) {
+	bs := sa.keys.block.BlockSize()
+	if len(ciphertext) == 0 || len(ciphertext)%bs != 0 {
+		return nil, fmt.Errorf("%d bytes of ciphertext", len(ciphertext))
+	}
+	m.nextIV = slices.Clone(ciphertext[len(ciphertext)-bs:])
+	var last error
+	for _, c := range sa.ivs(m) {
+		plain := make([]byte, len(ciphertext))
+		cipher.NewCBCDecrypter(sa.keys.block, c.iv).CryptBlocks(plain, ciphertext)
+		ps, rest, err := isakmp.ParsePayloads(m.NextPayload, plain)
+		if err == nil {
+			m.payloads, m.plain = ps, plain[:len(plain)-len(rest)]
+			err = sa.checkHash(m)
+		}
+		if err == nil {
+			if c.rule != "" {
+				sa.log.Debug("decrypted", "mid", fmt.Sprintf("%08x", m.MessageID), "iv", c.rule)
+			}
+			return m, nil
+		}
+		last = err
+	}
+	return nil, fmt.Errorf("does not decrypt: %w", last)
+}
+
+type ivCandidate struct {
+	rule string // for the log, where there is a choice
+	iv   []byte
+}
+
+// ivs lists the IVs to try. Phase 1 has one chain (RFC 2409 Appendix B). Later
+// messages chain within their message ID, Informational ones never. Gateways differ
+// over Transactions: most derive the IV, some reuse a message ID and go on with its
+// chain, old Openswan starts from the last phase-1 block itself.
+func (sa *isakmpSA) ivs(m *message) []ivCandidate {
+	if m.MessageID == 0 {
+		return []ivCandidate{{"", sa.phase1IV}}
+	}
+	derived := ivCandidate{"derived", derivedIV(sa.keys.hash, sa.phase1IV, m.MessageID)}
+	chained, known := sa.chains[m.MessageID]
+	switch {
+	case m.Exchange == isakmp.Transaction && known:
+		return []ivCandidate{{"chained", chained}, derived, {"last phase-1 block", sa.phase1IV}}
+	case m.Exchange == isakmp.Transaction:
+		return []ivCandidate{derived, {"last phase-1 block", sa.phase1IV}}
+	case m.Exchange == isakmp.QuickMode && known:
+		return []ivCandidate{{"", chained}}
+	}
+	derived.rule = ""
+	return []ivCandidate{derived}
+}
+
+// checkHash verifies HASH = prf(SKEYID_a, M-ID | rest) of Informational and
+// Transaction messages, and that HASH comes first wherever it must.
+func (sa *isakmpSA) checkHash(m *message) error {
+	if m.MessageID == 0 {
+		return nil // phase 1 is authenticated by its own exchange
+	}
+	if len(m.payloads) == 0 || m.payloads[0].Type != isakmp.PayloadHash {
+		return errors.New("no HASH in front")
+	}
+	if m.Exchange == isakmp.QuickMode {
+		return nil // HASH(1) to HASH(3) are for the exchange to verify
+	}
+	if !hmac.Equal(m.payloads[0].Body, sa.keys.hash1(m.MessageID, m.afterHash())) {
+		return errors.New("wrong HASH")
+	}
+	return nil
+}
+
+// commit takes over the IV of a message that has been verified.
+func (sa *isakmpSA) commit(m *message) {
+	if m.nextIV == nil {
+		return
+	}
+	switch {
+	case m.MessageID == 0:
+		sa.phase1IV = m.nextIV
+	case m.Exchange != isakmp.Informational:
+		sa.setChain(m.MessageID, m.nextIV)
+	}
+}
+
+func (sa *isakmpSA) setChain(mid uint32, iv []byte) {
+	if len(sa.chains) >= maxChains {
+		clear(sa.chains) // exchanges are over long before; a late message is dropped
+	}
+	sa.chains[mid] = iv
+}
+
+// seal encrypts payloads and returns the whole message. The chain advances, so a
+// message is sealed once and resent byte for byte.
+func (sa *isakmpSA) seal(exchange isakmp.ExchangeType, mid uint32, ps ...isakmp.Payload) []byte {
+	iv := sa.phase1IV
+	if mid != 0 {
+		var ok bool
+		if iv, ok = sa.chains[mid]; !ok || exchange == isakmp.Informational {
+			iv = derivedIV(sa.keys.hash, sa.phase1IV, mid)
+		}
+	}
+	bs := sa.keys.block.BlockSize()
+	body := isakmp.AppendPayloads(nil, ps...)
+	if pad := len(body) % bs; pad != 0 {
+		body = append(body, make([]byte, bs-pad)...)
+	}
+	cipher.NewCBCEncrypter(sa.keys.block, iv).CryptBlocks(body, body)
+	last := slices.Clone(body[len(body)-bs:])
+	switch {
+	case mid == 0:
+		sa.phase1IV = last
+	case exchange != isakmp.Informational:
+		sa.setChain(mid, last)
+	}
+	sa.log.Debug(fmt.Sprintf("generating %v %08x %s", exchange, mid, isakmp.Describe(ps)))
+	h := sa.header(exchange, mid)
+	h.Flags, h.NextPayload = isakmp.FlagEncrypted, isakmp.FirstType(ps)
+	h.Length = uint32(isakmp.HeaderLen + len(body))
+	return append(h.Append(nil), body...)
+}
+
+// sealHashed is seal with HASH(1) in front, as Informational, Transaction and the
+// first Quick Mode message have it.
+func (sa *isakmpSA) sealHashed(exchange isakmp.ExchangeType, mid uint32, ps ...isakmp.Payload) []byte {
+	rest := isakmp.AppendPayloads(nil, ps...)
+	hash := sa.keys.hash1(mid, rest)
+	clear(rest)
+	return sa.seal(exchange, mid, append([]isakmp.Payload{{Type: isakmp.PayloadHash, Body: hash}}, ps...)...)
+}
+
+// clear makes a cleartext phase-1 message.
+func (sa *isakmpSA) clear(exchange isakmp.ExchangeType, ps ...isakmp.Payload) []byte {
+	sa.log.Debug(fmt.Sprintf("generating %v 0 %s", exchange, isakmp.Describe(ps)))
+	return isakmp.AppendMessage(nil, sa.header(exchange, 0), ps...)
+}
+
+func (sa *isakmpSA) header(exchange isakmp.ExchangeType, mid uint32) isakmp.Header {
+	return isakmp.Header{CKYI: sa.ckyI, CKYR: sa.ckyR, Version: isakmp.Version1, Exchange: exchange, MessageID: mid}
+}
+
+// transmit sends a message, in fragments if it is long and the gateway has said
+// that it knows them.
+func (sa *isakmpSA) transmit(msg []byte) {
+	if sa.caps&capFragmentation == 0 || len(msg) <= sa.fragmentAbove {
+		sa.transmitDatagram(msg)
+		return
+	}
+	h, _, err := isakmp.ParseHeader(msg)
+	if err != nil {
+		panic("ike: own message does not parse: " + err.Error())
+	}
+	for _, f := range splitMessage(msg, h, maxFragmentDatagram) {
+		sa.transmitDatagram(f)
+	}
+}
+
+func (sa *isakmpSA) transmitDatagram(b []byte) {
+	if sa.peer.Port() != portIKE {
+		b = append(make([]byte, nonESPMarkerLen, nonESPMarkerLen+len(b)), b...)
+	}
+	sa.s.transport.send(b, sa.peer)
+}
+
+// reply sends the last message of an exchange. It is not resent by a timer but
+// when the message that it answers comes again, byte for byte: else two peers that
+// both resend would echo for ever.
+func (sa *isakmpSA) reply(to *message, msg []byte) {
+	if len(sa.replies) == maxReplies {
+		sa.replies = slices.Delete(sa.replies, 0, 1)
+	}
+	sa.replies = append(sa.replies, storedReply{sha256.Sum256(to.raw), msg})
+	sa.transmit(msg)
+}
+
+type storedReply struct {
+	to  [sha256.Size]byte
+	msg []byte
+}
+
+// resendReply answers a duplicate as its original was answered.
+func (sa *isakmpSA) resendReply(datagram []byte) bool {
+	if len(sa.replies) == 0 {
+		return false
+	}
+	sum := sha256.Sum256(datagram)
+	for _, r := range sa.replies {
+		if r.to == sum {
+			sa.log.Debug("resending the answer to a duplicate")
+			sa.transmit(r.msg)
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,110 @@
+package ike
+
+import (
+	"context"
+	"errors"
+
+	"wayfarer/ike/isakmp"
+)
+
+var (
+	rulesMM2 = []rule{{isakmp.PayloadSA, 1, 1}}
+	rulesMM4 = []rule{
+		{isakmp.PayloadKE, 1, 1}, {isakmp.PayloadNonce, 1, 1}, {isakmp.PayloadCertReq, 0, 16},
+		{isakmp.PayloadNATD, 0, 8}, {isakmp.PayloadNATDDraft, 0, 8}, {isakmp.PayloadNATDDraft4, 0, 8},
+	}
+	rulesMM6 = []rule{
+		{isakmp.PayloadID, 1, 1}, {isakmp.PayloadCert, 0, maxCertPayloads}, {isakmp.PayloadSig, 0, 1},
+		{isakmp.PayloadHash, 0, 1}, {isakmp.PayloadCertReq, 0, 16},
+	}
+)
+
+// maxCertPayloads bounds certificates and revocation lists in one message.
+const maxCertPayloads = 16
+
+// mainMode is Main Mode with hybrid authentication (RFC 2409 §5.1,
+// draft-ietf-ipsec-isakmp-hybrid-auth-05 §5, RFC 3947 §3 and §4):
+//
+//	MM1 ->  HDR, SA, VIDs
+//	MM2 <-  HDR, SA, VIDs
+//	MM3 ->  HDR, KE, Ni, NAT-D, NAT-D
+//	MM4 <-  HDR, KE, Nr, [CERTREQ,] NAT-D, NAT-D
+//	MM5 ->  HDR*, IDii, HASH_I, CERTREQ [, CERT] [, N(INITIAL-CONTACT)]
+//	MM6 <-  HDR*, IDir, CERT, SIG_R
+func (sa *isakmpSA) mainMode(ctx context.Context) error {
+	offered := sa.s.ikeSuites
+	saiB := sa.saOffer(offered)
+	mm1 := sa.clear(isakmp.MainMode, append([]isakmp.Payload{{Type: isakmp.PayloadSA, Body: saiB}}, vendorPayloads()...)...)
+	_, err := sa.roundTrip(ctx, mm1, func(m *message) error {
+		if err := checkRules(m, false, rulesMM2); err != nil {
+			return err
+		}
+		if m.CKYR.IsZero() {
+			return errors.New("no responder cookie")
+		}
+		if err := sa.selectSuite(m.body(isakmp.PayloadSA), offered); err != nil {
+			return &ProtocolError{Step: StepAgreeSecurity, Detail: err.Error()}
+		}
+		sa.ckyR = m.CKYR
+		sa.noteVendors(m)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+
+	sa.enter(StepAgreeSecurity)
+	kx, err := sa.s.newKeyExchange(sa.suite.group)
+	if err != nil {
+		return err
+	}
+	ni := make([]byte, nonceLen)
+	if err := sa.random(ni); err != nil {
+		return err
+	}
+	mm3 := sa.clear(isakmp.MainMode, append([]isakmp.Payload{
+		{Type: isakmp.PayloadKE, Body: kx.public()},
+		{Type: isakmp.PayloadNonce, Body: ni},
+	}, sa.natdPayloads()...)...)
+	mm4, err := sa.roundTrip(ctx, mm3, func(m *message) error {
+		if err := checkRules(m, false, rulesMM4); err != nil {
+			return err
+		}
+		if err := checkNonce(m.body(isakmp.PayloadNonce)); err != nil {
+			return err
+		}
+		if err := sa.deriveKeys(kx, m.body(isakmp.PayloadKE), ni, m.body(isakmp.PayloadNonce)); err != nil {
+			return &ProtocolError{Step: sa.step, Detail: err.Error()}
+		}
+		sa.noteVendors(m)
+		sa.detectNAT(m)
+		sa.wantsCert = m.body(isakmp.PayloadCertReq) != nil
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+
+	sa.enter(StepCheckCertificate)
+	sa.float()
+	ker := mm4.body(isakmp.PayloadKE)
+	idiiB := sa.localID()
+	ps := []isakmp.Payload{
+		{Type: isakmp.PayloadID, Body: idiiB},
+		{Type: isakmp.PayloadHash, Body: sa.keys.hashI(kx.public(), ker, sa.ckyI, sa.ckyR, saiB, idiiB)},
+	}
+	ps = append(append(ps, sa.certRequests()...), sa.afterHashI()...)
+	_, err = sa.roundTrip(ctx, sa.seal(isakmp.MainMode, 0, ps...), func(m *message) error {
+		if err := checkRules(m, true, rulesMM6); err != nil {
+			return err
+		}
+		hashR := sa.keys.hashR(kx.public(), ker, sa.ckyI, sa.ckyR, saiB, m.body(isakmp.PayloadID))
+		if err := sa.authenticateGateway(m, hashR); err != nil {
+			return fatalError{err} // it holds the keys: nobody else will answer better
+		}
+		sa.noteVendors(m)
+		sa.noteLifetimes(m)
+		return nil
+	})
+	return err
+}

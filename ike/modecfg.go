@@ -1,0 +1,362 @@
+package ike
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"wayfarer/ike/isakmp"
+)
+
+// Bounds on what is taken from a gateway.
+const (
+	maxServers     = 64
+	maxNetworks    = 256
+	maxNames       = 64
+	maxNameLen     = 253
+	pushPatience   = 30 * time.Second
+	splitEntryLen  = 14 // address, mask, protocol, ports
+	splitShortLen  = 8  // address, mask: strongSwan's attr plugin
+	ip6PrefixedLen = 17 // old form of IP6_ADDRESS with a prefix length
+)
+
+// unityAttributes are asked for when the gateway has shown the Unity vendor ID.
+var unityAttributes = []uint16{
+	isakmp.UnityBanner, isakmp.UnitySavePassword, isakmp.UnityDefDomain, isakmp.UnitySplitDNS,
+	isakmp.UnitySplitInclude, isakmp.UnityLocalLAN, isakmp.UnityPFS, isakmp.UnityBackupServers,
+}
+
+// modeConfig gets the settings (draft-dukes-ike-mode-cfg-02 §2, §5.1), pulled:
+//
+//	->  HDR*, HASH, ATTR(REQUEST)
+//	<-  HDR*, HASH, ATTR(REPLY)
+//
+// or pushed:
+//
+//	<-  HDR*, HASH, ATTR(SET)
+//	->  HDR*, HASH, ATTR(ACK)
+//
+// With "auto" the REQUEST goes out at once and a SET that comes instead is the
+// answer, so neither kind of gateway is kept waiting.
+func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
+	sa.enter(StepGetSettings)
+	if sa.pushed != nil && sa.s.cfg.ModeConfig != ModeConfigPull {
+		return sa.checkAssignment(*sa.pushed)
+	}
+	var request []byte
+	var mid uint32
+	var identifier uint16
+	if sa.s.cfg.ModeConfig != ModeConfigPush {
+		var id [2]byte
+		var err error
+		if mid, err = sa.newMessageID(); err != nil {
+			return Assignment{}, err
+		}
+		if err := sa.random(id[:]); err != nil {
+			return Assignment{}, err
+		}
+		identifier = binary.BigEndian.Uint16(id[:])
+		request = sa.sealConfig(mid, isakmp.Config{Type: isakmp.ConfigRequest, Identifier: identifier, Attributes: sa.requestAttributes()})
+	}
+	var c isakmp.Config
+	accept := func(m *message) (err error) {
+		if m.Exchange != isakmp.Transaction {
+			return errNotMine
+		}
+		if c, err = parseTransaction(m); err != nil {
+			return err
+		}
+		switch {
+		case c.Type == isakmp.ConfigReply && request != nil && m.MessageID == mid && c.Identifier == identifier:
+			return nil
+		case c.Type == isakmp.ConfigSet && sa.s.cfg.ModeConfig != ModeConfigPull:
+			return nil
+		}
+		return errNotMine
+	}
+	var m *message
+	var err error
+	if request != nil {
+		m, err = sa.roundTrip(ctx, request, accept)
+	} else {
+		m, err = sa.await(ctx, pushPatience, accept)
+	}
+	if err != nil {
+		return Assignment{}, err
+	}
+	if c.Type == isakmp.ConfigReply {
+		a, dropped := parseAssignment(c.Attributes)
+		sa.reportDropped(dropped)
+		return sa.checkAssignment(a)
+	}
+	sa.takeSet(m, c)
+	return sa.checkAssignment(*sa.pushed)
+}
+
+// requestAttributes lists what is asked for: empty values, but the address that we
+// would like to keep.
+func (sa *isakmpSA) requestAttributes() []isakmp.Attribute {
+	var as []isakmp.Attribute
+	ask := func(types ...uint16) {
+		for _, t := range types {
+			as = append(as, isakmp.Attribute{Type: t})
+		}
+	}
+	if a := sa.s.wantedAddress(); a.Is4() {
+		as = append(as, isakmp.Attribute{Type: isakmp.CfgIP4Address, Value: a.AsSlice()})
+	} else {
+		ask(isakmp.CfgIP4Address)
+	}
+	ask(isakmp.CfgIP4Netmask, isakmp.CfgIP4DNS, isakmp.CfgIP4NBNS, isakmp.CfgAddressExpiry, isakmp.CfgApplicationVersion)
+	if sa.caps&capUnity != 0 {
+		ask(unityAttributes...)
+	}
+	return as
+}
+
+// takeSet takes in a SET and acknowledges it: each attribute with an empty value,
+// STATUS as it came.
+func (sa *isakmpSA) takeSet(m *message, c isakmp.Config) {
+	ack := isakmp.Config{Type: isakmp.ConfigAck, Identifier: c.Identifier}
+	for _, a := range c.Attributes {
+		if a.Type != isakmp.XAuthStatus {
+			a = isakmp.Attribute{Type: a.Type}
+		}
+		ack.Attributes = append(ack.Attributes, a)
+	}
+	sa.reply(m, sa.sealConfig(m.MessageID, ack))
+	if slices.ContainsFunc(c.Attributes, func(a isakmp.Attribute) bool { return !isXAuth([]isakmp.Attribute{a}) }) {
+		a, dropped := parseAssignment(c.Attributes)
+		sa.reportDropped(dropped)
+		sa.pushed = &a
+	}
+}
+
+func (sa *isakmpSA) reportDropped(dropped []string) {
+	for _, text := range dropped {
+		sa.log.Warn("ignored a setting of the gateway", "setting", text)
+		sa.s.event(Event{Kind: EventWarning, Step: sa.step, Code: "gateway-settings", Text: text})
+	}
+}
+
+// checkAssignment refuses settings that cannot work or would do harm.
+func (sa *isakmpSA) checkAssignment(a Assignment) (Assignment, error) {
+	if len(a.Addresses) == 0 {
+		return a, &RefusedError{Step: sa.step, What: RefusedSettings, Authenticated: true, Detail: "it gave no address"}
+	}
+	for _, p := range a.Addresses {
+		if p.Addr() == sa.peer.Addr() {
+			return a, &ProtocolError{Step: sa.step, Detail: fmt.Sprintf("it gave its own address %v", p.Addr())}
+		}
+	}
+	return a, nil
+}
+
+// transaction handles a Transaction outside of XAUTH and Mode-Config: settings
+// pushed later, or a SET whose REPLY came first.
+func (sa *isakmpSA) transaction(m *message) error {
+	c, err := parseTransaction(m)
+	if err != nil {
+		return dropped("Transaction: %v", err)
+	}
+	if c.Type != isakmp.ConfigSet {
+		return dropped("%v with identifier %d that nobody waits for", c.Type, c.Identifier)
+	}
+	sa.commit(m)
+	sa.pushed = nil
+	sa.takeSet(m, c)
+	if sa.pushed == nil || sa.state != stateUp {
+		return nil
+	}
+	return sa.s.newSettings(*sa.pushed)
+}
+
+// parseAssignment reads Mode-Config and Unity attributes. Repeated ones are merged.
+// What makes no sense is left out and said in dropped.
+func parseAssignment(as []isakmp.Attribute) (a Assignment, dropped []string) {
+	p := settingsParser{a: &a}
+	for _, attr := range as {
+		if len(attr.Value) == 0 {
+			continue // not granted
+		}
+		if err := p.attribute(attr); err != nil {
+			dropped = append(dropped, err.Error())
+		}
+	}
+	return a, dropped
+}
+
+type settingsParser struct{ a *Assignment }
+
+func (p settingsParser) attribute(attr isakmp.Attribute) error {
+	a, v := p.a, attr.Value
+	switch attr.Type {
+	case isakmp.CfgIP4Address, isakmp.CfgIP6Address:
+		return p.address(v)
+	case isakmp.CfgIP4DNS, isakmp.CfgIP6DNS:
+		return appendServer(&a.DNS, v, "DNS server")
+	case isakmp.CfgIP4NBNS, isakmp.CfgIP6NBNS:
+		return appendServer(&a.WINS, v, "WINS server")
+	case isakmp.CfgIP4Subnet:
+		return appendNetworks(&a.SplitInclude, v, splitShortLen)
+	case isakmp.CfgAddressExpiry:
+		if n, ok := attr.Uint(); ok {
+			a.Expiry = time.Duration(min(n, 1<<32)) * time.Second
+		}
+	case isakmp.CfgApplicationVersion:
+		a.Application = harmless(v)
+	case isakmp.UnityBanner:
+		a.Banner = harmless(v)
+	case isakmp.UnitySavePassword:
+		n, ok := attr.Uint()
+		a.ForbidSave = ok && n == 0
+	case isakmp.UnityDefDomain:
+		names, err := domainNames(v)
+		if len(names) > 0 {
+			a.DefaultDomain = names[0]
+		}
+		return err
+	case isakmp.UnitySplitDNS:
+		names, err := domainNames(v)
+		a.SplitDNS = appendNew(a.SplitDNS, maxNames, names...)
+		return err
+	case isakmp.UnitySplitInclude:
+		return appendNetworks(&a.SplitInclude, v, splitEntryLen)
+	case isakmp.UnityLocalLAN:
+		return appendNetworks(&a.SplitExclude, v, splitEntryLen)
+	case isakmp.UnityPFS:
+		if n, ok := attr.Uint(); ok {
+			a.pfs = groupByID(n)
+		}
+	case isakmp.UnityBackupServers:
+		names, err := domainNames(v)
+		a.BackupServers = appendNew(a.BackupServers, maxNames, names...)
+		return err
+	}
+	return nil // netmasks are informative; others nobody asked for
+}
+
+func (p settingsParser) address(v []byte) error {
+	if len(v) == ip6PrefixedLen {
+		v = v[:16]
+	}
+	addr, ok := netip.AddrFromSlice(v)
+	if !ok || !usableAddress(addr) {
+		return fmt.Errorf("address %x", v)
+	}
+	if slices.ContainsFunc(p.a.Addresses, func(q netip.Prefix) bool { return q.Addr().Is4() == addr.Is4() }) {
+		return nil // duplicates: the first counts
+	}
+	p.a.Addresses = append(p.a.Addresses, netip.PrefixFrom(addr, addr.BitLen()))
+	return nil
+}
+
+// usableAddress reports whether a host can have the address.
+func usableAddress(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast() &&
+		!(a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240))
+}
+
+func appendServer(list *[]netip.Addr, v []byte, what string) error {
+	size := 4
+	if len(v)%4 != 0 || len(v) == 16 {
+		size = 16
+	}
+	if len(v)%size != 0 {
+		return fmt.Errorf("%s of %d bytes", what, len(v))
+	}
+	for chunk := range slices.Chunk(v, size) {
+		addr, _ := netip.AddrFromSlice(chunk)
+		if !usableAddress(addr) {
+			return fmt.Errorf("%s %v", what, addr)
+		}
+		*list = appendNew(*list, maxServers, addr)
+	}
+	return nil
+}
+
+// appendNew appends what is not there yet, up to a bound.
+func appendNew[T comparable](list []T, bound int, values ...T) []T {
+	for _, v := range values {
+		if len(list) < bound && !slices.Contains(list, v) {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// appendNetworks reads split entries: address and mask, in the long form followed
+// by protocol and ports, of which only the networks are dependable.
+func appendNetworks(list *[]netip.Prefix, v []byte, entryLen int) error {
+	switch {
+	case len(v)%entryLen == 0:
+	case len(v)%splitShortLen == 0:
+		entryLen = splitShortLen
+	default:
+		return fmt.Errorf("network list of %d bytes", len(v))
+	}
+	var errs []error
+	for entry := range slices.Chunk(v, entryLen) {
+		prefix, err := network(entry[:4], entry[4:8])
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		*list = appendNew(*list, maxNetworks, prefix)
+	}
+	return errors.Join(errs...)
+}
+
+func network(addr, mask []byte) (netip.Prefix, error) {
+	m := binary.BigEndian.Uint32(mask)
+	bits := 0
+	for ; bits < 32 && m&(1<<31) != 0; bits++ {
+		m <<= 1
+	}
+	a := netip.AddrFrom4([4]byte(addr))
+	if m != 0 {
+		return netip.Prefix{}, fmt.Errorf("network %v with mask %x", a, mask)
+	}
+	p := netip.PrefixFrom(a, bits).Masked()
+	if bits > 0 && (p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast()) {
+		return netip.Prefix{}, fmt.Errorf("network %v", p)
+	}
+	return p, nil
+}
+
+// domainNames reads a list of host or domain names, separated by commas, blanks or
+// zero bytes. Anything that is no name is left out: these strings go into
+// resolvers' configurations (CVE-2018-10900 and its kin).
+func domainNames(v []byte) (names []string, err error) {
+	for f := range strings.FieldsFuncSeq(string(v), func(r rune) bool { return r == ',' || r == ' ' || r == 0 }) {
+		name := strings.Trim(f, ".")
+		if !validName(name) {
+			err = fmt.Errorf("name %q", harmless([]byte(f)))
+			continue
+		}
+		names = appendNew(names, maxNames, strings.ToLower(name))
+	}
+	return names, err
+}
+
+func validName(s string) bool {
+	if len(s) == 0 || len(s) > maxNameLen {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if len(label) == 0 || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+				return false
+			}
+		}
+	}
+	return true
+}
