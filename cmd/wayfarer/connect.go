@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"wayfarer/app"
+	"wayfarer/app/store"
+)
+
+func newConnect(e *env) *cobra.Command {
+	var save string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "connect [NAME]",
+		Short: "Connect to a gateway",
+		Long: "Connect with the saved profile NAME, or to the gateway that the flags describe. The connection\n" +
+			"stays when the command ends; `wayfarer disconnect` ends it.",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: e.completeProfiles,
+	}
+	flags := addConnectFlags(cmd)
+	cmd.Flags().StringVar(&save, "save", "", "`NAME` to save profile and password under, in the keyring, once connected")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the connection as JSON")
+	if err := cmd.RegisterFlagCompletionFunc("save", cobra.NoFileCompletions); err != nil {
+		panic(err) // the flag is not there
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name := ""
+		if len(args) > 0 {
+			name = args[0]
+		}
+		return e.connect(cmd.Context(), flags, name, save, asJSON)
+	}
+	return cmd
+}
+
+func (e *env) connect(ctx context.Context, flags *connectFlags, name, save string, asJSON bool) error {
+	entry, err := flags.entry(e, name)
+	if err != nil {
+		return err
+	}
+	defer entry.Zero()
+	if save != "" {
+		entry.Profile.Name = save
+		if err := e.canSave(save); err != nil {
+			return err
+		}
+	}
+	svc := e.service(e.socket)
+	if err := e.password(ctx, svc, flags, entry); err != nil {
+		return err
+	}
+	req := flags.request(e, entry)
+	req.Password = slices.Clone(entry.Password) // which is zeroised once sent
+	a, conn, err := e.establish(ctx, svc, req, flags.timeout)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		printJSON(e.out, conn)
+	} else {
+		showConnected(e.out, conn)
+	}
+	pin := ""
+	if conn.Gateway != nil && (a.trusted || flags.trustNew && !hasTrust(&entry.Profile)) {
+		pin = conn.Gateway.CertificateSHA256
+	}
+	switch {
+	case save != "":
+		return e.save(entry, pin, conn)
+	case name != "":
+		return e.update(name, pin, conn)
+	}
+	return nil
+}
+
+// password sees to it that the entry has a password, if it needs one.
+func (e *env) password(ctx context.Context, svc service, flags *connectFlags, entry *store.Entry) (err error) {
+	switch {
+	case flags.passwordFile != "":
+		entry.Zero()
+		entry.Password, err = e.passwordFile(flags.passwordFile)
+		return err
+	case len(entry.Password) > 0 || !needsPassword(&entry.Profile):
+		return nil
+	}
+	if e.ask != nil {
+		// Nobody likes to type a password only to hear that there is no service.
+		if _, err := svc.Status(ctx); err != nil {
+			return err
+		}
+	}
+	entry.Password, err = e.askPassword(ctx, &entry.Profile)
+	return err
+}
+
+// hasTrust says whether the profile itself says which gateways to trust.
+func hasTrust(p *app.Profile) bool { return len(p.CA) > 0 || p.Pin != "" || p.SystemRoots }
+
+// canSave finds out before connecting whether saving can work.
+func (e *env) canSave(name string) error {
+	if err := store.CheckName(name); err != nil {
+		return usage("--save: "+err.Error(), "")
+	}
+	profiles, err := e.profiles()
+	if err == nil {
+		_, err = profiles.Names()
+	}
+	if err != nil {
+		return noKeyring(err)
+	}
+	return nil
+}
+
+// save stores the entry of a new connection, with its password unless the gateway
+// forbids that.
+func (e *env) save(entry *store.Entry, pin string, conn *app.Connection) error {
+	if pin != "" {
+		entry.Profile.Pin = pin
+	}
+	if forbidsSaving(conn) {
+		entry.Zero()
+		entry.Password = nil
+	}
+	if err := e.store(entry); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.err, "Saved: `wayfarer connect %s` connects again.\n", entry.Profile.Name)
+	if entry.Password == nil {
+		fmt.Fprintln(e.err, "The password was not saved: the gateway forbids it.")
+	}
+	return nil
+}
+
+// update brings a saved profile up to date with what the connection has shown. What
+// else the command line said was for this time only.
+func (e *env) update(name, pin string, conn *app.Connection) error {
+	forbidden := forbidsSaving(conn)
+	if pin == "" && !forbidden {
+		return nil
+	}
+	entry, err := e.load(name)
+	if err != nil {
+		return err
+	}
+	defer entry.Zero()
+	if pin == "" && len(entry.Password) == 0 {
+		return nil
+	}
+	if pin != "" {
+		entry.Profile.Pin = pin
+	}
+	if forbidden {
+		entry.Zero()
+		entry.Password = nil
+	}
+	return e.store(entry)
+}
+
+func (e *env) store(entry *store.Entry) error {
+	profiles, err := e.profiles()
+	if err == nil {
+		err = profiles.Save(entry)
+	}
+	if err != nil {
+		return app.NewFailure(app.CodeInternal, "", "connected, but the profile could not be saved: "+err.Error(), "")
+	}
+	return nil
+}
+
+func forbidsSaving(c *app.Connection) bool {
+	return slices.ContainsFunc(c.Warnings, func(w app.Warning) bool { return w.Code == app.WarningNoSave })
+}

@@ -1,0 +1,14 @@
+// Wayfarer is the command line of the VPN client. It talks to the service wayfarerd
+// over the local API (app/control) and keeps profiles in the user's keyring
+// (app/store).
+//
+//	root.go      the tree of commands; one place turns an error into a line and an exit code
+//	env.go       what a command needs of the world; tests put in their own
+//	flags.go     the flags of connect, which other commands that connect share
+//	profile.go   from flags to a checked profile
+//	attempt.go   follow a connection until it stands: steps, prompts, Ctrl+C, time-out
+//	terminal.go  questions to a person
+//	render.go    a connection in words
+//
+// Every subcommand has a file of its own and a row in root.go.
+package main

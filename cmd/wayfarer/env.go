@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"io"
+	"iter"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+	"wayfarer/app/store"
+)
+
+// env is what a command needs of the world.
+type env struct {
+	in       io.Reader
+	out, err io.Writer
+	// ask asks the person at the terminal; nil when nobody is there.
+	ask asker
+	// progress means that a person reads err as it is written.
+	progress bool
+	now      func() time.Time
+	// service is the service behind a socket.
+	service func(socket string) service
+	// profiles is the user's store.
+	profiles func() (*store.Store, error)
+
+	socket string // of --socket
+}
+
+// service is what commands need of the local API; *control.Client is one.
+type service interface {
+	Status(context.Context) (*app.Status, error)
+	Watch(context.Context) iter.Seq2[*app.Status, error]
+	Connect(context.Context, *control.ConnectRequest) (id string, err error)
+	Disconnect(ctx context.Context, id string) error
+	Answer(ctx context.Context, id string, answer *control.Answer) error
+}
+
+// systemEnv is the process's own world.
+func systemEnv() *env {
+	e := &env{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr,
+		progress: term.IsTerminal(int(os.Stderr.Fd())),
+		now:      time.Now,
+		service:  func(socket string) service { return &control.Client{Path: socket} },
+		profiles: store.Open,
+	}
+	if e.progress && term.IsTerminal(int(os.Stdin.Fd())) {
+		e.ask = newTerminal(os.Stdin, os.Stderr)
+	}
+	return e
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+	"wayfarer/app/store"
+)
+
+// defaultTimeout is how long an attempt may take; the person's thinking is not
+// counted.
+const defaultTimeout = time.Minute
+
+// connectFlags are the flags of every command that connects.
+type connectFlags struct {
+	set          []string
+	passwordFile string
+	groupSecret  string
+	trustNew     bool
+	noReconnect  bool
+	timeout      time.Duration
+	flags        *pflag.FlagSet
+}
+
+// profileFlags are the flags that set one key of the profile each.
+var profileFlags = []struct {
+	flag, key, value, usage string
+}{
+	{"gateway", "gateway", "HOST[:PORT]", "the gateway; several separated by commas are tried in turn"},
+	{"login", "login", "USER", "login name"},
+	{"auth", "auth", "METHOD", "hybrid, xauth-psk, xauth-rsa, psk or rsa (default hybrid)"},
+	{"exchange", "exchange", "MODE", "auto, main or aggressive (default auto)"},
+	{"ca", "ca", "FILE", "trust gateways with a certificate of this CA (repeatable)"},
+	{"pin", "pin", "SHA256HEX", "trust the gateway whose certificate has this SHA-256"},
+	{"system-roots", "system_roots", "", "trust the CAs of the operating system"},
+	{"remote-id", "remote_id", "ID", "what the gateway must call itself"},
+	{"local-id", "local_id", "ID", "what to call this side (default: its address)"},
+	{"group-id", "group_id", "ID", "name of the group"},
+	{"cert", "certificate", "FILE", "the user's certificate"},
+	{"key", "key", "FILE", "the key of the user's certificate"},
+	{"allow-weak", "allow_weak", "LIST", "weak algorithms to accept: 3des, md5, modp1024, modp1536, rsa1024, sha1-cert, expired, psk-aggressive, all"},
+	{"esp", "esp", "LIST", "what to offer for data, as in aes256gcm16 (default: all that is strong)"},
+	{"ike", "ike", "LIST", "what to offer for the negotiation, as in aes256-sha256-modp2048"},
+	{"local-network", "local_network", "", "reach the local network although all traffic goes to the gateway"},
+	{"block-outside", "block_outside", "", "let nothing past the gateway, also while reconnecting"},
+}
+
+// addConnectFlags gives cmd the flags that say how to connect.
+func addConnectFlags(cmd *cobra.Command) *connectFlags {
+	f := &connectFlags{flags: cmd.Flags()}
+	for _, row := range profileFlags {
+		switch {
+		case row.value == "":
+			f.flags.Bool(row.flag, false, row.usage)
+		case row.flag == "ca":
+			f.flags.StringArray(row.flag, nil, row.usage)
+		default:
+			f.flags.String(row.flag, "", row.usage)
+		}
+		if row.value != "" {
+			// The word in back quotes is the value's name in the help text.
+			flag := f.flags.Lookup(row.flag)
+			flag.Usage = "`" + row.value + "` " + row.usage
+		}
+	}
+	f.flags.StringArrayVar(&f.set, "set", nil, "`KEY=VALUE` any key of a profile (repeatable)")
+	f.flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password; - is standard input")
+	f.flags.StringVar(&f.groupSecret, "group-secret-file", "", "`FILE` with the group's password")
+	f.flags.BoolVar(&f.trustNew, "trust-new", false, "trust an unknown gateway without asking")
+	f.flags.BoolVar(&f.noReconnect, "no-reconnect", false, "end the connection when it is lost")
+	f.flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "`TIME` to connect, as in 60s")
+	completeConnectFlags(cmd)
+	return f
+}
+
+// entry is what a command line describes: the saved profile of this name, if any,
+// with what the flags change about it, checked. The caller zeroises it.
+func (f *connectFlags) entry(e *env, name string) (*store.Entry, error) {
+	if f.groupSecret != "" {
+		return nil, notYet("--group-secret-file")
+	}
+	if f.timeout <= 0 {
+		return nil, usage("--timeout must be more than zero", "as in --timeout 60s")
+	}
+	entry := &store.Entry{}
+	if name != "" {
+		var err error
+		if entry, err = e.load(name); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.apply(&entry.Profile); err != nil {
+		return nil, err
+	}
+	if err := readMaterial(&entry.Profile); err != nil {
+		return nil, err
+	}
+	return entry, check(&entry.Profile)
+}
+
+// apply sets in p what was given on the command line; a flag of its own wins over
+// --set.
+func (f *connectFlags) apply(p *app.Profile) error {
+	for _, assignment := range f.set {
+		key, value, ok := strings.Cut(assignment, "=")
+		if !ok {
+			return usage(fmt.Sprintf("--set %s: KEY=VALUE is expected", assignment), "")
+		}
+		if err := setKey(p, key, value); err != nil {
+			return usage(fmt.Sprintf("--set %s: %v", key, err), "")
+		}
+	}
+	for _, row := range profileFlags {
+		flag := f.flags.Lookup(row.flag)
+		if !flag.Changed {
+			continue
+		}
+		if files, ok := flag.Value.(pflag.SliceValue); ok {
+			p.CA = files.GetSlice()
+			continue
+		}
+		if err := setKey(p, row.key, flag.Value.String()); err != nil {
+			return usage(fmt.Sprintf("--%s: %v", row.flag, err), "")
+		}
+	}
+	return nil
+}
+
+// request is the body for the service. It shares the entry's password.
+func (f *connectFlags) request(e *env, entry *store.Entry) *control.ConnectRequest {
+	return &control.ConnectRequest{
+		Profile:        entry.Profile,
+		Password:       entry.Password,
+		TrustNew:       f.trustNew,
+		Ask:            e.ask != nil,
+		NoReconnect:    f.noReconnect,
+		TimeoutSeconds: int((f.timeout + time.Second - 1) / time.Second),
+	}
+}
+
+// load reads a saved profile.
+func (e *env) load(name string) (*store.Entry, error) {
+	profiles, err := e.profiles()
+	if err != nil {
+		return nil, app.NewFailure(app.CodeInternal, "", err.Error(), "")
+	}
+	entry, err := profiles.Load(name)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, usage(fmt.Sprintf("there is no saved profile %q", name), "save one with `wayfarer connect --gateway … --save NAME`")
+	case errors.Is(err, store.ErrNoKeyring):
+		return nil, noKeyring(err)
+	case err != nil:
+		return nil, app.NewFailure(app.CodeInternal, "", fmt.Sprintf("profile %q: %v", name, err), "save it anew")
+	}
+	return entry, nil
+}
+
+func noKeyring(err error) *app.Failure {
+	return app.NewFailure(app.CodeInternal, "", err.Error(), "unlock or start a keyring, or connect with --gateway and without --save")
+}

@@ -1,0 +1,142 @@
+// Wayfarerd is the service of the VPN client: it owns connections and the changes
+// they need of this computer's network (app/daemon), and serves the local API to the
+// command line and the window (app/control). It reads no files of users and runs no
+// other programs. On SIGTERM, SIGINT or SIGHUP it ends all connections, restores the
+// network and ends with 0.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+	"wayfarer/app/daemon"
+)
+
+// closeTime bounds how long the end of all connections may take; service managers
+// kill after longer.
+const closeTime = 20 * time.Second
+
+// levels are the log levels by name; trace is what the engine logs of every message.
+var levels = map[string]slog.Level{
+	"error": slog.LevelError,
+	"warn":  slog.LevelWarn,
+	"info":  slog.LevelInfo,
+	"debug": slog.LevelDebug,
+	"trace": slog.LevelDebug - 4,
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(run(ctx, os.Args[1:], os.Stderr))
+}
+
+// run is the service until ctx ends. It returns the exit code: 0, 1, or 2 for a
+// mistake on the command line.
+func run(ctx context.Context, args []string, stderr io.Writer) int {
+	opts, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "wayfarerd: %v; see `wayfarerd --help`\n", err)
+		return app.CodeUsage.Exit()
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: opts.level}))
+	if err := serve(ctx, log, opts); err != nil {
+		fmt.Fprintf(stderr, "wayfarerd: %v\n", err)
+		return app.CodeInternal.Exit()
+	}
+	return 0
+}
+
+type options struct {
+	socket, stateDir string
+	level            slog.Level
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var opts options
+	var level string
+	flags := pflag.NewFlagSet("wayfarerd", pflag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprintf(stderr, "Usage: wayfarerd [flags]\n\n%s", flags.FlagUsages()) }
+	flags.StringVar(&opts.socket, "socket", control.DefaultPath(), "where to listen")
+	flags.StringVar(&opts.stateDir, "state-dir", defaultStateDir(), "`DIR` to keep what must outlive a crash")
+	flags.StringVar(&level, "log-level", "info", "`LEVEL` of the log: error, warn, info, debug or trace")
+	if err := flags.Parse(args); err != nil {
+		return opts, err
+	}
+	if flags.NArg() > 0 {
+		return opts, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	var ok bool
+	if opts.level, ok = levels[strings.ToLower(level)]; !ok {
+		return opts, fmt.Errorf("unknown log level %q", level)
+	}
+	return opts, nil
+}
+
+func defaultStateDir() string {
+	switch runtime.GOOS {
+	case "windows":
+		return filepath.Join(os.Getenv("ProgramData"), "Wayfarer")
+	case "darwin":
+		return "/Library/Application Support/Wayfarer"
+	}
+	return "/var/lib/wayfarer"
+}
+
+// serve serves the local API until ctx ends, then ends what stands.
+func serve(ctx context.Context, log *slog.Logger, opts options) (err error) {
+	// The socket comes first: whoever holds it is the only service.
+	listener, err := control.Listen(opts.socket)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	network, err := daemon.HostNetwork(log, opts.stateDir)
+	if err != nil {
+		return fmt.Errorf("open this computer's network: %w", err)
+	}
+	defer func() { err = errors.Join(err, network.Close()) }()
+	d := daemon.New(daemon.Options{Log: log, Version: app.Version(), Network: network})
+
+	server := &control.Server{Backend: d, Log: log, Version: app.Version()}
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	var serveErr error
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		serveErr = server.Serve(serving, listener)
+	}()
+	log.Info("wayfarerd runs", "version", app.Version(), "socket", opts.socket)
+
+	select {
+	case <-served:
+	case <-ctx.Done():
+	}
+	log.Info("wayfarerd stops")
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	// The API outlives the connections, so that clients see them end.
+	err = d.Close(closing)
+	stopServing()
+	<-served
+	return errors.Join(serveErr, err)
+}
