@@ -77,13 +77,14 @@ func whenIs(target error, s said) func(error) (said, bool) {
 	return func(err error) (said, bool) { return s, errors.Is(err, target) }
 }
 
-// explain makes a failure of err, which happened at step.
+// explain makes a failure of err, which happened at step: one line, whatever the
+// gateway wrote.
 func explain(err error, step app.Step) *app.Failure {
 	s := lookUp(err)
 	if s.step != "" {
 		step = s.step
 	}
-	return app.NewFailure(s.code, step, s.message, s.hint)
+	return app.NewFailure(s.code, step, strings.ReplaceAll(s.message, "\n", " "), s.hint)
 }
 
 // worthRetrying says whether a connection that err ended may come back.

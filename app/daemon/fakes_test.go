@@ -39,12 +39,14 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
+		defer func() { // also after t.Fatal
+			if err := w.Close(t.Context()); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			synctest.Wait()
+			w.checkNothingLeft()
+		}()
 		test(t, w)
-		if err := w.Close(t.Context()); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-		synctest.Wait()
-		w.checkNothingLeft()
 	})
 }
 

@@ -1,0 +1,110 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"wayfarer/app"
+	"wayfarer/ike"
+	"wayfarer/ike/isakmp"
+	"wayfarer/platform"
+	"wayfarer/tun"
+)
+
+// Every row of the table, and what a user must be able to read in it.
+func TestExplain(t *testing.T) {
+	const here = app.StepGetSettings // where the connection stands
+	cases := []struct {
+		name  string
+		err   error
+		code  app.Code
+		step  app.Step
+		again bool
+		says  []string // in message or hint
+	}{
+		{"failure", app.NewFailure(app.CodePolicy, app.StepSignIn, "not here", "ask"), app.CodePolicy, app.StepSignIn, false, []string{"not here", "ask"}},
+		{"stopped", errStopped, app.CodeCancelled, here, false, []string{"disconnected"}},
+		{"cancelled", fmt.Errorf("prompt: %w", errCancelled), app.CodeCancelled, here, false, []string{"cancelled"}},
+		{"context cancelled", context.Canceled, app.CodeCancelled, here, false, []string{"cancelled"}},
+		{"unanswered otp", &unansweredError{app.PromptOTP}, app.CodeCancelled, app.StepSignIn, false, []string{"one-time password", "nobody"}},
+		{"unanswered banner", &unansweredError{app.PromptBanner}, app.CodeCancelled, app.StepSignIn, false, []string{"an answer"}},
+		{"timeout", errTimeout, app.CodeNoAnswer, here, true, []string{"timeout"}},
+		{"deadline", context.DeadlineExceeded, app.CodeNoAnswer, here, true, []string{"in time"}},
+		{"settings", errSettingsChanged, app.CodeSettingsRefused, here, true, []string{"changed the settings"}},
+
+		{"host", &hostError{err: errors.New("route: file exists")}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"route: file exists"}},
+		{"no device", &hostError{err: fmt.Errorf("open: %w", tun.ErrNoDevice)}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"modprobe tun"}},
+		{"no rights", &hostError{err: fmt.Errorf("open: %w", tun.ErrNoRights)}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"CAP_NET_ADMIN", "wayfarer proxy"}},
+		{"no rights for routes", &hostError{err: &platform.Error{Part: platform.PartRoute, Err: platform.ErrNoRights}}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"route", "CAP_NET_ADMIN"}},
+		{"unsupported", &hostError{err: tun.ErrUnsupported}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"wayfarer proxy"}},
+		{"socket", &ike.NoAnswerError{Err: &hostError{err: errors.New("SO_MARK"), passing: true}}, app.CodeNetworkConfig, app.StepBuildTunnel, true, []string{"SO_MARK"}},
+
+		{"unknown gateway", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustUnknown, Detail: "no CA"}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"no CA", "--trust-new", "--ca"}},
+		{"issuer", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustIssuer}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"--ca", "--pin"}},
+		{"name", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustName}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"--remote-id"}},
+		{"pin", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustPin}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"administrator confirms"}},
+		{"expired", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustExpired, Needs: ike.WeakExpired}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"clock", "--allow-weak expired"}},
+		{"weak key", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustWeak, Needs: ike.WeakRSA1024 | ike.WeakSHA1Cert}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"--allow-weak rsa1024,sha1-cert"}},
+		{"signature", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustSignature}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"listening"}},
+		{"fingerprint", unknownGateway(t), app.CodeUntrusted, app.StepCheckCertificate, false, []string{"SHA-256 ", fmt.Sprintf("%x", unknownGateway(t).SHA256())}},
+
+		{"credentials", &ike.CredentialsError{Step: ike.StepSignIn, Message: "bad\x1b[2J luck"}, app.CodeSignInRefused, app.StepSignIn, false, []string{"refused login or password: bad[2J luck", "lock"}},
+		{"weak", &ike.WeakError{Step: ike.StepAgreeSecurity, Needs: ike.Weak3DES | ike.WeakMODP1024, What: "3des-sha1-modp1024"}, app.CodeNoProposal, app.StepAgreeSecurity, false, []string{"3des-sha1-modp1024", "--allow-weak 3des,modp1024"}},
+		{"weak certificate", &ike.WeakError{Step: ike.StepCheckCertificate, Needs: ike.WeakRSA1024}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"--allow-weak rsa1024"}},
+
+		{"proposal", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedProposal, Notify: isakmp.NotifyNoProposalChosen, Authenticated: true, Offered: []string{"aes256-sha256-modp2048", "aes128-sha1-modp2048"}}, app.CodeNoProposal, app.StepAgreeSecurity, false, []string{"the gateway refused", "aes256-sha256-modp2048, aes128-sha1-modp2048", "NO_PROPOSAL_CHOSEN", "--ike", "--allow-weak"}},
+		{"proposal, forgeable", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedProposal}, app.CodeNoProposal, app.StepAgreeSecurity, false, []string{"probably"}},
+		{"esp proposal", &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedProposal, Authenticated: true}, app.CodeNoProposal, app.StepBuildTunnel, false, []string{"--esp", "pfs"}},
+		{"no address", &ike.RefusedError{Step: ike.StepGetSettings, What: ike.RefusedSettings, Authenticated: true, Detail: "no address"}, app.CodeSettingsRefused, app.StepGetSettings, true, []string{"settings", "no address"}},
+		{"authentication", &ike.RefusedError{Step: ike.StepSignIn, What: ike.RefusedConnection, Notify: isakmp.NotifyAuthenticationFailed, Authenticated: true}, app.CodeSignInRefused, app.StepSignIn, true, []string{"AUTHENTICATION_FAILED", "--local-id"}},
+		{"exchange", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedConnection, Notify: isakmp.NotifyInvalidExchangeType}, app.CodeNoProposal, app.StepAgreeSecurity, true, []string{"--exchange", "probably"}},
+		{"sign-in", &ike.RefusedError{Step: ike.StepSignIn, What: ike.RefusedConnection}, app.CodeSignInRefused, app.StepSignIn, true, []string{"login and password"}},
+		{"quick mode", &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedConnection}, app.CodeSettingsRefused, app.StepBuildTunnel, true, []string{"log"}},
+		{"anything", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedConnection}, app.CodeProtocol, app.StepAgreeSecurity, true, []string{"refused the connection"}},
+
+		{"config", &ike.ConfigError{Field: "pfs", Err: errors.New("unknown group")}, app.CodeUsage, here, false, []string{"pfs: unknown group"}},
+		{"protocol", &ike.ProtocolError{Step: ike.StepSignIn, Detail: "two SA payloads"}, app.CodeProtocol, app.StepSignIn, true, []string{"two SA payloads"}},
+
+		{"no answer", &ike.NoAnswerError{Step: ike.StepFindGateway, Gateway: "192.0.2.1"}, app.CodeNoAnswer, app.StepFindGateway, true, []string{"192.0.2.1 does not answer", "500 and 4500"}},
+		{"hint", &ike.NoAnswerError{Step: ike.StepAgreeSecurity, Gateway: "192.0.2.1", Hint: "INVALID_COOKIE"}, app.CodeNoAnswer, app.StepAgreeSecurity, true, []string{"stopped answering, probably: INVALID_COOKIE", "large"}},
+		{"name lookup", &ike.NoAnswerError{Step: ike.StepFindGateway, Gateway: "vpn.example.com", Err: &net.DNSError{Name: "vpn.example.com"}}, app.CodeNoAnswer, app.StepFindGateway, true, []string{"name vpn.example.com could not be found"}},
+		{"unreachable", &ike.NoAnswerError{Step: ike.StepFindGateway, Gateway: "192.0.2.1", Err: errors.New("network is unreachable")}, app.CodeNoAnswer, app.StepFindGateway, true, []string{"network is unreachable"}},
+		{"dead", &ike.NoAnswerError{Step: ike.Step(app.StepTest), Gateway: "192.0.2.1"}, app.CodeNoAnswer, app.StepTest, true, []string{"stopped answering", "network connection"}},
+		{"dead without a step", &ike.NoAnswerError{Gateway: "192.0.2.1"}, app.CodeNoAnswer, here, true, []string{"does not answer"}},
+		{"address", &ike.AddressChangedError{Old: "10.0.0.1", New: "10.0.0.2"}, app.CodeSettingsRefused, here, true, []string{"10.0.0.1", "10.0.0.2"}},
+		{"closed by gateway", &ike.ClosedByGatewayError{}, app.CodeNoAnswer, here, true, []string{"ended the connection"}},
+		{"closed", net.ErrClosed, app.CodeNoAnswer, here, true, []string{"closed"}},
+		{"bug", errors.New("slice bounds"), app.CodeInternal, here, false, []string{"slice bounds", "report"}},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			f := explain(tc.err, here)
+			if f.Code != tc.code || f.Exit != tc.code.Exit() || f.Step != tc.step {
+				t.Errorf("%s (%d) at %q, want %s at %q", f.Code, f.Exit, f.Step, tc.code, tc.step)
+			}
+			if got := worthRetrying(tc.err); got != tc.again {
+				t.Errorf("worth retrying: %v", got)
+			}
+			for _, want := range tc.says {
+				if !strings.Contains(f.Error(), want) {
+					t.Errorf("%q does not say %q", f.Error(), want)
+				}
+			}
+			if f.Message == "" || f.Hint == "" || strings.Contains(f.Error(), "\n") {
+				t.Errorf("not one line that says what to do: %q", f.Error())
+			}
+		})
+	}
+}
+
+// A gateway's words cannot break the one line of an error.
+func TestExplainStaysOneLine(t *testing.T) {
+	f := explain(&ike.CredentialsError{Message: "a\nwayfarer: all is well"}, app.StepSignIn)
+	if strings.Contains(f.Error(), "\n") {
+		t.Errorf("two lines: %q", f.Error())
+	}
+}

@@ -1,0 +1,175 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wayfarer/app"
+	"wayfarer/ike"
+)
+
+// fullSession has a value everywhere.
+func fullSession() *fakeSession {
+	s := newSession()
+	now := time.Now()
+	s.assignment = ike.Assignment{
+		Addresses:     nets("192.168.201.20/32"),
+		DNS:           hosts("192.168.1.1 192.168.1.2"),
+		WINS:          hosts("192.168.1.1"),
+		DefaultDomain: "local",
+		SplitInclude:  nets("192.168.1.0/24"),
+		SplitExclude:  nets("192.168.50.0/24"),
+		Banner:        "Welcome\x1b[31m\nBe nice",
+	}
+	s.stats = ike.Stats{
+		Gateway: netip.MustParseAddrPort("192.0.2.1:4500"), Identity: "CN=rhum", CertificateSHA256: [32]byte{0xab},
+		Exchange: ike.ExchangeMain, Auth: "hybrid-rsa", Suite: "aes256-sha256-modp2048", NATT: "rfc3947", NAT: ike.NATLocal,
+		Fragmentation: true, DPD: true, Established: now, Expires: now.Add(8 * time.Hour), Rekeys: 1, LastHeard: now,
+		Children: []ike.ChildStats{{
+			SPIIn: 1, SPIOut: 0xc0ffee, Suite: "aes256gcm16", Local: nets("192.168.201.20/32")[0], Remote: nets("0.0.0.0/0")[0],
+			BytesIn: 1, BytesOut: 2, PacketsIn: 3, PacketsOut: 4, Replayed: 5, BadICV: 6, Established: now, Expires: now.Add(time.Hour), Rekeys: 7,
+		}},
+	}
+	return s
+}
+
+// TestStatusJSON compares with the contract's form, byte for byte.
+func TestStatusJSON(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = fixed(fullSession())
+		w.connect(request())
+		compareJSON(t, "testdata/connected.json", w.Status())
+
+		w.script = func(ctx context.Context, n int, cfg *ike.Config) (Session, error) {
+			cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.StepSignIn})
+			if _, err := cfg.Prompt(ctx, ike.Prompt{Kind: ike.PromptOTP, Text: "Token?", Secret: true}); err != nil {
+				return nil, err
+			}
+			return nil, &ike.CredentialsError{Step: ike.StepSignIn}
+		}
+		req := named("")
+		req.Ask = true
+		asking := w.connect(req)
+		w.script = func(context.Context, int, *ike.Config) (Session, error) {
+			return nil, &ike.CredentialsError{Step: ike.StepSignIn}
+		}
+		failed := w.connect(named("plant"))
+		compareJSON(t, "testdata/asking.json", w.get(asking))
+		compareJSON(t, "testdata/failed.json", w.get(failed))
+	})
+}
+
+func compareJSON(t *testing.T, file string, v any) {
+	t.Helper()
+	got, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; got:\n%s", err, got)
+	}
+	if string(got) != strings.TrimSpace(string(want)) {
+		t.Errorf("%s differs; got:\n%s", file, got)
+	}
+}
+
+// Each state shows what it has, and nothing that it has not.
+func TestStatusOfStates(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		session := fullSession()
+		w.script = fixed(session)
+		id := w.connect(request())
+		if c := w.get(id); c.Step != "" || c.Prompt != nil || c.Failure != nil {
+			t.Errorf("connected, with %+v", c)
+		}
+		since := w.get(id).Since
+		time.Sleep(time.Second)
+		if got := w.get(id).Since; !got.Equal(*since) {
+			t.Errorf("since moved from %v to %v", since, got)
+		}
+		w.script = hang
+		session.end(&ike.ClosedByGatewayError{})
+		synctest.Wait()
+		c := w.wantState(id, app.StateReconnecting)
+		if c.IKE != nil || c.ESP != nil || c.Step != "" || c.Failure != nil || !c.Since.After(*since) {
+			t.Errorf("reconnecting, with %+v", c)
+		}
+	})
+}
+
+func TestWarnings(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		session := newSession()
+		session.stats.Suite = "3des-sha1-modp1024"
+		session.stats.Children[0].Suite = "aes128-md5"
+		session.assignment.DefaultDomain = "not a domain"
+		w.script = func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
+			for range 2 {
+				cfg.Event(ike.Event{Kind: ike.EventWarning, Code: "gateway-settings", Text: "dropped 127.0.0.1\x1b"})
+			}
+			return session, nil
+		}
+		id := w.connect(request())
+		var got []string
+		for _, warning := range w.get(id).Warnings {
+			got = append(got, warning.Code+": "+warning.Text)
+		}
+		want := []string{
+			"gateway-settings: dropped 127.0.0.1",
+			`gateway-settings: the gateway gave a domain that is none: "not a domain"`,
+			"weak-crypto: this connection uses algorithms that are no longer safe: 3des,md5,modp1024",
+		}
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("warnings:\n%s", strings.Join(got, "\n"))
+		}
+	})
+}
+
+// The engine's own warning of weak algorithms is not doubled, and warnings are
+// bounded.
+func TestWarningsOfTheEngine(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		session := newSession()
+		session.stats.Suite = "3des-sha1-modp1024"
+		w.script = func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
+			cfg.Event(ike.Event{Kind: ike.EventWarning, Code: "weak-crypto", Text: "3des"})
+			for i := range 100 {
+				cfg.Event(ike.Event{Kind: ike.EventWarning, Code: "gateway-settings", Text: strings.Repeat("x", i)})
+			}
+			return session, nil
+		}
+		id := w.connect(request())
+		list := w.get(id).Warnings
+		weak := 0
+		for _, warning := range list {
+			if warning.Code == "weak-crypto" {
+				weak++
+			}
+		}
+		if weak != 1 || len(list) != maxWarnings {
+			t.Errorf("%d warnings, %d of weak algorithms", len(list), weak)
+		}
+	})
+}
+
+func TestHostOf(t *testing.T) {
+	for in, want := range map[string]string{
+		"vpn.example.com":           "vpn.example.com",
+		"vpn.example.com:4500":      "vpn.example.com",
+		"a.example, b.example:4500": "a.example",
+		"[2001:db8::1]:500":         "2001:db8::1",
+		"[2001:db8::1]":             "2001:db8::1",
+		"2001:db8::1":               "2001:db8::1",
+	} {
+		if got := hostOf(in); got != want {
+			t.Errorf("hostOf(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
