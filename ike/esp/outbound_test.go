@@ -2,6 +2,7 @@ package esp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"testing"
@@ -155,6 +156,27 @@ func TestIVs(t *testing.T) {
 		}
 		if !bytes.Equal(ivs, source.given.Bytes()[:len(ivs)]) {
 			t.Errorf("%s: the IVs are not the random bytes in their order", name)
+		}
+	}
+}
+
+// TestGCMIVs: the IV is the sequence number, so none comes twice, and it needs no
+// random bytes.
+func TestGCMIVs(t *testing.T) {
+	rand := newRand(8)
+	ref := newRef(transformNamed(t, "aes256gcm16"), rand)
+	out, err := NewOutbound(ref.t, ref.spi, ref.keymat, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, start := range []uint32{0, 0x00ffffff, 0x89abcdef} {
+		out.sequence.Store(start)
+		for i := range uint32(3) {
+			packet := sealed(t, out, ipv4(rand, 50))
+			seq, iv := binary.BigEndian.Uint32(packet[4:]), binary.BigEndian.Uint64(packet[8:])
+			if want := start + i + 1; seq != want || iv != uint64(want) {
+				t.Errorf("sequence number %#x, IV %#x, want %#x", seq, iv, want)
+			}
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package esp
 
+//lint:file-ignore ST1003 the underscore stands where the RFCs' names have a hyphen between numbers
+
 import (
 	"crypto/aes"
 	"crypto/cipher"
