@@ -26,17 +26,16 @@ test: test-unit test-smoke ## vet, import directions, unit tests; one real gatew
 
 # The race detector needs a C compiler.
 test-unit:
-	$(GO) vet ./...
-	@test/need-cc || echo "make: unit tests run without the race detector"
-	@if test/need-cc 2>/dev/null; then race=-race CGO_ENABLED=1; else race= CGO_ENABLED=0; fi; \
+	$(GO) vet -tags lab ./...
+	@if test/need-cc; then race=-race CGO_ENABLED=1; \
+	else echo "make: unit tests run without the race detector"; race= CGO_ENABLED=0; fi; \
 	export CGO_ENABLED; set -x; $(GO) test $$race ./...
 
 test-smoke: build
-	$(GO) vet -tags lab ./test/lab
-	@if why=$$(test/lab/lab prereqs --install 2>&1); then \
+	@if test/lab/lab prereqs --install >build/prereqs.log 2>&1; then \
 		set -x; $(GO) test -tags lab -count=1 -run '^TestSmoke$$' ./test/lab; \
 	else \
-		echo "make: no connection to a real gateway was tried: $$why" | tail -n 3; \
+		echo "make: no connection to a real gateway was tried: $$(tail -n 1 build/prereqs.log)"; \
 	fi
 
 tools:

@@ -181,6 +181,7 @@ func network(t *testing.T, ns string) string {
 		"nft list ruleset",
 		"stat -c %F:%a:%u:%g /etc/resolv.conf",
 		"cat /etc/resolv.conf",
+		"sysctl -q net.ipv4.conf net.ipv6.conf net.ipv4.ip_forward",
 	} {
 		fmt.Fprintf(&b, "# %s\n%s\n", cmd, mustInside(t, ns, strings.Fields(cmd)...))
 	}

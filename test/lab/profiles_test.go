@@ -116,6 +116,18 @@ func (h *host) tryProfile(t *testing.T, p profile, g gives) {
 	}
 }
 
+// A gateway that pushes the settings is understood without being told of.
+func TestPushUnannounced(t *testing.T) {
+	h := start(t, "rw", "debug")
+	p := loadProfile(t, "push")
+	before := network(t, h.ns)
+	c := h.up(t, p, "--set", "mode_config=auto", "--exchange", "auto")
+	probe(t, h.ns, p)
+	h.checkStatus(t, p, corp, c)
+	h.down(t)
+	restored(t, h.ns, before)
+}
+
 // probe: networks that should be reachable are, those that should not are not, and
 // the server sees the client by its inside address.
 func probe(t *testing.T, ns string, p profile) {
