@@ -78,7 +78,7 @@ var cipherAlgs = map[Cipher]*cipherAlg{
 }
 
 // integrityAlg is a row of the table of integrity algorithms. Sizes are in bytes;
-// the key is as long as the hash (RFC 2403 §2, RFC 2404 §2, RFC 4868 §2.1.1).
+// the key is as long as the hash (RFC 2403 §3, RFC 2404 §3, RFC 4868 §2.1.1).
 type integrityAlg struct {
 	name string
 	key  int
