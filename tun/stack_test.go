@@ -1,0 +1,352 @@
+package tun
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+)
+
+var (
+	near4, far4 = netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	near6, far6 = netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")
+)
+
+// newStack makes a stack that is closed at the test's end; then nothing of it may
+// run any more.
+func newStack(t *testing.T, cfg StackConfig) *Stack {
+	t.Helper()
+	if cfg.MTU == 0 {
+		cfg.MTU = 1300
+	}
+	s, err := NewStack(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// connect pumps packets between two devices until one of them is closed.
+func connect(t *testing.T, a, b Device) {
+	t.Helper()
+	var pumps sync.WaitGroup
+	pump := func(from, to Device) {
+		const headroom, room = 32, 1 << 16
+		bufs, sizes := make([][]byte, from.BatchSize()), make([]int, from.BatchSize())
+		for i := range bufs {
+			bufs[i] = make([]byte, headroom+room)
+		}
+		out := make([][]byte, 0, len(bufs))
+		for {
+			n, err := from.Read(bufs, sizes, headroom)
+			if err != nil {
+				if !errors.Is(err, os.ErrClosed) {
+					t.Errorf("read: %v", err)
+				}
+				return
+			}
+			out = out[:0]
+			for i := range n {
+				out = append(out, bufs[i][:headroom+sizes[i]])
+			}
+			if _, err := to.Write(out, headroom); err != nil && !errors.Is(err, os.ErrClosed) {
+				t.Errorf("write: %v", err)
+			}
+		}
+	}
+	pumps.Go(func() { pump(a, b) })
+	pumps.Go(func() { pump(b, a) })
+	t.Cleanup(func() {
+		a.Close()
+		b.Close()
+		pumps.Wait()
+	})
+}
+
+// pair is a client's stack and a server's, back to back.
+func pair(t *testing.T, client StackConfig) (near, far *Stack) {
+	t.Helper()
+	client.Addresses = []netip.Addr{near4, near6}
+	near, far = newStack(t, client), newStack(t, StackConfig{Addresses: []netip.Addr{far4, far6}})
+	connect(t, near, far)
+	return near, far
+}
+
+func listen(t *testing.T, s *Stack, addr netip.Addr, port uint16) net.Listener {
+	t.Helper()
+	l, err := gonet.ListenTCP(s.net, fullAddress(netip.AddrPortFrom(addr, port)), protocolOf(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func listenUDP(t *testing.T, s *Stack, addr netip.Addr, port uint16) net.PacketConn {
+	t.Helper()
+	at := fullAddress(netip.AddrPortFrom(addr, port))
+	c, err := gonet.DialUDP(s.net, &at, nil, protocolOf(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// echo sends back what comes over each connection.
+func echo(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			io.Copy(conn, conn)
+		}()
+	}
+}
+
+func TestStackTCP(t *testing.T) {
+	for _, tt := range []struct {
+		network string
+		addr    netip.Addr
+	}{{"tcp", far4}, {"tcp4", far4}, {"tcp", far6}, {"tcp6", far6}} {
+		t.Run(tt.network+" "+tt.addr.String(), func(t *testing.T) {
+			near, far := pair(t, StackConfig{})
+			go echo(listen(t, far, tt.addr, 7))
+			conn, err := near.DialContext(t.Context(), tt.network, netip.AddrPortFrom(tt.addr, 7).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			roundTrip(t, conn, 1<<20)
+		})
+	}
+}
+
+// roundTrip sends random bytes over an echoing connection and compares.
+func roundTrip(t *testing.T, conn net.Conn, size int) {
+	t.Helper()
+	sent := make([]byte, size)
+	rand.Read(sent)
+	go conn.Write(sent)
+	got := make([]byte, size)
+	if _, err := io.ReadFull(conn, got); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(sent, got) {
+		t.Error("the bytes that came back are others")
+	}
+}
+
+func TestStackUDP(t *testing.T) {
+	near, far := pair(t, StackConfig{})
+	for _, tt := range []struct {
+		network string
+		addr    netip.Addr
+	}{{"udp", far4}, {"udp4", far4}, {"udp6", far6}} {
+		t.Run(tt.network, func(t *testing.T) {
+			server := listenUDP(t, far, tt.addr, 7)
+			defer server.Close()
+			conn, err := near.ListenPacket(tt.network)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			// net.IPv4 and ParseIP give 16 bytes for an IPv4 address.
+			to := &net.UDPAddr{IP: net.ParseIP(tt.addr.String()), Port: 7}
+			if _, err := conn.WriteTo([]byte("ping"), to); err != nil {
+				t.Fatal(err)
+			}
+			buf := make([]byte, 64)
+			n, from, err := server.ReadFrom(buf)
+			if err != nil || string(buf[:n]) != "ping" {
+				t.Fatalf("%q, %v", buf[:n], err)
+			}
+			if _, err := server.WriteTo([]byte("pong"), from); err != nil {
+				t.Fatal(err)
+			}
+			if n, from, err = conn.ReadFrom(buf); err != nil || string(buf[:n]) != "pong" || from.String() != netip.AddrPortFrom(tt.addr, 7).String() {
+				t.Errorf("%q from %v, %v", buf[:n], from, err)
+			}
+			for _, wrong := range []net.Addr{nil, (*net.UDPAddr)(nil), &net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 7}} {
+				if _, err := conn.WriteTo([]byte("x"), wrong); err == nil {
+					t.Errorf("WriteTo(%v) succeeds", wrong)
+				}
+			}
+		})
+	}
+	t.Run("connected", func(t *testing.T) {
+		server := listenUDP(t, far, far4, 7)
+		conn, err := near.DialContext(t.Context(), "udp", "10.0.0.2:7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.Write([]byte("ping"))
+		buf := make([]byte, 64)
+		if n, _, err := server.ReadFrom(buf); err != nil || string(buf[:n]) != "ping" {
+			t.Errorf("%q, %v", buf[:n], err)
+		}
+	})
+}
+
+func TestStackRefuses(t *testing.T) {
+	only4 := newStack(t, StackConfig{Addresses: []netip.Addr{near4}})
+	for _, tt := range []struct{ network, address, want string }{
+		{"tcp", "10.0.0.2", "missing port"},
+		{"tcp", "10.0.0.2:http", "invalid port"},
+		{"tcp", "10.0.0.2:65536", "invalid port"},
+		{"tcp", "[fd00::2]:80", "no suitable address"},
+		{"tcp6", "10.0.0.2:80", "no suitable address"},
+		{"udp4", "[fd00::2]:80", "no suitable address"},
+		{"unix", "/run/x", "unknown network"},
+		{"tcp46", "10.0.0.2:80", "unknown network"},
+		{"tcp", "name.example:80", "no DNS server"},
+	} {
+		_, err := only4.DialContext(t.Context(), tt.network, tt.address)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("dial %s %s: %v; want %q", tt.network, tt.address, err, tt.want)
+		}
+	}
+	for _, network := range []string{"udp6", "tcp", "udpx"} {
+		if _, err := only4.ListenPacket(network); err == nil {
+			t.Errorf("listen %s succeeds", network)
+		}
+	}
+	for _, cfg := range []StackConfig{
+		{MTU: 1300},
+		{Addresses: []netip.Addr{near4}, MTU: 575},
+		{Addresses: []netip.Addr{near4}, MTU: 65536},
+		{Addresses: []netip.Addr{{}}, MTU: 1300},
+		{Addresses: []netip.Addr{near4, near4}, MTU: 1300},
+	} {
+		if _, err := NewStack(cfg); err == nil {
+			t.Errorf("NewStack(%v) succeeds", cfg)
+		}
+	}
+}
+
+// TestStackRefusedConnection: the peer's reset ends the dial.
+func TestStackRefusedConnection(t *testing.T) {
+	near, _ := pair(t, StackConfig{})
+	if _, err := near.DialContext(t.Context(), "tcp", "10.0.0.2:81"); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestStackPackets looks at single packets: batches, headroom, and what is dropped.
+func TestStackPackets(t *testing.T) {
+	s := newStack(t, StackConfig{Addresses: []netip.Addr{near4}, MTU: 1280})
+	conn, err := s.ListenPacket("udp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(far4, 9))
+	for i := range 3 {
+		conn.WriteTo([]byte{byte(i)}, to)
+	}
+	bufs, sizes := [][]byte{make([]byte, 99), make([]byte, 99)}, make([]int, 2)
+	if n, err := s.Read(bufs, sizes, 50); n != 2 || err != nil || sizes[0] != 29 || sizes[1] != 29 {
+		t.Fatalf("%d packets of %v bytes, %v", n, sizes, err)
+	}
+	if bufs[0][78] != 0 || bufs[1][78] != 1 || bufs[0][50] != 0x45 {
+		t.Errorf("% x", bufs)
+	}
+	// One that does not fit is lost; the next one comes.
+	conn.WriteTo(make([]byte, 100), to)
+	conn.WriteTo([]byte{4}, to)
+	if n, err := s.Read(bufs, sizes, 50); n != 2 || err != nil || bufs[0][78] != 2 || bufs[1][78] != 4 {
+		t.Errorf("%d packets, %v", n, err)
+	}
+	garbage := [][]byte{{}, {0}, {0xff, 1, 2}, {0x45}, {0x60}, make([]byte, 2000)}
+	if n, err := s.Write(garbage, 0); n != len(garbage) || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// TestStackClose: whoever waits for the stack is let go, and nothing of it runs on.
+func TestStackClose(t *testing.T) {
+	near, far := newStack(t, StackConfig{Addresses: []netip.Addr{near4}, DNS: []netip.Addr{far4}}), newStack(t, StackConfig{Addresses: []netip.Addr{far4}})
+	connect(t, near, far)
+	l := listen(t, far, far4, 7)
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		conn, _ := l.Accept()
+		accepted <- conn
+	}()
+	tcp, err := near.DialContext(t.Context(), "tcp", "10.0.0.2:7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer (<-accepted).Close()
+	udp, err := near.ListenPacket("udp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listenUDP(t, far, far4, 53) // never answers
+	var waiting sync.WaitGroup
+	started := make(chan struct{}, 4)
+	wait := func(what string, f func() error) {
+		waiting.Go(func() {
+			started <- struct{}{}
+			if err := f(); err == nil {
+				t.Errorf("%s succeeds", what)
+			}
+		})
+	}
+	wait("TCP read", func() error { _, err := tcp.Read(make([]byte, 1)); return err })
+	wait("UDP read", func() error { _, _, err := udp.ReadFrom(make([]byte, 1)); return err })
+	wait("dial", func() error { _, err := near.DialContext(t.Context(), "tcp", "10.0.0.99:7"); return err })
+	wait("lookup", func() error { _, err := near.LookupHost(t.Context(), "name"); return err })
+	for range cap(started) {
+		<-started
+	}
+	near.Close()
+	far.Close()
+	waiting.Wait()
+	near.Close() // again
+
+	if _, err := near.DialContext(t.Context(), "tcp", "10.0.0.2:7"); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("dial after Close: %v", err)
+	}
+	if _, err := near.ListenPacket("udp"); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("listen after Close: %v", err)
+	}
+	if _, err := near.Write([][]byte{{0x45}}, 0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("write after Close: %v", err)
+	}
+	if _, err := near.Read([][]byte{make([]byte, 1300)}, make([]int, 1), 0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("read after Close: %v", err)
+	}
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	if bytes.Contains(stacks, []byte("created by gvisor.dev")) {
+		t.Errorf("still running:\n%s", stacks)
+	}
+}
+
+func TestStackDialCancelled(t *testing.T) {
+	s := newStack(t, StackConfig{Addresses: []netip.Addr{near4}})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		// The SYN is on its way.
+		s.Read([][]byte{make([]byte, 1300)}, make([]int, 1), 0)
+		cancel()
+	}()
+	if _, err := s.DialContext(ctx, "tcp", "10.0.0.2:7"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
