@@ -3,7 +3,6 @@ package tun
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
@@ -18,47 +17,40 @@ func Open(name string, mtu int) (Device, error) {
 	if err := checkMTU(mtu); err != nil {
 		return nil, err
 	}
-	file, err := attach(clonePath, name, mtu)
+	fd, err := attach(clonePath, name, mtu)
 	if err != nil {
 		return nil, fmt.Errorf("interface %q: %w", name, err)
 	}
-	dev, err := wgtun.CreateTUNFromFile(file, mtu)
+	// The library's monitored device would watch the interface's state, which is
+	// nothing to us, and lets errors of that watch out of Read.
+	dev, _, err := wgtun.CreateUnmonitoredTUNFromFD(fd)
 	if err != nil {
-		file.Close()
 		return nil, fmt.Errorf("interface %q: %w", name, err)
 	}
-	go drain(dev.Events())
-	return &native{Device: dev}, nil
+	return &native{dev}, nil
 }
 
-// attach opens an interface. It sets the MTU too, although the library does it once
-// more: the library cannot undo its own steps when that fails for want of rights.
-func attach(path, name string, mtu int) (_ *os.File, err error) {
+// attach opens an interface and sets its MTU, which the library's own way does not
+// undo when it fails.
+func attach(path, name string, mtu int) (fd int, err error) {
 	ifr, err := unix.NewIfreq(name)
 	if err != nil {
-		return nil, errors.New("not a name for an interface")
+		return -1, errors.New("not a name for an interface")
 	}
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err = unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, explain(err)
+		return -1, explain(err)
 	}
-	defer func() {
-		if err != nil {
-			unix.Close(fd)
-		}
-	}()
 	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-		return nil, explain(err)
+	err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+	if err == nil {
+		err = setMTU(ifr.Name(), mtu)
 	}
-	if err := setMTU(ifr.Name(), mtu); err != nil {
-		return nil, explain(err)
+	if err != nil {
+		unix.Close(fd)
+		return -1, explain(err)
 	}
-	// os.NewFile takes a descriptor into the poller only if it does not block.
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), path), nil
+	return fd, nil
 }
 
 func setMTU(name string, mtu int) error {
@@ -86,12 +78,6 @@ func explain(err error) error {
 		return fmt.Errorf("another program uses it: %w", err)
 	default:
 		return err
-	}
-}
-
-// drain discards events until the device closes: the library blocks otherwise.
-func drain(events <-chan wgtun.Event) {
-	for range events {
 	}
 }
 

@@ -1,0 +1,189 @@
+package tun
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// enterNamespace moves the test to a network namespace of its own. Each test has its
+// own goroutine; its thread stays locked, so both end with the test.
+func enterNamespace(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to create a network namespace")
+	}
+	if _, err := os.Stat(clonePath); err != nil {
+		t.Skipf("needs %s: %v", clonePath, err)
+	}
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skipf("cannot create a network namespace: %v", err)
+	}
+}
+
+// up gives an interface an address and a route.
+func up(t *testing.T, name, addr, route string) {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, _ := netlink.ParseAddr(addr)
+	_, dst, _ := net.ParseCIDR(route)
+	for _, err := range []error{
+		netlink.AddrAdd(link, parsed),
+		netlink.LinkSetUp(link),
+		netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOpen(t *testing.T) {
+	enterNamespace(t)
+	dev, err := Open("wf%d", 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	if name, err := dev.Name(); name != "wf0" || err != nil {
+		t.Fatalf("name %q, %v", name, err)
+	}
+	if mtu, err := dev.MTU(); mtu != 1300 || err != nil {
+		t.Errorf("MTU %d, %v", mtu, err)
+	}
+	if _, err := Open("wf0", 1300); err == nil || !strings.Contains(err.Error(), "another program uses it") {
+		t.Errorf("opened twice: %v", err)
+	}
+
+	read := make(chan error, 1)
+	go func() {
+		bufs, sizes := make([][]byte, dev.BatchSize()), make([]int, dev.BatchSize())
+		for i := range bufs {
+			bufs[i] = make([]byte, 2000)
+		}
+		for {
+			if _, err := dev.Read(bufs, sizes, 0); err != nil {
+				read <- err
+				return
+			}
+		}
+	}()
+	if err := errors.Join(dev.Close(), dev.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := <-read; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("read ends with %v", err)
+	}
+	if _, err := netlink.LinkByName("wf0"); !errors.As(err, new(netlink.LinkNotFoundError)) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// TestOpenTraffic is the host's TCP and UDP over the interface, with segmentation
+// offloads, against the stack: both devices prove each other.
+func TestOpenTraffic(t *testing.T) {
+	enterNamespace(t)
+	dev, err := Open("wf0", 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up(t, "wf0", "10.0.0.1/32", "10.0.0.2/32")
+	far := newStack(t, StackConfig{Addresses: []netip.Addr{far4}})
+	connect(t, dev, far)
+	go echo(listen(t, far, far4, 7))
+	conn, err := net.Dial("tcp", "10.0.0.2:7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	roundTrip(t, conn, 8<<20)
+
+	server := listenUDP(t, far, far4, 7)
+	udp, err := net.Dial("udp", "10.0.0.2:7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	udp.Write([]byte("ping"))
+	buf := make([]byte, 64)
+	n, from, err := server.ReadFrom(buf)
+	if err != nil || string(buf[:n]) != "ping" {
+		t.Fatalf("%q, %v", buf[:n], err)
+	}
+	server.WriteTo([]byte("pong"), from)
+	if n, err := udp.Read(buf); err != nil || string(buf[:n]) != "pong" {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
+}
+
+// TestOpenDown: an interface that is down refuses packets, and recovers.
+func TestOpenDown(t *testing.T) {
+	enterNamespace(t)
+	dev, err := Open("wf0", 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	packet := make([]byte, Headroom, 2000)
+	packet = append(packet, tcpPacket(t, false, 2, "", 0)...)
+	if n, err := dev.Write([][]byte{packet}, Headroom); n != 0 || !errors.Is(err, unix.EIO) {
+		t.Errorf("down: %d, %v", n, err)
+	}
+	up(t, "wf0", "10.0.0.1/32", "10.0.0.2/32")
+	if n, err := dev.Write([][]byte{packet}, Headroom); n != 1 || err != nil {
+		t.Errorf("up: %d, %v", n, err)
+	}
+}
+
+func TestOpenFails(t *testing.T) {
+	enterNamespace(t)
+	openFiles := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := openFiles()
+	for _, tt := range []struct {
+		name string
+		mtu  int
+		want string
+	}{
+		{"wf0", 575, "MTU 575"},
+		{"wf0", 65536, "MTU 65536"},
+		{"a-name-longer-than-15", 1300, "not a name"},
+		{"lo", 1300, `interface "lo"`},
+		{"a/b", 1300, `interface "a/b"`},
+	} {
+		if _, err := Open(tt.name, tt.mtu); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s, MTU %d: %v; want %q", tt.name, tt.mtu, err, tt.want)
+		}
+	}
+	if _, err := attach("/nowhere/tun", "wf0", 1300); !errors.Is(err, ErrNoDevice) || !strings.Contains(err.Error(), "modprobe tun") {
+		t.Errorf("without a device: %v", err)
+	}
+	// The capabilities are this thread's only.
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	if err := unix.Capset(header, &none[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open("wf0", 1300); !errors.Is(err, ErrNoRights) {
+		t.Errorf("without rights: %v", err)
+	}
+	if after := openFiles(); after != before {
+		t.Errorf("%d open files, then %d", before, after)
+	}
+}
