@@ -46,11 +46,6 @@ func skeyidSignature(h crypto.Hash, ni, nr, gxy []byte) []byte {
 	return prf(h, concat(ni, nr), gxy)
 }
 
-// skeyidPSK is SKEYID for pre-shared keys: prf(pre-shared-key, Ni_b | Nr_b).
-func skeyidPSK(h crypto.Hash, psk, ni, nr []byte) []byte {
-	return prf(h, psk, ni, nr)
-}
-
 // newPhase1Keys derives the rest from SKEYID (RFC 2409 §5):
 //
 //	SKEYID_d = prf(SKEYID, g^xy | CKY-I | CKY-R | 0)
