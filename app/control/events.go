@@ -13,6 +13,9 @@ import (
 // goes. Changes within eventInterval become one line; a change that the peer may
 // not see becomes none. A client that does not read is dropped after writeTime.
 func (s *Server) events(p peer, w http.ResponseWriter, r *http.Request) *refusal {
+	if refusal := patient(w, r); refusal != nil {
+		return refusal
+	}
 	if !s.enter(p.name) {
 		return &refusal{http.StatusServiceUnavailable, app.NewFailure(app.CodeNoService, "",
 			"too many programs watch the service", "end some of them")}
@@ -22,7 +25,6 @@ func (s *Server) events(p peer, w http.ResponseWriter, r *http.Request) *refusal
 	defer stop()
 
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // the stream lasts longer than a request may
 	w.Header().Set("Content-Type", "application/jsonl")
 	var last []byte
 	for {
@@ -62,7 +64,7 @@ func (s *Server) enter(user string) bool {
 	for _, n := range s.watches {
 		all += n
 	}
-	if all >= maxWatches || s.watches[user] >= maxWatches1 {
+	if all >= maxWatches || s.watches[user] >= maxUserWatches {
 		return false
 	}
 	if s.watches == nil {

@@ -18,10 +18,10 @@ import (
 
 // Bounds of what one client may cost.
 const (
-	maxBody     = 1 << 20  // a profile with a bundle of CAs fits several times
-	maxHeader   = 16 << 10 // more than any client of ours sends
-	maxWatches  = 64       // event streams in all: windows, trays and scripts of a few users
-	maxWatches1 = 16       // event streams of one user, so that nobody takes them all
+	maxBody        = 1 << 20  // a profile with a bundle of CAs fits several times
+	maxHeader      = 16 << 10 // more than any client of ours sends
+	maxWatches     = 64       // event streams in all: windows, trays and scripts of a few users
+	maxUserWatches = 16       // event streams of one user, so that nobody takes them all
 )
 
 // Times of the local API.
@@ -191,8 +191,6 @@ func (s *Server) reply(w http.ResponseWriter, status int, body any) {
 func read(w http.ResponseWriter, r *http.Request, v any) *refusal {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	defer clear(body)
-	// What follows may take longer than a request may.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return usage(http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody))
 	}
@@ -225,6 +223,18 @@ func harmless(err error) string {
 	// The name of an unknown field, bounded; fields hold no secrets.
 	text := err.Error()
 	return text[:min(len(text), 100)]
+}
+
+// patient lifts the deadline of a request whose handling may take longer than
+// requestTime, so that it is not taken for cancelled. Such a request has no body:
+// the server would wait for the rest of it without end.
+func patient(w http.ResponseWriter, r *http.Request) *refusal {
+	if r.ContentLength != 0 {
+		return usage(http.StatusBadRequest, "this request must have no body")
+	}
+	// An error means that there is no deadline.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return nil
 }
 
 func (s *Server) now(p peer) app.Status {
@@ -265,8 +275,10 @@ func (s *Server) disconnect(p peer, w http.ResponseWriter, r *http.Request) *ref
 	if refusal := s.own(p, id); refusal != nil {
 		return refusal
 	}
-	// Also when the client goes away meanwhile, and however long it may send.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	if refusal := patient(w, r); refusal != nil {
+		return refusal
+	}
+	// The host is restored also when the client goes away meanwhile.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), disconnectTime)
 	defer cancel()
 	s.Log.Info("disconnect", "user", p.name, "connection", id)

@@ -1,0 +1,160 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+
+	"wayfarer/app"
+)
+
+// fakeBackend keeps connections and remembers what it was asked to do.
+type fakeBackend struct {
+	mu       sync.Mutex
+	conns    []app.Connection
+	watchers map[chan struct{}]bool
+	requests []ConnectRequest // with copies of the secrets
+	answers  []Answer
+	ended    []string
+	failure  *app.Failure // of the next calls
+}
+
+func (b *fakeBackend) Connections() []app.Connection {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.conns)
+}
+
+func (b *fakeBackend) Watch() (<-chan struct{}, func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := make(chan struct{}, 1)
+	if b.watchers == nil {
+		b.watchers = map[chan struct{}]bool{}
+	}
+	b.watchers[c] = true
+	return c, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.watchers, c)
+	}
+}
+
+func (b *fakeBackend) watching() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.watchers)
+}
+
+// change replaces the connections and tells the watchers.
+func (b *fakeBackend) change(conns ...app.Connection) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.conns = conns
+	for c := range b.watchers {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (b *fakeBackend) Connect(_ context.Context, owner string, req *ConnectRequest) (string, *app.Failure) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failure != nil {
+		return "", b.failure
+	}
+	kept := *req
+	kept.Password = slices.Clone(req.Password)
+	b.requests = append(b.requests, kept)
+	id := "c" + strconv.Itoa(len(b.requests))
+	b.conns = append(b.conns, app.Connection{ID: id, Owner: owner, State: app.StateConnecting, Profile: req.Profile.Name})
+	return id, nil
+}
+
+func (b *fakeBackend) Disconnect(_ context.Context, id string) *app.Failure {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failure != nil {
+		return b.failure
+	}
+	b.ended = append(b.ended, id)
+	b.conns = slices.DeleteFunc(b.conns, func(c app.Connection) bool { return c.ID == id })
+	return nil
+}
+
+func (b *fakeBackend) Answer(id string, answer *Answer) *app.Failure {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failure != nil {
+		return b.failure
+	}
+	kept := *answer
+	kept.Text = slices.Clone(answer.Text)
+	b.answers = append(b.answers, kept)
+	return nil
+}
+
+// discard is a log for tests that do not look at it.
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// as is an identify that finds the same peer at the end of every connection.
+func as(p peer) func(net.Conn) (peer, error) {
+	return func(net.Conn) (peer, error) { return p, nil }
+}
+
+// serveIn serves s on l until the test ends.
+func serveIn(t *testing.T, s *Server, l net.Listener) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+}
+
+// pipes is a listener and dialer in memory, so that time can be virtual.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+
+func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p.conns <- theirs:
+		return ours, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
