@@ -42,11 +42,15 @@ var explanations = []func(error) (said, bool){
 	whenIs(errStopped, said{code: app.CodeCancelled, message: "disconnected", hint: "connect again when you like"}),
 	whenIs(errCancelled, said{code: app.CodeCancelled, message: "cancelled", hint: "connect again when you like"}),
 	when(explainUnanswered),
-	whenIs(errTimeout, said{code: app.CodeNoAnswer, again: true,
+	whenIs(errTimeout, said{
+		code: app.CodeNoAnswer, again: true,
 		message: "there was no connection before the timeout",
-		hint:    "allow more time, or look at the log to see what was missing"}),
-	whenIs(errSettingsChanged, said{code: app.CodeSettingsRefused, again: true,
-		message: "the gateway changed the settings of the connection", hint: "connect again"}),
+		hint:    "allow more time, or look at the log to see what was missing",
+	}),
+	whenIs(errSettingsChanged, said{
+		code: app.CodeSettingsRefused, again: true,
+		message: "the gateway changed the settings of the connection", hint: "connect again",
+	}),
 	when(explainHost),
 	when(explainTrust),
 	when(explainCredentials),
@@ -59,8 +63,10 @@ var explanations = []func(error) (said, bool){
 	when(explainClosed),
 	whenIs(net.ErrClosed, said{code: app.CodeNoAnswer, again: true, message: "the connection was closed", hint: "connect again"}),
 	whenIs(context.Canceled, said{code: app.CodeCancelled, message: "cancelled", hint: "connect again when you like"}),
-	whenIs(context.DeadlineExceeded, said{code: app.CodeNoAnswer, again: true,
-		message: "there was no answer in time", hint: "allow more time, or check the gateway's address"}),
+	whenIs(context.DeadlineExceeded, said{
+		code: app.CodeNoAnswer, again: true,
+		message: "there was no answer in time", hint: "allow more time, or check the gateway's address",
+	}),
 }
 
 func when[E error](explain func(E) said) func(error) (said, bool) {
@@ -117,15 +123,19 @@ func explainUnanswered(e *unansweredError) said {
 	if what == "" {
 		what = "an answer"
 	}
-	return said{code: app.CodeCancelled, step: app.StepSignIn,
+	return said{
+		code: app.CodeCancelled, step: app.StepSignIn,
 		message: fmt.Sprintf("the gateway wants %s and nobody is there to give it", what),
-		hint:    "give the password beforehand, or connect from a terminal"}
+		hint:    "give the password beforehand, or connect from a terminal",
+	}
 }
 
 func explainHost(e *hostError) said {
-	s := said{code: app.CodeNetworkConfig, step: app.StepBuildTunnel, again: e.passing,
+	s := said{
+		code: app.CodeNetworkConfig, step: app.StepBuildTunnel, again: e.passing,
 		message: fmt.Sprintf("this computer's network could not be set up: %v", e.err),
-		hint:    "look at the log of the service"}
+		hint:    "look at the log of the service",
+	}
 	switch {
 	case errors.Is(e.err, tun.ErrNoDevice):
 		s.hint = "load the TUN driver (on Linux: modprobe tun), or use wayfarer proxy, which needs none"
@@ -165,8 +175,10 @@ func explainTrust(e *ike.TrustError) said {
 }
 
 func explainCredentials(e *ike.CredentialsError) said {
-	s := said{code: app.CodeSignInRefused, step: app.Step(e.Step), message: "the gateway refused login or password",
-		hint: "check both; after several wrong tries a gateway may lock the account"}
+	s := said{
+		code: app.CodeSignInRefused, step: app.Step(e.Step), message: "the gateway refused login or password",
+		hint: "check both; after several wrong tries a gateway may lock the account",
+	}
 	if e.Message != "" {
 		s.message += ": " + printable(e.Message, maxText)
 	}
@@ -174,8 +186,10 @@ func explainCredentials(e *ike.CredentialsError) said {
 }
 
 func explainWeak(e *ike.WeakError) said {
-	s := said{code: app.CodeNoProposal, step: app.Step(e.Step),
-		message: fmt.Sprintf("%s is too weak and the profile does not allow it", e.What), hint: allowWeak(e.Needs)}
+	s := said{
+		code: app.CodeNoProposal, step: app.Step(e.Step),
+		message: fmt.Sprintf("%s is too weak and the profile does not allow it", e.What), hint: allowWeak(e.Needs),
+	}
 	if s.step == app.StepCheckCertificate {
 		s.code = app.CodeUntrusted
 	}
@@ -244,14 +258,18 @@ func explainConfig(e *ike.ConfigError) said {
 }
 
 func explainProtocol(e *ike.ProtocolError) said {
-	return said{code: app.CodeProtocol, step: app.Step(e.Step), again: true,
+	return said{
+		code: app.CodeProtocol, step: app.Step(e.Step), again: true,
 		message: "the gateway broke the protocol: " + printable(e.Detail, maxText),
-		hint:    "try again; if it stays, report it with the log"}
+		hint:    "try again; if it stays, report it with the log",
+	}
 }
 
 func explainNoAnswer(e *ike.NoAnswerError) said {
-	s := said{code: app.CodeNoAnswer, step: app.Step(e.Step), again: true,
-		message: fmt.Sprintf("the gateway %s does not answer", e.Gateway)}
+	s := said{
+		code: app.CodeNoAnswer, step: app.Step(e.Step), again: true,
+		message: fmt.Sprintf("the gateway %s does not answer", e.Gateway),
+	}
 	switch s.step {
 	case "", app.StepFindGateway:
 		s.hint = "check the name and whether UDP ports 500 and 4500 get through"
@@ -275,11 +293,15 @@ func explainNoAnswer(e *ike.NoAnswerError) said {
 }
 
 func explainAddressChanged(e *ike.AddressChangedError) said {
-	return said{code: app.CodeSettingsRefused, again: true,
-		message: fmt.Sprintf("the gateway changed this connection's address from %s to %s", e.Old, e.New), hint: "connect again"}
+	return said{
+		code: app.CodeSettingsRefused, again: true,
+		message: fmt.Sprintf("the gateway changed this connection's address from %s to %s", e.Old, e.New), hint: "connect again",
+	}
 }
 
 func explainClosed(*ike.ClosedByGatewayError) said {
-	return said{code: app.CodeNoAnswer, again: true, message: "the gateway ended the connection",
-		hint: "connect again; if it stays so, ask the administrator about limits"}
+	return said{
+		code: app.CodeNoAnswer, again: true, message: "the gateway ended the connection",
+		hint: "connect again; if it stays so, ask the administrator about limits",
+	}
 }

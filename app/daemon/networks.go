@@ -66,8 +66,10 @@ func newSettings(p *app.Profile, a ike.Assignment, stats ike.Stats) settings {
 	s.routes = minimal(s.routes)
 	s.domains()
 	if a.ForbidSave {
-		s.warnings = append(s.warnings, app.Warning{Code: app.WarningNoSave, Severity: app.SeverityInfo,
-			Text: "the gateway forbids storing the password"})
+		s.warnings = append(s.warnings, app.Warning{
+			Code: app.WarningNoSave, Severity: app.SeverityInfo,
+			Text: "the gateway forbids storing the password",
+		})
 	}
 	return s
 }

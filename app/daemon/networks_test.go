@@ -53,8 +53,10 @@ func TestRoutes(t *testing.T) {
 		{name: "host bits", include: "10.10.0.9/24", remote: all, routes: "10.10.0.0/24"},
 		{name: "no child", routes: ""},
 
-		{name: "servers behind the tunnel", include: "10.10.0.0/24", remote: all, dns: "10.10.0.53 10.20.0.53", wins: "10.20.0.42",
-			routes: "10.10.0.0/24 10.20.0.53/32 10.20.0.42/32"},
+		{
+			name: "servers behind the tunnel", include: "10.10.0.0/24", remote: all, dns: "10.10.0.53 10.20.0.53", wins: "10.20.0.42",
+			routes: "10.10.0.0/24 10.20.0.53/32 10.20.0.42/32",
+		},
 		{name: "servers that no selector covers", remote: "10.10.0.0/16", dns: "8.8.8.8", routes: "10.10.0.0/16"},
 		{name: "servers in a full tunnel", remote: all, dns: "10.10.0.53", routes: all},
 

@@ -130,8 +130,10 @@ func warnWeak(c *app.Connection, s ike.Stats) {
 		}
 	}
 	if weak != 0 {
-		c.Warnings = append(c.Warnings, app.Warning{Code: code, Severity: app.SeverityWarning,
-			Text: fmt.Sprintf("this connection uses algorithms that are no longer safe: %v", weak)})
+		c.Warnings = append(c.Warnings, app.Warning{
+			Code: code, Severity: app.SeverityWarning,
+			Text: fmt.Sprintf("this connection uses algorithms that are no longer safe: %v", weak),
+		})
 	}
 }
 
