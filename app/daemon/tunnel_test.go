@@ -67,7 +67,9 @@ func TestPasswordIsZeroisedAtTheEnd(t *testing.T) {
 			kept = cfg.Password
 			return newSession(), nil
 		}
-		id := w.connect(request())
+		req := request()
+		id := w.connect(req)
+		req.Zero()
 		if string(kept) != "hush" {
 			t.Fatalf("password while connected: %q", []byte(kept))
 		}
