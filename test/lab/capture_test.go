@@ -78,10 +78,12 @@ func tshark(t *testing.T, file string, args ...string) string {
 // payloads of the whole behind its own.
 func messages(t *testing.T, file, gateway string) []message {
 	t.Helper()
-	args := []string{"-Y", "isakmp && (ip.addr == " + gateway + ")", "-T", "fields", "-E", "separator=|"}
+	filter := "ip.addr == " + gateway
 	if strings.Contains(gateway, ":") {
-		args[1] = "isakmp && (ipv6.addr == " + gateway + ")"
+		filter = "ipv6.addr == " + gateway
 	}
+	// an ICMP error quotes the message that it answers
+	args := []string{"-Y", "isakmp && !icmp && !icmpv6 && " + filter, "-T", "fields", "-E", "separator=|"}
 	for _, f := range fields {
 		args = append(args, "-e", f)
 	}
