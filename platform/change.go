@@ -109,13 +109,10 @@ func find(changes []change, id string) change {
 
 // first makes one *Error of several: the part of the first, the texts of all.
 func first(failed []error) error {
-	if len(failed) == 0 {
-		return nil
-	}
 	var e *Error
-	errors.As(failed[0], &e)
-	if len(failed) == 1 {
-		return e
+	if len(failed) == 0 || !errors.As(failed[0], &e) {
+		return errors.Join(failed...)
 	}
+	failed[0] = e.Err
 	return &Error{e.Part, errors.Join(failed...)}
 }

@@ -21,13 +21,13 @@
 // by container engines for ten years, and it knows rules with suppress_prefixlength
 // and protocol, which jsimonetti/rtnetlink leaves to its caller.
 //
-// All routes stand in a table of their own, and never in main, so
+// All routes stand in a table of their own, 119, and never in main, so
 // that no DHCP client, and no more specific route of the local network, competes
 // with them. Three rules lead there, of which a split tunnel needs the first only:
 //
-//	30560: not fwmark 0x3766 lookup 14182 suppress_prefixlength 0   the tunnels' networks
+//	30560: not fwmark 0x3766 lookup 119 suppress_prefixlength 0   the tunnels' networks
 //	30561: lookup main suppress_prefixlength 0                      the local networks
-//	30562: not fwmark 0x3766 lookup 14182                           a full tunnel's default route
+//	30562: not fwmark 0x3766 lookup 119                           a full tunnel's default route
 //
 // A network that stays outside is a throw route in that table: the search goes on
 // in main. Sockets of [Network.ListenPacket] carry the mark, so packets to a gateway

@@ -20,8 +20,9 @@ import (
 
 // Numbers by which others can tell our routes, rules and packets.
 const (
-	// routeTable is the number of our routing table.
-	routeTable = 0x3766
+	// routeTable is the number of our routing table. It is below 256, because the
+	// netlink library forgets suppress_prefixlength for larger ones.
+	routeTable = 119
 	// bypassMark is the mark (SO_MARK, all 32 bits) of packets that stay outside.
 	bypassMark = 0x3766
 	// routeProtocol is the protocol number of our routes and rules (RTA_PROTOCOL,

@@ -62,7 +62,7 @@ func (c *linkChange) undo(context.Context) error {
 	if link.Attrs().MTU == c.MTU && c.MTU != c.WasMTU {
 		failed = c.h.nl.LinkSetMTU(link, c.WasMTU)
 	}
-	if !c.WasUp {
+	if !c.WasUp && link.Attrs().Flags&net.FlagUp != 0 {
 		failed = errors.Join(failed, c.h.nl.LinkSetDown(link))
 	}
 	return failed
@@ -99,7 +99,11 @@ func (c *addressChange) undo(context.Context) error {
 	if c.Was {
 		return nil
 	}
-	err := c.h.nl.AddrDel(linkAt(c.Index), &netlink.Addr{IPNet: ipNet(c.Address), Broadcast: net.IPv4zero})
+	present, err := c.h.addresses(c.Index)
+	if err != nil || !slices.Contains(present, c.Address) {
+		return err
+	}
+	err = c.h.nl.AddrDel(linkAt(c.Index), &netlink.Addr{IPNet: ipNet(c.Address), Broadcast: net.IPv4zero})
 	if gone(err) {
 		return nil
 	}
@@ -168,9 +172,13 @@ func (c *routeChange) apply(context.Context) error {
 }
 
 func (c *routeChange) undo(context.Context) error {
-	// The kernel compares all that is given: another's route is no match.
-	err := c.h.nl.RouteDel(c.route())
-	if err != nil && !gone(err) {
+	if err := c.h.readRoutes(); err != nil {
+		return err
+	}
+	is, present := c.h.routes[c.Dst]
+	if want := c.route(); !present || !sameRoute(&is, want) {
+		return nil
+	} else if err := c.h.nl.RouteDel(want); err != nil && !gone(err) {
 		return err
 	}
 	delete(c.h.routes, c.Dst)
@@ -252,22 +260,28 @@ func (c *ruleChange) rule() *netlink.Rule {
 }
 
 func (c *ruleChange) apply(context.Context) error {
-	rules, err := dump(func() ([]netlink.Rule, error) { return c.h.nl.RuleList(c.Family) })
-	if err != nil {
+	stands, err := c.stands()
+	if err != nil || stands {
 		return err
 	}
-	want := c.rule()
-	if slices.ContainsFunc(rules, func(r netlink.Rule) bool { return sameRule(&r, want) }) {
-		return nil
-	}
-	return rights(c.h.nl.RuleAdd(want))
+	return rights(c.h.nl.RuleAdd(c.rule()))
 }
 
 func (c *ruleChange) undo(context.Context) error {
+	stands, err := c.stands()
+	if err != nil || !stands {
+		return err
+	}
 	if err := c.h.nl.RuleDel(c.rule()); err != nil && !gone(err) {
 		return err
 	}
 	return nil
+}
+
+func (c *ruleChange) stands() (bool, error) {
+	rules, err := dump(func() ([]netlink.Rule, error) { return c.h.nl.RuleList(c.Family) })
+	want := c.rule()
+	return slices.ContainsFunc(rules, func(r netlink.Rule) bool { return sameRule(&r, want) }), err
 }
 
 func sameRule(is, want *netlink.Rule) bool {
@@ -342,6 +356,9 @@ func ipNet(p netip.Prefix) *net.IPNet {
 
 func prefixOf(n *net.IPNet) netip.Prefix {
 	addr, _ := netip.AddrFromSlice(n.IP)
-	bits, _ := n.Mask.Size()
+	bits, size := n.Mask.Size()
+	if size == 32 { // a default route's 0.0.0.0 comes as 16 bytes
+		addr = addr.Unmap()
+	}
 	return netip.PrefixFrom(addr, bits)
 }

@@ -1,0 +1,253 @@
+package platform
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// world is a host made of names and values, and a diary of what happened to it.
+type world struct {
+	values map[string]string
+	diary  []string
+	fail   map[string]bool // "apply a=1" or "undo a=1": what fails, without an effect
+}
+
+type worldChange struct {
+	w          *world
+	key, value string
+	was        string
+}
+
+func (c *worldChange) String() string       { return c.key + "=" + c.value }
+func (c *worldChange) id() string           { return c.key }
+func (c *worldChange) part() Part           { return Part("part of " + c.key) }
+func (c *worldChange) inherit(older change) { c.was = older.(*worldChange).was }
+
+func (c *worldChange) apply(context.Context) error {
+	if c.w.values[c.key] == c.value {
+		return nil
+	}
+	return c.set("apply "+c.String(), c.value)
+}
+
+func (c *worldChange) undo(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return c.set("undo "+c.String(), c.was)
+}
+
+func (c *worldChange) set(what, value string) error {
+	if c.w.fail[what] {
+		return errors.New("refused")
+	}
+	c.w.diary = append(c.w.diary, what)
+	c.w.values[c.key] = value
+	return nil
+}
+
+// plan implements host: the interfaces' names are the wish.
+func (w *world) plan(_ context.Context, cfg Config, _ []change) ([]change, error) {
+	var changes []change
+	for _, t := range cfg.Tunnels {
+		key, value, _ := strings.Cut(t.Interface, "=")
+		changes = append(changes, &worldChange{w: w, key: key, value: value, was: w.values[key]})
+	}
+	return changes, nil
+}
+
+func (w *world) listenPacket(context.Context, netip.Addr) (*net.UDPConn, error) {
+	return nil, errors.New("no sockets in this world")
+}
+
+func (w *world) close() error { return nil }
+
+func (w *world) String() string {
+	var all []string
+	for k, v := range w.values {
+		all = append(all, k+"="+v)
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
+
+func wish(names string) Config {
+	var cfg Config
+	for _, name := range strings.Fields(names) {
+		cfg.Tunnels = append(cfg.Tunnels, Tunnel{Interface: name, MTU: 1300})
+	}
+	return cfg
+}
+
+func TestSet(t *testing.T) {
+	const start = "a=0 b=0 c=0 d=0"
+	for _, tt := range []struct {
+		name   string
+		first  string // a wish that succeeds
+		fail   string
+		second string
+		diary  string // of the second
+		want   string // after it
+		err    string
+	}{
+		{name: "apply in order", second: "a=1 b=1 c=1", diary: "apply a=1, apply b=1, apply c=1", want: "a=1 b=1 c=1 d=0"},
+		{name: "the same again", first: "a=1 b=1", second: "a=1 b=1", want: "a=1 b=1 c=0 d=0"},
+		{name: "nothing", second: "", want: start},
+		{name: "restore in reverse", first: "a=1 b=1", second: "", diary: "undo b=1, undo a=1", want: start},
+		{name: "another value", first: "a=1 b=1", second: "a=2 b=1", diary: "apply a=2", want: "a=2 b=1 c=0 d=0"},
+		{name: "one goes, one comes", first: "a=1 b=1", second: "b=1 c=1", diary: "apply c=1, undo a=1", want: "a=0 b=1 c=1 d=0"},
+		{
+			name: "failure at the first", fail: "apply a=1", second: "a=1 b=1",
+			diary: "undo a=1", want: start, err: "part of a: a=1: refused",
+		},
+		{
+			name: "failure in the middle", fail: "apply c=1", second: "a=1 b=1 c=1 d=1",
+			diary: "apply a=1, apply b=1, undo c=1, undo b=1, undo a=1", want: start, err: "part of c: c=1: refused",
+		},
+		{
+			name: "failure after replacing", first: "a=1 b=1", fail: "apply c=1", second: "a=2 c=1",
+			diary: "apply a=2, undo c=1, apply a=1", want: "a=1 b=1 c=0 d=0", err: "part of c: c=1: refused",
+		},
+		{
+			name: "failure of the way back", first: "b=1", fail: "apply c=1, undo a=1", second: "a=1 b=1 c=1",
+			diary: "apply a=1, undo c=1", want: "a=1 b=1 c=0 d=0", err: "part of c: c=1: refused\nundo a=1: refused",
+		},
+		{
+			name: "failure to undo", first: "a=1 b=1", fail: "undo b=1", second: "c=1",
+			diary: "apply c=1, undo a=1", want: "a=0 b=1 c=1 d=0", err: "part of b: undo b=1: refused",
+		},
+		{
+			name: "two failures to undo", first: "a=1 b=1", fail: "undo a=1, undo b=1", second: "",
+			want: "a=1 b=1 c=0 d=0", err: "part of b: undo b=1: refused\npart of a: undo a=1: refused",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &world{values: map[string]string{"a": "0", "b": "0", "c": "0", "d": "0"}, fail: map[string]bool{}}
+			n := &Network{log: slog.New(slog.DiscardHandler), host: w}
+			if err := n.Set(t.Context(), wish(tt.first)); err != nil {
+				t.Fatal(err)
+			}
+			w.diary = nil
+			for what := range strings.SplitSeq(tt.fail, ", ") {
+				w.fail[what] = true
+			}
+			err := n.Set(t.Context(), wish(tt.second))
+			if fmt.Sprint(err) != cmp.Or(tt.err, "<nil>") {
+				t.Errorf("error %v; want %q", err, tt.err)
+			}
+			if err != nil && !errors.As(err, new(*Error)) {
+				t.Errorf("error is a %T", err)
+			}
+			if got := strings.Join(w.diary, ", "); got != tt.diary {
+				t.Errorf("diary %q; want %q", got, tt.diary)
+			}
+			if w.String() != tt.want {
+				t.Errorf("world %v; want %s", w, tt.want)
+			}
+			clear(w.fail)
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+			if w.String() != start {
+				t.Errorf("restored world %v; want %s", w, start)
+			}
+		})
+	}
+}
+
+// TestSetCancelled: a cancelled context does not stop the way back.
+func TestSetCancelled(t *testing.T) {
+	w := &world{values: map[string]string{}, fail: map[string]bool{"apply b=1": true}}
+	n := &Network{log: slog.New(slog.DiscardHandler), host: w}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.Set(ctx, wish("a=1 b=1")); err == nil || w.values["a"] != "" {
+		t.Errorf("%v: %v", w, err)
+	}
+	w.fail = nil
+	if err := n.Set(ctx, wish("a=1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Set(ctx, Config{}); err != nil || w.values["a"] != "" {
+		t.Errorf("%v: %v", w, err)
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	prefix := netip.MustParsePrefix
+	for _, tt := range []struct {
+		name    string
+		tunnels []Tunnel
+		part    Part // empty: accepted
+		text    string
+	}{
+		{"nothing", nil, "", ""},
+		{"minimal", []Tunnel{{Interface: "a", MTU: 1300}}, "", ""},
+		{"no interface", []Tunnel{{MTU: 1300}}, PartAddress, "missing"},
+		{"interface twice", []Tunnel{{Interface: "a", MTU: 1}, {Interface: "a", MTU: 1}}, PartAddress, "twice"},
+		{"no MTU", []Tunnel{{Interface: "a"}}, PartAddress, "MTU 0"},
+		{"invalid address", []Tunnel{{Interface: "a", MTU: 1, Addresses: []netip.Prefix{{}}}}, PartAddress, "invalid address"},
+		{"invalid route", []Tunnel{{Interface: "a", MTU: 1, Routes: []netip.Prefix{{}}}}, PartRoute, "invalid route"},
+		{
+			"one network, two tunnels",
+			[]Tunnel{
+				{Interface: "a", MTU: 1, Routes: []netip.Prefix{prefix("10.1.0.0/16")}},
+				{Interface: "b", MTU: 1, Routes: []netip.Prefix{prefix("10.1.2.3/16")}},
+			},
+			PartRoute, "a and b both claim the network 10.1.0.0/16",
+		},
+		{
+			"two full tunnels",
+			[]Tunnel{
+				{Interface: "a", MTU: 1, Routes: []netip.Prefix{prefix("0.0.0.0/0")}},
+				{Interface: "b", MTU: 1, Routes: []netip.Prefix{prefix("0.0.0.0/0")}},
+			},
+			PartRoute, "0.0.0.0/0",
+		},
+		{
+			"one network in another",
+			[]Tunnel{
+				{Interface: "a", MTU: 1, Routes: []netip.Prefix{prefix("10.0.0.0/8"), prefix("10.0.0.0/8")}},
+				{Interface: "b", MTU: 1, Routes: []netip.Prefix{prefix("10.1.0.0/16")}},
+			},
+			"", "",
+		},
+		{"invalid server", []Tunnel{{Interface: "a", MTU: 1, DNS: []netip.Addr{{}}}}, PartDNS, "invalid DNS server"},
+		{"good domains", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{"corp.example", "x_y.example."}, MatchDomains: []string{"local"}}}, "", ""},
+		{"injected line", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{"a\nnameserver 6.6.6.6"}}}, PartDNS, "not a domain"},
+		{"two in one", []Tunnel{{Interface: "a", MTU: 1, MatchDomains: []string{"a.example b.example"}}}, PartDNS, "not a domain"},
+		{"empty domain", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{""}}}, PartDNS, "not a domain"},
+		{"empty label", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{"a..b"}}}, PartDNS, "not a domain"},
+		{"long label", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{strings.Repeat("a", 64)}}}, PartDNS, "not a domain"},
+		{"long domain", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{strings.Repeat("a.", 128)}}}, PartDNS, "not a domain"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := &Network{log: slog.New(slog.DiscardHandler), host: &world{values: map[string]string{}}}
+			err := n.Set(t.Context(), Config{tt.tunnels})
+			var e *Error
+			if tt.part == "" && err != nil {
+				t.Error(err)
+			}
+			if tt.part != "" && (!errors.As(err, &e) || e.Part != tt.part || !strings.Contains(err.Error(), tt.text)) {
+				t.Errorf("%v; want %s: %s", err, tt.part, tt.text)
+			}
+		})
+	}
+}
+
+func TestListenPacketError(t *testing.T) {
+	n := &Network{host: &world{}}
+	conn, err := n.ListenPacket(t.Context(), netip.MustParseAddr("192.0.2.1"))
+	var e *Error
+	if conn != nil || !errors.As(err, &e) || e.Part != PartSocket {
+		t.Errorf("%v, %v", conn, err)
+	}
+}
