@@ -305,7 +305,9 @@ func (s *Session) open(packet, dst []byte) int {
 	if err != nil && !errors.Is(err, esp.ErrDummy) {
 		return 0 // counted there
 	}
-	s.heard()
+	now := time.Now()
+	s.lastHeard.Store(now.UnixNano())
+	s.watchdog.heard(now)
 	if !c.received.Load() {
 		c.received.Store(true)
 		s.activate(c)
@@ -395,6 +397,7 @@ func (s *Session) WritePackets(bufs [][]byte, offset int) error {
 			return fmt.Errorf("sealing a packet: %w", err)
 		}
 		s.transport.send(packet, peer)
+		s.watchdog.sent(s.wake)
 		if c.out.Sequence() >= c.rekeyAfter {
 			s.requestRekey()
 		}

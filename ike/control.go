@@ -67,7 +67,7 @@ func (s *Session) loop() error {
 		case <-s.rekeyNow:
 			err = s.rekeyChild()
 		case <-s.probeNow:
-			s.probeUrgently()
+			s.networkChanged()
 		case r := <-s.reauthed:
 			err = s.reauthenticated(r)
 		case <-s.ctx.Done():
@@ -146,6 +146,7 @@ func (s *Session) nextDeadline() time.Time {
 	if s.needChild {
 		earlier(time.Now())
 	}
+	earlier(s.watchdog.due())
 	current := s.current()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,6 +181,9 @@ func (s *Session) tick(now time.Time) error {
 	if !s.sa.established.Add(s.sa.lifetime).After(now) && s.orphaned.IsZero() {
 		return &NoAnswerError{Step: StepSignIn, Gateway: s.sa.peer.String(), Hint: "the lifetime of phase 1 is over and could not be renewed"}
 	}
+	if s.watch(now) {
+		s.needChild = true
+	}
 	if err := s.detectDeath(now); err != nil {
 		return err
 	}
@@ -195,19 +199,19 @@ func (s *Session) detectDeath(now time.Time) error {
 	if sa.caps&capDPD == 0 || !s.orphaned.IsZero() || sa.dpdDue(s.heardAt()).After(now) {
 		return nil
 	}
-	if sa.dpd.tries >= dpdTries {
+	if sa.dpd.exhausted() {
 		return &NoAnswerError{Step: StepBuildTunnel, Gateway: sa.peer.String(), Hint: s.transport.hint()}
 	}
 	sa.probe(now)
 	return nil
 }
 
-func (s *Session) probeUrgently() {
+// networkChanged shows the gateway our new address and asks whether it is there.
+func (s *Session) networkChanged() {
 	s.transport.localAddr.Store(nil)
 	s.transport.send(natKeepalive, s.sa.peer)
-	if s.sa.caps&capDPD != 0 && s.orphaned.IsZero() {
-		s.sa.dpd.tries, s.sa.dpd.urgent = 0, true
-		s.sa.probe(time.Now())
+	if s.orphaned.IsZero() {
+		s.sa.probeUrgently(time.Now())
 	}
 }
 
@@ -242,9 +246,13 @@ func (s *Session) rekeyChild() error {
 	if !s.orphaned.IsZero() {
 		return nil // the new ISAKMP SA will make one
 	}
+	urgent := s.needChild
 	s.needChild = false
 	c := s.current()
-	_, err := s.sa.newChild(s.ctx)
+	fresh, err := s.sa.newChild(s.ctx)
+	if err == nil && urgent {
+		s.activate(fresh) // the gateway has no other
+	}
 	if err == nil || c == nil || s.current() != c {
 		return err
 	}
@@ -347,9 +355,7 @@ func (s *Session) reauthenticated(r reauthResult) error {
 	}
 	if err != nil {
 		if r.sa != nil {
-			if r.sa.state != stateNew {
-				r.sa.closeSA(nil)
-			}
+			r.sa.closeSA(nil)
 			r.sa.discard()
 		}
 		return s.reauthFailed(err)

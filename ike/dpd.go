@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"wayfarer/ike/isakmp"
@@ -14,9 +15,19 @@ import (
 const (
 	dpdIdle      = 30 * time.Second
 	dpdInterval  = 5 * time.Second
-	dpdUrgent    = time.Second // after a change of the network
 	dpdTries     = 5
 	natKeepAlive = 20 * time.Second // without own transmission (RFC 3948 §4)
+
+	// While packets go out and none comes back, or when the network has changed,
+	// the user is waiting: probes are urgent.
+	unansweredAfter = 2 * time.Second
+	urgentInterval  = time.Second
+	urgentTries     = 3
+	// A gateway that answers probes but no ESP has lost the ESP SA: a new one is
+	// negotiated, at growing intervals.
+	renewAfter  = 5 * time.Second
+	renewPause  = time.Minute
+	renewAtMost = 10 * time.Minute
 )
 
 // dpdState is the probing side; owned with its SA.
@@ -60,6 +71,15 @@ func (sa *isakmpSA) probe(now time.Time) {
 	sa.notify(isakmp.ProtoISAKMP, sa.cookies(), isakmp.NotifyRUThere, be32(d.sequence))
 }
 
+// probeUrgently begins to probe every second. It does nothing while it already does.
+func (sa *isakmpSA) probeUrgently(now time.Time) {
+	if sa.caps&capDPD == 0 || sa.dpd.urgent {
+		return
+	}
+	sa.dpd.tries, sa.dpd.urgent = 0, true
+	sa.probe(now)
+}
+
 // probeAnswered takes an acknowledgement of the probe that is out; its cookies may
 // stand in either order (racoon).
 func (sa *isakmpSA) probeAnswered(n isakmp.Notify) {
@@ -76,14 +96,120 @@ func (sa *isakmpSA) probeAnswered(n isakmp.Notify) {
 // is dead.
 func (sa *isakmpSA) dpdDue(lastHeard time.Time) time.Time {
 	d := &sa.dpd
-	if d.tries > 0 && lastHeard.After(d.last) && !d.urgent {
-		d.tries = 0 // traffic is as good as an answer
+	if d.tries > 0 && lastHeard.After(d.last) {
+		d.tries, d.urgent = 0, false // any authentic packet is as good as an answer
 	}
 	switch {
 	case d.tries > 0 && d.urgent:
-		return d.last.Add(dpdUrgent)
+		return d.last.Add(urgentInterval)
 	case d.tries > 0:
 		return d.last.Add(dpdInterval)
 	}
 	return lastHeard.Add(dpdIdle)
 }
+
+// exhausted reports whether enough probes went unanswered.
+func (d *dpdState) exhausted() bool {
+	return d.tries >= dpdTries || d.urgent && d.tries >= urgentTries
+}
+
+// watchdog notices that packets go out and none comes back. The data path only
+// stores times; the control loop is woken once, and then looks at intervals for as
+// long as there is traffic.
+type watchdog struct {
+	unanswered atomic.Int64 // Unix nanoseconds of the first unanswered packet; 0: none
+	armed      atomic.Bool  // the control loop looks
+	heardESP   atomic.Int64 // Unix nanoseconds of the last authentic ESP packet
+
+	// Owned by the control loop.
+	look  time.Time     // when to look next, if armed
+	pause time.Duration // until the next renewal without success
+	// renewed is the age of the ISAKMP SA at which ESP fell silent, while a new
+	// ChildSA is tried as the remedy.
+	renewed time.Duration
+}
+
+// sent notes an outgoing packet; it wakes the control loop if it does not look.
+func (w *watchdog) sent(wake func()) {
+	if w.unanswered.Load() != 0 {
+		return
+	}
+	w.unanswered.Store(time.Now().UnixNano())
+	if !w.armed.Swap(true) {
+		wake()
+	}
+}
+
+// heard notes an authentic ESP packet.
+func (w *watchdog) heard(now time.Time) {
+	w.heardESP.Store(now.UnixNano())
+	if w.unanswered.Load() != 0 {
+		w.unanswered.Store(0)
+	}
+}
+
+// due is when to look; the zero time if there is no traffic to watch.
+func (w *watchdog) due() time.Time {
+	if !w.armed.Load() {
+		w.look = time.Time{}
+		return w.look
+	}
+	if w.look.IsZero() {
+		w.look = time.Now().Add(unansweredAfter)
+	}
+	return w.look
+}
+
+// watch looks whether traffic is answered. It probes the gateway, and if that
+// answers probes but no ESP, asks for a new ChildSA.
+func (s *Session) watch(now time.Time) (renew bool) {
+	w := &s.watchdog
+	if w.look.IsZero() || w.look.After(now) {
+		return false
+	}
+	since := w.unanswered.Load()
+	if since == 0 {
+		s.trafficFlows(now)
+		return false
+	}
+	silent := now.Sub(time.Unix(0, since))
+	switch {
+	case silent < unansweredAfter:
+		w.look = time.Unix(0, since).Add(unansweredAfter)
+	case silent < renewAfter:
+		s.sa.probeUrgently(now)
+		w.look = now.Add(urgentInterval)
+	case s.sa.caps&capDPD != 0 && s.sa.dpd.tries > 0:
+		w.look = now.Add(urgentInterval) // the gateway is dead, not the SA
+	default:
+		w.renewed = max(time.Unix(0, w.heardESP.Load()).Sub(s.sa.established), 0)
+		w.pause = min(max(2*w.pause, renewPause), renewAtMost)
+		w.look = now.Add(w.pause)
+		w.unanswered.Store(now.UnixNano()) // judge the new SA by itself
+		return true
+	}
+	return false
+}
+
+// trafficFlows ends the watch until the next packet goes out. If a new ChildSA has
+// just healed the silence, the gateway had dropped the old one at the age that its
+// ISAKMP SA had then: strongSwan does so at its rekey time, of which it tells
+// nobody. From now on phase 1 is renewed before that age.
+func (s *Session) trafficFlows(now time.Time) {
+	w := &s.watchdog
+	if w.renewed >= minLearned {
+		s.log.Info("the gateway drops ESP when phase 1 reaches an age; renewing earlier", "age", w.renewed)
+		s.learned = w.renewed
+		s.sa.lifetime = min(s.sa.lifetime, now.Sub(s.sa.established)+oldSAGrace)
+		s.sa.reauthAt = now
+	}
+	w.renewed, w.pause = 0, 0
+	w.look = time.Time{}
+	w.armed.Store(false)
+	if w.unanswered.Load() != 0 { // between the two loads
+		w.armed.Store(true)
+	}
+}
+
+// minLearned keeps a coincidence from making us renew all the time.
+const minLearned = 30 * time.Second

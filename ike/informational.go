@@ -94,7 +94,9 @@ func (sa *isakmpSA) inform(p isakmp.Payload) {
 	sa.transmit(sa.sealHashed(isakmp.Informational, mid, p))
 }
 
-// closeSA sends the Deletes, ESP first, each in a message of its own.
+// closeSA sends the Deletes, ESP first, each in a message of its own. A gateway that
+// was refused gets one too, as soon as there are keys: half-open SAs count against
+// our address there.
 func (sa *isakmpSA) closeSA(children []*childSA) {
 	if sa.keys == nil || sa.ckyR.IsZero() || sa.state == stateClosed {
 		return

@@ -100,7 +100,8 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 		}
 		hashR := sa.keys.hashR(kx.public(), ker, sa.ckyI, sa.ckyR, saiB, m.body(isakmp.PayloadID))
 		if err := sa.authenticateGateway(m, hashR); err != nil {
-			return fatalError{err} // it holds the keys: nobody else will answer better
+			sa.commit(m) // for the Delete that spares the gateway a half-open SA
+			return fatalError{err}
 		}
 		sa.noteVendors(m)
 		sa.noteLifetimes(m)

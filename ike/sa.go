@@ -95,6 +95,7 @@ type isakmpSA struct {
 	established  time.Time
 	lifetime     time.Duration
 	reauthAt     time.Time
+	learned      time.Duration // age at which the gateway is known to end phase 1; 0: not known
 
 	pushed *Assignment // settings that a SET brought, maybe early
 
@@ -109,7 +110,7 @@ func (s *Session) newSA(exchange isakmp.ExchangeType, peer netip.AddrPort) (*isa
 	sa := &isakmpSA{
 		s: s, log: s.log,
 		inbox: make(chan []byte, inboxSize), peer: peer, phase1: exchange,
-		step: StepFindGateway, giveUp: giveUpAfter,
+		step: StepFindGateway, giveUp: giveUpAfter, learned: s.learned,
 		chains: make(map[uint32][]byte), fragmentAbove: maxUnfragmented,
 	}
 	if err := sa.random(sa.ckyI[:]); err != nil {
@@ -260,6 +261,9 @@ const (
 
 func (sa *isakmpSA) scheduleReauth() {
 	l := sa.lifetime
+	if sa.learned > 0 {
+		l = min(l, sa.learned)
+	}
 	at := min(time.Duration(reauthShare*float64(l)), l-reauthMargin)
 	at -= sa.s.jitter(time.Duration(reauthJitter * float64(l)))
 	sa.reauthAt = sa.established.Add(max(at, l/2))

@@ -65,14 +65,16 @@ type Session struct {
 	reauthing  bool
 	reauthed   chan reauthResult
 	orphaned   time.Time // the ISAKMP SA was deleted by the gateway
-	needChild  bool      // the gateway deleted the last ESP SA
+	needChild  bool      // the gateway deleted or lost the last ESP SA
+	watchdog   watchdog
+	learned    time.Duration // age at which the gateway ends phase 1; 0: as it says
 
 	connected atomic.Bool // Dial is over
 	lastHeard atomic.Int64
 
 	mu         sync.Mutex
 	assignment Assignment
-	children   []*childSA // oldest first
+	children   []*childSA // oldest first; a new one is appended
 	reserved   map[uint32]bool
 	stats      Stats // of the ISAKMP SA
 	err        error
@@ -356,9 +358,7 @@ func (s *Session) dialOnce(ctx context.Context, peer netip.AddrPort, a attempt, 
 	sa.passwordSent = false
 	if err = s.connect(ctx, sa); err != nil {
 		s.log.Info("connecting failed", "step", sa.step, "err", err)
-		if sa.state != stateNew {
-			sa.closeSA(nil)
-		}
+		sa.closeSA(nil)
 		sa.discard()
 	}
 	return err
