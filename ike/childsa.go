@@ -36,8 +36,8 @@ type childSA struct {
 	local, remote netip.Prefix
 	established   time.Time
 	expires       time.Time
-	rekeyAt       time.Time
-	rekeyAfter    uint32 // sequence number
+	rekeyAt       time.Time // owned by the control loop
+	rekeyAfter    uint32    // sequence number
 	rekeys        int
 
 	in  *esp.Inbound  // owned by ReadPackets
@@ -133,7 +133,10 @@ func (s *Session) install(c *childSA) {
 	delete(s.reserved, c.spiIn)
 	first := len(s.children) == 0
 	if !first {
-		c.rekeys = s.children[len(s.children)-1].rekeys + 1
+		old := s.children[len(s.children)-1]
+		c.rekeys = old.rekeys + 1
+		// Should c not take over, old is rekeyed once more, but not right away.
+		old.rekeyAt = c.established.Add(old.expires.Sub(c.established) / 2)
 	}
 	s.children = append(s.children, c)
 	s.publishLocked()
