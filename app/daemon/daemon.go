@@ -30,6 +30,7 @@ const (
 type Session interface {
 	Assignment() ike.Assignment
 	Stats() ike.Stats
+	MTU() int
 	ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error)
 	WritePackets(bufs [][]byte, offset int) error
 	Done() <-chan struct{}

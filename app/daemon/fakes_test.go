@@ -196,6 +196,8 @@ func (s *fakeSession) Assignment() ike.Assignment {
 
 func (s *fakeSession) Stats() ike.Stats { return s.stats }
 
+func (s *fakeSession) MTU() int { return 1280 }
+
 func (s *fakeSession) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
 	select {
 	case p := <-s.inbound:

@@ -36,8 +36,9 @@ type settings struct {
 // around the tunnel is made for it either: that would let a forged address of the
 // gateway pull other traffic out (TunnelCrack, ServerIP). Split-exclude lists come
 // from the gateway as well and are not obeyed (TunnelCrack, LocalNet).
-func newSettings(p *app.Profile, a ike.Assignment, stats ike.Stats) settings {
-	s := settings{assignment: a, mtu: defaultMTU}
+func newSettings(p *app.Profile, session Session) settings {
+	a, stats := session.Assignment(), session.Stats()
+	s := settings{assignment: a, mtu: session.MTU()}
 	if p.MTU != 0 {
 		s.mtu = p.MTU
 	}

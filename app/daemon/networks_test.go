@@ -85,7 +85,7 @@ func TestRoutes(t *testing.T) {
 			for _, remote := range nets(tc.remote) {
 				stats.Children = append(stats.Children, ike.ChildStats{Remote: remote})
 			}
-			s := newSettings(&app.Profile{RoutesAdd: strings.Fields(tc.add), RoutesSkip: strings.Fields(tc.skip)}, a, stats)
+			s := newSettings(&app.Profile{RoutesAdd: strings.Fields(tc.add), RoutesSkip: strings.Fields(tc.skip)}, &fakeSession{assignment: a, stats: stats})
 			if !slices.Equal(s.routes, nets(tc.routes)) {
 				t.Errorf("routes %v, want %v", s.routes, tc.routes)
 			}
@@ -139,7 +139,7 @@ func TestDomains(t *testing.T) {
 	}
 	for i, tc := range cases {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			s := newSettings(&app.Profile{}, ike.Assignment{DefaultDomain: tc.def, SplitDNS: strings.Fields(tc.split)}, ike.Stats{})
+			s := newSettings(&app.Profile{}, &fakeSession{assignment: ike.Assignment{DefaultDomain: tc.def, SplitDNS: strings.Fields(tc.split)}})
 			tunnel := s.tunnel("wayfarer0")
 			for _, c := range []struct {
 				what      string
@@ -161,13 +161,13 @@ func TestDomains(t *testing.T) {
 }
 
 func TestSettingsOfAProfile(t *testing.T) {
-	if got := newSettings(&app.Profile{}, ike.Assignment{}, ike.Stats{}).mtu; got != 1300 {
-		t.Errorf("default MTU %d", got)
+	if got := newSettings(&app.Profile{}, &fakeSession{}).mtu; got != 1280 {
+		t.Errorf("MTU of the session: %d", got)
 	}
-	if got := newSettings(&app.Profile{MTU: 1400}, ike.Assignment{}, ike.Stats{}).mtu; got != 1400 {
-		t.Errorf("MTU %d", got)
+	if got := newSettings(&app.Profile{MTU: 1400}, &fakeSession{}).mtu; got != 1400 {
+		t.Errorf("MTU of the profile: %d", got)
 	}
-	s := newSettings(&app.Profile{}, ike.Assignment{ForbidSave: true}, ike.Stats{})
+	s := newSettings(&app.Profile{}, &fakeSession{assignment: ike.Assignment{ForbidSave: true}})
 	if len(s.warnings) != 1 || s.warnings[0].Code != app.WarningNoSave {
 		t.Errorf("warnings %v", s.warnings)
 	}

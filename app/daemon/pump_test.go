@@ -42,7 +42,7 @@ func TestPumpCarriesBothWays(t *testing.T) {
 			if !bytes.Equal(got[0], []byte{0x45, 1, 2, 3}) || len(got[2]) != maxPacket {
 				t.Errorf("%s: changed a packet: %x, %d bytes", name, got[0], len(got[2]))
 			}
-			if mss := mssOf(got[1]); mss != defaultMTU-40 {
+			if mss := mssOf(got[1]); mss != 1280-40 {
 				t.Errorf("%s: MSS %d", name, mss)
 			}
 		}

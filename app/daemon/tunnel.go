@@ -41,9 +41,6 @@ const (
 	lookupTimeout = 3 * time.Second
 )
 
-// defaultMTU of the interface fits into any path of 1400 bytes with every suite.
-const defaultMTU = 1300
-
 // Reasons for which a connection ends on this side.
 var (
 	errTimeout         = errors.New("the attempt took too long")
@@ -292,7 +289,7 @@ func (t *tunnel) establish(ctx context.Context) (_ Session, err error) {
 		}
 	}()
 	t.setStep(app.StepBuildTunnel)
-	next := newSettings(&t.profile, session.Assignment(), session.Stats())
+	next := newSettings(&t.profile, session)
 	if err := t.raise(ctx, next); err != nil {
 		return nil, err
 	}
@@ -432,7 +429,7 @@ func (t *tunnel) carry(session Session) (err error) {
 // push applies the settings that the gateway sent to a living session. An interface
 // that has to change needs a new one.
 func (t *tunnel) push(ctx context.Context, session Session) error {
-	next := newSettings(&t.profile, session.Assignment(), session.Stats())
+	next := newSettings(&t.profile, session)
 	cfg := next.tunConfig()
 	if cfg.Name = t.link.config.Name; !t.link.config.equal(&cfg) {
 		return errSettingsChanged

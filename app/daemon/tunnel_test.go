@@ -33,7 +33,7 @@ func TestConnectAndDisconnect(t *testing.T) {
 		id := w.connect(req)
 		req.Zero() // the daemon has a copy
 		c := w.wantState(id, app.StateConnected)
-		if c.Owner != "ada" || c.Profile != "office" || c.Step != "" || c.TUN.Name != "wayfarer0" || c.TUN.MTU != 1300 {
+		if c.Owner != "ada" || c.Profile != "office" || c.Step != "" || c.TUN.Name != "wayfarer0" || c.TUN.MTU != 1280 {
 			t.Errorf("connection %+v, tun %+v", c, c.TUN)
 		}
 		host := w.host.last()
