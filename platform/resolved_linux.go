@@ -59,7 +59,7 @@ func (b systemBus) answers(ctx context.Context) bool {
 	defer conn.Close()
 	// A property, so that the bus starts resolved if it only waits to be asked.
 	call := conn.Object(resolvedName, resolvedPath).CallWithContext(ctx,
-		"org.freedesktop.DBus.Properties.Get", 0, strings.TrimSuffix(resolvedCall, "."), "DNSStubListener")
+		"org.freedesktop.DBus.Properties.Get", 0, strings.TrimSuffix(resolvedCall, "."), "DNS")
 	return call.Err == nil
 }
 
