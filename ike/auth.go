@@ -44,7 +44,7 @@ func (sa *isakmpSA) saOffer(suites []IKESuite) []byte {
 				isakmp.BasicAttribute(isakmp.AttrGroup, s.group.id),
 				isakmp.BasicAttribute(isakmp.AttrAuthMethod, authMethodIDs[sa.s.cfg.Auth]),
 				isakmp.BasicAttribute(isakmp.AttrLifeType, isakmp.LifeSeconds),
-				isakmp.NumberAttribute(isakmp.AttrLifeDuration, uint32(phase1Lifetime/time.Second)),
+				isakmp.NumberAttribute(isakmp.AttrLifeDuration, uint32(sa.s.phase1Lifetime/time.Second)),
 			),
 		})
 	}
@@ -101,7 +101,7 @@ func (sa *isakmpSA) selectSuite(body []byte, offered []IKESuite) error {
 		return fmt.Errorf("SA answer with algorithms that were not offered: %v", values)
 	}
 	sa.suite = offered[i]
-	sa.lifetime = min(phase1Lifetime, lifetimeOf(t.Attributes, isakmp.AttrLifeType, isakmp.AttrLifeDuration))
+	sa.lifetime = min(sa.s.phase1Lifetime, lifetimeOf(t.Attributes, isakmp.AttrLifeType, isakmp.AttrLifeDuration))
 	return nil
 }
 

@@ -55,7 +55,8 @@ type Session struct {
 
 	aggressiveGroup *group // of the attempt that is running
 	newKeyExchange  func(*group) (keyExchange, error)
-	fragmentAbove   int // 0: the default
+	fragmentAbove   int           // 0: the default
+	phase1Lifetime  time.Duration // offered
 
 	// Owned by Dial, then by the control loop.
 	sa         *isakmpSA
@@ -124,7 +125,7 @@ func dial(ctx context.Context, cfg *Config, prepare func(*Session)) (*Session, e
 
 func newSession(cfg *Config) (*Session, error) {
 	s := &Session{
-		cfg: *cfg, log: cfg.Log, rand: cfg.Rand, password: cfg.Password.Clone(),
+		cfg: *cfg, log: cfg.Log, rand: cfg.Rand, password: cfg.Password.Clone(), phase1Lifetime: phase1Lifetime,
 		reserved: make(map[uint32]bool), reauthed: make(chan reauthResult, 1),
 		installed: make(chan struct{}, 1), wakeUp: make(chan struct{}, 1),
 		rekeyNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), done: make(chan struct{}),
