@@ -37,6 +37,8 @@ func newRoot(e *env) *cobra.Command {
 		newStatus(e),
 		newAnswer(e),
 		newVersion(e),
+		newProxy(e),
+		newDemo(e),
 	)
 	return root
 }

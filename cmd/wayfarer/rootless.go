@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net"
+	"sync"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+	"wayfarer/app/daemon"
+	"wayfarer/tun"
+)
+
+// rootless is a daemon inside this process, which needs no rights and changes
+// nothing of the computer: each connection ends in a network stack of its own. To
+// the commands it is a service like the one behind a socket.
+type rootless struct {
+	daemon *daemon.Daemon
+
+	mu    sync.Mutex
+	stack *tun.Stack // the newest
+}
+
+var _ service = (*rootless)(nil)
+
+func newRootless() *rootless {
+	r := &rootless{}
+	r.daemon = daemon.New(daemon.Options{Version: app.Version(), OpenTUN: r.open})
+	return r
+}
+
+func (r *rootless) open(cfg daemon.TUNConfig) (tun.Device, error) {
+	stack, err := tun.NewStack(tun.StackConfig{
+		Addresses:     cfg.Addresses,
+		MTU:           cfg.MTU,
+		DNS:           cfg.DNS,
+		SearchDomains: cfg.SearchDomains,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.stack = stack
+	r.mu.Unlock()
+	return stack, nil
+}
+
+// dial connects through the tunnel; names are resolved inside of it.
+func (r *rootless) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	r.mu.Lock()
+	stack := r.stack
+	r.mu.Unlock()
+	if stack == nil {
+		return nil, errors.New("there is no connection")
+	}
+	return stack.DialContext(ctx, network, address)
+}
+
+// close ends all connections, also after ctx, in bounded time.
+func (r *rootless) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+	defer cancel()
+	return r.daemon.Close(ctx)
+}
+
+// Status implements service.
+func (r *rootless) Status(context.Context) (*app.Status, error) {
+	status := r.daemon.Status()
+	return &status, nil
+}
+
+// Watch implements service.
+func (r *rootless) Watch(ctx context.Context) iter.Seq2[*app.Status, error] {
+	return func(yield func(*app.Status, error) bool) {
+		changes, stop := r.daemon.Watch()
+		defer stop()
+		for {
+			status := r.daemon.Status()
+			if !yield(&status, nil) {
+				return
+			}
+			select {
+			case <-changes:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// Connect implements service.
+func (r *rootless) Connect(ctx context.Context, req *control.ConnectRequest) (string, error) {
+	id, failure := r.daemon.Connect(ctx, "", req)
+	return id, asError(failure)
+}
+
+// Disconnect implements service.
+func (r *rootless) Disconnect(ctx context.Context, id string) error {
+	return asError(r.daemon.Disconnect(ctx, id))
+}
+
+// Answer implements service.
+func (r *rootless) Answer(_ context.Context, id string, answer *control.Answer) error {
+	return asError(r.daemon.Answer(id, answer))
+}
+
+// asError keeps a nil failure from becoming an error that is not nil.
+func asError(f *app.Failure) error {
+	if f == nil {
+		return nil
+	}
+	return f
+}
+
+// follow returns when ctx ends, with nil, or when the connection has, with its
+// failure. It tells notice of each change of state between.
+func (r *rootless) follow(ctx context.Context, id string, notice func(*app.Connection)) error {
+	state := app.StateConnected
+	for status := range r.Watch(ctx) {
+		c := find(status, id)
+		switch {
+		case c == nil:
+			return app.NewFailure(app.CodeCancelled, "", "the connection was ended", "")
+		case c.State == app.StateFailed:
+			return asError(c.Failure)
+		case c.State != state:
+			state = c.State
+			notice(c)
+		}
+	}
+	return nil
+}
