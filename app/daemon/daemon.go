@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"wayfarer/app"
@@ -235,6 +236,15 @@ func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) *app.Failure
 			fmt.Sprintf("there are %d connections already", alive), "disconnect one first")
 	}
 	return nil
+}
+
+// sharesGateway says whether another living connection is to the gateway of t.
+func (d *Daemon) sharesGateway(t *tunnel) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.tunnels, func(other *tunnel) bool {
+		return other != t && !other.hasEnded() && strings.EqualFold(hostOf(other.profile.Gateway), hostOf(t.profile.Gateway))
+	})
 }
 
 // ended is called when t has given back all it had: it stays visible if it failed.

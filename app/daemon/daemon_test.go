@@ -63,6 +63,25 @@ func TestSeveralConnections(t *testing.T) {
 	})
 }
 
+// A second connection to a gateway must not make it forget the first.
+func TestNoInitialContactBesideAnother(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = others
+		w.connect(named("a"))
+		elsewhere := named("b")
+		elsewhere.Profile.Gateway = "other.example.com"
+		w.connect(elsewhere)
+		again := named("c")
+		again.Profile.Gateway = "VPN.example.com:4500"
+		w.connect(again)
+		for i, want := range []bool{false, false, true} {
+			if got := w.dials[i].Reconnect; got != want {
+				t.Errorf("dial %d: Reconnect %v, want %v", i, got, want)
+			}
+		}
+	})
+}
+
 func TestClashingConnection(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		first := w.connect(named("office"))

@@ -324,6 +324,8 @@ func (t *tunnel) dial(ctx context.Context) (Session, error) {
 // as the session lives.
 func (t *tunnel) dialOnce(ctx context.Context) (Session, error) {
 	cfg := t.config
+	// INITIAL-CONTACT would end the other connection (RFC 2407 §4.6.3.3).
+	cfg.Reconnect = cfg.Reconnect || t.daemon.sharesGateway(t)
 	return t.daemon.dial(ctx, &cfg)
 }
 
