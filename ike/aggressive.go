@@ -14,8 +14,9 @@ var rulesAM2 = []rule{
 	{isakmp.PayloadNATD, 0, 8}, {isakmp.PayloadNATDDraft, 0, 8}, {isakmp.PayloadNATDDraft4, 0, 8},
 }
 
-// aggressiveMode is Aggressive Mode with hybrid authentication (RFC 2409 §5.1,
-// draft-ietf-ipsec-isakmp-hybrid-auth-05 §5, RFC 3947 §3 and §4):
+// aggressiveMode is Aggressive Mode (RFC 2409 §5.1 and §5.4,
+// draft-ietf-ipsec-isakmp-hybrid-auth-05 §5, RFC 3947 §3 and §4), here with hybrid
+// authentication; other methods differ as in Main Mode:
 //
 //	AM1 ->  HDR, SA, KE, Ni, IDii, CERTREQ, VIDs
 //	AM2 <-  HDR, SA, KE, Nr, IDir, CERT, VIDs, NAT-D, NAT-D, SIG_R
@@ -49,9 +50,12 @@ func (sa *isakmpSA) aggressiveMode(ctx context.Context) error {
 	}
 
 	sa.float()
-	hash := sa.keys.hashI(kx.public(), am2.body(isakmp.PayloadKE), sa.ckyI, sa.ckyR, saiB, idiiB)
-	am3 := append([]isakmp.Payload{{Type: isakmp.PayloadHash, Body: hash}}, sa.natdPayloads()...)
-	sa.reply(am2, sa.seal(isakmp.AggressiveMode, 0, append(am3, sa.afterHashI()...)...))
+	proof, err := sa.proof(sa.hashI(kx.public(), am2.body(isakmp.PayloadKE), saiB, idiiB))
+	if err != nil {
+		return err
+	}
+	am3 := slices.Concat(proof, sa.natdPayloads(), sa.groupHash(), sa.initialContact())
+	sa.reply(am2, sa.seal(isakmp.AggressiveMode, 0, am3...))
 	return nil
 }
 
@@ -76,7 +80,7 @@ func (sa *isakmpSA) acceptAM2(m *message, offered []IKESuite, kx keyExchange, ni
 	ker := m.body(isakmp.PayloadKE)
 	err := sa.deriveKeys(kx, ker, ni, m.body(isakmp.PayloadNonce))
 	if err == nil {
-		err = sa.authenticateGateway(m, sa.keys.hashR(kx.public(), ker, sa.ckyI, sa.ckyR, saiB, m.body(isakmp.PayloadID)))
+		err = sa.authenticateGateway(m, sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID)))
 	} else {
 		err = &ProtocolError{Step: sa.step, Detail: err.Error()}
 	}

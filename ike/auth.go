@@ -2,11 +2,20 @@ package ike
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"slices"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"wayfarer/ike/isakmp"
 )
@@ -25,8 +34,72 @@ const (
 	minLifetime = 10 * time.Second
 )
 
-// authMethodIDs are the authentication method attributes that we offer.
-var authMethodIDs = map[AuthMethod]uint16{AuthHybrid: isakmp.AuthHybridInitRSA}
+// authMethod is a row of the table of authentication methods (RFC 2409 §5,
+// draft-ietf-ipsec-isakmp-hybrid-auth-05 §3.2.1, draft-beaulieu-ike-xauth-02 §7.2,
+// RFC 4754 §3).
+type authMethod struct {
+	config AuthMethod
+	name   string
+	id     uint16
+	psk    bool        // keys come from the pre-shared key, HASH_R proves the gateway
+	signs  bool        // we prove ourselves by signature, else by HASH_I
+	xauth  bool        // then the gateway asks for the user
+	curve  string      // ECDSA: of our key
+	hash   crypto.Hash // ECDSA: of HASH_I and HASH_R, in place of the negotiated one
+}
+
+var authMethods = []*authMethod{
+	{config: AuthHybrid, name: "hybrid-rsa", id: isakmp.AuthHybridInitRSA, xauth: true},
+	{config: AuthXAUTHPSK, name: "xauth-psk", id: isakmp.AuthXAUTHInitPSK, psk: true, xauth: true},
+	{config: AuthXAUTHRSA, name: "xauth-rsa", id: isakmp.AuthXAUTHInitRSA, signs: true, xauth: true},
+	{config: AuthPSK, name: "psk", id: isakmp.AuthPSK, psk: true},
+	{config: AuthRSA, name: "rsa", id: isakmp.AuthRSASig, signs: true},
+	{config: AuthRSA, name: "ecdsa-256", id: isakmp.AuthECDSA256, signs: true, curve: "P-256", hash: crypto.SHA256},
+	{config: AuthRSA, name: "ecdsa-384", id: isakmp.AuthECDSA384, signs: true, curve: "P-384", hash: crypto.SHA384},
+	{config: AuthRSA, name: "ecdsa-521", id: isakmp.AuthECDSA521, signs: true, curve: "P-521", hash: crypto.SHA512},
+}
+
+// chooseMethod finds the method for a Config and checks that it has what the method
+// needs.
+func chooseMethod(c *Config) (*authMethod, error) {
+	curve := ""
+	if key, ok := c.Key.(interface{ Public() crypto.PublicKey }); ok {
+		if pub, ok := key.Public().(*ecdsa.PublicKey); ok {
+			curve = pub.Curve.Params().Name
+		}
+	}
+	known := false
+	for _, m := range authMethods {
+		if m.config != c.Auth {
+			continue
+		}
+		known = true
+		switch {
+		case m.signs && (c.Key == nil || len(c.Certificates) == 0):
+			return nil, &ConfigError{"certificate", fmt.Errorf("%s needs a certificate and its key", c.Auth)}
+		case m.psk && len(c.GroupSecret) == 0:
+			return nil, &ConfigError{"group_secret", fmt.Errorf("%s needs a secret", c.Auth)}
+		case !m.signs || m.curve == curve:
+			return m, nil
+		}
+	}
+	if !known {
+		return nil, &ConfigError{"authentication", fmt.Errorf("%q is not supported", c.Auth)}
+	}
+	return nil, &ConfigError{"key", fmt.Errorf("a key on %s cannot be used with %s", curve, c.Auth)}
+}
+
+// fits reports whether a certificate's key is of the kind that the method signs with.
+func (m *authMethod) fits(leaf *x509.Certificate) error {
+	curve := ""
+	if key, ok := leaf.PublicKey.(*ecdsa.PublicKey); ok {
+		curve = key.Curve.Params().Name
+	}
+	if curve != m.curve {
+		return fmt.Errorf("its certificate's key is not one for %s", m.name)
+	}
+	return nil
+}
 
 // saOffer is the body of our SA payload, SAi_b: one proposal with a transform a
 // suite. Its bytes are hashed, so they are made once.
@@ -42,7 +115,7 @@ func (sa *isakmpSA) saOffer(suites []IKESuite) []byte {
 			Attributes: append(as,
 				isakmp.BasicAttribute(isakmp.AttrHash, s.hash.ikeID),
 				isakmp.BasicAttribute(isakmp.AttrGroup, s.group.id),
-				isakmp.BasicAttribute(isakmp.AttrAuthMethod, authMethodIDs[sa.s.cfg.Auth]),
+				isakmp.BasicAttribute(isakmp.AttrAuthMethod, sa.s.method.id),
 				isakmp.BasicAttribute(isakmp.AttrLifeType, isakmp.LifeSeconds),
 				isakmp.NumberAttribute(isakmp.AttrLifeDuration, uint32(sa.s.phase1Lifetime/time.Second)),
 			),
@@ -85,7 +158,7 @@ func (sa *isakmpSA) selectSuite(body []byte, offered []IKESuite) error {
 		}
 		values[a.Type] = v
 	}
-	if got, want := values[isakmp.AttrAuthMethod], uint64(authMethodIDs[sa.s.cfg.Auth]); got != want {
+	if got, want := values[isakmp.AttrAuthMethod], uint64(sa.s.method.id); got != want {
 		return fmt.Errorf("SA answer: authentication method %d instead of %d", got, want)
 	}
 	if _, ok := values[isakmp.AttrKeyLength]; !ok && values[isakmp.AttrEncryption] == uint64(isakmp.CipherAESCBC) {
@@ -132,11 +205,15 @@ func checkNonce(nr []byte) error {
 	return nil
 }
 
-// localID is IDii. Without one in the profile it is our address, as strongSwan has
-// it; the port is 0, as it must be with NAT traversal (RFC 3947 §4).
+// localID is IDii. Without one in the profile it is the subject of our certificate
+// or our address, as strongSwan has it; the port is 0, as it must be with NAT
+// traversal (RFC 3947 §4).
 func (sa *isakmpSA) localID() []byte {
 	if id := sa.s.cfg.LocalID; id != nil {
 		return isakmp.ID{Type: id.Type, Data: id.Data}.Append(nil)
+	}
+	if sa.s.method.signs {
+		return isakmp.ID{Type: isakmp.IDDERDN, Data: sa.s.cfg.Certificates[0].RawSubject}.Append(nil)
 	}
 	return addressID(sa.s.transport.local(sa.peer.Addr()).Addr()).Append(nil)
 }
@@ -151,6 +228,9 @@ func addressID(a netip.Addr) isakmp.ID {
 // certRequests asks the gateway for its certificate: strongSwan sends it only when
 // asked.
 func (sa *isakmpSA) certRequests() []isakmp.Payload {
+	if sa.s.method.psk {
+		return nil
+	}
 	var ps []isakmp.Payload
 	for _, dn := range sa.s.cfg.Trust.certRequests() {
 		c := isakmp.Cert{Encoding: isakmp.CertX509Sig, Data: dn}
@@ -159,20 +239,77 @@ func (sa *isakmpSA) certRequests() []isakmp.Payload {
 	return ps
 }
 
-// afterHashI are the payloads that follow HASH_I: the empty certificate that hybrid
-// authentication owes a CERTREQ (draft-ietf-ipsec-isakmp-hybrid-auth-05 §4.2), and
-// INITIAL-CONTACT on the first connection (RFC 2407 §4.6.3.3).
-func (sa *isakmpSA) afterHashI() []isakmp.Payload {
+// proof is how we authenticate ourselves: certificates and SIG_I where the method
+// has us sign, else HASH_I. Hybrid authentication owes a CERTREQ an empty
+// certificate (draft-ietf-ipsec-isakmp-hybrid-auth-05 §4.2).
+func (sa *isakmpSA) proof(hashI []byte) ([]isakmp.Payload, error) {
 	var ps []isakmp.Payload
-	if sa.wantsCert {
-		c := isakmp.Cert{Encoding: isakmp.CertX509Sig}
+	certificate := func(der []byte) {
+		c := isakmp.Cert{Encoding: isakmp.CertX509Sig, Data: der}
 		ps = append(ps, isakmp.Payload{Type: isakmp.PayloadCert, Body: c.Append(nil)})
 	}
-	if sa.s.dialing() && !sa.s.cfg.Reconnect {
-		n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: sa.cookies(), Type: isakmp.NotifyInitialContact}
-		ps = append(ps, isakmp.Payload{Type: isakmp.PayloadNotify, Body: n.Append(nil)})
+	m := sa.s.method
+	if !m.signs {
+		ps = append(ps, isakmp.Payload{Type: isakmp.PayloadHash, Body: hashI})
+		if sa.wantsCert && !m.psk {
+			certificate(nil)
+		}
+		return ps, nil
 	}
-	return ps
+	for _, c := range sa.s.cfg.Certificates {
+		certificate(c.Raw)
+	}
+	sig, err := sa.sign(hashI)
+	return append(ps, isakmp.Payload{Type: isakmp.PayloadSig, Body: sig}), err
+}
+
+// sign makes SIG_I: RSA over the hash as it is (RFC 2409 §5.1), ECDSA as r|s of the
+// curve's width (RFC 4754 §7).
+func (sa *isakmpSA) sign(hash []byte) ([]byte, error) {
+	m := sa.s.method
+	if m.curve == "" {
+		return sa.s.cfg.Key.Sign(sa.s.rand, hash, crypto.Hash(0))
+	}
+	der, err := sa.s.cfg.Key.Sign(sa.s.rand, hash, m.hash)
+	if err != nil {
+		return nil, err
+	}
+	return rawECDSA(der, sa.s.cfg.Key.Public().(*ecdsa.PublicKey).Curve)
+}
+
+// rawECDSA turns a signature in ASN.1 into r|s.
+func rawECDSA(der []byte, curve elliptic.Curve) ([]byte, error) {
+	var inner cryptobyte.String
+	var r, s big.Int
+	input := cryptobyte.String(der)
+	if !input.ReadASN1(&inner, cbasn1.SEQUENCE) || !input.Empty() || !inner.ReadASN1Integer(&r) || !inner.ReadASN1Integer(&s) || !inner.Empty() {
+		return nil, errors.New("the key makes signatures that cannot be read")
+	}
+	width := (curve.Params().BitSize + 7) / 8
+	return append(r.FillBytes(make([]byte, width)), s.FillBytes(make([]byte, width))...), nil
+}
+
+// initialContact is the notification of a first connection (RFC 2407 §4.6.3.3): the
+// gateway may forget what it has of us from before a crash.
+func (sa *isakmpSA) initialContact() []isakmp.Payload {
+	if !sa.s.dialing() || sa.s.cfg.Reconnect {
+		return nil
+	}
+	n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: sa.cookies(), Type: isakmp.NotifyInitialContact}
+	return []isakmp.Payload{{Type: isakmp.PayloadNotify, Body: n.Append(nil)}}
+}
+
+// groupHash is what Cisco calls mutual group authentication: beside hybrid, a proof
+// that we know the group's password. It stands in no RFC; as vpnc sends it.
+func (sa *isakmpSA) groupHash() []isakmp.Payload {
+	if sa.s.method.config != AuthHybrid || len(sa.s.cfg.GroupSecret) == 0 {
+		return nil
+	}
+	n := isakmp.Notify{
+		DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: sa.cookies(), Type: isakmp.NotifyUnityGroupHash,
+		Data: prf(sa.keys.hash, sa.keys.skeyid, sa.s.cfg.GroupSecret),
+	}
+	return []isakmp.Payload{{Type: isakmp.PayloadNotify, Body: n.Append(nil)}}
 }
 
 // cookies are the SPI of an ISAKMP SA in Notify and Delete.
@@ -185,7 +322,11 @@ func (sa *isakmpSA) deriveKeys(kx keyExchange, ker, ni, nr []byte) error {
 		return err
 	}
 	defer clear(gxy)
-	skeyid := skeyidSignature(sa.suite.hash.hash, ni, nr, gxy)
+	h := sa.suite.hash.hash
+	skeyid := skeyidSignature(h, ni, nr, gxy)
+	if sa.s.method.psk {
+		skeyid = skeyidPSK(h, sa.s.cfg.GroupSecret, ni, nr)
+	}
 	if sa.keys, err = newPhase1Keys(sa.suite, skeyid, gxy, sa.ckyI, sa.ckyR); err != nil {
 		return err
 	}
@@ -193,18 +334,59 @@ func (sa *isakmpSA) deriveKeys(kx keyExchange, ker, ni, nr []byte) error {
 	return nil
 }
 
-// authenticateGateway verifies SIG_R over HASH_R, the certificate and its names
-// (RFC 2409 §5.1, RFC 2407 §4.6.2). In hybrid authentication only this protects
-// the password: HASH_I proves nothing, and a HASH in place of the signature could
-// come from anybody.
-func (sa *isakmpSA) authenticateGateway(m *message, hashR []byte) error {
-	sig := m.body(isakmp.PayloadSig)
-	if sig == nil {
-		return &TrustError{Step: sa.step, Reason: TrustSignature, Detail: "it sent no signature"}
+// hashI and hashR are the hashes that the two sides prove themselves with. ECDSA has
+// a hash of its own for them (RFC 4754 §3).
+func (sa *isakmpSA) hashI(gxi, gxr, saiB, idiiB []byte) []byte {
+	return sa.keys.hashI(sa.authHash(), gxi, gxr, sa.ckyI, sa.ckyR, saiB, idiiB)
+}
+
+func (sa *isakmpSA) hashR(gxi, gxr, saiB, idirB []byte) []byte {
+	return sa.keys.hashR(sa.authHash(), gxi, gxr, sa.ckyI, sa.ckyR, saiB, idirB)
+}
+
+func (sa *isakmpSA) authHash() crypto.Hash {
+	if h := sa.s.method.hash; h != 0 {
+		return h
 	}
+	return sa.suite.hash.hash
+}
+
+// authenticateGateway verifies what the gateway proves itself with: HASH_R where a
+// secret is shared, else SIG_R over HASH_R, its certificate and names (RFC 2409
+// §5, RFC 2407 §4.6.2). In hybrid authentication only this protects the password:
+// HASH_I proves nothing, and a HASH in place of the signature could come from
+// anybody.
+func (sa *isakmpSA) authenticateGateway(m *message, hashR []byte) error {
 	id, err := isakmp.ParseID(m.body(isakmp.PayloadID))
 	if err != nil {
 		return &TrustError{Step: sa.step, Reason: TrustInvalid, Detail: err.Error()}
+	}
+	if sa.s.method.psk {
+		err = sa.checkHashR(m, id, hashR)
+	} else {
+		err = sa.checkSigR(m, id, hashR)
+	}
+	if err != nil {
+		return err
+	}
+	sa.idir = isakmp.ID{Type: id.Type, Protocol: id.Protocol, Port: id.Port, Data: bytes.Clone(id.Data)}
+	return nil
+}
+
+func (sa *isakmpSA) checkHashR(m *message, id isakmp.ID, hashR []byte) error {
+	if !hmac.Equal(m.body(isakmp.PayloadHash), hashR) {
+		return &TrustError{Step: sa.step, Reason: TrustSecret, Detail: "it does not know the group's secret"}
+	}
+	if want := sa.s.cfg.RemoteID; want != nil && !want.equal(Identity{id.Type, id.Data}) {
+		return &TrustError{Step: sa.step, Reason: TrustName, Detail: fmt.Sprintf("it calls itself %q instead of %q", describeID(id), *want)}
+	}
+	return nil
+}
+
+func (sa *isakmpSA) checkSigR(m *message, id isakmp.ID, hashR []byte) error {
+	sig := m.body(isakmp.PayloadSig)
+	if sig == nil {
+		return &TrustError{Step: sa.step, Reason: TrustSignature, Detail: "it sent no signature"}
 	}
 	certs, err := certificates(m.all(isakmp.PayloadCert))
 	if err != nil {
@@ -212,19 +394,21 @@ func (sa *isakmpSA) authenticateGateway(m *message, hashR []byte) error {
 	}
 	leaf, err := sa.s.gatewayTrust(sa.peer.Addr()).check(certs, id)
 	var trust *TrustError
-	if errors.As(err, &trust) && trust.Askable && trust.Certificate != nil {
-		// Ask about a certificate only if the gateway holds its key.
-		if sigErr := verifySignature(trust.Certificate, hashR, sig); sigErr != nil {
-			return &TrustError{Step: sa.step, Reason: TrustSignature, Certificate: trust.Certificate, Detail: sigErr.Error()}
+	if errors.As(err, &trust) {
+		if !trust.Askable {
+			return err
 		}
+		leaf = trust.Certificate // ask about it only if the gateway holds its key
 	}
-	if err != nil {
-		return err
+	sigErr := sa.s.method.fits(leaf)
+	if sigErr == nil {
+		sigErr = verifySignature(leaf, hashR, sig)
 	}
-	if err := verifySignature(leaf, hashR, sig); err != nil {
-		return &TrustError{Step: sa.step, Reason: TrustSignature, Certificate: leaf, Detail: err.Error()}
+	if sigErr != nil {
+		return &TrustError{Step: sa.step, Reason: TrustSignature, Certificate: leaf, Detail: sigErr.Error()}
 	}
-	sa.idir = isakmp.ID{Type: id.Type, Protocol: id.Protocol, Port: id.Port, Data: bytes.Clone(id.Data)}
-	sa.certificate = fingerprint(leaf)
-	return nil
+	if err == nil {
+		sa.certificate = fingerprint(leaf)
+	}
+	return err
 }

@@ -3,10 +3,12 @@ package ike
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -148,18 +150,28 @@ func (t Trust) certRequests() [][]byte {
 	return names
 }
 
-// verifySignature checks SIG_R, which RSA makes over the hash as it is, in PKCS#1
-// v1.5 form without DigestInfo (RFC 2409 §5.1). The padding is checked in full and
-// the signature must be as long as the key: lax checks have let forgeries pass
-// (CVE-2018-16151).
+// verifySignature checks SIG_R. RSA makes it over the hash as it is, in PKCS#1 v1.5
+// form without DigestInfo (RFC 2409 §5.1): the padding is checked in full and the
+// signature must be as long as the key, since lax checks have let forgeries pass
+// (CVE-2018-16151). ECDSA is r|s, each as wide as the curve's field (RFC 4754 §7).
 func verifySignature(leaf *x509.Certificate, hash, sig []byte) error {
+	wrong := errors.New("its signature does not fit its certificate")
 	switch key := leaf.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if rsa.VerifyPKCS1v15(key, crypto.Hash(0), hash, sig) != nil {
-			return errors.New("its signature does not fit its certificate")
+			return wrong
 		}
 		return nil
-	default:
-		return fmt.Errorf("signatures by a %v key are not supported", leaf.PublicKeyAlgorithm)
+	case *ecdsa.PublicKey:
+		width := (key.Curve.Params().BitSize + 7) / 8
+		if len(sig) != 2*width {
+			return wrong
+		}
+		r, s := new(big.Int).SetBytes(sig[:width]), new(big.Int).SetBytes(sig[width:])
+		if !ecdsa.Verify(key, hash, r, s) {
+			return wrong
+		}
+		return nil
 	}
+	return fmt.Errorf("signatures by a %v key are not supported", leaf.PublicKeyAlgorithm)
 }

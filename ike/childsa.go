@@ -33,11 +33,13 @@ const (
 type childSA struct {
 	spiIn, spiOut uint32
 	suite         ESPSuite
-	local, remote netip.Prefix
+	pair          selectorPair // that it serves
+	local, remote netip.Prefix // as negotiated
 	established   time.Time
 	expires       time.Time
 	rekeyAt       time.Time // owned by the control loop
 	rekeyAfter    uint32    // sequence number
+	worn          bool      // rekeyed for rekeyAfter; owned by the control loop
 	rekeys        int
 
 	in  *esp.Inbound  // owned by ReadPackets
@@ -49,6 +51,38 @@ type childSA struct {
 }
 
 func (c *childSA) confirmed() bool { return c.received.Load() }
+
+// selectorPair is what an ESP SA is wanted for: a network of ours and one behind
+// the gateway.
+type selectorPair struct{ local, remote netip.Prefix }
+
+// selectorPairs lists what ESP SAs are wanted: for each of our networks or assigned
+// addresses everything behind the gateway, or each of its networks.
+func (s *Session) selectorPairs(a Assignment, perNetwork bool) []selectorPair {
+	locals := a.Addresses
+	if len(s.cfg.LocalNetworks) > 0 {
+		locals = s.cfg.LocalNetworks
+	}
+	var pairs []selectorPair
+	for _, local := range locals {
+		remotes := s.cfg.RemoteNetworks
+		if len(remotes) == 0 && perNetwork {
+			remotes = a.SplitInclude
+		}
+		if len(remotes) == 0 {
+			remotes = []netip.Prefix{everything(local)}
+		}
+		for _, remote := range remotes {
+			if local.Addr().Is4() == remote.Addr().Is4() {
+				pairs = append(pairs, selectorPair{local.Masked(), remote.Masked()})
+			}
+		}
+	}
+	return pairs
+}
+
+// within reports whether network a is part of b.
+func within(a, b netip.Prefix) bool { return a.Bits() >= b.Bits() && b.Contains(a.Addr()) }
 
 // espCiphers and espIntegrity translate the tables of suites for package esp.
 var (
@@ -90,7 +124,7 @@ func (sa *isakmpSA) newChildSA(n *negotiation) (*childSA, error) {
 	l := n.lifetime
 	soft := min(time.Duration(rekeyShare*float64(l)), l-rekeyMargin) - sa.s.jitter(time.Duration(rekeyJitter*float64(l)))
 	c := &childSA{
-		spiIn: n.spiIn, spiOut: n.spiOut, suite: n.suite, local: n.local, remote: n.remote,
+		spiIn: n.spiIn, spiOut: n.spiOut, suite: n.suite, pair: n.pair, local: n.local, remote: n.remote,
 		established: now, expires: now.Add(l), rekeyAt: now.Add(max(soft, l/2)),
 		rekeyAfter: rekeySequence, in: in, out: out,
 	}
@@ -131,9 +165,8 @@ func (s *Session) release(spi uint32) {
 func (s *Session) install(c *childSA) {
 	s.mu.Lock()
 	delete(s.reserved, c.spiIn)
-	first := len(s.children) == 0
-	if !first {
-		old := s.children[len(s.children)-1]
+	old := s.newestLocked(c.pair)
+	if old != nil {
 		c.rekeys = old.rekeys + 1
 		// Should c not take over, old is rekeyed once more, but not right away.
 		old.rekeyAt = c.established.Add(old.expires.Sub(c.established) / 2)
@@ -141,7 +174,7 @@ func (s *Session) install(c *childSA) {
 	s.children = append(s.children, c)
 	s.publishLocked()
 	s.mu.Unlock()
-	if first {
+	if old == nil {
 		s.activate(c)
 	} else {
 		time.AfterFunc(activateAfter, func() { s.activate(c) })
@@ -163,7 +196,7 @@ func (s *Session) activate(c *childSA) {
 	}
 	c.active = true
 	for _, old := range s.children[:i] {
-		if old.retireAt.IsZero() {
+		if old.pair == c.pair && old.retireAt.IsZero() {
 			old.retireAt = time.Now().Add(oldChildGrace)
 		}
 	}
@@ -185,28 +218,41 @@ func (s *Session) remove(c *childSA) {
 	s.writeMu.Unlock()
 }
 
-// publishLocked shows the ChildSAs to the data path. If none is active yet, the
-// newest sends: better than dropping.
+// newestLocked is the ChildSA for a pair of selectors that was made last.
+func (s *Session) newestLocked(p selectorPair) *childSA {
+	for _, c := range slices.Backward(s.children) {
+		if c.pair == p {
+			return c
+		}
+	}
+	return nil
+}
+
+// publishLocked shows the ChildSAs to the data path: the active ones send, newest
+// first; behind them the others, so that nothing is dropped while none of a pair is
+// active yet.
 func (s *Session) publishLocked() {
 	in := make(map[uint32]*childSA, len(s.children))
-	var out []*childSA
+	var active, others []*childSA
 	for _, c := range slices.Backward(s.children) {
 		in[c.spiIn] = c
 		if c.active {
-			out = append(out, c)
+			active = append(active, c)
+		} else {
+			others = append(others, c)
 		}
 	}
-	if len(out) == 0 && len(s.children) > 0 {
-		out = append(out, s.children[len(s.children)-1])
-	}
+	out := append(active, others...)
 	s.inbound.Store(&in)
 	s.outbound.Store(&out)
 }
 
-// current is the newest ChildSA that sends, nil if there is none.
-func (s *Session) current() *childSA {
-	if out := *s.outbound.Load(); len(out) > 0 {
-		return out[0]
+// current is the ChildSA that sends for a pair of selectors, nil if there is none.
+func (s *Session) current(p selectorPair) *childSA {
+	for _, c := range *s.outbound.Load() {
+		if c.pair == p {
+			return c
+		}
 	}
 	return nil
 }
@@ -361,8 +407,11 @@ type policy struct {
 	sources []netip.Prefix // networks and servers that the gateway named; empty: any
 }
 
-func newPolicy(a Assignment) *policy {
+func newPolicy(a Assignment, local []netip.Prefix) *policy {
 	p := &policy{local: a.Addresses}
+	if len(local) > 0 {
+		p.local = local
+	}
 	if len(a.SplitInclude) > 0 {
 		p.sources = slices.Clone(a.SplitInclude)
 		for _, server := range slices.Concat(a.DNS, a.WINS) {
@@ -401,7 +450,7 @@ func (s *Session) WritePackets(bufs [][]byte, offset int) error {
 		}
 		s.transport.send(packet, peer)
 		s.watchdog.sent(s.wake)
-		if c.out.Sequence() >= c.rekeyAfter {
+		if c.out.Sequence() == c.rekeyAfter {
 			s.requestRekey()
 		}
 	}
@@ -436,14 +485,18 @@ const (
 	pathMTU     = 1400
 	maxInnerMTU = 1300
 	minInnerMTU = 576
+	minIPv6MTU  = 1280 // RFC 8200 §5
 )
 
 // MTU is the largest inner packet that fits the path whole, in bytes: a safe value
 // for the negotiated suites on paths of at least 1,400 bytes.
 func (s *Session) MTU() int {
-	mtu := maxInnerMTU
+	mtu, least := maxInnerMTU, minInnerMTU
 	for _, c := range *s.outbound.Load() {
 		mtu = min(mtu, c.suite.transform().MaxInner(pathMTU, s.transport.gateway.Is6()))
+		if c.local.Addr().Is6() {
+			least = minIPv6MTU
+		}
 	}
-	return max(mtu, minInnerMTU)
+	return max(mtu, least)
 }

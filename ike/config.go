@@ -2,6 +2,7 @@ package ike
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"io"
 	"log/slog"
@@ -23,8 +24,18 @@ type Config struct {
 
 	Auth     AuthMethod
 	Exchange Exchange
+	// GroupSecret is the pre-shared key of AuthXAUTHPSK and AuthPSK. With
+	// AuthHybrid it is the group password of Cisco's mutual group authentication,
+	// nil without.
+	GroupSecret Secret
+	// Certificates are ours and its intermediates, ours first, and Key is its
+	// private key (RSA, or ECDSA on P-256, P-384 or P-521), for AuthXAUTHRSA and
+	// AuthRSA.
+	Certificates []*x509.Certificate
+	Key          crypto.Signer
 
-	// LocalID is sent as IDii; nil sends the local address, as strongSwan does.
+	// LocalID is sent as IDii, a group's name as KEY_ID. Nil sends the subject of
+	// our certificate, or without one the local address, as strongSwan does.
 	LocalID *Identity
 	// RemoteID must be the gateway's IDir; nil asks that the certificate names
 	// the host of Gateway.
@@ -37,6 +48,10 @@ type Config struct {
 	PFS       PFS
 
 	ModeConfig ModeConfig
+	Selectors  Selectors
+	// LocalNetworks lie behind us and RemoteNetworks behind the gateway: a
+	// satellite office. Empty: the assigned address, and what Selectors says.
+	LocalNetworks, RemoteNetworks []netip.Prefix
 
 	// RequestAddress asks Mode-Config for this address, to get the same one
 	// again after a reconnect. The gateway may ignore it.
@@ -78,7 +93,11 @@ type AuthMethod string
 
 // Authentication methods, as the command line writes them.
 const (
-	AuthHybrid AuthMethod = "hybrid" // gateway by certificate, user by XAUTH
+	AuthHybrid   AuthMethod = "hybrid"    // gateway by certificate, user by XAUTH
+	AuthXAUTHPSK AuthMethod = "xauth-psk" // both by a group's secret, then XAUTH
+	AuthXAUTHRSA AuthMethod = "xauth-rsa" // both by certificate, then XAUTH
+	AuthPSK      AuthMethod = "psk"       // both by a pre-shared key, no user
+	AuthRSA      AuthMethod = "rsa"       // both by certificate (RSA or ECDSA), no user
 )
 
 // Exchange is the phase-1 exchange to use.
@@ -99,6 +118,18 @@ const (
 	ModeConfigAuto ModeConfig = "auto"
 	ModeConfigPull ModeConfig = "pull"
 	ModeConfigPush ModeConfig = "push"
+	ModeConfigOff  ModeConfig = "off" // needs LocalNetworks
+)
+
+// Selectors says for what ESP SAs are negotiated.
+type Selectors string
+
+// Ways to choose selectors. Auto begins with one SA for everything, and takes one a
+// network where the gateway refuses that and has named its networks.
+const (
+	SelectorsAuto       Selectors = "auto"
+	SelectorsOne        Selectors = "one"         // our address and 0.0.0.0/0
+	SelectorsPerNetwork Selectors = "per-network" // one SA for each split-include network
 )
 
 // PFS says whether Quick Mode makes a Diffie-Hellman exchange of its own: "auto"
@@ -194,7 +225,7 @@ type Stats struct {
 	CertificateSHA256 [32]byte
 
 	Exchange      Exchange
-	Auth          string // "hybrid-rsa"
+	Auth          string // "hybrid-rsa", "xauth-psk", "ecdsa-256", ...
 	Suite         string // "aes256-sha256-modp2048"
 	NATT          string // "rfc3947", "draft-02"; empty: none
 	NAT           NAT

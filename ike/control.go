@@ -3,6 +3,7 @@ package ike
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"time"
@@ -65,7 +66,7 @@ func (s *Session) loop() error {
 			err = s.tick(time.Now())
 		case <-s.wakeUp:
 		case <-s.rekeyNow:
-			err = s.rekeyChild()
+			err = s.tendChildren(time.Now())
 		case <-s.probeNow:
 			s.networkChanged()
 		case r := <-s.reauthed:
@@ -143,19 +144,20 @@ func (s *Session) nextDeadline() time.Time {
 	if !s.orphaned.IsZero() {
 		earlier(s.orphaned.Add(orphanedFor))
 	}
-	if s.needChild {
+	if s.needChild || s.renewAll {
 		earlier(time.Now())
 	}
 	earlier(s.watchdog.due())
-	current := s.current()
+	for _, p := range s.pairs {
+		if c := s.current(p); c != nil {
+			earlier(c.rekeyAt)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.children {
 		earlier(c.expires)
 		earlier(c.retireAt)
-		if c == current {
-			earlier(c.rekeyAt)
-		}
 	}
 	return next
 }
@@ -182,7 +184,7 @@ func (s *Session) tick(now time.Time) error {
 		return &NoAnswerError{Step: StepSignIn, Gateway: s.sa.peer.String(), Hint: "the lifetime of phase 1 is over and could not be renewed"}
 	}
 	if s.watch(now) {
-		s.needChild = true
+		s.renewAll = true
 	}
 	if err := s.detectDeath(now); err != nil {
 		return err
@@ -233,32 +235,57 @@ func (s *Session) tendChildren(now time.Time) error {
 	if s.orphaned.IsZero() {
 		s.sa.delete(isakmp.ProtoESP, over...)
 	}
-	c := s.current()
-	if c == nil || !c.rekeyAt.After(now) || s.needChild {
-		return s.rekeyChild()
+	if !s.orphaned.IsZero() {
+		return nil // the new ISAKMP SA will make new ones
+	}
+	all := s.renewAll
+	s.needChild, s.renewAll = false, false
+	for _, p := range s.pairs {
+		c := s.current(p)
+		var err error
+		switch {
+		case c == nil:
+			err = s.replaceChild(p)
+		case all:
+			err = s.renewChild(c)
+		case !c.rekeyAt.After(now) || c.out.Sequence() >= c.rekeyAfter && !c.worn:
+			err = s.rekeyChild(c)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// rekeyChild negotiates a new ChildSA. Failing is survived as long as the old one
-// lives.
-func (s *Session) rekeyChild() error {
-	if !s.orphaned.IsZero() {
-		return nil // the new ISAKMP SA will make one
-	}
-	urgent := s.needChild
-	s.needChild = false
-	c := s.current()
-	fresh, err := s.sa.newChild(s.ctx)
-	if err == nil && urgent {
-		s.activate(fresh) // the gateway has no other
-	}
-	if err == nil || c == nil || s.current() != c {
+// replaceChild negotiates a ChildSA where there is none any more. A pair of
+// selectors that the gateway refuses is given up, unless it was the last.
+func (s *Session) replaceChild(p selectorPair) error {
+	_, err := s.sa.newChild(s.ctx, p)
+	if err == nil || !isRefused(err) || len(s.pairs) == 1 {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if left := time.Until(c.expires); left > 0 && isRefused(err) {
+	s.log.Warn("the gateway refuses a network", "network", p.remote, "err", err)
+	s.pairs = slices.DeleteFunc(slices.Clone(s.pairs), func(q selectorPair) bool { return q == p })
+	return nil
+}
+
+// renewChild replaces a ChildSA that the gateway has lost, and sends on the new one
+// at once.
+func (s *Session) renewChild(c *childSA) error {
+	fresh, err := s.sa.newChild(s.ctx, c.pair)
+	if err == nil {
+		s.activate(fresh)
+	}
+	return err
+}
+
+// rekeyChild replaces a ChildSA whose lifetime ends. A refusal is survived as long
+// as the old one lives.
+func (s *Session) rekeyChild(c *childSA) error {
+	c.worn = c.out.Sequence() >= c.rekeyAfter
+	_, err := s.sa.newChild(s.ctx, c.pair)
+	if left := time.Until(c.expires); isRefused(err) && left > 0 && s.current(c.pair) == c {
 		s.log.Warn("rekeying failed", "err", err)
 		c.rekeyAt = time.Now().Add(left / 2)
 		return nil
@@ -286,7 +313,7 @@ func (s *Session) deleteChild(spi uint32) {
 	}
 	s.log.Info("the gateway deleted an ESP SA")
 	s.remove(c)
-	s.needChild = s.current() == nil
+	s.needChild = true
 	s.wake()
 }
 
@@ -298,7 +325,7 @@ func (s *Session) lost(sa *isakmpSA) error {
 		sa.discard()
 		s.old = nil
 		return nil
-	case sa != s.sa || s.dialing() || s.current() == nil:
+	case sa != s.sa || s.dialing() || len(*s.outbound.Load()) == 0:
 		return fatalError{&ClosedByGatewayError{}}
 	}
 	s.orphaned = time.Now()
@@ -323,7 +350,7 @@ func (s *Session) newSettings(a Assignment) error {
 }
 
 func addressChanged(old, new Assignment) error {
-	return &AddressChangedError{Old: old.Addresses[0].Addr().String(), New: new.Addresses[0].Addr().String()}
+	return &AddressChangedError{Old: fmt.Sprint(old.Addresses), New: fmt.Sprint(new.Addresses)}
 }
 
 // reauthenticate builds a new ISAKMP SA beside the old one: IKEv1 cannot renew it in
@@ -365,7 +392,7 @@ func (s *Session) reauthenticated(r reauthResult) error {
 	s.setAssignment(r.assignment)
 	wasOrphaned := !s.orphaned.IsZero()
 	s.orphaned = time.Time{}
-	if _, err := r.sa.newChild(s.ctx); err != nil {
+	if err := s.childForEach(s.ctx, r.sa); err != nil {
 		return err
 	}
 	s.publishStats()

@@ -127,6 +127,7 @@ const (
 	TrustSignature TrustReason = "signature" // SIG_R missing or wrong
 	TrustMissing   TrustReason = "missing"   // no certificate was sent
 	TrustInvalid   TrustReason = "invalid"   // the certificate cannot be read
+	TrustSecret    TrustReason = "secret"    // it does not know the group's secret
 )
 
 // TrustError: the gateway is not trusted. Nothing secret has been sent.

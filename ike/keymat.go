@@ -46,6 +46,11 @@ func skeyidSignature(h crypto.Hash, ni, nr, gxy []byte) []byte {
 	return prf(h, concat(ni, nr), gxy)
 }
 
+// skeyidPSK is SKEYID = prf(pre-shared-key, Ni_b | Nr_b).
+func skeyidPSK(h crypto.Hash, psk, ni, nr []byte) []byte {
+	return prf(h, psk, ni, nr)
+}
+
 // newPhase1Keys derives the rest from SKEYID (RFC 2409 §5):
 //
 //	SKEYID_d = prf(SKEYID, g^xy | CKY-I | CKY-R | 0)
@@ -99,14 +104,15 @@ func derivedIV(h crypto.Hash, lastPhase1Block []byte, mid uint32) []byte {
 	return hashOf(h, lastPhase1Block, be32(mid))[:len(lastPhase1Block)]
 }
 
-// hashI is HASH_I = prf(SKEYID, g^xi | g^xr | CKY-I | CKY-R | SAi_b | IDii_b).
-func (k *phase1Keys) hashI(gxi, gxr []byte, i, r isakmp.Cookie, saiB, idiiB []byte) []byte {
-	return prf(k.hash, k.skeyid, gxi, gxr, i[:], r[:], saiB, idiiB)
+// hashI is HASH_I = prf(SKEYID, g^xi | g^xr | CKY-I | CKY-R | SAi_b | IDii_b), with
+// the negotiated hash or the one of an ECDSA method.
+func (k *phase1Keys) hashI(h crypto.Hash, gxi, gxr []byte, i, r isakmp.Cookie, saiB, idiiB []byte) []byte {
+	return prf(h, k.skeyid, gxi, gxr, i[:], r[:], saiB, idiiB)
 }
 
 // hashR is HASH_R = prf(SKEYID, g^xr | g^xi | CKY-R | CKY-I | SAi_b | IDir_b).
-func (k *phase1Keys) hashR(gxi, gxr []byte, i, r isakmp.Cookie, saiB, idirB []byte) []byte {
-	return prf(k.hash, k.skeyid, gxr, gxi, r[:], i[:], saiB, idirB)
+func (k *phase1Keys) hashR(h crypto.Hash, gxi, gxr []byte, i, r isakmp.Cookie, saiB, idirB []byte) []byte {
+	return prf(h, k.skeyid, gxr, gxi, r[:], i[:], saiB, idirB)
 }
 
 // hash1 is HASH(1) of Quick Mode, and the HASH of Informational and Transaction

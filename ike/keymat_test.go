@@ -55,7 +55,7 @@ func TestSKEYID(t *testing.T) {
 			suite := mustIKE(t, "aes128-sha1-modp2048")
 			skeyid := skeyidSignature(crypto.SHA1, unhex(v.ni), unhex(v.nr), unhex(v.gxy))
 			if v.psk != "" {
-				skeyid = prf(crypto.SHA1, unhex(v.psk), unhex(v.ni), unhex(v.nr))
+				skeyid = skeyidPSK(crypto.SHA1, unhex(v.psk), unhex(v.ni), unhex(v.nr))
 			}
 			wantHex(t, "SKEYID", skeyid, v.skeyid)
 			k, err := newPhase1Keys(suite, skeyid, unhex(v.gxy), cookie(v.i), cookie(v.r))
@@ -98,8 +98,8 @@ func TestDerivations(t *testing.T) {
 	wantHex(t, "derived IV", derivedIV(crypto.SHA1, iv0, 0x01020304), "31b18fb9ef721fcf25f84c6ad49c6df9")
 	saiB := unhex("00000001000000010000002c01010001000000240101000080010005800200028003000180040002800b0001000c000400007080")
 	idB := unhex("011101f4c0a80001")
-	wantHex(t, "HASH_I", k.hashI(gxi, gxr, i, r, saiB, idB), "144597e9d92c7035de46f8f7d760c69963e1d60b")
-	wantHex(t, "HASH_R", k.hashR(gxi, gxr, i, r, saiB, idB), "764196f93dffd8552762d44565c8091e06b10037")
+	wantHex(t, "HASH_I", k.hashI(crypto.SHA1, gxi, gxr, i, r, saiB, idB), "144597e9d92c7035de46f8f7d760c69963e1d60b")
+	wantHex(t, "HASH_R", k.hashR(crypto.SHA1, gxi, gxr, i, r, saiB, idB), "764196f93dffd8552762d44565c8091e06b10037")
 	for port, want := range map[uint16]string{
 		500: "47f51ca55f41390a9fc2f69daf28438685e8f554", 4500: "1136fa3b30feb7fdc7247081d8e68d8539409741",
 	} {

@@ -3,6 +3,7 @@ package ike
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"wayfarer/ike/isakmp"
 )
@@ -22,8 +23,10 @@ var (
 // maxCertPayloads bounds certificates and revocation lists in one message.
 const maxCertPayloads = 16
 
-// mainMode is Main Mode with hybrid authentication (RFC 2409 §5.1,
-// draft-ietf-ipsec-isakmp-hybrid-auth-05 §5, RFC 3947 §3 and §4):
+// mainMode is Main Mode (RFC 2409 §5.1 and §5.4,
+// draft-ietf-ipsec-isakmp-hybrid-auth-05 §5, RFC 3947 §3 and §4), here with hybrid
+// authentication; a client certificate puts CERT and SIG_I in the place of HASH_I,
+// a shared secret HASH_R in the place of SIG_R:
 //
 //	MM1 ->  HDR, SA, VIDs
 //	MM2 <-  HDR, SA, VIDs
@@ -89,16 +92,17 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 	sa.float()
 	ker := mm4.body(isakmp.PayloadKE)
 	idiiB := sa.localID()
-	ps := []isakmp.Payload{
-		{Type: isakmp.PayloadID, Body: idiiB},
-		{Type: isakmp.PayloadHash, Body: sa.keys.hashI(kx.public(), ker, sa.ckyI, sa.ckyR, saiB, idiiB)},
+	proof, err := sa.proof(sa.hashI(kx.public(), ker, saiB, idiiB))
+	if err != nil {
+		return err
 	}
-	ps = append(append(ps, sa.certRequests()...), sa.afterHashI()...)
-	_, err = sa.roundTrip(ctx, sa.seal(isakmp.MainMode, 0, ps...), func(m *message) error {
+	mm5 := slices.Concat([]isakmp.Payload{{Type: isakmp.PayloadID, Body: idiiB}}, proof,
+		sa.certRequests(), sa.groupHash(), sa.initialContact())
+	_, err = sa.roundTrip(ctx, sa.seal(isakmp.MainMode, 0, mm5...), func(m *message) error {
 		if err := checkRules(m, true, rulesMM6); err != nil {
 			return err
 		}
-		hashR := sa.keys.hashR(kx.public(), ker, sa.ckyI, sa.ckyR, saiB, m.body(isakmp.PayloadID))
+		hashR := sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID))
 		if err := sa.authenticateGateway(m, hashR); err != nil {
 			sa.commit(m) // for the Delete that spares the gateway a half-open SA
 			return fatalError{err}

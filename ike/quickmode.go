@@ -70,7 +70,7 @@ func (sa *isakmpSA) quickOffers() []quickOffer {
 
 // newChild negotiates a pair of ESP SAs, with the offer that worked before if there
 // was one.
-func (sa *isakmpSA) newChild(ctx context.Context) (*childSA, error) {
+func (sa *isakmpSA) newChild(ctx context.Context, pair selectorPair) (*childSA, error) {
 	offers := sa.quickOffers()
 	if sa.s.quickOffer != nil {
 		offers = []quickOffer{*sa.s.quickOffer}
@@ -78,7 +78,7 @@ func (sa *isakmpSA) newChild(ctx context.Context) (*childSA, error) {
 	var err error
 	for i := range offers {
 		var c *childSA
-		if c, err = sa.quickMode(ctx, &offers[i]); err == nil {
+		if c, err = sa.quickMode(ctx, &offers[i], pair); err == nil {
 			sa.s.quickOffer = &offers[i]
 			return c, nil
 		}
@@ -95,7 +95,7 @@ func (sa *isakmpSA) newChild(ctx context.Context) (*childSA, error) {
 //	QM1 ->  HDR*, HASH(1), SA, Ni [, KE], IDci, IDcr
 //	QM2 <-  HDR*, HASH(2), SA, Nr [, KE], IDci, IDcr
 //	QM3 ->  HDR*, HASH(3)
-func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer) (*childSA, error) {
+func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer, pair selectorPair) (*childSA, error) {
 	if !sa.natt() {
 		return nil, &RefusedError{Step: sa.step, What: RefusedConnection, Authenticated: true,
 			Detail: "it knows no NAT traversal, and ESP outside of UDP is not available"}
@@ -109,8 +109,7 @@ func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer) (*childSA,
 		return nil, err
 	}
 	defer sa.s.release(neg.spiIn)
-	neg.ni = neg.nonce
-	local := sa.s.selector()
+	neg.ni, neg.pair = neg.nonce, pair
 	qm1 := []isakmp.Payload{
 		{Type: isakmp.PayloadSA, Body: sa.espOffer(offer, neg.spiIn)},
 		{Type: isakmp.PayloadNonce, Body: neg.ni},
@@ -119,8 +118,8 @@ func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer) (*childSA,
 		qm1 = append(qm1, isakmp.Payload{Type: isakmp.PayloadKE, Body: neg.kx.public()})
 	}
 	qm1 = append(qm1,
-		isakmp.Payload{Type: isakmp.PayloadID, Body: selectorID(local).Append(nil)},
-		isakmp.Payload{Type: isakmp.PayloadID, Body: selectorID(everything(local)).Append(nil)})
+		isakmp.Payload{Type: isakmp.PayloadID, Body: selectorID(pair.local).Append(nil)},
+		isakmp.Payload{Type: isakmp.PayloadID, Body: selectorID(pair.remote).Append(nil)})
 
 	m, err := sa.roundTrip(ctx, sa.sealHashed(isakmp.QuickMode, mid, qm1...), func(m *message) error {
 		if m.Exchange == isakmp.Informational {
@@ -129,7 +128,7 @@ func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer) (*childSA,
 		if m.Exchange != isakmp.QuickMode || m.MessageID != mid {
 			return errNotMine
 		}
-		return sa.acceptQM2(m, offer, neg, local)
+		return sa.acceptQM2(m, offer, neg)
 	})
 	if err != nil {
 		return nil, err
@@ -154,6 +153,7 @@ type negotiation struct {
 	gqm           []byte
 	suite         ESPSuite
 	lifetime      time.Duration
+	pair          selectorPair
 	local, remote netip.Prefix
 }
 
@@ -210,7 +210,7 @@ func (sa *isakmpSA) refusedQuickMode(m *message) error {
 
 // acceptQM2 verifies HASH(2) and reads the answer. Once the HASH is right, a wrong
 // answer is the gateway's own and ends the exchange.
-func (sa *isakmpSA) acceptQM2(m *message, offer *quickOffer, neg *negotiation, local netip.Prefix) error {
+func (sa *isakmpSA) acceptQM2(m *message, offer *quickOffer, neg *negotiation) error {
 	if err := checkRules(m, true, rulesQM2); err != nil {
 		return err
 	}
@@ -241,11 +241,11 @@ func (sa *isakmpSA) acceptQM2(m *message, offer *quickOffer, neg *negotiation, l
 	if err != nil {
 		return fail(err)
 	}
-	if idci != local {
+	if idci != neg.pair.local || !within(idcr, neg.pair.remote) {
 		return fatalError{&RefusedError{Step: sa.step, What: RefusedSettings, Authenticated: true,
-			Detail: fmt.Sprintf("it answered with the address %v instead of %v", idci, local)}}
+			Detail: fmt.Sprintf("it answered with %v and %v instead of %v and %v", idci, idcr, neg.pair.local, neg.pair.remote)}}
 	}
-	neg.local, neg.remote = local, idcr
+	neg.local, neg.remote = idci, idcr
 	sa.noteESPLifetime(m, neg)
 	return nil
 }
@@ -486,8 +486,8 @@ func (sa *isakmpSA) answerQuickMode(m *message) error {
 		return err
 	}
 	idci, idcr, err := selectors(m)
-	if err == nil && !idcr.Overlaps(sa.s.selector()) {
-		err = fmt.Errorf("it is for %v, not for our address", idcr)
+	if err == nil {
+		neg.pair, err = sa.s.pairFor(idcr, idci)
 	}
 	if err != nil {
 		sa.notify(isakmp.ProtoESP, nil, isakmp.NotifyInvalidIDInfo, nil)
@@ -496,7 +496,10 @@ func (sa *isakmpSA) answerQuickMode(m *message) error {
 	if err := neg.finishKE(m.body(isakmp.PayloadKE)); err != nil {
 		return err
 	}
-	neg.local, neg.remote = sa.s.selector(), idci
+	neg.local, neg.remote = neg.pair.local, idci
+	if within(idcr, neg.local) {
+		neg.local = idcr
+	}
 	sa.noteESPLifetime(m, neg)
 	child, err := sa.newChildSA(neg)
 	if err != nil {
@@ -529,6 +532,16 @@ func (sa *isakmpSA) answerQuickMode(m *message) error {
 		return err
 	}
 	return nil
+}
+
+// pairFor finds the selectors that an SA of the gateway serves.
+func (s *Session) pairFor(local, remote netip.Prefix) (selectorPair, error) {
+	for _, p := range s.pairs {
+		if p.local.Overlaps(local) && p.remote.Overlaps(remote) {
+			return p, nil
+		}
+	}
+	return selectorPair{}, fmt.Errorf("it is for %v and %v, which is nothing of ours", local, remote)
 }
 
 // chooseESP picks the gateway's first transform that we would offer ourselves.

@@ -21,8 +21,8 @@ type saState int
 
 const (
 	stateNew           saState = iota // phase 1 runs; nothing is authenticated
-	stateAuthenticated                // the gateway has proved who it is: XAUTH
-	stateConfigured                   // signed in: Mode-Config
+	stateAuthenticated                // the gateway has proved who it is: XAUTH, if the method has it
+	stateConfigured                   // signed in: Mode-Config, if there is one
 	stateUp                           // Quick Mode
 	stateClosed
 )
@@ -238,13 +238,18 @@ func (sa *isakmpSA) establish(ctx context.Context) (Assignment, error) {
 	sa.established = time.Now()
 	sa.scheduleReauth()
 	sa.log.Info("phase 1 is established", "suite", sa.suite.String(), "nat_t", sa.nattName(), "nat", string(sa.nat), "lifetime", sa.lifetime)
-	if err := sa.xauth(ctx); err != nil {
-		return Assignment{}, err
+	if sa.s.method.xauth {
+		if err := sa.xauth(ctx); err != nil {
+			return Assignment{}, err
+		}
 	}
 	sa.state = stateConfigured
-	a, err := sa.modeConfig(ctx)
-	if err != nil {
-		return Assignment{}, err
+	var a Assignment
+	if sa.s.cfg.ModeConfig != ModeConfigOff {
+		var err error
+		if a, err = sa.modeConfig(ctx); err != nil {
+			return Assignment{}, err
+		}
 	}
 	sa.state = stateUp
 	return a, nil

@@ -49,6 +49,7 @@ type Session struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 
+	method    *authMethod
 	ikeSuites []IKESuite
 	espSuites []ESPSuite
 	password  Secret
@@ -63,10 +64,12 @@ type Session struct {
 	old        *isakmpSA // replaced, answers for a while
 	oldUntil   time.Time
 	quickOffer *quickOffer // that the gateway accepted
+	pairs      []selectorPair
 	reauthing  bool
 	reauthed   chan reauthResult
 	orphaned   time.Time // the ISAKMP SA was deleted by the gateway
-	needChild  bool      // the gateway deleted or lost the last ESP SA
+	needChild  bool      // the gateway deleted an ESP SA
+	renewAll   bool      // the gateway lost its ESP SAs
 	watchdog   watchdog
 	learned    time.Duration // age at which the gateway ends phase 1; 0: as it says
 
@@ -149,14 +152,31 @@ func (s *Session) configure() error {
 	c := &s.cfg
 	c.Auth, c.Exchange = cmp.Or(c.Auth, AuthHybrid), cmp.Or(c.Exchange, ExchangeAuto)
 	c.ModeConfig, c.PFS = cmp.Or(c.ModeConfig, ModeConfigAuto), cmp.Or(c.PFS, PFSAuto)
-	if _, ok := authMethodIDs[c.Auth]; !ok {
-		return &ConfigError{"authentication", fmt.Errorf("%q is not supported", c.Auth)}
+	c.Selectors = cmp.Or(c.Selectors, SelectorsAuto)
+	var err error
+	if s.method, err = chooseMethod(c); err != nil {
+		return err
 	}
 	if !slices.Contains([]Exchange{ExchangeAuto, ExchangeMain, ExchangeAggressive}, c.Exchange) {
 		return &ConfigError{"exchange", fmt.Errorf("unknown: %q", c.Exchange)}
 	}
-	if !slices.Contains([]ModeConfig{ModeConfigAuto, ModeConfigPull, ModeConfigPush}, c.ModeConfig) {
+	if !slices.Contains([]ModeConfig{ModeConfigAuto, ModeConfigPull, ModeConfigPush, ModeConfigOff}, c.ModeConfig) {
 		return &ConfigError{"mode_config", fmt.Errorf("unknown: %q", c.ModeConfig)}
+	}
+	if !slices.Contains([]Selectors{SelectorsAuto, SelectorsOne, SelectorsPerNetwork}, c.Selectors) {
+		return &ConfigError{"selectors", fmt.Errorf("unknown: %q", c.Selectors)}
+	}
+	if c.ModeConfig == ModeConfigAuto && len(c.LocalNetworks) > 0 && !s.method.xauth {
+		c.ModeConfig = ModeConfigOff // a satellite office has its own addresses
+	}
+	if c.ModeConfig == ModeConfigOff && len(c.LocalNetworks) == 0 {
+		return &ConfigError{"mode_config", errors.New("without it, the networks on this side must be given")}
+	}
+	if s.method.psk && s.cfg.Exchange != ExchangeMain && c.AllowWeak&WeakPSKAggressive == 0 {
+		if c.Exchange == ExchangeAggressive {
+			return &ConfigError{"exchange", fmt.Errorf("aggressive mode with a shared secret lets anybody guess it; it needs to be allowed by name (%v)", WeakPSKAggressive)}
+		}
+		c.Exchange = ExchangeMain
 	}
 	if c.PFS != PFSAuto && c.PFS != PFSOff {
 		g := findGroup(string(c.PFS))
@@ -377,11 +397,53 @@ func (s *Session) connect(ctx context.Context, sa *isakmpSA) error {
 	sa.enter(StepBuildTunnel)
 	peer := sa.peer
 	s.espPeer.Store(&peer)
-	if _, err := sa.newChild(ctx); err != nil {
+	if err := s.firstChildren(ctx, sa, assignment); err != nil {
 		return err
 	}
 	s.publishStats()
 	return nil
+}
+
+// firstChildren negotiates an ESP SA for each pair of selectors. Where a gateway
+// refuses one SA for everything, and has named its networks, each network gets its
+// own.
+func (s *Session) firstChildren(ctx context.Context, sa *isakmpSA, a Assignment) error {
+	if s.pairs == nil {
+		s.pairs = s.selectorPairs(a, s.cfg.Selectors == SelectorsPerNetwork)
+	}
+	err := s.childForEach(ctx, sa)
+	var refused *RefusedError
+	if errors.As(err, &refused) && refused.What == RefusedSettings && s.cfg.Selectors == SelectorsAuto && len(a.SplitInclude) > 0 {
+		s.log.Info("one SA for everything was refused; trying one for each network")
+		s.pairs = s.selectorPairs(a, true)
+		err = s.childForEach(ctx, sa)
+	}
+	return err
+}
+
+// childForEach succeeds if one pair of selectors gets an SA; the others that the
+// gateway refuses are left out, with a warning.
+func (s *Session) childForEach(ctx context.Context, sa *isakmpSA) error {
+	var first error
+	made := 0
+	for _, p := range s.pairs {
+		_, err := sa.newChild(ctx, p)
+		switch {
+		case err == nil:
+			made++
+		case !isRefused(err):
+			return err
+		case first == nil:
+			first = err
+		}
+		if err != nil && len(s.pairs) > 1 {
+			s.event(Event{Kind: EventWarning, Step: sa.step, Code: "network-refused", Text: fmt.Sprintf("the gateway refuses %v", p.remote)})
+		}
+	}
+	if made > 0 {
+		return nil
+	}
+	return first
 }
 
 // setAssignment takes over settings and the policy that follows from them.
@@ -389,7 +451,7 @@ func (s *Session) setAssignment(a Assignment) {
 	s.mu.Lock()
 	s.assignment = a
 	s.mu.Unlock()
-	s.policy.Store(newPolicy(a))
+	s.policy.Store(newPolicy(a, s.cfg.LocalNetworks))
 }
 
 func (s *Session) publishStats() {
@@ -403,7 +465,7 @@ func (s *Session) publishStats() {
 	s.stats = Stats{
 		Gateway: sa.peer, Local: s.transport.local(sa.peer.Addr()),
 		Identity: describeID(sa.idir), CertificateSHA256: sa.certificate,
-		Exchange: exchangeOf(sa.phase1), Auth: "hybrid-rsa", Suite: sa.suite.String(),
+		Exchange: exchangeOf(sa.phase1), Auth: s.method.name, Suite: sa.suite.String(),
 		NATT: sa.nattName(), NAT: sa.nat, Fragmentation: sa.caps&capFragmentation != 0, DPD: sa.caps&capDPD != 0,
 		Established: sa.established, Expires: sa.established.Add(sa.lifetime), Rekeys: rekeys,
 	}
@@ -497,13 +559,6 @@ func (s *Session) event(e Event) {
 
 func (s *Session) jitter(most time.Duration) time.Duration {
 	return time.Duration(mathrand.Float64() * float64(most))
-}
-
-// selector is our side of the ESP SAs: the assigned address.
-func (s *Session) selector() netip.Prefix {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.assignment.Addresses[0]
 }
 
 // wantedAddress is what Mode-Config asks for: the address that we have, or had.
