@@ -103,16 +103,19 @@ func checkKey(c *x509.Certificate, what string, allow Weak) *TrustError {
 // collision. MD5 is never enough.
 func checkSigned(c *x509.Certificate, what string, allow Weak) *TrustError {
 	switch c.SignatureAlgorithm {
+	case x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
+		x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS,
+		x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512, x509.PureEd25519:
+		return nil
 	case x509.SHA1WithRSA, x509.ECDSAWithSHA1:
-		if allow&WeakSHA1Cert == 0 {
-			return refuse(TrustWeak, "%s is signed with SHA-1", what)
+		if allow&WeakSHA1Cert != 0 {
+			return nil
 		}
-	case x509.MD2WithRSA, x509.MD5WithRSA:
-		return refuse(TrustWeak, "%s is signed with %v", what, c.SignatureAlgorithm)
-	case x509.UnknownSignatureAlgorithm, x509.DSAWithSHA1, x509.DSAWithSHA256:
-		return refuse(TrustInvalid, "%s is signed in an unknown way", what)
+		return refuse(TrustWeak, "%s is signed with SHA-1", what)
+	case x509.MD5WithRSA:
+		return refuse(TrustWeak, "%s is signed with MD5", what)
 	}
-	return nil
+	return refuse(TrustInvalid, "%s is signed in an unknown way", what)
 }
 
 // checkValidity asks whether the certificate is valid now.

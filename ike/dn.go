@@ -326,20 +326,18 @@ func unescapeDN(s string) (string, error) {
 	end := 0 // of what counts
 	for i := 0; i < len(s); i++ {
 		c, space := s[i], s[i] == ' '
-		switch {
-		case c == '"':
+		switch c {
+		case '"':
 			return "", errors.New("a quotation mark needs a backslash before it")
-		case c != '\\':
-		case i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
-			pair, err := hex.DecodeString(s[i+1 : i+3])
-			if err != nil {
-				return "", err
+		case '\\':
+			next := s[i+1 : min(i+3, len(s))]
+			if pair, err := hex.DecodeString(next); err == nil && len(pair) == 1 {
+				c, i = pair[0], i+2
+			} else if next != "" && strings.IndexByte(` "#+,;<=>\/`, next[0]) >= 0 {
+				c, i = next[0], i+1
+			} else {
+				return "", errors.New("a backslash before nothing special")
 			}
-			c, i = pair[0], i+2
-		case i+1 < len(s) && strings.IndexByte(` "#+,;<=>\/`, s[i+1]) >= 0:
-			c, i = s[i+1], i+1
-		default:
-			return "", errors.New("a backslash before nothing special")
 		}
 		b = append(b, c)
 		if !space {
@@ -353,10 +351,6 @@ func unescapeDN(s string) (string, error) {
 		return "", errors.New("not UTF-8")
 	}
 	return string(b), nil
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
 // encodeDNString writes a string value as IA5String or PrintableString, or as

@@ -44,7 +44,7 @@ var identityPrefixes = []struct {
 // address, a text with "@" is an e-mail address (USER_FQDN), and anything else a
 // host name.
 func ParseIdentity(s string) (Identity, error) {
-	s = strings.TrimSpace(s)
+	s = trimSpace(s)
 	if len(s) > maxIdentityText {
 		return Identity{}, fmt.Errorf("an identity of %d bytes is longer than %d", len(s), maxIdentityText)
 	}
@@ -54,7 +54,7 @@ func ParseIdentity(s string) (Identity, error) {
 	if name, value, ok := strings.Cut(s, ":"); ok {
 		for _, p := range identityPrefixes {
 			if p.name == name {
-				return p.parse(strings.TrimSpace(value))
+				return p.parse(trimSpace(value))
 			}
 		}
 	}
@@ -67,7 +67,19 @@ func ParseIdentity(s string) (Identity, error) {
 	if strings.Contains(s, "@") {
 		return parseEmail(s)
 	}
+	if strings.ContainsAny(s, ":/") {
+		return Identity{}, fmt.Errorf("%q is neither a host name nor an address, and has no known type", s)
+	}
 	return parseFQDN(s)
+}
+
+// trimSpace leaves a space at the end that a backslash makes part of a name.
+func trimSpace(s string) string {
+	trimmed := strings.TrimSpace(s)
+	if strings.HasSuffix(trimmed, `\`) && strings.HasPrefix(strings.TrimLeftFunc(s, unicode.IsSpace), trimmed+" ") {
+		return trimmed + " "
+	}
+	return trimmed
 }
 
 func parseDNIdentity(s string) (Identity, error) {
@@ -126,7 +138,7 @@ func identityOf(id isakmp.ID) Identity { return Identity{Type: id.Type, Data: id
 // described.
 func (id Identity) String() string {
 	s := id.text()
-	if again, err := ParseIdentity(s); err == nil && again.Type == id.Type {
+	if again, err := ParseIdentity(s); err == nil && again.equal(id) {
 		return s
 	}
 	for _, p := range identityPrefixes {
