@@ -397,13 +397,26 @@ func (s *Session) reauthenticated(r reauthResult) error {
 	}
 	s.publishStats()
 	s.event(Event{Kind: EventReauth})
-	if wasOrphaned {
+	if wasOrphaned { // and its ESP SAs may be gone as well
 		previous.discard()
+		s.activateNewest()
 		return nil
 	}
 	previous.delete(isakmp.ProtoISAKMP, previous.cookies())
 	s.old, s.oldUntil = previous, time.Now().Add(oldSAGrace)
 	return nil
+}
+
+// activateNewest sends on the newest ChildSA of each pair of selectors.
+func (s *Session) activateNewest() {
+	for _, p := range s.pairs {
+		s.mu.Lock()
+		c := s.newestLocked(p)
+		s.mu.Unlock()
+		if c != nil {
+			s.activate(c)
+		}
+	}
 }
 
 // reauthFailed tries again while the old SA lives, unless trying again would lock

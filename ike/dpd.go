@@ -25,7 +25,7 @@ const (
 	urgentTries     = 3
 	// A gateway that answers probes but no ESP has lost the ESP SA: a new one is
 	// negotiated, at growing intervals.
-	renewAfter  = 5 * time.Second
+	renewAfter  = 3 * time.Second
 	renewPause  = time.Minute
 	renewAtMost = 10 * time.Minute
 )
@@ -122,8 +122,9 @@ type watchdog struct {
 	heardESP   atomic.Int64 // Unix nanoseconds of the last authentic ESP packet
 
 	// Owned by the control loop.
-	look  time.Time     // when to look next, if armed
-	pause time.Duration // until the next renewal without success
+	look    time.Time // when to look next, if armed
+	pause   time.Duration
+	renewAt time.Time // the earliest next renewal; pauses grow without success
 	// renewed is the age of the ISAKMP SA at which ESP fell silent, while a new
 	// ChildSA is tried as the remedy.
 	renewed time.Duration
@@ -181,11 +182,14 @@ func (s *Session) watch(now time.Time) (renew bool) {
 		w.look = now.Add(urgentInterval)
 	case s.sa.caps&capDPD != 0 && s.sa.dpd.tries > 0:
 		w.look = now.Add(urgentInterval) // the gateway is dead, not the SA
+	case w.renewAt.After(now):
+		w.look = w.renewAt
 	default:
 		w.renewed = max(time.Unix(0, w.heardESP.Load()).Sub(s.sa.established), 0)
 		w.pause = min(max(2*w.pause, renewPause), renewAtMost)
-		w.look = now.Add(w.pause)
+		w.renewAt = now.Add(w.pause)
 		w.unanswered.Store(now.UnixNano()) // judge the new SA by itself
+		w.look = now.Add(unansweredAfter)
 		return true
 	}
 	return false
@@ -200,10 +204,9 @@ func (s *Session) trafficFlows(now time.Time) {
 	if w.renewed >= minLearned {
 		s.log.Info("the gateway drops ESP when phase 1 reaches an age; renewing earlier", "age", w.renewed)
 		s.learned = w.renewed
-		s.sa.lifetime = min(s.sa.lifetime, now.Sub(s.sa.established)+oldSAGrace)
 		s.sa.reauthAt = now
 	}
-	w.renewed, w.pause = 0, 0
+	w.renewed, w.pause, w.renewAt = 0, 0, time.Time{}
 	w.look = time.Time{}
 	w.armed.Store(false)
 	if w.unanswered.Load() != 0 { // between the two loads

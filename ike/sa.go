@@ -260,7 +260,7 @@ func (sa *isakmpSA) establish(ctx context.Context) (Assignment, error) {
 // than the lifetime that it announces.
 const (
 	reauthShare  = 0.8
-	reauthMargin = 30 * time.Second
+	reauthMargin = 30 * time.Second // or a quarter of a short lifetime
 	reauthJitter = 0.05
 )
 
@@ -269,7 +269,7 @@ func (sa *isakmpSA) scheduleReauth() {
 	if sa.learned > 0 {
 		l = min(l, sa.learned)
 	}
-	at := min(time.Duration(reauthShare*float64(l)), l-reauthMargin)
+	at := min(time.Duration(reauthShare*float64(l)), l-min(reauthMargin, l/4))
 	at -= sa.s.jitter(time.Duration(reauthJitter * float64(l)))
 	sa.reauthAt = sa.established.Add(max(at, l/2))
 }
