@@ -3,7 +3,6 @@ package gateway
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 
 	"wayfarer/ike/isakmp"
@@ -55,7 +54,8 @@ func (s *sa) transaction(r *received) error {
 	switch {
 	case c.Type == isakmp.ConfigReply && mid == s.xauth.requestMID && s.done(mid):
 		r.accept(XAuthReply)
-		return s.credentials(c)
+		s.credentials(c)
+		return nil
 	case c.Type == isakmp.ConfigAck && mid == s.xauth.setMID && s.done(mid):
 		r.accept(XAuthAck)
 		s.judged()
@@ -71,15 +71,13 @@ func (s *sa) transaction(r *received) error {
 	return fmt.Errorf("unexpected %v", c.Type)
 }
 
-// credentials judges the client's REPLY and tells it by SET.
-func (s *sa) credentials(c isakmp.Config) error {
-	if c.Identifier != s.xauth.identifier {
-		return errors.New("XAUTH REPLY with another identifier")
-	}
+// credentials judges the client's REPLY and tells it by SET. The identifier is not
+// looked at: strongSwan always sends 0, and the M-ID says what is answered.
+func (s *sa) credentials(c isakmp.Config) {
 	if status, ok := isakmp.Find(c.Attributes, isakmp.XAuthStatus); ok {
 		if v, _ := status.Uint(); v == uint64(isakmp.XAuthFail) {
 			s.end("the client gave up") // §6 of the draft
-			return nil
+			return
 		}
 	}
 	user, _ := isakmp.Find(c.Attributes, isakmp.XAuthUserName)
@@ -98,7 +96,6 @@ func (s *sa) credentials(c isakmp.Config) error {
 		isakmp.BasicAttribute(isakmp.XAuthStatus, status),
 	}}.Append(nil))
 	s.request(m, func() { s.end("no answer to the XAUTH SET") })
-	return nil
 }
 
 // passwordRight compares hashes, so that the time tells neither length nor content.
