@@ -43,6 +43,10 @@ const (
 	insideMTU   = 1300 // fits any usual path when it is in ESP in UDP
 	insideNIC   = 1
 
+	// insideSendBuffer is how much a TCP connection sends ahead: less than the
+	// 208 KiB that a client's UDP socket holds on Linux, so that a burst is not lost.
+	insideSendBuffer = 128 << 10
+
 	maxBytes   = 1 << 30         // of a download
 	idleLife   = 2 * time.Minute // of a connection on which nothing happens
 	maxDNSTCP  = 1 << 16
@@ -78,9 +82,14 @@ func (i *Inside) start() (*insideStack, error) {
 }
 
 func (s *insideStack) configure() error {
-	sack := tcpip.TCPSACKEnabled(true)
-	if err := s.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
-		return fmt.Errorf("inside network: TCP SACK: %v", err)
+	// Selective acknowledgements are off by default; RACK, which is on, answers
+	// losses with one timeout after the other.
+	sack, recovery := tcpip.TCPSACKEnabled(true), tcpip.TCPRecovery(0)
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: 1 << 12, Default: insideSendBuffer, Max: insideSendBuffer}
+	for _, option := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &send} {
+		if err := s.stack.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
+			return fmt.Errorf("inside network: TCP: %v", err)
+		}
 	}
 	if err := s.stack.CreateNIC(insideNIC, s.link); err != nil {
 		return fmt.Errorf("inside network: %v", err)
