@@ -65,6 +65,8 @@ func (s *Session) loop() error {
 		case <-timer.C:
 			err = s.tick(time.Now())
 		case <-s.wakeUp:
+		case task := <-s.tasks:
+			err = task()
 		case <-s.rekeyNow:
 			err = s.tendChildren(time.Now())
 		case <-s.probeNow:
@@ -120,7 +122,7 @@ func (s *Session) finish(err error) {
 	for _, c := range children {
 		s.remove(c)
 	}
-	s.password.Zero()
+	s.keepPassword(nil)
 }
 
 // nextDeadline is when tick has something to do.

@@ -68,7 +68,7 @@ func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
 		if m.Exchange != isakmp.Transaction {
 			return errNotMine
 		}
-		if c, err = parseTransaction(m); err != nil {
+		if c, err = sa.parseTransaction(m); err != nil {
 			return err
 		}
 		switch {
@@ -79,12 +79,18 @@ func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
 		}
 		return errNotMine
 	}
-	var m *message
-	var err error
+	patience := pushPatience
 	if request != nil {
-		m, err = sa.roundTrip(ctx, request, accept)
-	} else {
-		m, err = sa.await(ctx, pushPatience, accept)
+		patience = sa.giveUp
+	}
+	if !sa.s.dialing() {
+		patience = renewalPatience
+	}
+	m, err := sa.wait(ctx, request, patience, accept)
+	var silent *NoAnswerError
+	if errors.As(err, &silent) && !sa.s.dialing() {
+		sa.log.Info("the gateway does not give settings again")
+		return sa.s.Assignment(), nil
 	}
 	if err != nil {
 		return Assignment{}, err
@@ -112,7 +118,8 @@ func (sa *isakmpSA) requestAttributes() []isakmp.Attribute {
 	} else {
 		ask(isakmp.CfgIP4Address)
 	}
-	ask(isakmp.CfgIP4Netmask, isakmp.CfgIP4DNS, isakmp.CfgIP4NBNS, isakmp.CfgAddressExpiry, isakmp.CfgApplicationVersion)
+	ask(isakmp.CfgIP4Netmask, isakmp.CfgIP4DNS, isakmp.CfgIP4NBNS, isakmp.CfgAddressExpiry, isakmp.CfgApplicationVersion,
+		isakmp.CfgIP6Address, isakmp.CfgIP6DNS)
 	if sa.caps&capUnity != 0 {
 		ask(unityAttributes...)
 	}
@@ -130,7 +137,7 @@ func (sa *isakmpSA) takeSet(m *message, c isakmp.Config) {
 		ack.Attributes = append(ack.Attributes, a)
 	}
 	sa.reply(m, sa.sealConfig(m.MessageID, ack))
-	if slices.ContainsFunc(c.Attributes, func(a isakmp.Attribute) bool { return !isXAuth([]isakmp.Attribute{a}) }) {
+	if slices.ContainsFunc(c.Attributes, func(a isakmp.Attribute) bool { return !isXAuthAttribute(a) }) {
 		a, dropped := parseAssignment(c.Attributes)
 		sa.reportDropped(dropped)
 		sa.pushed = &a
@@ -160,9 +167,14 @@ func (sa *isakmpSA) checkAssignment(a Assignment) (Assignment, error) {
 // transaction handles a Transaction outside of XAUTH and Mode-Config: settings
 // pushed later, or a SET whose REPLY came first.
 func (sa *isakmpSA) transaction(m *message) error {
-	c, err := parseTransaction(m)
+	c, err := sa.parseTransaction(m)
 	if err != nil {
 		return dropped("Transaction: %v", err)
+	}
+	if c.Type == isakmp.ConfigRequest && isXAuth(c.Attributes) && sa.state == stateUp && sa.s.method.xauth {
+		sa.commit(m)
+		sa.signInAgain(m, c)
+		return nil
 	}
 	if c.Type != isakmp.ConfigSet {
 		return dropped("%v with identifier %d that nobody waits for", c.Type, c.Identifier)
@@ -170,6 +182,11 @@ func (sa *isakmpSA) transaction(m *message) error {
 	sa.commit(m)
 	sa.pushed = nil
 	sa.takeSet(m, c)
+	if status, ok := isakmp.Find(c.Attributes, isakmp.XAuthStatus); ok && sa.state == stateUp {
+		if err := sa.verdict(status, c); err != nil {
+			return fatalError{err}
+		}
+	}
 	if sa.pushed == nil || sa.state != stateUp {
 		return nil
 	}

@@ -91,6 +91,8 @@ type isakmpSA struct {
 	wantsCert    bool     // the gateway sent CERTREQ
 	xauthReplies int
 	passwordSent bool
+	signingIn    bool // the user is being asked while the session is up
+	checkPoint   bool // numbers XAUTH attributes in its own way
 	answering    bool // a Quick Mode of the gateway; one at a time
 	established  time.Time
 	lifetime     time.Duration

@@ -52,7 +52,6 @@ type Session struct {
 	method    *authMethod
 	ikeSuites []IKESuite
 	espSuites []ESPSuite
-	password  Secret
 
 	aggressiveGroup *group // of the attempt that is running
 	newKeyExchange  func(*group) (keyExchange, error)
@@ -77,6 +76,7 @@ type Session struct {
 	lastHeard atomic.Int64
 
 	mu         sync.Mutex
+	password   Secret
 	assignment Assignment
 	children   []*childSA // oldest first; a new one is appended
 	reserved   map[uint32]bool
@@ -96,6 +96,7 @@ type Session struct {
 	wakeUp    chan struct{} // deadlines have changed
 	rekeyNow  chan struct{}
 	probeNow  chan struct{}
+	tasks     chan func() error // for the control loop
 	done      chan struct{}
 }
 
@@ -131,7 +132,7 @@ func newSession(cfg *Config) (*Session, error) {
 		cfg: *cfg, log: cfg.Log, rand: cfg.Rand, password: cfg.Password.Clone(), phase1Lifetime: phase1Lifetime,
 		reserved: make(map[uint32]bool), reauthed: make(chan reauthResult, 1),
 		installed: make(chan struct{}, 1), wakeUp: make(chan struct{}, 1),
-		rekeyNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), done: make(chan struct{}),
+		rekeyNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), tasks: make(chan func() error), done: make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -528,6 +529,28 @@ func (x Exchange) isakmp() isakmpExchange {
 		return aggressiveExchange
 	}
 	return mainExchange
+}
+
+// knownPassword is a copy of the password, nil if there is none.
+func (s *Session) knownPassword() Secret {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.password.Clone()
+}
+
+func (s *Session) keepPassword(p Secret) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.password.Zero()
+	s.password = p.Clone()
+}
+
+// do has the control loop run a function, unless the session ends first.
+func (s *Session) do(f func() error) {
+	select {
+	case s.tasks <- f:
+	case <-s.ctx.Done():
+	}
 }
 
 // notify wakes a loop; one waiting signal is enough.

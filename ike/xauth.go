@@ -1,9 +1,12 @@
 package ike
 
 import (
+	"bytes"
 	"context"
+	"crypto/md5"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -16,20 +19,71 @@ const (
 	// xauthPatience is how long the gateway may take for its REQUEST and for its
 	// verdict. The user's thinking time is not part of it.
 	xauthPatience = 30 * time.Second
+	// renewalPatience is how long a reauthentication waits for a REQUEST or for
+	// settings: some gateways leave them out then.
+	renewalPatience = 10 * time.Second
 	// maxGatewayText bounds text from a gateway that people are shown.
 	maxGatewayText = 2 << 10
-	xauthGeneric   = 0 // TYPE: login and password (draft-beaulieu-ike-xauth-02 §6.3)
+)
+
+// Values of the TYPE attribute (draft-beaulieu-ike-xauth-02 §6.3).
+const (
+	xauthGeneric = 0 // login and password
+	xauthCHAP    = 1 // RADIUS-CHAP
+	xauthOTP     = 2 // one-time password (RFC 2289)
+	xauthSKey    = 3 // S/KEY (RFC 1760)
 )
 
 var rulesTransaction = []rule{{isakmp.PayloadHash, 1, 1}, {isakmp.PayloadAttribute, 1, 1}}
 
 // parseTransaction reads a Transaction message, whose HASH has been verified: HASH,
 // then one Attribute payload, nothing else.
-func parseTransaction(m *message) (isakmp.Config, error) {
+func (sa *isakmpSA) parseTransaction(m *message) (isakmp.Config, error) {
 	if err := checkRules(m, true, rulesTransaction); err != nil {
 		return isakmp.Config{}, err
 	}
-	return isakmp.ParseConfig(m.body(isakmp.PayloadAttribute))
+	c, err := isakmp.ParseConfig(m.body(isakmp.PayloadAttribute))
+	if err == nil {
+		sa.fromCheckPoint(&c)
+	}
+	return c, err
+}
+
+// checkPointXAuth are the numbers that Check Point gives to the XAUTH attributes.
+// They collide with Mode-Config's.
+var checkPointXAuth = map[uint16]uint16{
+	13: isakmp.XAuthType, 14: isakmp.XAuthUserName, 15: isakmp.XAuthPassword, 16: isakmp.XAuthPasscode,
+	17: isakmp.XAuthMessage, 18: isakmp.XAuthChallenge, 19: isakmp.XAuthDomain, 20: isakmp.XAuthStatus,
+	21: isakmp.XAuthNextPIN, 22: isakmp.XAuthAnswer,
+}
+
+// fromCheckPoint translates Check Point's numbers. A gateway is known to use them
+// by a REQUEST that begins with its TYPE in TV form, and only until it has given its
+// verdict.
+func (sa *isakmpSA) fromCheckPoint(c *isakmp.Config) {
+	as := c.Attributes
+	if sa.state == stateAuthenticated && c.Type == isakmp.ConfigRequest && len(as) > 0 && as[0].Basic && checkPointXAuth[as[0].Type] == isakmp.XAuthType {
+		sa.checkPoint = true
+	}
+	if !sa.checkPoint || sa.state != stateAuthenticated {
+		return
+	}
+	for i := range as {
+		if typ, ok := checkPointXAuth[as[i].Type]; ok {
+			as[i].Type = typ
+		}
+	}
+}
+
+// toCheckPoint translates an answer back.
+func (sa *isakmpSA) toCheckPoint(as []isakmp.Attribute) {
+	for i := range as {
+		for theirs, standard := range checkPointXAuth {
+			if as[i].Type == standard {
+				as[i].Type = theirs
+			}
+		}
+	}
 }
 
 // xauth lets the gateway ask for login and password
@@ -41,17 +95,27 @@ func parseTransaction(m *message) (isakmp.Config, error) {
 //	->  HDR*, HASH, ATTR(ACK: STATUS)
 //
 // The gateway starts; anything that we sent first would be dropped or kill the SA.
+// Rounds may come with new message IDs (strongSwan) or within one.
 func (sa *isakmpSA) xauth(ctx context.Context) error {
 	sa.enter(StepSignIn)
+	patience := xauthPatience
+	if !sa.s.dialing() {
+		patience = renewalPatience
+	}
 	for {
 		var c isakmp.Config
-		m, err := sa.await(ctx, xauthPatience, func(m *message) (err error) {
+		m, err := sa.await(ctx, patience, func(m *message) (err error) {
 			if m.Exchange != isakmp.Transaction {
 				return errNotMine
 			}
-			c, err = parseTransaction(m)
+			c, err = sa.parseTransaction(m)
 			return err
 		})
+		var silent *NoAnswerError
+		if errors.As(err, &silent) && !sa.s.dialing() && sa.xauthReplies == 0 {
+			sa.log.Info("the gateway does not ask for the login again")
+			return nil
+		}
 		if err != nil {
 			return sa.signInError(err)
 		}
@@ -61,18 +125,28 @@ func (sa *isakmpSA) xauth(ctx context.Context) error {
 			if err := sa.answerXAuth(ctx, m, c); err != nil {
 				return err
 			}
+			patience = xauthPatience
 		case c.Type == isakmp.ConfigSet && hasStatus:
 			sa.takeSet(m, c) // Shrew's gateway puts all settings into the same SET
-			if v, ok := status.Uint(); !ok || v != uint64(isakmp.XAuthOK) {
-				return &CredentialsError{Step: sa.step, Message: gatewayMessage(c.Attributes)}
-			}
-			return nil
+			return sa.verdict(status, c)
 		case c.Type == isakmp.ConfigSet:
 			sa.takeSet(m, c) // Juniper sends its settings before the verdict
 		default:
 			sa.log.Debug("ignored a Transaction", "type", c.Type)
 		}
 	}
+}
+
+// verdict reads STATUS. An OK that nobody asked for means that the gateway knows us
+// already, which it can only on a reauthentication, or when the profile has no login.
+func (sa *isakmpSA) verdict(status isakmp.Attribute, c isakmp.Config) error {
+	if v, ok := status.Uint(); !ok || v != uint64(isakmp.XAuthOK) {
+		return &CredentialsError{Step: sa.step, Message: gatewayMessage(c.Attributes)}
+	}
+	if sa.xauthReplies == 0 && sa.s.dialing() && sa.s.cfg.Login != "" {
+		return &ProtocolError{Step: sa.step, Detail: "it let us in without asking for the login"}
+	}
+	return nil
 }
 
 // signInError tells a gateway that hangs up after our answer from one that went
@@ -86,107 +160,182 @@ func (sa *isakmpSA) signInError(err error) error {
 	return err
 }
 
-func isXAuth(as []isakmp.Attribute) bool {
-	for _, a := range as {
-		if a.Type >= isakmp.XAuthType && a.Type <= isakmp.XAuthAnswer {
-			return true
-		}
-	}
-	return false
+func isXAuth(as []isakmp.Attribute) bool { return slices.ContainsFunc(as, isXAuthAttribute) }
+
+func isXAuthAttribute(a isakmp.Attribute) bool {
+	return a.Type >= isakmp.XAuthType && a.Type <= isakmp.XAuthAnswer
 }
 
-// answerXAuth answers one REQUEST: what is known is given without asking, anything
-// else the user is asked.
+// answerXAuth answers one REQUEST.
 func (sa *isakmpSA) answerXAuth(ctx context.Context, m *message, request isakmp.Config) error {
-	reply := isakmp.Config{Type: isakmp.ConfigReply, Identifier: request.Identifier}
-	defer func() {
-		for _, a := range reply.Attributes {
-			if !a.Basic {
-				clear(a.Value)
-			}
+	values, err := sa.credentials(ctx, request)
+	return sa.replyXAuth(m, request, values, err)
+}
+
+// replyXAuth sends the answer, or tells the gateway that there will be none
+// (draft-beaulieu-ike-xauth-02 §6). The values are zeroised.
+func (sa *isakmpSA) replyXAuth(m *message, request isakmp.Config, values []isakmp.Attribute, failed error) error {
+	reply := isakmp.Config{Type: isakmp.ConfigReply, Identifier: request.Identifier, Attributes: values}
+	if failed != nil {
+		reply.Attributes = []isakmp.Attribute{isakmp.BasicAttribute(isakmp.XAuthStatus, isakmp.XAuthFail)}
+	} else {
+		sa.xauthReplies++
+	}
+	if sa.checkPoint {
+		sa.toCheckPoint(reply.Attributes)
+	}
+	sa.reply(m, sa.sealConfig(m.MessageID, reply))
+	for _, a := range values {
+		if !a.Basic {
+			clear(a.Value)
 		}
-	}()
-	text := gatewayMessage(request.Attributes)
+	}
+	return failed
+}
+
+// credentials collects what a REQUEST asks for: what is known is given without
+// asking, anything else the user is asked. TYPE is repeated if it was there.
+func (sa *isakmpSA) credentials(ctx context.Context, request isakmp.Config) ([]isakmp.Attribute, error) {
+	q := question{text: gatewayMessage(request.Attributes)}
+	_, q.domain = isakmp.Find(request.Attributes, isakmp.XAuthDomain)
+	if a, ok := isakmp.Find(request.Attributes, isakmp.XAuthType); ok {
+		q.typ, _ = a.Uint()
+	}
+	if a, ok := isakmp.Find(request.Attributes, isakmp.XAuthChallenge); ok {
+		q.challenge = a.Value
+	}
+	if q.typ > xauthSKey {
+		return nil, &ProtocolError{Step: sa.step, Detail: fmt.Sprintf("it asks for a kind of sign-in that nobody has described (XAUTH type %d)", q.typ)}
+	}
+	var values []isakmp.Attribute
 	for _, a := range request.Attributes {
 		switch a.Type {
 		case isakmp.XAuthType:
-			v, ok := a.Uint()
-			if !ok || v != xauthGeneric {
-				sa.cancelXAuth(m, request)
-				return &ProtocolError{Step: sa.step, Detail: fmt.Sprintf("it asks for a kind of sign-in that is not supported (XAUTH type %d)", v)}
-			}
-			reply.Attributes = append(reply.Attributes, a)
-		case isakmp.XAuthMessage, isakmp.XAuthChallenge:
-			// shown to the user
+			values = append(values, a)
+		case isakmp.XAuthMessage, isakmp.XAuthChallenge, isakmp.XAuthStatus:
+			// for the user
 		default:
-			value, err := sa.credential(ctx, a.Type, text)
+			value, err := sa.credential(ctx, a.Type, &q)
 			if err != nil {
-				sa.cancelXAuth(m, request)
-				return err
+				return values, err
 			}
-			reply.Attributes = append(reply.Attributes, isakmp.Attribute{Type: a.Type, Value: value})
+			values = append(values, isakmp.Attribute{Type: a.Type, Value: value})
 		}
 	}
-	sa.xauthReplies++
-	sa.reply(m, sa.sealConfig(m.MessageID, reply))
-	return nil
+	return values, nil
 }
 
-// prompts says how to ask for an attribute that is not known beforehand.
-var prompts = map[uint16]PromptKind{
-	isakmp.XAuthPassword: PromptPassword,
-	isakmp.XAuthPasscode: PromptOTP,
-	isakmp.XAuthNextPIN:  PromptNextPIN,
-	isakmp.XAuthAnswer:   PromptChallenge,
+// question is what a REQUEST says beside the fields that it wants.
+type question struct {
+	typ       uint64
+	text      string // MESSAGE and CHALLENGE, for people
+	challenge []byte
+	domain    bool // DOMAIN is wanted in a field of its own
 }
 
 // credential returns a copy of what the gateway asks for. A password is sent once
-// per ISAKMP SA without asking; when the gateway asks for it again, it did not like
-// it, or means another.
-func (sa *isakmpSA) credential(ctx context.Context, typ uint16, text string) (Secret, error) {
-	switch {
-	case typ == isakmp.XAuthUserName:
-		return Secret(sa.s.cfg.Login), nil
-	case typ == isakmp.XAuthDomain:
-		return Secret{}, nil
-	case typ == isakmp.XAuthPassword && sa.s.password != nil && !sa.passwordSent:
-		sa.passwordSent = true
-		return sa.s.password.Clone(), nil
-	}
-	kind, ok := prompts[typ]
-	if !ok {
-		return nil, &ProtocolError{Step: sa.step, Detail: fmt.Sprintf("it asks for attribute %d in XAUTH", typ)}
-	}
-	if typ == isakmp.XAuthPassword && sa.passwordSent {
-		kind = PromptChallenge
-	}
-	if sa.s.cfg.Prompt == nil {
-		if sa.xauthReplies > 0 {
-			return nil, &CredentialsError{Step: sa.step, Message: text}
+// without asking; when the gateway asks for it again, it did not like it, or means
+// another.
+func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Secret, error) {
+	domain, user, qualified := strings.Cut(sa.s.cfg.Login, `\`)
+	oneTime := q.typ == xauthOTP || q.typ == xauthSKey
+	switch typ {
+	case isakmp.XAuthUserName:
+		if q.domain && qualified {
+			return Secret(user), nil
 		}
-		return nil, ErrNobodyToAsk
-	}
-	answer, err := sa.s.cfg.Prompt(ctx, Prompt{Kind: kind, Text: text, Secret: kind != PromptChallenge || typ == isakmp.XAuthPassword})
-	if err != nil {
-		return nil, err
-	}
-	if typ == isakmp.XAuthPassword && !sa.passwordSent {
+		return Secret(sa.s.cfg.Login), nil
+	case isakmp.XAuthDomain:
+		if qualified {
+			return Secret(domain), nil
+		}
+		return Secret{}, nil
+	case isakmp.XAuthPassword:
+		if known := sa.s.knownPassword(); known != nil && !sa.passwordSent && !oneTime {
+			sa.passwordSent = true
+			return sa.chap(q, known)
+		}
+		again := sa.passwordSent
+		answer, err := sa.ask(ctx, sa.passwordPrompt(q, oneTime))
+		if err != nil {
+			return nil, err
+		}
+		if !again && !oneTime {
+			sa.s.keepPassword(answer) // for reauthentication
+		}
 		sa.passwordSent = true
-		sa.s.password = answer.Text.Clone() // for reauthentication
+		return sa.chap(q, answer)
+	case isakmp.XAuthPasscode:
+		return sa.ask(ctx, Prompt{Kind: PromptOTP, Text: q.text, Secret: true})
+	case isakmp.XAuthNextPIN:
+		return sa.ask(ctx, Prompt{Kind: PromptNextPIN, Text: q.text, Secret: true})
+	case isakmp.XAuthAnswer:
+		return sa.ask(ctx, Prompt{Kind: PromptChallenge, Text: q.text})
 	}
-	return answer.Text, nil
+	return nil, &ProtocolError{Step: sa.step, Detail: fmt.Sprintf("it asks for attribute %d in XAUTH", typ)}
+}
+
+// passwordPrompt says how a password is asked for: a one-time password in its own
+// field, the answer to a challenge with the gateway's words.
+func (sa *isakmpSA) passwordPrompt(q *question, oneTime bool) Prompt {
+	p := Prompt{Kind: PromptPassword, Text: q.text, Secret: true}
+	switch {
+	case oneTime:
+		p.Kind = PromptOTP
+	case sa.passwordSent && q.text != "":
+		p.Kind = PromptChallenge
+	}
+	return p
 }
 
 // ErrNobodyToAsk: the gateway asked something and Config.Prompt is nil.
 var ErrNobodyToAsk = errors.New("the gateway asks a question and nobody is there to answer")
 
-// cancelXAuth tells the gateway that there will be no answer
-// (draft-beaulieu-ike-xauth-02 §6).
-func (sa *isakmpSA) cancelXAuth(m *message, request isakmp.Config) {
-	sa.reply(m, sa.sealConfig(m.MessageID, isakmp.Config{
-		Type: isakmp.ConfigReply, Identifier: request.Identifier,
-		Attributes: []isakmp.Attribute{isakmp.BasicAttribute(isakmp.XAuthStatus, isakmp.XAuthFail)},
-	}))
+func (sa *isakmpSA) ask(ctx context.Context, p Prompt) (Secret, error) {
+	if sa.s.cfg.Prompt == nil {
+		if sa.xauthReplies > 0 {
+			return nil, &CredentialsError{Step: sa.step, Message: p.Text}
+		}
+		return nil, ErrNobodyToAsk
+	}
+	answer, err := sa.s.cfg.Prompt(ctx, p)
+	return answer.Text, err
+}
+
+// chap answers a RADIUS-CHAP challenge (draft-beaulieu-ike-xauth-02 §6.3, RFC 2865
+// §5.3): id | MD5(id | secret | challenge). A gateway that names the type and sends
+// no challenge means a plain password (Adtran). The secret is used up.
+func (sa *isakmpSA) chap(q *question, secret Secret) (Secret, error) {
+	if q.typ != xauthCHAP || len(q.challenge) == 0 {
+		return secret, nil
+	}
+	defer secret.Zero()
+	id := make([]byte, 1)
+	if err := sa.random(id); err != nil {
+		return nil, err
+	}
+	input := concat(id, secret, q.challenge)
+	defer clear(input)
+	sum := md5.Sum(input)
+	return concat(id, sum[:]), nil
+}
+
+// signInAgain answers a REQUEST that comes while the session is up: a gateway may
+// ask again at any time (draft-beaulieu-ike-xauth-02 §5). The user may take long, so
+// the control loop goes on meanwhile and sends the answer when it is there.
+func (sa *isakmpSA) signInAgain(m *message, request isakmp.Config) {
+	if sa.signingIn {
+		return // a gateway that asks twice at once gets one answer
+	}
+	sa.signingIn, sa.passwordSent, sa.xauthReplies = true, false, 0
+	sa.log.Info("the gateway asks for the login again")
+	go func() {
+		values, err := sa.credentials(sa.s.ctx, request)
+		sa.s.do(func() error {
+			sa.signingIn = false
+			return sa.replyXAuth(m, request, values, err)
+		})
+	}()
 }
 
 // sealConfig makes a Transaction message.
@@ -196,12 +345,15 @@ func (sa *isakmpSA) sealConfig(mid uint32, c isakmp.Config) []byte {
 	return sa.sealHashed(isakmp.Transaction, mid, isakmp.Payload{Type: isakmp.PayloadAttribute, Body: body})
 }
 
-// gatewayMessage joins MESSAGE and CHALLENGE for people.
+// gatewayMessage joins MESSAGE and CHALLENGE for people. A challenge of RADIUS-CHAP
+// is not for them.
 func gatewayMessage(as []isakmp.Attribute) string {
 	var parts []string
+	typ, _ := isakmp.Find(as, isakmp.XAuthType)
+	kind, _ := typ.Uint()
 	for _, a := range as {
-		if a.Type == isakmp.XAuthMessage || a.Type == isakmp.XAuthChallenge {
-			if s := harmless(a.Value); s != "" {
+		if a.Type == isakmp.XAuthMessage || a.Type == isakmp.XAuthChallenge && kind != xauthCHAP {
+			if s := harmless(bytes.TrimRight(a.Value, "\x00")); s != "" {
 				parts = append(parts, s)
 			}
 		}
@@ -214,7 +366,7 @@ func gatewayMessage(as []isakmp.Attribute) string {
 // UTF-8 is read as Latin-1.
 func harmless(b []byte) string {
 	b = b[:min(len(b), maxGatewayText)]
-	for cut := 0; cut < utf8.UTFMax && len(b) == maxGatewayText && !utf8.Valid(b); cut++ {
+	for cut := 0; cut < utf8.UTFMax && len(b) >= maxGatewayText-utf8.UTFMax && !utf8.Valid(b); cut++ {
 		b = b[:len(b)-1] // the bound may have cut a character in two
 	}
 	s := string(b)
