@@ -41,7 +41,7 @@ func (sa *isakmpSA) aggressiveMode(ctx context.Context) error {
 		{Type: isakmp.PayloadNonce, Body: ni},
 		{Type: isakmp.PayloadID, Body: idiiB},
 	}
-	ps = append(append(ps, sa.certRequests()...), vendorPayloads()...)
+	ps = append(append(ps, sa.certRequests()...), vendorPayloads(sa.s.cfg.NATT)...)
 	am2, err := sa.roundTrip(ctx, sa.clear(isakmp.AggressiveMode, ps...), func(m *message) error {
 		return sa.acceptAM2(m, offered, kx, ni, saiB)
 	})
@@ -89,6 +89,7 @@ func (sa *isakmpSA) acceptAM2(m *message, offered []IKESuite, kx keyExchange, ni
 		return err
 	}
 	sa.noteVendors(m)
+	sa.chooseNATT()
 	sa.detectNAT(m)
 	sa.wantsCert = m.body(isakmp.PayloadCertReq) != nil
 	return nil

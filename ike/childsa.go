@@ -41,6 +41,7 @@ type childSA struct {
 	rekeyAfter    uint32    // sequence number
 	worn          bool      // rekeyed for rekeyAfter; owned by the control loop
 	rekeys        int
+	headerLen     int // bytes before the inner packet
 
 	in  *esp.Inbound  // owned by ReadPackets
 	out *esp.Outbound // owned by WritePackets
@@ -126,7 +127,7 @@ func (sa *isakmpSA) newChildSA(n *negotiation) (*childSA, error) {
 	c := &childSA{
 		spiIn: n.spiIn, spiOut: n.spiOut, suite: n.suite, pair: n.pair, local: n.local, remote: n.remote,
 		established: now, expires: now.Add(l), rekeyAt: now.Add(max(soft, l/2)),
-		rekeyAfter: rekeySequence, in: in, out: out,
+		rekeyAfter: rekeySequence, headerLen: t.HeaderLen(), in: in, out: out,
 	}
 	if n.suite.cipher.espID == isakmp.ESP3DES {
 		c.rekeyAfter = rekeySequence64
@@ -434,7 +435,7 @@ func (s *Session) WritePackets(bufs [][]byte, offset int) error {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
 	out := *s.outbound.Load()
-	peer := *s.espPeer.Load()
+	path := s.espPath.Load()
 	for _, buf := range bufs {
 		c := outboundFor(out, buf[offset:])
 		if c == nil {
@@ -448,7 +449,8 @@ func (s *Session) WritePackets(bufs [][]byte, offset int) error {
 			}
 			return fmt.Errorf("sealing a packet: %w", err)
 		}
-		s.transport.send(packet, peer)
+		start := offset - c.headerLen
+		s.transport.sendESP(path, buf[:cap(buf)], start, start+len(packet))
 		s.watchdog.sent(s.wake)
 		if c.out.Sequence() == c.rekeyAfter {
 			s.requestRekey()
@@ -475,7 +477,7 @@ func outboundFor(out []*childSA, packet []byte) *childSA {
 // Headroom and Tailroom are what WritePackets needs before and behind a packet, in
 // bytes.
 const (
-	Headroom = esp.MaxHeadroom
+	Headroom = esp.MaxHeadroom + nonIKEMarkerLen
 	Tailroom = esp.MaxTailroom
 )
 

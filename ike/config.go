@@ -53,6 +53,8 @@ type Config struct {
 	// satellite office. Empty: the assigned address, and what Selectors says.
 	LocalNetworks, RemoteNetworks []netip.Prefix
 
+	NATT NATT
+
 	// RequestAddress asks Mode-Config for this address, to get the same one
 	// again after a reconnect. The gateway may ignore it.
 	RequestAddress netip.Addr
@@ -71,6 +73,10 @@ type Config struct {
 	// ListenPacket opens the UDP socket towards a gateway; nil is an unconnected
 	// socket on an ephemeral port.
 	ListenPacket func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
+	// ListenESP opens a raw socket for IP protocol 50 towards a gateway that knows
+	// no NAT traversal. Packets read from it have no IP header. Nil tries with the
+	// rights of the process.
+	ListenESP func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
 	// Rand is the source of cookies, nonces, keys and IVs; nil is crypto/rand.
 	Rand io.Reader
 	// Log gets one line per message; nil discards.
@@ -227,7 +233,7 @@ type Stats struct {
 	Exchange      Exchange
 	Auth          string // "hybrid-rsa", "xauth-psk", "ecdsa-256", ...
 	Suite         string // "aes256-sha256-modp2048"
-	NATT          string // "rfc3947", "draft-02"; empty: none
+	NATT          string // "rfc3947", "draft-02"; empty: none, ESP is IP protocol 50
 	NAT           NAT
 	Fragmentation bool
 	DPD           bool

@@ -37,7 +37,7 @@ const maxCertPayloads = 16
 func (sa *isakmpSA) mainMode(ctx context.Context) error {
 	offered := sa.s.ikeSuites
 	saiB := sa.saOffer(offered)
-	mm1 := sa.clear(isakmp.MainMode, append([]isakmp.Payload{{Type: isakmp.PayloadSA, Body: saiB}}, vendorPayloads()...)...)
+	mm1 := sa.clear(isakmp.MainMode, append([]isakmp.Payload{{Type: isakmp.PayloadSA, Body: saiB}}, vendorPayloads(sa.s.cfg.NATT)...)...)
 	_, err := sa.roundTrip(ctx, mm1, func(m *message) error {
 		if err := checkRules(m, false, rulesMM2); err != nil {
 			return err

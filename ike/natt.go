@@ -3,6 +3,7 @@ package ike
 import (
 	"bytes"
 	"crypto"
+	"encoding/binary"
 	"net/netip"
 
 	"wayfarer/ike/isakmp"
@@ -12,17 +13,93 @@ const (
 	portIKE         = 500
 	portNATT        = 4500
 	nonESPMarkerLen = 4 // zeros before IKE where ESP may come too (RFC 3948 §2.2)
+	nonIKEMarkerLen = 8 // zeros before ESP where IKE may come too (NAT-T drafts 00 and 01)
 )
 
 // natKeepalive is sent to keep a NAT's mapping open (RFC 3948 §2.3).
 var natKeepalive = []byte{0xff}
 
+// NATT says how ESP crosses NATs: "auto" (in UDP always, by the best variant that the
+// gateway knows; as IP protocol 50 if it knows none), "off" (as IP protocol 50), or
+// one draft.
+type NATT string
+
+// NAT traversal settings.
+const (
+	NATTAuto    NATT = "auto"
+	NATTOff     NATT = "off"
+	NATTDraft00 NATT = "draft-00"
+	NATTDraft01 NATT = "draft-01"
+	NATTDraft02 NATT = "draft-02"
+	NATTDraft03 NATT = "draft-03"
+)
+
+// nattVariant is a row of the table of NAT traversal variants, the best first.
+type nattVariant struct {
+	name    string
+	cap     capability
+	setting NATT // that asks for it alone; empty: only "auto" does
+	auto    bool
+	natd    isakmp.PayloadType
+	mode    uint16 // encapsulation mode: tunnel in UDP
+	// nonIKE: IKE stays on port 500, and ESP joins it there behind eight zero
+	// bytes. Otherwise both move to 4500, and IKE goes behind four.
+	nonIKE bool
+}
+
+var nattVariants = []*nattVariant{
+	{"rfc3947", capNATT, "", true, isakmp.PayloadNATD, isakmp.EncapUDPTunnel, false},
+	{"draft-03", capNATTDraft3, NATTDraft03, true, isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, false},
+	{"draft-02", capNATTDraft2, NATTDraft02, true, isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, false},
+	{"draft-01", capNATTDraft1, NATTDraft01, false, isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, true},
+	{"draft-00", capNATTDraft0, NATTDraft00, false, isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, true},
+}
+
+// nattCaps are the variants that a setting offers.
+func nattCaps(setting NATT) (caps capability, known bool) {
+	known = setting == NATTAuto || setting == NATTOff
+	for _, v := range nattVariants {
+		if setting == NATTAuto && v.auto || setting == v.setting {
+			caps |= v.cap
+			known = true
+		}
+	}
+	return caps, known
+}
+
+// chooseNATT picks the best variant that both sides have named.
+func (sa *isakmpSA) chooseNATT() {
+	sa.natt = nil
+	offered, _ := nattCaps(sa.s.cfg.NATT)
+	for _, v := range nattVariants {
+		if sa.caps&offered&v.cap != 0 {
+			sa.natt = v
+			return
+		}
+	}
+}
+
+func (sa *isakmpSA) nattName() string {
+	if sa.natt == nil {
+		return ""
+	}
+	return sa.natt.name
+}
+
+// encapsulation is the encapsulation mode attribute for ESP.
+func (sa *isakmpSA) encapsulation() uint16 {
+	if sa.natt == nil {
+		return isakmp.EncapTunnel
+	}
+	return sa.natt.mode
+}
+
 // natdHash is the body of a NAT-D payload (RFC 3947 §3.2):
 //
 //	HASH = HASH(CKY-I | CKY-R | IP | Port)
 func natdHash(h crypto.Hash, i, r isakmp.Cookie, a netip.AddrPort) []byte {
-	port := a.Port()
-	return hashOf(h, i[:], r[:], a.Addr().Unmap().AsSlice(), []byte{byte(port >> 8), byte(port)})
+	port := binary.BigEndian.AppendUint16(nil, a.Port())
+	return hashOf(h, i[:], r[:], a.Addr().Unmap().AsSlice(), port)
 }
 
 // natdPayloads are our two NAT-D payloads: the destination as we see it, then our
@@ -30,54 +107,30 @@ func natdHash(h crypto.Hash, i, r isakmp.Cookie, a netip.AddrPort) []byte {
 // behind a NAT and encapsulates ESP in UDP: protocol 50 needs rights, and many
 // paths do not carry it.
 func (sa *isakmpSA) natdPayloads() []isakmp.Payload {
-	if !sa.natt() {
+	if sa.natt == nil {
 		return nil
 	}
 	h := sa.suite.hash.hash
 	src := natdHash(h, sa.ckyI, sa.ckyR, sa.s.transport.local(sa.peer.Addr()))
 	src[0] ^= 0xff
-	typ := sa.natdType()
 	return []isakmp.Payload{
-		{Type: typ, Body: natdHash(h, sa.ckyI, sa.ckyR, sa.peer)},
-		{Type: typ, Body: src},
+		{Type: sa.natt.natd, Body: natdHash(h, sa.ckyI, sa.ckyR, sa.peer)},
+		{Type: sa.natt.natd, Body: src},
 	}
-}
-
-// natt reports whether both sides know NAT traversal.
-func (sa *isakmpSA) natt() bool { return sa.caps&(capNATT|capNATTDraft2) != 0 }
-
-func (sa *isakmpSA) natdType() isakmp.PayloadType {
-	if sa.caps&capNATT != 0 {
-		return isakmp.PayloadNATD
-	}
-	return isakmp.PayloadNATDDraft
-}
-
-func (sa *isakmpSA) nattName() string {
-	switch {
-	case sa.caps&capNATT != 0:
-		return "rfc3947"
-	case sa.caps&capNATTDraft2 != 0:
-		return "draft-02"
-	}
-	return ""
-}
-
-// udpTunnel is the encapsulation mode attribute for ESP in UDP.
-func (sa *isakmpSA) udpTunnel() uint16 {
-	if sa.caps&capNATT != 0 {
-		return isakmp.EncapUDPTunnel
-	}
-	return isakmp.EncapUDPTunnelDraft
 }
 
 // detectNAT reads the gateway's NAT-D payloads: the first is our address as it sees
 // it, the others are its own (RFC 3947 §3.2). The finding is only told: we always
-// encapsulate.
+// encapsulate. A gateway that names NAT traversal and then sends no NAT-D does not
+// do it.
 func (sa *isakmpSA) detectNAT(m *message) {
-	ps := m.all(sa.natdType())
-	if !sa.natt() || len(ps) == 0 {
-		sa.nat = NATNone
+	sa.nat = NATNone
+	if sa.natt == nil {
+		return
+	}
+	ps := m.all(sa.natt.natd)
+	if len(ps) == 0 {
+		sa.natt = nil
 		return
 	}
 	h := sa.suite.hash.hash
@@ -104,7 +157,7 @@ func (sa *isakmpSA) detectNAT(m *message) {
 // port with ESP (RFC 3947 §4). A gateway on a port of its own choice is there
 // already.
 func (sa *isakmpSA) float() {
-	if sa.natt() && sa.peer.Port() == portIKE {
+	if sa.natt != nil && !sa.natt.nonIKE && sa.peer.Port() == portIKE {
 		sa.peer = netip.AddrPortFrom(sa.peer.Addr(), portNATT)
 	}
 }

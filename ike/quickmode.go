@@ -96,10 +96,6 @@ func (sa *isakmpSA) newChild(ctx context.Context, pair selectorPair) (*childSA, 
 //	QM2 <-  HDR*, HASH(2), SA, Nr [, KE], IDci, IDcr
 //	QM3 ->  HDR*, HASH(3)
 func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer, pair selectorPair) (*childSA, error) {
-	if !sa.natt() {
-		return nil, &RefusedError{Step: sa.step, What: RefusedConnection, Authenticated: true,
-			Detail: "it knows no NAT traversal, and ESP outside of UDP is not available"}
-	}
 	mid, err := sa.newMessageID()
 	if err != nil {
 		return nil, err
@@ -180,7 +176,7 @@ func (sa *isakmpSA) espOffer(offer *quickOffer, spi uint32) []byte {
 		as := []isakmp.Attribute{
 			isakmp.BasicAttribute(isakmp.AttrESPLifeType, isakmp.LifeSeconds),
 			isakmp.NumberAttribute(isakmp.AttrESPLifeDuration, uint32(espLifetime/time.Second)),
-			isakmp.BasicAttribute(isakmp.AttrESPEncapsulation, sa.udpTunnel()),
+			isakmp.BasicAttribute(isakmp.AttrESPEncapsulation, sa.encapsulation()),
 		}
 		if s.hash != nil {
 			as = append(as, isakmp.BasicAttribute(isakmp.AttrESPAuth, s.hash.espID))
@@ -289,8 +285,8 @@ func (sa *isakmpSA) selectESP(p isakmp.Proposal, t isakmp.Transform, suites []ES
 		}
 		values[a.Type] = v
 	}
-	if got := values[isakmp.AttrESPEncapsulation]; got != uint64(sa.udpTunnel()) {
-		return fmt.Errorf("encapsulation mode %d instead of %d", got, sa.udpTunnel())
+	if got := values[isakmp.AttrESPEncapsulation]; got != uint64(sa.encapsulation()) {
+		return fmt.Errorf("encapsulation mode %d instead of %d", got, sa.encapsulation())
 	}
 	var wantGroup uint64
 	if neg.group != nil {

@@ -73,6 +73,7 @@ type isakmpSA struct {
 	ckyI, ckyR isakmp.Cookie
 	suite      IKESuite
 	caps       capability
+	natt       *nattVariant // nil: ESP goes as IP protocol 50
 	nat        NAT
 
 	keys     *phase1Keys

@@ -86,7 +86,7 @@ type Session struct {
 	inbound  atomic.Pointer[map[uint32]*childSA] // by our SPI
 	outbound atomic.Pointer[[]*childSA]          // newest first
 	policy   atomic.Pointer[policy]
-	espPeer  atomic.Pointer[netip.AddrPort]
+	espPath  atomic.Pointer[espPath]
 
 	readMu  sync.Mutex // held while packets are opened
 	writeMu sync.Mutex // held while packets are sealed
@@ -153,7 +153,7 @@ func (s *Session) configure() error {
 	c := &s.cfg
 	c.Auth, c.Exchange = cmp.Or(c.Auth, AuthHybrid), cmp.Or(c.Exchange, ExchangeAuto)
 	c.ModeConfig, c.PFS = cmp.Or(c.ModeConfig, ModeConfigAuto), cmp.Or(c.PFS, PFSAuto)
-	c.Selectors = cmp.Or(c.Selectors, SelectorsAuto)
+	c.Selectors, c.NATT = cmp.Or(c.Selectors, SelectorsAuto), cmp.Or(c.NATT, NATTAuto)
 	var err error
 	if s.method, err = chooseMethod(c); err != nil {
 		return err
@@ -166,6 +166,9 @@ func (s *Session) configure() error {
 	}
 	if !slices.Contains([]Selectors{SelectorsAuto, SelectorsOne, SelectorsPerNetwork}, c.Selectors) {
 		return &ConfigError{"selectors", fmt.Errorf("unknown: %q", c.Selectors)}
+	}
+	if _, known := nattCaps(c.NATT); !known {
+		return &ConfigError{"nat_t", fmt.Errorf("unknown: %q", c.NATT)}
 	}
 	if c.ModeConfig == ModeConfigAuto && len(c.LocalNetworks) > 0 && !s.method.xauth {
 		c.ModeConfig = ModeConfigOff // a satellite office has its own addresses
@@ -396,12 +399,30 @@ func (s *Session) connect(ctx context.Context, sa *isakmpSA) error {
 	sa.giveUp = giveUpAfter
 	s.setAssignment(assignment)
 	sa.enter(StepBuildTunnel)
-	peer := sa.peer
-	s.espPeer.Store(&peer)
+	if err := s.openESP(ctx, sa); err != nil {
+		return err
+	}
 	if err := s.firstChildren(ctx, sa, assignment); err != nil {
 		return err
 	}
 	s.publishStats()
+	return nil
+}
+
+// openESP settles how ESP packets travel.
+func (s *Session) openESP(ctx context.Context, sa *isakmpSA) error {
+	path := &espPath{peer: sa.peer}
+	switch {
+	case sa.natt == nil:
+		if err := s.transport.openRaw(ctx, &s.cfg); err != nil {
+			return fmt.Errorf("the gateway knows no NAT traversal, and a raw socket for ESP cannot be had: %w", err)
+		}
+		path.raw = true
+	case sa.natt.nonIKE:
+		path.marker = nonIKEMarkerLen
+		s.transport.nonIKE.Store(true)
+	}
+	s.espPath.Store(path)
 	return nil
 }
 

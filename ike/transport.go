@@ -46,6 +46,10 @@ type transport struct {
 	esp  chan *espPacket // to ReadPackets
 	free chan *espPacket // back
 
+	nonIKE atomic.Bool    // ESP comes on port 500 behind eight zero bytes
+	raw    net.PacketConn // ESP as IP protocol 50; nil: not used
+	rawEnd chan struct{}  // closed when its receive loop has ended
+
 	localAddr atomic.Pointer[netip.Addr] // of the route to the gateway
 	lastSent  atomic.Int64               // Unix nanoseconds, for the keepalive
 	lastError atomic.Pointer[error]      // of the socket, as a hint
@@ -159,6 +163,78 @@ func (t *transport) noteError(err error) {
 func (t *transport) close() {
 	t.conn.Close()
 	<-t.closed
+	if t.raw != nil {
+		t.raw.Close()
+		<-t.rawEnd
+	}
+}
+
+// espPath is how ESP packets travel to the gateway.
+type espPath struct {
+	peer   netip.AddrPort
+	marker int  // zero bytes in front
+	raw    bool // as IP protocol 50
+}
+
+// sendESP sends the ESP packet buf[start:end]; a marker goes in front of it.
+func (t *transport) sendESP(path *espPath, buf []byte, start, end int) {
+	if path.raw {
+		_, err := t.raw.WriteTo(buf[start:end], &net.IPAddr{IP: path.peer.Addr().AsSlice(), Zone: path.peer.Addr().Zone()})
+		if err != nil {
+			t.noteError(err)
+		}
+		return
+	}
+	clear(buf[start-path.marker : start])
+	t.send(buf[start-path.marker:end], path.peer)
+}
+
+// openRaw opens the raw socket for ESP, once.
+func (t *transport) openRaw(ctx context.Context, cfg *Config) error {
+	if t.raw != nil {
+		return nil
+	}
+	listen := cfg.ListenESP
+	if listen == nil {
+		listen = listenESP
+	}
+	conn, err := listen(ctx, t.gateway)
+	if err != nil {
+		return err
+	}
+	t.raw, t.rawEnd = conn, make(chan struct{})
+	go t.receiveRaw()
+	return nil
+}
+
+// listenESP is the default of Config.ListenESP.
+func listenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
+	network := "ip4:50"
+	if gateway.Is6() {
+		network = "ip6:50"
+	}
+	var lc net.ListenConfig
+	return lc.ListenPacket(ctx, network, "")
+}
+
+// receiveRaw is the receive loop of the raw socket.
+func (t *transport) receiveRaw() {
+	defer close(t.rawEnd)
+	buf := make([]byte, maxDatagram)
+	for {
+		n, from, err := t.raw.ReadFrom(buf)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			t.noteError(err)
+			time.Sleep(readErrorPause)
+		default:
+			if ip, ok := from.(*net.IPAddr); ok && netip.MustParseAddr(ip.IP.String()).Unmap() == t.gateway.WithZone("") {
+				t.queueESP(buf[:n])
+			}
+		}
+	}
 }
 
 // receive is the receive loop. It owns the socket's reading side.
@@ -193,6 +269,10 @@ func (t *transport) read(buf []byte) (int, netip.AddrPort, error) {
 func (t *transport) demultiplex(b []byte, from netip.AddrPort) {
 	if from.Addr().WithZone("") != t.gateway.WithZone("") || len(b) < nonESPMarkerLen {
 		return // a keepalive has one byte
+	}
+	if from.Port() == portIKE && t.nonIKE.Load() && len(b) > nonIKEMarkerLen && binary.BigEndian.Uint64(b) == 0 {
+		t.queueESP(b[nonIKEMarkerLen:])
+		return
 	}
 	if from.Port() != portIKE {
 		if binary.BigEndian.Uint32(b) != 0 {

@@ -16,7 +16,12 @@ const (
 	capDPD
 	capFragmentation
 	capNATT       // RFC 3947
-	capNATTDraft2 // draft-ietf-ipsec-nat-t-ike-02 and -03: same payloads
+	capNATTDraft3 // draft-ietf-ipsec-nat-t-ike-03
+	capNATTDraft2 //
+	capNATTDraft1 //
+	capNATTDraft0 //
+
+	capNATTAny = capNATT | capNATTDraft3 | capNATTDraft2 | capNATTDraft1 | capNATTDraft0
 )
 
 // vendorID is a row of the table of vendor IDs. There is none for hybrid
@@ -42,9 +47,11 @@ func unhex(s string) []byte {
 // the word, then version or capabilities), others seen from running gateways.
 var vendorIDs = []vendorID{
 	vid("NAT-T (RFC 3947)", "4a131c81070358455c5728f20e95452f", "", capNATT),
-	vid("draft-ietf-ipsec-nat-t-ike-03", "7d9419a65310ca6f2c179d9215529d56", "", capNATTDraft2),
+	vid("draft-ietf-ipsec-nat-t-ike-03", "7d9419a65310ca6f2c179d9215529d56", "", capNATTDraft3),
 	vid("draft-ietf-ipsec-nat-t-ike-02\\n", "90cb80913ebb696e086381b5ec427b1f", "", capNATTDraft2),
 	vid("draft-ietf-ipsec-nat-t-ike-02", "cd60464335df21f87cfdb2fc68b6a448", "", capNATTDraft2),
+	vid("draft-ietf-ipsec-nat-t-ike-01", "16f6ca16e4a4066d83821a0f0aeaa862", "", capNATTDraft1),
+	vid("draft-ietf-ipsec-nat-t-ike-00", "4485152d18b6bbcd0be8a8469579ddcc", "", capNATTDraft0),
 	vid("XAUTH", "09002689dfd6b712", "", capXAUTH),
 	vid("Cisco Unity", "12f5f28c457168a9702d9fe274cc", "0100", capUnity),
 	vid("DPD", "afcad71368a1f1c96b8696fc7757", "0100", capDPD),
@@ -57,7 +64,6 @@ var vendorIDs = []vendorID{
 	known("FortiGate", "1d6e178f6c2c0be284985465450fe9d4"),
 	known("SonicWALL", "5b362bc820f6"),
 	known("Check Point", "f4ed19e0c114eb516faaac0ee37daf2807b4381f"),
-	known("NAT-T draft-00", "4485152d18b6bbcd0be8a8469579ddcc"),
 	known("NAT-T draft-08", "8f8d83826d246b6fc7a8a6a428c11de8"),
 }
 
@@ -72,11 +78,12 @@ func vid(name, id, version string, caps capability) vendorID {
 func known(name, id string) vendorID { return vendorID{name: name, id: unhex(id), prefix: true} }
 
 // vendorPayloads are the vendor IDs of the first message, in the order that
-// gateways are used to.
-func vendorPayloads() []isakmp.Payload {
+// gateways are used to; of NAT traversal, those that the setting asks for.
+func vendorPayloads(natt NATT) []isakmp.Payload {
+	offered, _ := nattCaps(natt)
 	var ps []isakmp.Payload
 	for _, v := range vendorIDs {
-		if v.send != nil {
+		if v.send != nil && v.caps&capNATTAny&^offered == 0 {
 			ps = append(ps, isakmp.Payload{Type: isakmp.PayloadVendorID, Body: v.send})
 		}
 	}
@@ -104,5 +111,8 @@ func (sa *isakmpSA) noteVendors(m *message) {
 		}
 		sa.log.Debug("received vendor ID", "name", v.name)
 		sa.caps |= v.caps
+	}
+	if sa.state == stateNew && sa.keys == nil {
+		sa.chooseNATT()
 	}
 }

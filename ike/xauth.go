@@ -256,6 +256,9 @@ func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Se
 			return sa.chap(q, known)
 		}
 		again := sa.passwordSent
+		if again && sa.s.cfg.Prompt == nil {
+			return nil, &CredentialsError{Step: sa.step, Message: q.text}
+		}
 		answer, err := sa.ask(ctx, sa.passwordPrompt(q, oneTime))
 		if err != nil {
 			return nil, err
@@ -293,9 +296,6 @@ var ErrNobodyToAsk = errors.New("the gateway asks a question and nobody is there
 
 func (sa *isakmpSA) ask(ctx context.Context, p Prompt) (Secret, error) {
 	if sa.s.cfg.Prompt == nil {
-		if sa.xauthReplies > 0 {
-			return nil, &CredentialsError{Step: sa.step, Message: p.Text}
-		}
 		return nil, ErrNobodyToAsk
 	}
 	answer, err := sa.s.cfg.Prompt(ctx, p)
