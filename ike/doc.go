@@ -1,0 +1,43 @@
+// Package ike is an IKEv1 initiator for road warriors: everything of the protocol
+// that has state. [Dial] makes a [Session], which carries IP packets.
+//
+//	Dial
+//	  transport   one UDP socket for both gateway ports; receive loop
+//	  mainmode    or aggressive: an ISAKMP SA (sa), its keys (keymat, dh, suite)
+//	  auth        HASH or SIG of both sides; certificate, chain, trust, identity
+//	  xauth       the gateway asks for the user
+//	  modecfg     the gateway gives address, DNS, networks: Assignment
+//	  quickmode   a pair of ESP SAs (childsa), whose packets package esp makes
+//	Session
+//	  control     the loop that owns all of it afterwards: rekeying,
+//	              reauthentication, dead peer detection (dpd), Deletes
+//	              (informational)
+//
+// # Exchanges
+//
+// An exchange is a straight-line function, a line per round trip, under the ladder
+// of the standard. They stand on one primitive in exchange.go, which sends,
+// retransmits, and ends on the first message that its accept function approves.
+// Whoever waits resends by timer; whoever does not wait resends on a byte-identical
+// duplicate. A message is decrypted with a copy of the IV; IV and state change only
+// once its HASH has been verified. What comes while something else is awaited goes
+// to a default handler (DPD, Delete, the gateway's own Quick Mode).
+//
+// # Trust
+//
+// Nothing unauthenticated is obeyed: cleartext Notify and Delete are hints that the
+// final error shows. Each state of an ISAKMP SA lists the exchanges that are looked
+// at; no login leaves before the gateway has proved who it is, no Quick Mode happens
+// before the settings are there. Text and names from the gateway are made harmless
+// where they are parsed.
+//
+// # Goroutines
+//
+// The receive loop of the transport sorts datagrams. Dial's goroutine, later the
+// control loop, owns the ISAKMP SA; a reauthentication builds its successor in a
+// goroutine of its own and hands it over. The callers of ReadPackets and
+// WritePackets own the two directions of ESP; ChildSAs are published to them as a
+// whole.
+//
+// Time is read through package time alone, so that tests run in virtual time.
+package ike
