@@ -104,8 +104,8 @@ func unwrapPKCS7(der []byte) ([][]byte, error) {
 	return certs, nil
 }
 
-// endEntityFirst moves the first certificate that issued none of the others to the
-// front: the certificates of a PKCS#7 bag are a set and have no order.
+// endEntityFirst moves the first certificate that issued none of them to the front:
+// the certificates of a PKCS#7 bag are a set and have no order.
 func endEntityFirst(certs [][]byte) {
 	parsed := make([]*x509.Certificate, len(certs))
 	for i, der := range certs {
@@ -116,7 +116,7 @@ func endEntityFirst(certs [][]byte) {
 	}
 	i := slices.IndexFunc(parsed, func(c *x509.Certificate) bool {
 		return !slices.ContainsFunc(parsed, func(other *x509.Certificate) bool {
-			return other != c && bytes.Equal(other.RawIssuer, c.RawSubject)
+			return bytes.Equal(other.RawIssuer, c.RawSubject)
 		})
 	})
 	if i > 0 {

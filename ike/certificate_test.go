@@ -50,6 +50,7 @@ func TestCertificates(t *testing.T) {
 		{"PKCS#7 alone, the leaf last", []isakmp.Payload{bag(ca.cert, sub.cert, leaf)}, certs(leaf, ca.cert, sub.cert)},
 		{"PKCS#7 alone, the leaf in the middle", []isakmp.Payload{bag(sub.cert, leaf, ca.cert)}, certs(leaf, sub.cert, ca.cert)},
 		{"PKCS#7 alone, with one that cannot be read", []isakmp.Payload{certPayload(isakmp.CertPKCS7, pkcs7(sub.cert.Raw, unreadable.Raw, leaf.Raw))}, certs(sub.cert, unreadable, leaf)},
+		{"PKCS#7 of a self-signed stranger and the leaf", []isakmp.Payload{bag(ca.cert, leaf)}, certs(leaf, ca.cert)},
 		{"PKCS#7 with one that is self-signed", []isakmp.Payload{bag(ca.cert)}, certs(ca.cert)},
 		{"PKCS#7 without certificates", []isakmp.Payload{bag()}, nil},
 		{"eight", slices.Repeat([]isakmp.Payload{x509Payload(leaf)}, 8), slices.Repeat(certs(leaf), 8)},
@@ -80,6 +81,7 @@ func TestCertificates(t *testing.T) {
 		{"nothing in PKCS#7", []isakmp.Payload{certPayload(isakmp.CertPKCS7, nil)}, "cannot be read"},
 		{"a certificate as PKCS#7", []isakmp.Payload{certPayload(isakmp.CertPKCS7, leaf.Raw)}, "cannot be read"},
 		{"PKCS#7 with a byte behind", []isakmp.Payload{certPayload(isakmp.CertPKCS7, append(bytes.Clone(broken), 0))}, "cannot be read"},
+		{"PKCS#7 of another kind", []isakmp.Payload{certPayload(isakmp.CertPKCS7, bytes.Replace(broken, []byte{1, 7, 2}, []byte{1, 7, 3}, 1))}, "cannot be read"},
 		{"PKCS#7 of garbage", []isakmp.Payload{certPayload(isakmp.CertPKCS7, pkcs7([]byte("garbage")))}, "cannot be read"},
 	} {
 		if got, err := certificates(c.payloads); err == nil || !strings.Contains(err.Error(), c.want) || got != nil {

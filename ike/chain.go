@@ -31,9 +31,12 @@ const (
 )
 
 var (
-	extKeyUsage        = asn1.ObjectIdentifier{2, 5, 29, 15}
-	extSubjectAltName  = asn1.ObjectIdentifier{2, 5, 29, 17}
-	extNameConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
+	extKeyUsage       = asn1.ObjectIdentifier{2, 5, 29, 15}
+	extSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+	// searchDoesWithout are extensions that limit what a CA may certify and that
+	// only crypto/x509 evaluates: name constraints and policy constraints.
+	searchDoesWithout = []asn1.ObjectIdentifier{{2, 5, 29, 30}, {2, 5, 29, 36}}
 
 	// ekuIPsecIKE (RFC 4945 §5.1.3.12) and ekuIKEIntermediate, which macOS and
 	// older Windows want, are the extended key usages of gateways.
@@ -151,7 +154,8 @@ type chainVerifier struct {
 // verify returns nil when there is a way that will do.
 func (v *chainVerifier) verify(leaf *x509.Certificate) *TrustError {
 	v.others = slices.DeleteFunc(slices.Clone(v.others), func(c *x509.Certificate) bool {
-		return checkKey(c, "", v.allow) != nil
+		key, ok := c.PublicKey.(*rsa.PublicKey)
+		return ok && key.N.BitLen() > maxRSABits
 	})
 	pool := x509.NewCertPool()
 	for _, c := range v.anchors {
@@ -206,12 +210,9 @@ func (v *chainVerifier) search(chain []*x509.Certificate) bool {
 		}
 		v.refusal = cmp.Or(v.refusal, r)
 	}
-	if len(chain) > maxChainDepth {
-		return false
-	}
 	for _, issuer := range slices.Concat(v.anchors, v.others) {
 		if !bytes.Equal(issuer.RawSubject, last.RawIssuer) || slices.ContainsFunc(chain, issuer.Equal) ||
-			hasExtension(issuer, extNameConstraints) {
+			slices.ContainsFunc(searchDoesWithout, func(id asn1.ObjectIdentifier) bool { return hasExtension(issuer, id) }) {
 			continue
 		}
 		if v.checks++; v.checks > maxSignatureChecks {
@@ -221,7 +222,7 @@ func (v *chainVerifier) search(chain []*x509.Certificate) bool {
 		if issuer.CheckSignature(last.SignatureAlgorithm, last.RawTBSCertificate, last.Signature) != nil {
 			continue
 		}
-		if v.search(append(slices.Clip(chain), issuer)) {
+		if v.search(append(chain, issuer)) {
 			return true
 		}
 	}
@@ -230,8 +231,7 @@ func (v *chainVerifier) search(chain []*x509.Certificate) bool {
 
 // judge holds a chain whose signatures fit, from the gateway's certificate to an
 // anchor, against all other rules (RFC 5280 §6.1). The signature on the anchor
-// itself proves nothing and is not looked at. Which names a CA may certify (name
-// constraints) is left to crypto/x509; search does without CAs that are so limited.
+// itself proves nothing and is not looked at.
 func (v *chainVerifier) judge(chain []*x509.Certificate) *TrustError {
 	if depth := len(chain) - 1; depth > maxChainDepth {
 		return refuse(TrustIssuer, "its certificate has %d CAs above it, more than %d", depth, maxChainDepth)

@@ -79,7 +79,7 @@ func TestParseIdentity(t *testing.T) {
 func TestParseIdentityRefuses(t *testing.T) {
 	for _, in := range []string{
 		"", " ", "fqdn:", "dn:", "ip:", "ip:gw", "ip:192.0.2.1/24", "fe80::1%eth0", "host name", "gr\u00fc\u00dfe.example.com",
-		"a b@example.com", "email:a b", "gw\x00", "gw\nx", "keyid:\x1b[0m", "keyid:\u202egw", "gw\xff", strings.Repeat("x", maxIdentityText+1),
+		"a b@example.com", "email:a b", "gw\x00", "gw\nx", "keyid:\xff", "keyid:\x1b[0m", "keyid:\u202egw", "gw\xff", strings.Repeat("x", maxIdentityText+1),
 		"dn:gw", "=", "CN=", "CN= ", "dn:CN", "user:ada", "http://gw", "CN=gw,", ",CN=gw", "CN=gw,,O=Lab", "CN=gw,O", "/", "/CN=gw/", "//CN=gw", "=gw",
 		"XX=gw", "1=gw", "2.999999=gw,3.1=x", "CN=gw+", "+CN=gw", "CN=#", "CN=#1", "CN=#zz", "CN=#130263", "CN=#1302636100", "CN=#30800000",
 		`CN="gw"`, `CN=gw\`, `CN=a\q`, `CN=\ff`, `CN=\zz`, "dn:" + strings.Repeat("CN=x,", maxDNAttributes) + "CN=x",

@@ -86,8 +86,8 @@ func (t *gatewayTrust) checkCertificate(leaf *x509.Certificate, others []*x509.C
 	for _, w := range certificateWeaknesses {
 		beyond = t.judge(leaf, others, t.allow|w)
 		if beyond == nil || beyond.Askable {
-			refusal.Needs = w &^ t.allow
-			refusal.Detail += fmt.Sprintf(" (not allowed: %v)", refusal.Needs)
+			refusal.Needs = w
+			refusal.Detail += fmt.Sprintf(" (not allowed: %v)", w)
 			return refusal
 		}
 	}

@@ -84,7 +84,7 @@ func (c *trustCase) compare(t *testing.T, leaf *x509.Certificate, err error) {
 	}
 	var refusal *TrustError
 	if !errors.As(err, &refusal) || leaf != nil {
-		t.Fatalf("want %s, got %v, %v", c.reason, leaf, err)
+		t.Fatalf("want %s, got a certificate: %v, %v", c.reason, leaf != nil, err)
 	}
 	if refusal.Reason != c.reason || refusal.Needs != c.needs || refusal.Askable != c.askable {
 		t.Errorf("reason %s, needs %q, askable %v; want %s, %q, %v\n%v", refusal.Reason, refusal.Needs, refusal.Askable,
@@ -321,20 +321,26 @@ func TestVerifiersAgree(t *testing.T) {
 	}
 }
 
-// TestNameConstraints: only crypto/x509 reads which names a CA may certify; the
-// search does without such CAs rather than ignore it.
-func TestNameConstraints(t *testing.T) {
+// TestConstraints: only crypto/x509 evaluates for which names and policies a CA may
+// certify; the search does without such CAs rather than ignore it.
+func TestConstraints(t *testing.T) {
 	for _, kind := range []struct {
 		name  string
 		sha1  bool
 		allow Weak
 	}{{"SHA-256", false, 0}, {"all allowed", false, WeakAll}, {"SHA-1", true, WeakAll}} {
-		for domain, good := range map[string]bool{"example.com": !kind.sha1, "example.org": false} {
+		for domain, good := range map[string]bool{"example.com": !kind.sha1, "example.org": false, "": false} {
 			p := &testPKI{t: t, sha1: kind.sha1}
-			ca := p.ca("ca", nil, testKeys().ca, func(c *x509.Certificate) {
+			ca := p.ca("ca", nil, testKeys().ca)
+			sub := p.ca("sub", ca, testKeys().sub, func(c *x509.Certificate) {
+				if domain == "" {
+					// PolicyConstraints: requireExplicitPolicy from here on.
+					c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Critical: true, Value: []byte{0x30, 3, 0x80, 1, 0}}}
+					return
+				}
 				c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{domain}, true
 			})
-			tc := trustCase{certs: certs(p.gateway(ca)), trust: cas(ca), allow: kind.allow}
+			tc := trustCase{certs: certs(p.gateway(sub), sub.cert), trust: cas(ca), allow: kind.allow}
 			if !good {
 				tc.reason = TrustIssuer
 			}
@@ -356,6 +362,30 @@ func TestSearchIsBounded(t *testing.T) {
 	v := chainVerifier{anchors: cas(ca).CAs, others: others, now: time.Now()}
 	if v.search(certs(leaf)) || v.checks < maxSignatureChecks || v.checks > maxSignatureChecks+maxCertificates*maxChainDepth {
 		t.Errorf("%d signatures checked", v.checks)
+	}
+}
+
+// TestSearchInACircle: no certificate is gone through twice.
+func TestSearchInACircle(t *testing.T) {
+	p := &testPKI{t: t}
+	a := p.ca("a", nil, testKeys().sub)
+	b := p.ca("b", a, testKeys().rogue)
+	a = p.ca("a", b, testKeys().sub)
+	v := chainVerifier{others: certs(a.cert, b.cert), now: time.Now()}
+	if v.search(certs(p.gateway(a))) || v.checks != 2 {
+		t.Errorf("%d signatures checked", v.checks)
+	}
+}
+
+// TestHugeKeys: an intermediate with a key that is slow to use is not used.
+func TestHugeKeys(t *testing.T) {
+	p := &testPKI{t: t}
+	ca := p.ca("ca", nil, testKeys().ca)
+	for bits, used := range map[int]int{maxRSABits: 1, maxRSABits + 1: 0} {
+		v := chainVerifier{anchors: cas(ca).CAs, others: certs(p.gatewayWithKey(ca, weakKey(bits))), now: time.Now()}
+		if r := v.verify(p.gateway(ca)); r != nil || len(v.others) != used {
+			t.Errorf("%d bits: %d used, %v", bits, len(v.others), r)
+		}
 	}
 }
 
@@ -445,6 +475,8 @@ func TestLeaf(t *testing.T) {
 		{"intermediate signed with SHA-1", sha1Intermediate(p, 0, TrustWeak, WeakSHA1Cert)},
 		{"intermediate signed with SHA-1, expired allowed", sha1Intermediate(p, WeakExpired, TrustWeak, WeakSHA1Cert)},
 		{"intermediate signed with SHA-1, allowed", sha1Intermediate(p, WeakSHA1Cert, "", 0)},
+		{"RSA-1024 intermediate", smallIntermediate(p, 0, TrustWeak, WeakRSA1024)},
+		{"RSA-1024 intermediate, allowed", smallIntermediate(p, WeakRSA1024, "", 0)},
 		{"expired CA", oldCA(p, 0, TrustExpired, WeakExpired)},
 		{"expired CA, allowed", oldCA(p, WeakExpired, "", 0)},
 
@@ -709,6 +741,12 @@ func smallCA(p *testPKI, allow Weak, reason TrustReason, needs Weak) trustCase {
 func oldCA(p *testPKI, allow Weak, reason TrustReason, needs Weak) trustCase {
 	ca := p.ca("old", nil, testKeys().ca, valid(-2, -1))
 	return trustCase{certs: certs(p.gateway(ca)), trust: cas(ca), allow: allow, reason: reason, needs: needs}
+}
+
+func smallIntermediate(p *testPKI, allow Weak, reason TrustReason, needs Weak) trustCase {
+	ca := p.ca("ca", nil, testKeys().ca)
+	sub := p.ca("sub", ca, testKeys().small)
+	return trustCase{certs: certs(p.gateway(sub), sub.cert), trust: cas(ca), allow: allow, reason: reason, needs: needs}
 }
 
 func sha1Intermediate(p *testPKI, allow Weak, reason TrustReason, needs Weak) trustCase {
