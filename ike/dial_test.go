@@ -90,7 +90,7 @@ func TestAutoSilent(t *testing.T) {
 	inWorld(t, func(w *world) {
 		var err error
 		d := elapsed(func() { _, err = w.tryDial() })
-		if e := wantError[*NoAnswerError](t, err); e.Step != StepFindGateway {
+		if e := wantError[*NoAnswerError](w.t, err); e.Step != StepFindGateway {
 			t.Errorf("%+v", e)
 		}
 		if d != otherExchangePatience+giveUpAfter {
@@ -118,7 +118,7 @@ func TestExchangeIsKept(t *testing.T) {
 		w.hook(gateway.MM4, func(*gateway.Message) []*gateway.Message { return nil })
 		w.start()
 		_, err := w.tryDial()
-		if e := wantError[*NoAnswerError](t, err); e.Step != StepAgreeSecurity {
+		if e := wantError[*NoAnswerError](w.t, err); e.Step != StepAgreeSecurity {
 			t.Errorf("%+v", e)
 		}
 		if got := w.exchangesSeen(); !slices.Equal(got, []isakmp.ExchangeType{isakmp.MainMode}) {
@@ -185,7 +185,7 @@ func TestSeveralGateways(t *testing.T) {
 					t.Errorf("it took %v", d)
 				}
 				if tt.err {
-					wantError[*NoAnswerError](t, err)
+					wantError[*NoAnswerError](w.t, err)
 					return
 				}
 				if err != nil {
@@ -201,7 +201,7 @@ func TestSeveralGateways(t *testing.T) {
 			w.client.Password = Secret("wrong")
 			w.start()
 			_, err := w.tryDial()
-			wantError[*CredentialsError](t, err)
+			wantError[*CredentialsError](w.t, err)
 			if time.Since(w.began) != 0 {
 				t.Error("a gateway that refuses made us try another")
 			}
@@ -223,7 +223,7 @@ func TestNameLookup(t *testing.T) {
 			inWorld(t, func(w *world) {
 				w.client.Resolve = tt.resolve
 				_, err := w.tryDial()
-				e := wantError[*NoAnswerError](t, err)
+				e := wantError[*NoAnswerError](w.t, err)
 				if e.Step != StepFindGateway || e.Gateway != "gw.example.com" || tt.is != nil && !errors.Is(err, tt.is) {
 					t.Errorf("%+v", e)
 				}
@@ -263,7 +263,7 @@ func TestSocketErrorIsAHint(t *testing.T) {
 		}
 		var err error
 		d := elapsed(func() { _, err = w.tryDial() })
-		if e := wantError[*NoAnswerError](t, err); e.Hint != "network is unreachable" || d != giveUpAfter {
+		if e := wantError[*NoAnswerError](w.t, err); e.Hint != "network is unreachable" || d != giveUpAfter {
 			t.Errorf("after %v: %+v", d, e)
 		}
 	})

@@ -128,7 +128,7 @@ func TestPFS(t *testing.T) {
 					t.Errorf("it took %v: an authenticated refusal is believed at once", d)
 				}
 				if tt.want == "" {
-					checkRefusedESP(t, err)
+					checkRefusedESP(w.t, err)
 					return
 				}
 				if err != nil {
@@ -178,7 +178,7 @@ func TestWeakMustBeAllowed(t *testing.T) {
 				w.start()
 				tt.set(&w.client)
 				_, err := w.tryDial()
-				if e := wantError[*ConfigError](t, err); e.Field != tt.field {
+				if e := wantError[*ConfigError](w.t, err); e.Field != tt.field {
 					t.Errorf("field %q: %v", e.Field, e)
 				}
 				if n := len(w.sent(nil)); n != 0 {
@@ -202,7 +202,7 @@ func TestNoProposal(t *testing.T) {
 				w.start()
 				var err error
 				d := elapsed(func() { _, err = w.tryDial() })
-				r := wantError[*RefusedError](t, err)
+				r := wantError[*RefusedError](w.t, err)
 				if r.Step != StepAgreeSecurity || r.What != RefusedProposal || r.Notify != isakmp.NotifyNoProposalChosen || r.Authenticated {
 					t.Errorf("refused: %+v", r)
 				}
@@ -296,7 +296,7 @@ func TestNotifyKinds(t *testing.T) {
 				w.change(gateway.MM2, func(m *gateway.Message) { m.Raw = clearNotify(m.Header, tt.typ) })
 				w.start()
 				_, err := w.tryDial()
-				r := wantError[*RefusedError](t, err)
+				r := wantError[*RefusedError](w.t, err)
 				if r.What != tt.what || r.Step != tt.step || r.Authenticated || r.Notify != tt.typ {
 					t.Errorf("%+v", r)
 				}
@@ -310,7 +310,7 @@ func TestNotifyKinds(t *testing.T) {
 			w.start()
 			var err error
 			d := elapsed(func() { _, err = w.tryDial() })
-			if wantError[*NoAnswerError](t, err); d != giveUpAfter {
+			if wantError[*NoAnswerError](w.t, err); d != giveUpAfter {
 				t.Errorf("a status notification changed the patience to %v", d)
 			}
 		})

@@ -380,10 +380,11 @@ func (w *world) wantAlive(s *Session) {
 // waitEnd waits for the session to end and returns why, and after how long.
 func (w *world) waitEnd(s *Session, atMost time.Duration) (time.Duration, error) {
 	w.t.Helper()
+	synctest.Wait()
 	d := elapsed(func() {
 		select {
 		case <-s.Done():
-		case <-time.After(atMost):
+		case <-time.After(atMost + time.Millisecond):
 			w.t.Fatalf("the session still lives after %v\n%s", atMost, w.logText())
 		}
 	})
