@@ -104,10 +104,11 @@ func TestCertificates(t *testing.T) {
 }
 
 func FuzzCertificates(f *testing.F) {
-	p := &testPKI{t: f}
-	leaf := p.gateway(p.ca("ca", nil, testKeys().ca))
-	f.Add(append([]byte{isakmp.CertX509Sig}, leaf.Raw...), []byte{})
-	f.Add(append([]byte{isakmp.CertPKCS7}, pkcs7(leaf.Raw, leaf.Raw)...), append([]byte{isakmp.CertX509Sig}, leaf.Raw...))
+	recorded := recordedGateways(f)
+	leaf := (&testPKI{t: f}).parse(recorded["hybrid-main CERT"][0][1:])
+	chain := recorded["chain-frag CERT"]
+	f.Add(chain[0], chain[1])
+	f.Add(append([]byte{isakmp.CertPKCS7}, pkcs7(chain[0][1:], chain[1][1:])...), recorded["legacy-3des-md5 CERT"][0])
 	f.Add([]byte{isakmp.CertCRL, 0x30}, append([]byte{isakmp.CertPKCS7}, pkcs7()...))
 	f.Add([]byte{isakmp.CertPKCS7, 0x30, 0x80}, []byte{isakmp.CertX509Sig})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
