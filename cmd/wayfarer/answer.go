@@ -13,8 +13,7 @@ import (
 )
 
 func newAnswer(e *env) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "answer [ID]",
 		Short: "Answer what a connection asks for",
 		Long: "Answer what the connection ID asks for (one-time password, next PIN), on the terminal or from\n" +
@@ -30,8 +29,6 @@ func newAnswer(e *env) *cobra.Command {
 			return e.answer(cmd.Context(), args)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print an error as JSON")
-	return cmd
 }
 
 func (e *env) answer(ctx context.Context, ids []string) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -63,23 +64,23 @@ func (e *env) establish(ctx context.Context, svc service, req *control.ConnectRe
 	return a, conn, err
 }
 
-// update is what the service tells of the connection; nil: there is none any more.
-type update struct {
-	conn *app.Connection
+// news is what the service tells of the connection.
+type news struct {
+	conn *app.Connection // nil: there is none any more
 	err  error
 }
 
 // updates are those of the connection until ctx ends.
-func (a *attempt) updates(ctx context.Context) <-chan update {
-	out := make(chan update)
+func (a *attempt) updates(ctx context.Context) <-chan news {
+	out := make(chan news)
 	go func() {
 		for status, err := range a.svc.Watch(ctx) {
-			u := update{err: err}
+			n := news{err: err}
 			if err == nil {
-				u.conn = find(status, a.id)
+				n.conn = find(status, a.id)
 			}
 			select {
-			case out <- u:
+			case out <- n:
 			case <-ctx.Done():
 				return
 			}
@@ -116,12 +117,12 @@ func (a *attempt) follow(ctx context.Context) (*app.Connection, error) {
 		case <-a.timer.C:
 			return nil, a.cancel(ctx, app.NewFailure(app.CodeNoAnswer, a.step.now, "the connection did not come up in time",
 				"check the gateway's name and the network, or give more time with --timeout"))
-		case u := <-updates:
-			if u.err != nil {
-				return nil, u.err
+		case n := <-updates:
+			if n.err != nil {
+				return nil, n.err
 			}
-			if done, err := a.update(ctx, u.conn); done {
-				return u.conn, err
+			if done, err := a.update(ctx, n.conn); done {
+				return n.conn, err
 			}
 		case answer := <-answers:
 			prompt := a.question.prompt
@@ -179,8 +180,14 @@ func (a *attempt) put(ctx context.Context, conn *app.Connection) {
 	go func() {
 		defer giveUp()
 		answer, err := a.askPrompt(asking, conn)
-		if errors.Is(err, io.EOF) { // the person wants no more
+		switch {
+		case errors.Is(err, io.EOF): // the person wants no more
 			answer = refuse(conn.Prompt)
+		case errors.Is(err, errNoTerminal):
+			fmt.Fprintf(a.err, "The gateway asks for more: answer with `wayfarer answer %s` in another terminal.\n", a.id)
+			answer = nil
+		case err != nil:
+			answer = nil
 		}
 		q.answer <- answer
 	}()

@@ -52,7 +52,7 @@ func completeList(values func() []string) completer {
 		given := splitList(before)
 		var out []string
 		for _, value := range values() {
-			if !slices.Contains(given, value) {
+			if !slices.Contains(given, value) && strings.HasPrefix(before+value, typed) {
 				out = append(out, before+value)
 			}
 		}
@@ -61,10 +61,12 @@ func completeList(values func() []string) completer {
 }
 
 // completeKey completes the key of --set KEY=VALUE.
-func completeKey(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+func completeKey(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	var out []string
 	for key := range profileKeys {
-		out = append(out, key+"=")
+		if strings.HasPrefix(key, typed) {
+			out = append(out, key+"=")
+		}
 	}
 	slices.Sort(out)
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace

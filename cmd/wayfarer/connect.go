@@ -122,7 +122,8 @@ func (e *env) save(entry *store.Entry, pin string, conn *app.Connection) error {
 	if pin != "" {
 		entry.Profile.Pin = pin
 	}
-	if forbidsSaving(conn) {
+	forbidden := forbidsSaving(conn)
+	if forbidden {
 		entry.Zero()
 		entry.Password = nil
 	}
@@ -130,7 +131,7 @@ func (e *env) save(entry *store.Entry, pin string, conn *app.Connection) error {
 		return err
 	}
 	fmt.Fprintf(e.err, "Saved: `wayfarer connect %s` connects again.\n", entry.Profile.Name)
-	if entry.Password == nil {
+	if forbidden {
 		fmt.Fprintln(e.err, "The password was not saved: the gateway forbids it.")
 	}
 	return nil

@@ -10,8 +10,7 @@ import (
 )
 
 func newDisconnect(e *env) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "disconnect [NAME]",
 		Short: "End connections",
 		Long: "End the connection NAME: a profile, a gateway, or an ID as status shows it. Without NAME: all of\n" +
@@ -22,8 +21,6 @@ func newDisconnect(e *env) *cobra.Command {
 			return e.disconnect(cmd.Context(), args)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print an error as JSON")
-	return cmd
 }
 
 func (e *env) disconnect(ctx context.Context, names []string) error {

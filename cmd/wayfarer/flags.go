@@ -55,6 +55,7 @@ var profileFlags = []struct {
 // addConnectFlags gives cmd the flags that say how to connect.
 func addConnectFlags(cmd *cobra.Command) *connectFlags {
 	f := &connectFlags{flags: cmd.Flags()}
+	f.flags.SortFlags = false // the order of importance
 	for _, row := range profileFlags {
 		switch {
 		case row.value == "":

@@ -129,6 +129,8 @@ var checks = []struct {
 		return needed(p.Login, "give --login")
 	}},
 	{"exchange", func(p *app.Profile) error { return oneOf(p.Exchange, exchanges) }},
+	{"remote_id", func(p *app.Profile) error { return identity(p.RemoteID) }},
+	{"local_id", func(p *app.Profile) error { return identity(p.LocalID) }},
 	{"ca", checkCA},
 	{"pin", checkPin},
 	{"ike", func(p *app.Profile) error { return each(p.IKE, ike.ParseIKESuite) }},
@@ -176,6 +178,14 @@ func oneOf(value string, values []string) error {
 		return nil
 	}
 	return fmt.Errorf("%q is none of %s", value, strings.Join(values, ", "))
+}
+
+func identity(text string) error {
+	if text == "" {
+		return nil
+	}
+	_, err := ike.ParseIdentity(text)
+	return err
 }
 
 func each[T any](names []string, parse func(string) (T, error)) error {

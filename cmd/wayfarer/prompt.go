@@ -60,7 +60,10 @@ func promptLine(p *app.Prompt) string {
 	if text == "" {
 		text = promptNames[p.Kind]
 	}
-	return strings.TrimRight(text, ": ") + ": "
+	if !strings.HasSuffix(text, ":") && !strings.HasSuffix(text, "?") {
+		text += ":"
+	}
+	return text + " "
 }
 
 func isYes(line string) bool {

@@ -37,11 +37,20 @@ func newTerminal(in *os.File, out io.Writer) *terminal {
 }
 
 func (t *terminal) line(ctx context.Context, prompt string) (string, error) {
+	if t.stuck {
+		return "", errNoTerminal
+	}
 	answer, err := t.read(ctx, prompt, func() ([]byte, error) { return t.lines.ReadBytes('\n') })
+	if err != nil {
+		fmt.Fprintln(t.out) // nobody pressed Enter
+	}
 	return strings.TrimRight(string(answer), "\r\n"), err
 }
 
 func (t *terminal) secret(ctx context.Context, prompt string) ([]byte, error) {
+	if t.stuck {
+		return nil, errNoTerminal
+	}
 	fd := int(t.in.Fd())
 	shown, err := term.GetState(fd)
 	if err != nil {
@@ -57,9 +66,6 @@ func (t *terminal) secret(ctx context.Context, prompt string) ([]byte, error) {
 
 // read runs a read that blocks until the person answers, but gives up with ctx.
 func (t *terminal) read(ctx context.Context, prompt string, blocking func() ([]byte, error)) ([]byte, error) {
-	if t.stuck {
-		return nil, errNoTerminal
-	}
 	fmt.Fprint(t.out, prompt)
 	type result struct {
 		answer []byte

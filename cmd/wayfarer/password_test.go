@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"wayfarer/app"
+)
+
+func TestPasswordFile(t *testing.T) {
+	for _, tt := range []struct{ name, file, want string }{
+		{"plain", "secret", "secret"},
+		{"newline", "secret\n", "secret"},
+		{"newline of Windows", "secret\r\n", "secret"},
+		{"only one newline", "secret\n\n", "secret\n"},
+		{"newline inside", "two\nlines\n", "two\nlines"},
+		{"spaces", "  my secret \t\n", "  my secret \t"},
+		{"quotes", `"it's" \n $HOME` + "\n", `"it's" \n $HOME`},
+		{"UTF-8", "pässwörd€\n", "pässwörd€"},
+		{"no UTF-8", "p\xe4ss\x00\xff\n", "p\xe4ss\x00\xff"},
+		{"longest", strings.Repeat("x", maxSecret) + "\r\n", strings.Repeat("x", maxSecret)},
+		{"too long", strings.Repeat("x", maxSecret+1), ""},
+		{"far too long", strings.Repeat("x", 1<<20), ""},
+		{"empty", "", ""},
+		{"only a newline", "\n", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "password")
+			if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for name, read := range map[string]func() ([]byte, error){
+				"file":  func() ([]byte, error) { return (&env{}).passwordFile(path) },
+				"input": func() ([]byte, error) { return (&env{in: strings.NewReader(tt.file)}).passwordFile("-") },
+				"slow input": func() ([]byte, error) {
+					return (&env{in: iotest.OneByteReader(strings.NewReader(tt.file))}).passwordFile("-")
+				},
+			} {
+				got, err := read()
+				if string(got) != tt.want {
+					t.Errorf("%s: got %q, %v, want %q", name, got, err, tt.want)
+				}
+				var f *app.Failure
+				if tt.want == "" && (!errors.As(err, &f) || f.Exit != 2 || strings.Contains(f.Error(), "xxx")) {
+					t.Errorf("%s: got error %v", name, err)
+				}
+			}
+		})
+	}
+	_, err := (&env{in: iotest.ErrReader(errors.New("torn"))}).passwordFile("-")
+	var f *app.Failure
+	if !errors.As(err, &f) || f.Exit != 2 || !strings.Contains(f.Message, "torn") {
+		t.Errorf("got %v", err)
+	}
+}
