@@ -400,21 +400,37 @@ func (w *world) withoutVendor(caps capability) {
 	}
 }
 
-// TestNoNATTraversal: without it there is no way for ESP, and the gateway is not
-// kept waiting for our Quick Mode.
+// TestNoNATTraversal: without it ESP needs a raw socket, and where that cannot be
+// had the gateway is told that we go.
 func TestNoNATTraversal(t *testing.T) {
-	inBoth(t, func(w *world) {
-		w.withoutVendor(capNATT)
-		w.start()
-		_, err := w.tryDial()
-		if r := wantError[*RefusedError](w.t, err); r.What != RefusedConnection || r.Step != StepBuildTunnel {
-			w.t.Errorf("%+v", r)
-		}
-		synctest.Wait()
-		if n := len(w.gw.Clients()); n != 0 {
-			w.t.Errorf("the gateway keeps %d SAs", n)
-		}
-	})
+	for name, setup := range map[string]func(*world){
+		"gateway without": func(w *world) { w.withoutVendor(capNATT) },
+		"switched off":    func(w *world) { w.client.NATT = NATTOff },
+		"no NAT-D": func(w *world) {
+			for _, step := range []gateway.Step{gateway.MM4, gateway.AM2} {
+				w.change(step, func(m *gateway.Message) { m.Remove(isakmp.PayloadNATD) })
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBoth(t, func(w *world) {
+				setup(w)
+				w.start()
+				if _, err := w.tryDial(); !errors.Is(err, errNoRawSockets) {
+					w.t.Errorf("error %v", err)
+				}
+				for _, d := range w.sent(byClient) {
+					if d.to.Port() != portIKE {
+						w.t.Errorf("a datagram went to %v", d.to)
+					}
+				}
+				synctest.Wait()
+				if n := len(w.gw.Clients()); n != 0 {
+					w.t.Errorf("the gateway keeps %d SAs", n)
+				}
+			})
+		})
+	}
 }
 
 // TestDialCancelled: whatever is being waited for, cancelling ends it at once with

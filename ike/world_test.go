@@ -102,6 +102,7 @@ func inWorld(t *testing.T, test func(*world)) {
 			ListenPacket: func(context.Context, netip.Addr) (net.PacketConn, error) {
 				return w.net.Listen(netip.AddrPortFrom(clientAddr, 0))
 			},
+			ListenESP: func(context.Context, netip.Addr) (net.PacketConn, error) { return nil, errNoRawSockets },
 			Event: func(e Event) {
 				w.mu.Lock()
 				defer w.mu.Unlock()
@@ -113,6 +114,8 @@ func inWorld(t *testing.T, test func(*world)) {
 		test(w)
 	})
 }
+
+var errNoRawSockets = errors.New("no raw sockets in this world")
 
 type lockedWriter struct{ w *world }
 
