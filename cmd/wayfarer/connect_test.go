@@ -155,6 +155,25 @@ wayfarer: sign in: the gateway refused login or password; check both
 	}
 }
 
+// A fresh attempt, as after a question of trust, begins its steps anew.
+func TestStepsBeginAnew(t *testing.T) {
+	var out strings.Builder
+	p := stepPrinter{out: &out}
+	for _, step := range []app.Step{app.StepFindGateway, app.StepCheckCertificate, app.StepFindGateway, app.StepFindGateway, app.StepAgreeSecurity} {
+		p.show(&app.Connection{State: app.StateConnecting, Step: step})
+	}
+	p.show(&app.Connection{State: app.StateFailed, Failure: app.NewFailure(app.CodeInternal, "", "broken", "")})
+	want := `Finding gateway … ok
+Agreeing on security … ok
+Checking gateway certificate … 
+Finding gateway … ok
+Agreeing on security … 
+`
+	if out.String() != want {
+		t.Errorf("got\n%s", &out)
+	}
+}
+
 func trustPrompt() app.Connection {
 	return app.Connection{
 		ID: "c1", State: app.StateActionNeeded, Step: app.StepCheckCertificate, Gateway: &app.Gateway{Host: "vpn.example.com"},
@@ -172,7 +191,7 @@ func playTrust(s *fakeService) {
 		playFailed(app.NewFailure(app.CodeUntrusted, app.StepCheckCertificate, "the gateway is not trusted", "compare the fingerprint"))(s)
 		return
 	}
-	playConnected(s)
+	s.set(connected())
 }
 
 func TestTrustPrompt(t *testing.T) {
@@ -215,7 +234,7 @@ func TestPrompts(t *testing.T) {
 			<-s.answered
 			s.set(app.Connection{ID: "c1", State: app.StateConnecting, Step: app.StepSignIn})
 		}
-		playConnected(s)
+		s.set(connected())
 	}
 	svc := newFakeService(play)
 	w := newWorld(t, svc)

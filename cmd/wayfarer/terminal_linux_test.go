@@ -81,19 +81,20 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("what may be seen is not: %q, %v", echo, err)
 	}
 
-	var hidden bool
+	hidden := make(chan bool, 1)
 	out.prompt = "Password: "
 	out.answer = func() {
 		// The prompt may stand there before typing is hidden.
 		for echoes(t, program) {
 		}
-		hidden = true
+		hidden <- true
 		io.WriteString(person, " pass\twörd \n")
 	}
 	got, err := terminal.secret(t.Context(), "Password: ")
-	if string(got) != " pass\twörd " || err != nil || !hidden {
-		t.Errorf("secret: %q, %v, hidden %v", got, err, hidden)
+	if string(got) != " pass\twörd " || err != nil {
+		t.Errorf("secret: %q, %v", got, err)
 	}
+	<-hidden
 	if !echoes(t, program) {
 		t.Error("typing stays hidden")
 	}
