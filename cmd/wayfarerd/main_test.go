@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+)
+
+// safeBuffer is a bytes.Buffer for a service that writes while the test reads.
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// running is a service in this process.
+type running struct {
+	socket string
+	log    *safeBuffer
+	stop   func() int // as a signal does; returns the exit code
+}
+
+// start starts the service. Connecting to nobody, it changes nothing of the host.
+func start(t *testing.T) *running {
+	t.Helper()
+	dir := t.TempDir()
+	r := &running{socket: filepath.Join(dir, "run", "s"), log: &safeBuffer{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	exit := make(chan int, 1)
+	go func() {
+		exit <- run(ctx, []string{"--socket", r.socket, "--state-dir", filepath.Join(dir, "state"), "--log-level", "debug"}, r.log)
+	}()
+	r.stop = sync.OnceValue(func() int {
+		cancel()
+		return <-exit
+	})
+	t.Cleanup(func() { r.stop() })
+	for !strings.Contains(r.log.String(), "wayfarerd runs") {
+		select {
+		case code := <-exit:
+			t.Fatalf("exit %d: %s", code, r.log)
+		default:
+		}
+	}
+	return r
+}
+
+func TestService(t *testing.T) {
+	r := start(t)
+	client := &control.Client{Path: r.socket}
+	status, err := client.Status(t.Context())
+	if err != nil || status.Version != app.Version() || len(status.Connections) != 0 {
+		t.Errorf("Status: %+v, %v", status, err)
+	}
+	// A profile that cannot be used is refused by the daemon behind the API.
+	_, err = client.Connect(t.Context(), &control.ConnectRequest{Profile: app.Profile{Gateway: "127.0.0.1", Login: "ada", IPComp: true}})
+	var failure *app.Failure
+	if !errors.As(err, &failure) || failure.Code != app.CodeUsage || !strings.Contains(failure.Message, "ipcomp") {
+		t.Errorf("Connect: %v", err)
+	}
+	if code := r.stop(); code != 0 {
+		t.Errorf("exit %d: %s", code, r.log)
+	}
+	if _, err := os.Stat(r.socket); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket stays: %v", err)
+	}
+}
+
+// A second service on the same socket gives up and leaves the first alone.
+func TestSecondService(t *testing.T) {
+	r := start(t)
+	var stderr bytes.Buffer
+	if code := run(t.Context(), []string{"--socket", r.socket}, &stderr); code != 1 {
+		t.Errorf("exit %d", code)
+	}
+	if want := "wayfarerd: another wayfarerd answers on " + r.socket + "\n"; stderr.String() != want {
+		t.Errorf("stderr %q", &stderr)
+	}
+	if _, err := (&control.Client{Path: r.socket}).Status(t.Context()); err != nil {
+		t.Errorf("the first one was disturbed: %v", err)
+	}
+}
+
+// Whoever watches sees the end of the service.
+func TestStopEndsWatches(t *testing.T) {
+	r := start(t)
+	var last error
+	for _, err := range (&control.Client{Path: r.socket}).Watch(t.Context()) {
+		last = err
+		go r.stop()
+	}
+	var failure *app.Failure
+	if !errors.As(last, &failure) || failure.Code != app.CodeNoService {
+		t.Errorf("got %v", last)
+	}
+	if code := r.stop(); code != 0 {
+		t.Errorf("exit %d: %s", code, r.log)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"--nothing", 2, "wayfarerd: unknown flag: --nothing; see `wayfarerd --help`\n"},
+		{"--log-level loud", 2, "wayfarerd: unknown log level \"loud\"; see `wayfarerd --help`\n"},
+		{"now", 2, "wayfarerd: unexpected argument \"now\"; see `wayfarerd --help`\n"},
+	} {
+		var stderr bytes.Buffer
+		if code := run(t.Context(), strings.Fields(tt.args), &stderr); code != tt.code || stderr.String() != tt.want {
+			t.Errorf("%s: exit %d, stderr %q", tt.args, code, &stderr)
+		}
+	}
+	var help bytes.Buffer
+	if code := run(t.Context(), []string{"--help"}, &help); code != 0 || !strings.Contains(help.String(), "--state-dir") {
+		t.Errorf("--help: exit %d, %s", code, &help)
+	}
+}
+
+// The environment names the socket for both sides.
+func TestSocketVariable(t *testing.T) {
+	t.Setenv(control.SocketVariable, "/elsewhere/s")
+	opts, err := parse(nil, &bytes.Buffer{})
+	if err != nil || opts.socket != "/elsewhere/s" || opts.stateDir == "" {
+		t.Errorf("got %+v, %v", opts, err)
+	}
+}
