@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-
 	"net/http"
 	"path/filepath"
 	"reflect"

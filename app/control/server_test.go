@@ -31,13 +31,22 @@ func TestRights(t *testing.T) {
 		method, path string
 		want         int
 	}{
-		{root, "GET", "/v1/status", 200}, {ada, "GET", "/v1/status", 200}, {bob, "GET", "/v1/status", 200}, {eve, "GET", "/v1/status", 200},
-		{root, "POST", "/v1/connections", 201}, {ada, "POST", "/v1/connections", 201}, {eve, "POST", "/v1/connections", 403},
-		{root, "DELETE", "/v1/connections/c1", 204}, {ada, "DELETE", "/v1/connections/c1", 204},
-		{bob, "DELETE", "/v1/connections/c1", 404}, {eve, "DELETE", "/v1/connections/c1", 404},
+		{root, "GET", "/v1/status", 200},
+		{ada, "GET", "/v1/status", 200},
+		{bob, "GET", "/v1/status", 200},
+		{eve, "GET", "/v1/status", 200},
+		{root, "POST", "/v1/connections", 201},
+		{ada, "POST", "/v1/connections", 201},
+		{eve, "POST", "/v1/connections", 403},
+		{root, "DELETE", "/v1/connections/c1", 204},
+		{ada, "DELETE", "/v1/connections/c1", 204},
+		{bob, "DELETE", "/v1/connections/c1", 404},
+		{eve, "DELETE", "/v1/connections/c1", 404},
 		{root, "DELETE", "/v1/connections/c9", 404},
-		{root, "POST", "/v1/connections/c1/answers", 204}, {ada, "POST", "/v1/connections/c1/answers", 204},
-		{bob, "POST", "/v1/connections/c1/answers", 404}, {eve, "POST", "/v1/connections/c1/answers", 404},
+		{root, "POST", "/v1/connections/c1/answers", 204},
+		{ada, "POST", "/v1/connections/c1/answers", 204},
+		{bob, "POST", "/v1/connections/c1/answers", 404},
+		{eve, "POST", "/v1/connections/c1/answers", 404},
 		{ada, "POST", "/v1/connections/c9/answers", 404},
 		// Who lost the right to connect keeps the connection that is theirs.
 		{peer{name: "ada"}, "DELETE", "/v1/connections/c1", 204},

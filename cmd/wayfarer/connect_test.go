@@ -245,8 +245,10 @@ func TestPrompts(t *testing.T) {
 	}
 	golden(t, "prompts.txt", w.err.String())
 	want := []control.Answer{
-		{PromptID: "p1", Text: []byte("123456")}, {PromptID: "p2", Text: []byte("blue")},
-		{PromptID: "p3", Text: []byte("98765")}, {PromptID: "p4", Accept: true},
+		{PromptID: "p1", Text: []byte("123456")},
+		{PromptID: "p2", Text: []byte("blue")},
+		{PromptID: "p3", Text: []byte("98765")},
+		{PromptID: "p4", Accept: true},
 	}
 	if !reflect.DeepEqual(svc.answers, want) {
 		t.Errorf("answers %+v", svc.answers)

@@ -17,13 +17,17 @@ import (
 
 // safeBuffer is a bytes.Buffer for a service that writes while the test reads.
 type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	ready chan struct{} // gets a value when the service runs
 }
 
 func (b *safeBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if bytes.Contains(p, []byte("wayfarerd runs")) {
+		b.ready <- struct{}{}
+	}
 	return b.buf.Write(p)
 }
 
@@ -44,7 +48,7 @@ type running struct {
 func start(t *testing.T) *running {
 	t.Helper()
 	dir := t.TempDir()
-	r := &running{socket: filepath.Join(dir, "run", "s"), log: &safeBuffer{}}
+	r := &running{socket: filepath.Join(dir, "run", "s"), log: &safeBuffer{ready: make(chan struct{}, 1)}}
 	ctx, cancel := context.WithCancel(t.Context())
 	exit := make(chan int, 1)
 	go func() {
@@ -55,12 +59,11 @@ func start(t *testing.T) *running {
 		return <-exit
 	})
 	t.Cleanup(func() { r.stop() })
-	for !strings.Contains(r.log.String(), "wayfarerd runs") {
-		select {
-		case code := <-exit:
-			t.Fatalf("exit %d: %s", code, r.log)
-		default:
-		}
+	select {
+	case <-r.log.ready:
+	case code := <-exit:
+		exit <- code
+		t.Fatalf("exit %d: %s", code, r.log)
 	}
 	return r
 }
