@@ -18,6 +18,7 @@ import (
 // once. The old one receives until its Delete or until oldChildGrace is over.
 const (
 	activateAfter   = time.Second
+	commitPatience  = 2 * time.Second // for CONNECTED, when the commit bit is set (RFC 2408 §3.1)
 	oldChildGrace   = 30 * time.Second
 	rekeyShare      = 0.9
 	rekeyMargin     = 60 * time.Second
@@ -48,6 +49,7 @@ type childSA struct {
 
 	received atomic.Bool // an authentic packet has come: the peer has the keys
 	active   bool        // sends; guarded by Session.mu
+	held     bool        // waits for CONNECTED before it sends; set before it is installed
 	retireAt time.Time   // guarded by Session.mu; zero: not replaced
 }
 
@@ -175,9 +177,12 @@ func (s *Session) install(c *childSA) {
 	s.children = append(s.children, c)
 	s.publishLocked()
 	s.mu.Unlock()
-	if old == nil {
+	switch {
+	case c.held:
+		time.AfterFunc(commitPatience, func() { s.activate(c) })
+	case old == nil:
 		s.activate(c)
-	} else {
+	default:
 		time.AfterFunc(activateAfter, func() { s.activate(c) })
 		s.event(Event{Kind: EventRekeyed})
 	}
@@ -203,6 +208,19 @@ func (s *Session) activate(c *childSA) {
 	}
 	s.publishLocked()
 	s.wake()
+}
+
+// activateHeld sends on ChildSAs whose Quick Mode had the commit bit set: the gateway
+// has said that it is ready.
+func (s *Session) activateHeld() {
+	s.mu.Lock()
+	children := slices.Clone(s.children)
+	s.mu.Unlock()
+	for _, c := range children {
+		if c.held {
+			s.activate(c)
+		}
+	}
 }
 
 // remove forgets a ChildSA and its keys.
@@ -237,9 +255,10 @@ func (s *Session) publishLocked() {
 	var active, others []*childSA
 	for _, c := range slices.Backward(s.children) {
 		in[c.spiIn] = c
-		if c.active {
+		switch {
+		case c.active:
 			active = append(active, c)
-		} else {
+		case !c.held:
 			others = append(others, c)
 		}
 	}

@@ -146,6 +146,7 @@ func (s *Session) nextDeadline() time.Time {
 	if !s.orphaned.IsZero() {
 		earlier(s.orphaned.Add(orphanedFor))
 	}
+	earlier(s.addressDue())
 	if s.needChild || s.renewAll {
 		earlier(time.Now())
 	}
@@ -194,7 +195,37 @@ func (s *Session) tick(now time.Time) error {
 	if !s.reauthing && !s.sa.reauthAt.After(now) {
 		s.reauthenticate()
 	}
+	if due := s.addressDue(); !due.IsZero() && !due.After(now) {
+		if err := s.renewAddress(); err != nil {
+			return err
+		}
+	}
 	return s.tendChildren(now)
+}
+
+// addressDue is when the assigned address is asked for again (ADDRESS_EXPIRY,
+// draft-dukes-ike-mode-cfg-02 §3.4): in time to try more than once.
+func (s *Session) addressDue() time.Time {
+	if s.expiry.IsZero() || !s.orphaned.IsZero() {
+		return time.Time{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.expiry.Add(-max(s.assignment.Expiry, minExpiry) / 5)
+}
+
+// renewAddress asks for the settings again. Another address means another
+// connection.
+func (s *Session) renewAddress() error {
+	a, err := s.sa.modeConfig(s.ctx)
+	if err != nil {
+		return err
+	}
+	if old := s.Assignment(); !slices.Equal(a.Addresses, old.Addresses) {
+		return addressChanged(old, a)
+	}
+	s.setAssignment(a)
+	return nil
 }
 
 // detectDeath probes a silent gateway and gives up on one that does not answer.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"wayfarer/ike/isakmp"
@@ -166,6 +167,15 @@ func (e *AddressChangedError) Error() string {
 type ClosedByGatewayError struct{}
 
 func (e *ClosedByGatewayError) Error() string { return "the gateway ended the connection" }
+
+// redirectError: the gateway sends us to another one (Cisco's load balancing). Dial
+// follows it; the other one has to pass the same checks.
+type redirectError struct {
+	to            netip.Addr
+	authenticated bool
+}
+
+func (e *redirectError) Error() string { return fmt.Sprintf("the gateway sends us to %v", e.to) }
 
 // ConfigError: the Config cannot be used. Nothing was sent.
 type ConfigError struct {

@@ -208,11 +208,12 @@ func (sa *isakmpSA) silence(refusal error) error {
 // isTyped tells the package's own error types, whose text needs no frame.
 func isTyped(err error) bool {
 	var (
-		refused *RefusedError
-		trust   *TrustError
-		weak    *WeakError
+		refused  *RefusedError
+		trust    *TrustError
+		weak     *WeakError
+		redirect *redirectError
 	)
-	return errors.As(err, &refused) || errors.As(err, &trust) || errors.As(err, &weak)
+	return errors.As(err, &refused) || errors.As(err, &trust) || errors.As(err, &weak) || errors.As(err, &redirect)
 }
 
 func jittered(d time.Duration) time.Duration {

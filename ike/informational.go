@@ -41,6 +41,12 @@ func (sa *isakmpSA) notified(m *message, n isakmp.Notify) error {
 		sa.probeAnswered(n)
 	case isakmp.NotifyResponderLifetime:
 		sa.noteLifetimes(m)
+	case isakmp.NotifyConnected:
+		sa.s.activateHeld()
+	case isakmp.NotifyUnityLoadBalance:
+		if to, ok := redirection(n); ok && sa.s.dialing() {
+			return fatalError{&redirectError{to: to, authenticated: true}}
+		}
 	default:
 		if !n.Type.IsError() {
 			sa.log.Debug("ignored a notification", "type", n.Type)

@@ -22,6 +22,7 @@ const (
 	pushPatience   = 30 * time.Second
 	splitEntryLen  = 14 // address, mask, protocol, ports
 	splitShortLen  = 8  // address, mask: strongSwan's attr plugin
+	minExpiry      = time.Minute
 	ip6PrefixedLen = 17 // old form of IP6_ADDRESS with a prefix length
 )
 

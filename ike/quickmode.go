@@ -133,6 +133,7 @@ func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer, pair selec
 	if err != nil {
 		return nil, err
 	}
+	child.held = m.Flags&isakmp.FlagCommit != 0
 	sa.s.install(child) // before QM3: the gateway may send at once
 	hash3 := sa.keys.hash3(mid, neg.ni, neg.nr)
 	sa.reply(m, sa.seal(isakmp.QuickMode, mid, isakmp.Payload{Type: isakmp.PayloadHash, Body: hash3}))

@@ -174,15 +174,28 @@ func (sa *isakmpSA) unauthenticated(m *message) error {
 			continue
 		}
 		n, err := isakmp.ParseNotify(p.Body)
-		if err != nil || !n.Type.IsError() {
+		if err != nil || sa.state != stateNew {
 			continue
 		}
-		sa.log.Info("the gateway seems to refuse", "notify", n.Type, "authenticated", false)
-		if sa.state == stateNew {
+		if to, ok := redirection(n); ok {
+			return &redirectError{to: to}
+		}
+		if n.Type.IsError() {
+			sa.log.Info("the gateway seems to refuse", "notify", n.Type, "authenticated", false)
 			return sa.refused(n.Type, false)
 		}
 	}
 	return dropped("unauthenticated %v", m)
+}
+
+// redirection reads Cisco's load balancing notification: the address of another
+// gateway.
+func redirection(n isakmp.Notify) (netip.Addr, bool) {
+	if n.Type != isakmp.NotifyUnityLoadBalance {
+		return netip.Addr{}, false
+	}
+	to, ok := netip.AddrFromSlice(n.Data)
+	return to, ok && to.Is4() && usableAddress(to)
 }
 
 // refused makes the error for an error notification.

@@ -30,6 +30,8 @@ const (
 	// orphanedFor is how long ESP may outlive its ISAKMP SA while a new one is
 	// being built (IOS deletes them separately).
 	orphanedFor = 60 * time.Second
+	// maxRedirects bounds how often one gateway may send us to another.
+	maxRedirects = 3
 	// oldSAGrace is how long a replaced ISAKMP SA still answers.
 	oldSAGrace = 10 * time.Second
 )
@@ -69,6 +71,7 @@ type Session struct {
 	orphaned   time.Time // the ISAKMP SA was deleted by the gateway
 	needChild  bool      // the gateway deleted an ESP SA
 	renewAll   bool      // the gateway lost its ESP SAs
+	expiry     time.Time // of the assigned address; zero: none
 	watchdog   watchdog
 	learned    time.Duration // age at which the gateway ends phase 1; 0: as it says
 
@@ -262,6 +265,14 @@ func (s *Session) dialAny(ctx context.Context) error {
 		for j, addr := range addrs {
 			more := i+1 < len(endpoints) || j+1 < len(addrs)
 			last = s.dialAddress(ctx, netip.AddrPortFrom(addr, e.port), more)
+			for range maxRedirects {
+				var redirect *redirectError
+				if !errors.As(last, &redirect) || ctx.Err() != nil {
+					break
+				}
+				s.log.Info("redirected", "from", addr, "to", redirect.to, "authenticated", redirect.authenticated)
+				last = s.dialAddress(ctx, netip.AddrPortFrom(redirect.to, portIKE), more)
+			}
 			var silent *NoAnswerError
 			if last == nil || !errors.As(last, &silent) || ctx.Err() != nil {
 				return last
@@ -470,6 +481,10 @@ func (s *Session) childForEach(ctx context.Context, sa *isakmpSA) error {
 
 // setAssignment takes over settings and the policy that follows from them.
 func (s *Session) setAssignment(a Assignment) {
+	s.expiry = time.Time{}
+	if a.Expiry > 0 {
+		s.expiry = time.Now().Add(max(a.Expiry, minExpiry))
+	}
 	s.mu.Lock()
 	s.assignment = a
 	s.mu.Unlock()
