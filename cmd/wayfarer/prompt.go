@@ -80,7 +80,7 @@ func showCertificate(w io.Writer, c *app.Connection) {
 	if c.Gateway != nil {
 		host += " " + plainLine(c.Gateway.Host)
 	}
-	fmt.Fprintf(w, "%s is not known yet. Nothing secret has been sent.\n", host)
+	fmt.Fprintf(w, "%s is not trusted yet. Nothing secret has been sent.\n", host)
 	cert := c.Prompt.Certificate
 	if cert == nil {
 		fmt.Fprintln(w, plain(c.Prompt.Text))

@@ -120,7 +120,7 @@ func showConnection(w io.Writer, c *app.Connection, now time.Time) {
 		t.row("Asks", strings.TrimSpace(promptText(c.Prompt))+" (answer with `wayfarer answer "+c.ID+"`)")
 	}
 	if c.Failure != nil {
-		t.row("Failure", c.Failure.Error())
+		t.row("Failure", failureText(c.Failure))
 	}
 	t.write(w)
 }

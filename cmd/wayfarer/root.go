@@ -75,12 +75,14 @@ func usage(message, hint string) *app.Failure {
 }
 
 // errorLine is a failure as the one line for standard error.
-func errorLine(f *app.Failure) string {
-	line := "wayfarer: "
+func errorLine(f *app.Failure) string { return plainLine("wayfarer: " + failureText(f)) }
+
+// failureText is a failure with its step.
+func failureText(f *app.Failure) string {
 	if words, ok := stepNames[f.Step]; ok {
-		line += words.failed + ": "
+		return words.failed + ": " + f.Error()
 	}
-	return plainLine(line + f.Error())
+	return f.Error()
 }
 
 // printJSON writes v as one line. Standard output that is gone is nobody to tell.
