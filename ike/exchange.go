@@ -267,7 +267,8 @@ func (sa *isakmpSA) decode(datagram []byte) (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.CKYI != sa.ckyI || !sa.ckyR.IsZero() && h.CKYR != sa.ckyR && h.Encrypted() {
+	hint := h.Exchange == isakmp.Informational && !h.Encrypted() // a refusal may come without CKY-R
+	if h.CKYI != sa.ckyI || !sa.ckyR.IsZero() && h.CKYR != sa.ckyR && !hint {
 		return nil, errors.New("cookies of another SA")
 	}
 	if h.NextPayload == isakmp.PayloadFragment {

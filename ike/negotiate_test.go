@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"slices"
@@ -233,7 +234,7 @@ func clearDelete(h isakmp.Header) []byte {
 
 // forgeBefore delivers forged messages in front of the gateway's message number n,
 // counted from 0, which itself takes a second longer.
-func (w *world) forgeBefore(n int, forge func(isakmp.Header) [][]byte) {
+func (w *world) forgeBefore(n int, forge func(h isakmp.Header, message []byte) [][]byte) {
 	count := 0
 	w.setRule(func(from, to netip.AddrPort, data []byte) []gateway.Delivery {
 		h, ok := ikeHeader(from, to, data)
@@ -246,7 +247,7 @@ func (w *world) forgeBefore(n int, forge func(isakmp.Header) [][]byte) {
 			return deliver(data)
 		}
 		var out []gateway.Delivery
-		for _, f := range forge(h) {
+		for _, f := range forge(h, bytes.Clone(ikeMessage(from, to, data))) {
 			if from.Port() != portIKE {
 				f = append(make([]byte, nonESPMarkerLen), f...)
 			}
@@ -261,7 +262,7 @@ func (w *world) forgeBefore(n int, forge func(isakmp.Header) [][]byte) {
 func TestForgedRefusals(t *testing.T) {
 	for n := range 6 { // all of phase 1, and some after it
 		inBoth(t, func(w *world) {
-			w.forgeBefore(n, func(h isakmp.Header) [][]byte {
+			w.forgeBefore(n, func(h isakmp.Header, _ []byte) [][]byte {
 				return [][]byte{
 					clearNotify(h, isakmp.NotifyNoProposalChosen), clearNotify(h, isakmp.NotifyAuthenticationFailed),
 					clearNotify(h, isakmp.NotifyInitialContact), clearDelete(h),
