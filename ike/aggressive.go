@@ -9,9 +9,17 @@ import (
 )
 
 var rulesAM2 = []rule{
-	{isakmp.PayloadSA, 1, 1}, {isakmp.PayloadKE, 1, 1}, {isakmp.PayloadNonce, 1, 1}, {isakmp.PayloadID, 1, 1},
-	{isakmp.PayloadCert, 0, maxCertPayloads}, {isakmp.PayloadCertReq, 0, 16}, {isakmp.PayloadSig, 0, 1}, {isakmp.PayloadHash, 0, 1},
-	{isakmp.PayloadNATD, 0, 8}, {isakmp.PayloadNATDDraft, 0, 8}, {isakmp.PayloadNATDDraft4, 0, 8},
+	{isakmp.PayloadSA, 1, 1},
+	{isakmp.PayloadKE, 1, 1},
+	{isakmp.PayloadNonce, 1, 1},
+	{isakmp.PayloadID, 1, 1},
+	{isakmp.PayloadCert, 0, maxCertPayloads},
+	{isakmp.PayloadCertReq, 0, 16},
+	{isakmp.PayloadSig, 0, 1},
+	{isakmp.PayloadHash, 0, 1},
+	{isakmp.PayloadNATD, 0, 8},
+	{isakmp.PayloadNATDDraft, 0, 8},
+	{isakmp.PayloadNATDDraft4, 0, 8},
 }
 
 // aggressiveMode is Aggressive Mode (RFC 2409 §5.1 and §5.4,

@@ -14,7 +14,7 @@ import (
 // not answer, is it not to be trusted, or were our credentials wrong? Each names
 // the step. What a user reads and which exit code follows is the caller's choice.
 
-// NoAnswerError: the gateway did not answer, or stopped answering.
+// NoAnswerError says that the gateway did not answer, or stopped answering.
 type NoAnswerError struct {
 	Step    Step
 	Gateway string
@@ -47,7 +47,7 @@ const (
 	RefusedConnection RefusedWhat = "connection" // anything else
 )
 
-// RefusedError: the gateway said no.
+// RefusedError says that the gateway said no.
 type RefusedError struct {
 	Step   Step
 	What   RefusedWhat
@@ -71,7 +71,7 @@ func (e *RefusedError) Error() string {
 	return msg
 }
 
-// WeakError: what the gateway chose or showed is weaker than the profile allows.
+// WeakError says that what the gateway chose or showed is weaker than the profile allows.
 type WeakError struct {
 	Step  Step
 	Needs Weak // what AllowWeak would have to contain
@@ -82,7 +82,7 @@ func (e *WeakError) Error() string {
 	return fmt.Sprintf("%s: %s is too weak and not allowed (%s)", e.Step, e.What, e.Needs)
 }
 
-// ProtocolError: the gateway broke the protocol.
+// ProtocolError says that the gateway broke the protocol.
 type ProtocolError struct {
 	Step   Step
 	Detail string
@@ -99,7 +99,7 @@ func (e *ProtocolError) Error() string {
 
 func (e *ProtocolError) Unwrap() error { return e.Err }
 
-// CredentialsError: the gateway refused login or password.
+// CredentialsError says that the gateway refused login or password.
 type CredentialsError struct {
 	Step    Step
 	Message string // the gateway's own words, made harmless; may be empty
@@ -131,7 +131,7 @@ const (
 	TrustSecret    TrustReason = "secret"    // it does not know the group's secret
 )
 
-// TrustError: the gateway is not trusted. Nothing secret has been sent.
+// TrustError says that the gateway is not trusted. Nothing secret has been sent.
 type TrustError struct {
 	Step        Step
 	Reason      TrustReason
@@ -155,7 +155,7 @@ func (e *TrustError) SHA256() [32]byte {
 	return sha256.Sum256(e.Certificate.Raw)
 }
 
-// AddressChangedError: on reauthentication the gateway gave another address. The
+// AddressChangedError says that the gateway gave another address later on. The
 // session is over; a new one starts with the new address.
 type AddressChangedError struct{ Old, New string }
 
@@ -163,7 +163,7 @@ func (e *AddressChangedError) Error() string {
 	return fmt.Sprintf("the gateway changed the address from %s to %s", e.Old, e.New)
 }
 
-// ClosedByGatewayError: the gateway deleted the SA.
+// ClosedByGatewayError says that the gateway deleted the SA.
 type ClosedByGatewayError struct{}
 
 func (e *ClosedByGatewayError) Error() string { return "the gateway ended the connection" }
@@ -177,7 +177,7 @@ type redirectError struct {
 
 func (e *redirectError) Error() string { return fmt.Sprintf("the gateway sends us to %v", e.to) }
 
-// ConfigError: the Config cannot be used. Nothing was sent.
+// ConfigError says that the Config cannot be used. Nothing was sent.
 type ConfigError struct {
 	Field string
 	Err   error
@@ -208,8 +208,13 @@ var weakNames = []struct {
 	bit  Weak
 	name string
 }{
-	{Weak3DES, "3des"}, {WeakMD5, "md5"}, {WeakMODP1024, "modp1024"}, {WeakMODP1536, "modp1536"},
-	{WeakRSA1024, "rsa1024"}, {WeakSHA1Cert, "sha1-cert"}, {WeakExpired, "expired"},
+	{Weak3DES, "3des"},
+	{WeakMD5, "md5"},
+	{WeakMODP1024, "modp1024"},
+	{WeakMODP1536, "modp1536"},
+	{WeakRSA1024, "rsa1024"},
+	{WeakSHA1Cert, "sha1-cert"},
+	{WeakExpired, "expired"},
 	{WeakPSKAggressive, "psk-aggressive"},
 }
 

@@ -11,12 +11,19 @@ import (
 var (
 	rulesMM2 = []rule{{isakmp.PayloadSA, 1, 1}}
 	rulesMM4 = []rule{
-		{isakmp.PayloadKE, 1, 1}, {isakmp.PayloadNonce, 1, 1}, {isakmp.PayloadCertReq, 0, 16},
-		{isakmp.PayloadNATD, 0, 8}, {isakmp.PayloadNATDDraft, 0, 8}, {isakmp.PayloadNATDDraft4, 0, 8},
+		{isakmp.PayloadKE, 1, 1},
+		{isakmp.PayloadNonce, 1, 1},
+		{isakmp.PayloadCertReq, 0, 16},
+		{isakmp.PayloadNATD, 0, 8},
+		{isakmp.PayloadNATDDraft, 0, 8},
+		{isakmp.PayloadNATDDraft4, 0, 8},
 	}
 	rulesMM6 = []rule{
-		{isakmp.PayloadID, 1, 1}, {isakmp.PayloadCert, 0, maxCertPayloads}, {isakmp.PayloadSig, 0, 1},
-		{isakmp.PayloadHash, 0, 1}, {isakmp.PayloadCertReq, 0, 16},
+		{isakmp.PayloadID, 1, 1},
+		{isakmp.PayloadCert, 0, maxCertPayloads},
+		{isakmp.PayloadSig, 0, 1},
+		{isakmp.PayloadHash, 0, 1},
+		{isakmp.PayloadCertReq, 0, 16},
 	}
 )
 

@@ -20,8 +20,13 @@ const (
 
 var (
 	rulesQM1 = []rule{
-		{isakmp.PayloadHash, 1, 1}, {isakmp.PayloadSA, 1, 1}, {isakmp.PayloadNonce, 1, 1}, {isakmp.PayloadKE, 0, 1},
-		{isakmp.PayloadID, 0, 2}, {isakmp.PayloadNATOA, 0, 2}, {isakmp.PayloadNATOADraft, 0, 2},
+		{isakmp.PayloadHash, 1, 1},
+		{isakmp.PayloadSA, 1, 1},
+		{isakmp.PayloadNonce, 1, 1},
+		{isakmp.PayloadKE, 0, 1},
+		{isakmp.PayloadID, 0, 2},
+		{isakmp.PayloadNATOA, 0, 2},
+		{isakmp.PayloadNATOADraft, 0, 2},
 	}
 	rulesQM2 = rulesQM1
 	rulesQM3 = []rule{{isakmp.PayloadHash, 1, 1}}
@@ -239,8 +244,10 @@ func (sa *isakmpSA) acceptQM2(m *message, offer *quickOffer, neg *negotiation) e
 		return fail(err)
 	}
 	if idci != neg.pair.local || !within(idcr, neg.pair.remote) {
-		return fatalError{&RefusedError{Step: sa.step, What: RefusedSettings, Authenticated: true,
-			Detail: fmt.Sprintf("it answered with %v and %v instead of %v and %v", idci, idcr, neg.pair.local, neg.pair.remote)}}
+		return fatalError{&RefusedError{
+			Step: sa.step, What: RefusedSettings, Authenticated: true,
+			Detail: fmt.Sprintf("it answered with %v and %v instead of %v and %v", idci, idcr, neg.pair.local, neg.pair.remote),
+		}}
 	}
 	neg.local, neg.remote = idci, idcr
 	sa.noteESPLifetime(m, neg)
@@ -547,7 +554,7 @@ func (sa *isakmpSA) chooseESP(m *message) (*negotiation, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var last error = errors.New("no proposal")
+	last := errors.New("no proposal")
 	for _, p := range offer.Proposals {
 		for _, t := range p.Transforms {
 			neg, err := sa.tryTransform(p, t)

@@ -291,7 +291,7 @@ func (sa *isakmpSA) passwordPrompt(q *question, oneTime bool) Prompt {
 	return p
 }
 
-// ErrNobodyToAsk: the gateway asked something and Config.Prompt is nil.
+// ErrNobodyToAsk says that the gateway asked something and Config.Prompt is nil.
 var ErrNobodyToAsk = errors.New("the gateway asks a question and nobody is there to answer")
 
 func (sa *isakmpSA) ask(ctx context.Context, p Prompt) (Secret, error) {
