@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -119,17 +120,21 @@ func startGateway(ctx context.Context) (*demoHost, error) {
 	return &demoHost{
 		address:     conn.LocalAddr().(*net.UDPAddr).AddrPort(),
 		credentials: credentials,
-		stop: func() error {
+		stop: sync.OnceValue(func() error {
 			cancel()
 			return <-ended
-		},
+		}),
 	}, nil
 }
 
-// profile connects to the gateway and trusts its CA.
-func (h *demoHost) profile() app.Profile {
+// request connects to the gateway, whose CA it trusts.
+func (h *demoHost) request() *control.ConnectRequest {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.credentials.CA.Raw})
-	return app.Profile{Name: "demo", Gateway: h.address.String(), Login: demoLogin, CA: []string{string(ca)}}
+	return &control.ConnectRequest{
+		Profile:        app.Profile{Name: "demo", Gateway: h.address.String(), Login: demoLogin, CA: []string{string(ca)}},
+		Password:       []byte(demoPassword),
+		TimeoutSeconds: int(demoTimeout / time.Second),
+	}
 }
 
 func (h *demoHost) fingerprint() string {
@@ -150,11 +155,7 @@ func (d *demo) run(ctx context.Context, keep bool) (err error) {
 	d.title("Connecting without any rights, as " + demoLogin)
 	show := *d.env
 	show.err, show.progress = d.out, true // the steps belong to the show
-	a, conn, err := show.establish(ctx, svc, &control.ConnectRequest{
-		Profile:        host.profile(),
-		Password:       []byte(demoPassword),
-		TimeoutSeconds: int(demoTimeout / time.Second),
-	}, demoTimeout)
+	a, conn, err := show.establish(ctx, svc, host.request(), demoTimeout)
 	if err != nil {
 		return err
 	}
@@ -170,6 +171,7 @@ func (d *demo) run(ctx context.Context, keep bool) (err error) {
 		if err := d.keep(ctx, svc, a.id); err != nil {
 			return err
 		}
+		d.gap()
 	}
 	if err := svc.Disconnect(context.WithoutCancel(ctx), a.id); err != nil {
 		return err

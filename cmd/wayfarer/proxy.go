@@ -153,8 +153,7 @@ func newSOCKS(dial func(ctx context.Context, network, address string) (net.Conn,
 	)
 }
 
-// unresolved leaves host names to the dialer, which looks them up inside the tunnel
-// and tries all their addresses.
+// unresolved leaves host names to the dialer.
 type unresolved struct{}
 
 // Resolve implements socks5.NameResolver.

@@ -3,15 +3,22 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
+	"time"
 
 	"wayfarer/app"
 	"wayfarer/app/control"
 	"wayfarer/app/daemon"
 	"wayfarer/tun"
 )
+
+// nextAddress is how long dial tries one of several addresses.
+const nextAddress = 5 * time.Second
 
 // rootless is a daemon inside this process, which needs no rights and changes
 // nothing of the computer: each connection ends in a network stack of its own. To
@@ -47,7 +54,9 @@ func (r *rootless) open(cfg daemon.TUNConfig) (tun.Device, error) {
 	return stack, nil
 }
 
-// dial connects through the tunnel; names are resolved inside of it.
+// dial connects through the tunnel. Names are looked up inside of it; their addresses
+// are tried in turn. What is not behind the gateway is refused here, because only a
+// timeout would come of it.
 func (r *rootless) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	r.mu.Lock()
 	stack := r.stack
@@ -55,7 +64,38 @@ func (r *rootless) dial(ctx context.Context, network, address string) (net.Conn,
 	if stack == nil {
 		return nil, errors.New("there is no connection")
 	}
-	return stack.DialContext(ctx, network, address)
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := stack.LookupHost(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !r.reaches(a) })
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("network is unreachable: %s is not behind the gateway", host)
+	}
+	for _, addr := range addrs[:len(addrs)-1] {
+		limit, cancel := context.WithTimeout(ctx, nextAddress)
+		conn, err := stack.DialContext(limit, network, net.JoinHostPort(addr.String(), port))
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+	}
+	return stack.DialContext(ctx, network, net.JoinHostPort(addrs[len(addrs)-1].String(), port))
+}
+
+func (r *rootless) reaches(addr netip.Addr) bool {
+	for _, c := range r.daemon.Connections() {
+		for _, route := range c.Routes {
+			if route.Contains(addr) && addr.IsGlobalUnicast() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // close ends all connections, also after ctx, in bounded time.
