@@ -106,7 +106,7 @@ func TestExchangeIsKept(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.client.Exchange = exchange
 			if _, err := w.tryDial(); err == nil {
-				t.Fatal("connected to nobody")
+				w.t.Fatal("connected to nobody")
 			}
 			if got := w.exchangesSeen(); !slices.Equal(got, []isakmp.ExchangeType{exchange.isakmp()}) {
 				t.Errorf("%s: exchanges %v", exchange, got)
@@ -189,7 +189,7 @@ func TestSeveralGateways(t *testing.T) {
 					return
 				}
 				if err != nil {
-					t.Fatal(err)
+					w.t.Fatal(err)
 				}
 				w.exchangePackets(s, receive(s), "hello")
 			})

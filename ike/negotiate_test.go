@@ -133,7 +133,7 @@ func TestPFS(t *testing.T) {
 					return
 				}
 				if err != nil {
-					t.Fatal(err)
+					w.t.Fatal(err)
 				}
 				if got := s.Stats().Children[0].Suite; got != tt.want {
 					t.Errorf("suite %s", got)

@@ -34,7 +34,7 @@ func TestConnect(t *testing.T) {
 				if a.DefaultDomain != "corp.example.com" || len(a.SplitInclude) != 1 || len(a.DNS) != 1 {
 					t.Errorf("assignment %+v", a)
 				}
-				checkFreshStats(t, s.Stats(), exchange)
+				checkFreshStats(w.t, s.Stats(), exchange)
 				if got := w.steps(); !slices.Equal(got, allSteps) {
 					t.Errorf("steps %v, want %v", got, allSteps)
 				}
