@@ -71,7 +71,8 @@ func (e *RefusedError) Error() string {
 	return msg
 }
 
-// WeakError says that what the gateway chose or showed is weaker than the profile allows.
+// WeakError says that the gateway accepts only what is weaker than the profile
+// allows.
 type WeakError struct {
 	Step  Step
 	Needs Weak // what AllowWeak would have to contain

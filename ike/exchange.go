@@ -159,9 +159,9 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 			if refusal == nil {
 				refusal = err
 			}
-			if left := time.Until(ends); left > refusedPatience {
-				ends = time.Now().Add(refusedPatience)
-				deadline.Reset(refusedPatience)
+			if left := time.Until(ends); left > sa.afterRefusal {
+				ends = time.Now().Add(sa.afterRefusal)
+				deadline.Reset(sa.afterRefusal)
 			}
 		}
 		return m, nil

@@ -42,23 +42,7 @@ const maxCertPayloads = 16
 //	MM5 ->  HDR*, IDii, HASH_I, CERTREQ [, CERT] [, N(INITIAL-CONTACT)]
 //	MM6 <-  HDR*, IDir, CERT, SIG_R
 func (sa *isakmpSA) mainMode(ctx context.Context) error {
-	offered := sa.s.ikeSuites
-	saiB := sa.saOffer(offered)
-	mm1 := sa.clear(isakmp.MainMode, append([]isakmp.Payload{{Type: isakmp.PayloadSA, Body: saiB}}, vendorPayloads(sa.s.cfg.NATT)...)...)
-	_, err := sa.roundTrip(ctx, mm1, func(m *message) error {
-		if err := checkRules(m, false, rulesMM2); err != nil {
-			return err
-		}
-		if m.CKYR.IsZero() {
-			return errors.New("no responder cookie")
-		}
-		if err := sa.selectSuite(m.body(isakmp.PayloadSA), offered); err != nil {
-			return &ProtocolError{Step: StepAgreeSecurity, Detail: err.Error()}
-		}
-		sa.ckyR = m.CKYR
-		sa.noteVendors(m)
-		return nil
-	})
+	saiB, err := sa.agree(ctx, sa.s.ikeSuites)
 	if err != nil {
 		return err
 	}
@@ -119,4 +103,26 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 		return nil
 	})
 	return err
+}
+
+// agree is the first round trip of Main Mode: the gateway chooses a suite. It returns
+// SAi_b.
+func (sa *isakmpSA) agree(ctx context.Context, offered []IKESuite) (saiB []byte, err error) {
+	saiB = sa.saOffer(offered)
+	mm1 := sa.clear(isakmp.MainMode, append([]isakmp.Payload{{Type: isakmp.PayloadSA, Body: saiB}}, vendorPayloads(sa.s.cfg.NATT)...)...)
+	_, err = sa.roundTrip(ctx, mm1, func(m *message) error {
+		if err := checkRules(m, false, rulesMM2); err != nil {
+			return err
+		}
+		if m.CKYR.IsZero() {
+			return errors.New("no responder cookie")
+		}
+		if err := sa.selectSuite(m.body(isakmp.PayloadSA), offered); err != nil {
+			return &ProtocolError{Step: StepAgreeSecurity, Detail: err.Error()}
+		}
+		sa.ckyR = m.CKYR
+		sa.noteVendors(m)
+		return nil
+	})
+	return saiB, err
 }

@@ -69,6 +69,8 @@ type isakmpSA struct {
 	state  saState
 	step   Step
 	giveUp time.Duration // how long a round trip is tried
+	// afterRefusal is how long it goes on once a message was refused.
+	afterRefusal time.Duration
 
 	ckyI, ckyR isakmp.Cookie
 	suite      IKESuite
@@ -113,7 +115,7 @@ func (s *Session) newSA(exchange isakmp.ExchangeType, peer netip.AddrPort) (*isa
 	sa := &isakmpSA{
 		s: s, log: s.log,
 		inbox: make(chan []byte, inboxSize), peer: peer, phase1: exchange,
-		step: StepFindGateway, giveUp: giveUpAfter, learned: s.learned,
+		step: StepFindGateway, giveUp: giveUpAfter, afterRefusal: refusedPatience, learned: s.learned,
 		chains: make(map[uint32][]byte), fragmentAbove: maxUnfragmented,
 	}
 	if err := sa.random(sa.ckyI[:]); err != nil {

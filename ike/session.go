@@ -30,6 +30,8 @@ const (
 	// orphanedFor is how long ESP may outlive its ISAKMP SA while a new one is
 	// being built (IOS deletes them separately).
 	orphanedFor = 60 * time.Second
+	// probePatience is how long the question waits what a gateway would accept.
+	probePatience = 3 * time.Second
 	// maxRedirects bounds how often one gateway may send us to another.
 	maxRedirects = 3
 	// oldSAGrace is how long a replaced ISAKMP SA still answers.
@@ -364,7 +366,7 @@ func (s *Session) dialExchanges(ctx context.Context, peer netip.AddrPort, more b
 		if err == nil {
 			return nil
 		}
-		if first == nil {
+		if first == nil || isRefused(err) && !isRefused(first) {
 			first = err
 		}
 		if !otherExchangeMayHelp(err) || ctx.Err() != nil {
@@ -372,7 +374,34 @@ func (s *Session) dialExchanges(ctx context.Context, peer netip.AddrPort, more b
 		}
 		s.log.Info("the exchange failed", "exchange", a.exchange, "err", err)
 	}
+	if weak := s.probeWeak(ctx, peer, first); weak != nil {
+		return weak
+	}
 	return first
+}
+
+// probeWeak finds out what would have helped, when a gateway refused all that was
+// offered: one Main Mode message offers what the profile does not allow, and the
+// exchange ends with the answer to it.
+func (s *Session) probeWeak(ctx context.Context, peer netip.AddrPort, refusal error) error {
+	var refused *RefusedError
+	if !errors.As(refusal, &refused) || refused.What != RefusedProposal {
+		return nil
+	}
+	suites := slices.DeleteFunc(DefaultIKE(WeakAll), func(w IKESuite) bool { return w.Weak()&^s.cfg.AllowWeak == 0 })
+	if len(suites) == 0 {
+		return nil
+	}
+	sa, err := s.newSA(mainExchange, peer)
+	if err != nil {
+		return nil
+	}
+	defer sa.discard()
+	sa.giveUp, sa.afterRefusal = probePatience, 0
+	if _, err := sa.agree(ctx, suites); err != nil {
+		return nil
+	}
+	return &WeakError{Step: StepAgreeSecurity, What: sa.suite.String(), Needs: sa.suite.Weak() &^ s.cfg.AllowWeak}
 }
 
 // otherExchangeMayHelp: the gateway was silent or refused before anything was
