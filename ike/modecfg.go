@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,11 +19,14 @@ const (
 	maxServers     = 64
 	maxNetworks    = 256
 	maxNames       = 64
+	maxDropped     = 16 // refused attributes that are told
 	maxNameLen     = 253
 	pushPatience   = 30 * time.Second
 	splitEntryLen  = 14 // address, mask, protocol, ports
 	splitShortLen  = 8  // address, mask: strongSwan's attr plugin
 	minExpiry      = time.Minute
+	ip4Len         = 4
+	ip6Len         = 16
 	ip6PrefixedLen = 17 // old form of IP6_ADDRESS with a prefix length
 )
 
@@ -202,7 +206,7 @@ func parseAssignment(as []isakmp.Attribute) (a Assignment, dropped []string) {
 		if len(attr.Value) == 0 {
 			continue // not granted
 		}
-		if err := p.attribute(attr); err != nil {
+		if err := p.attribute(attr); err != nil && len(dropped) < maxDropped {
 			dropped = append(dropped, err.Error())
 		}
 	}
@@ -216,10 +220,14 @@ func (p settingsParser) attribute(attr isakmp.Attribute) error {
 	switch attr.Type {
 	case isakmp.CfgIP4Address, isakmp.CfgIP6Address:
 		return p.address(v)
-	case isakmp.CfgIP4DNS, isakmp.CfgIP6DNS:
-		return appendServer(&a.DNS, v, "DNS server")
-	case isakmp.CfgIP4NBNS, isakmp.CfgIP6NBNS:
-		return appendServer(&a.WINS, v, "WINS server")
+	case isakmp.CfgIP4DNS:
+		return appendServers(&a.DNS, v, ip4Len, "DNS server")
+	case isakmp.CfgIP6DNS:
+		return appendServers(&a.DNS, v, ip6Len, "DNS server")
+	case isakmp.CfgIP4NBNS:
+		return appendServers(&a.WINS, v, ip4Len, "WINS server")
+	case isakmp.CfgIP6NBNS:
+		return appendServers(&a.WINS, v, ip6Len, "WINS server")
 	case isakmp.CfgIP4Subnet:
 		return appendNetworks(&a.SplitInclude, v, splitShortLen)
 	case isakmp.CfgAddressExpiry:
@@ -261,7 +269,7 @@ func (p settingsParser) attribute(attr isakmp.Attribute) error {
 
 func (p settingsParser) address(v []byte) error {
 	if len(v) == ip6PrefixedLen {
-		v = v[:16]
+		v = v[:ip6Len]
 	}
 	addr, ok := netip.AddrFromSlice(v)
 	if !ok || !usableAddress(addr) {
@@ -276,15 +284,13 @@ func (p settingsParser) address(v []byte) error {
 
 // usableAddress reports whether a host can have the address.
 func usableAddress(a netip.Addr) bool {
-	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast() &&
+	return a.IsValid() && !a.Is4In6() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast() &&
 		!(a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240))
 }
 
-func appendServer(list *[]netip.Addr, v []byte, what string) error {
-	size := 4
-	if len(v)%4 != 0 || len(v) == 16 {
-		size = 16
-	}
+// appendServers reads addresses of a size; some gateways put several into one
+// attribute.
+func appendServers(list *[]netip.Addr, v []byte, size int, what string) error {
 	if len(v)%size != 0 {
 		return fmt.Errorf("%s of %d bytes", what, len(v))
 	}
@@ -309,7 +315,8 @@ func appendNew[T comparable](list []T, bound int, values ...T) []T {
 }
 
 // appendNetworks reads split entries: address and mask, in the long form followed
-// by protocol and ports, of which only the networks are dependable.
+// by protocol and ports, of which only the networks are dependable. It returns why
+// the first of those was left out that make no sense.
 func appendNetworks(list *[]netip.Prefix, v []byte, entryLen int) error {
 	switch {
 	case len(v)%entryLen == 0:
@@ -318,16 +325,16 @@ func appendNetworks(list *[]netip.Prefix, v []byte, entryLen int) error {
 	default:
 		return fmt.Errorf("network list of %d bytes", len(v))
 	}
-	var errs []error
+	var refusal error
 	for entry := range slices.Chunk(v, entryLen) {
 		prefix, err := network(entry[:4], entry[4:8])
 		if err != nil {
-			errs = append(errs, err)
+			refusal = cmp.Or(refusal, err)
 			continue
 		}
 		*list = appendNew(*list, maxNetworks, prefix)
 	}
-	return errors.Join(errs...)
+	return refusal
 }
 
 func network(addr, mask []byte) (netip.Prefix, error) {

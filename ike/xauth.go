@@ -22,7 +22,7 @@ const (
 	// renewalPatience is how long a reauthentication waits for a REQUEST or for
 	// settings: some gateways leave them out then.
 	renewalPatience = 10 * time.Second
-	// maxGatewayText bounds text from a gateway that people are shown.
+	// maxGatewayText bounds text from a gateway that people are shown, in bytes.
 	maxGatewayText = 2 << 10
 )
 
@@ -365,17 +365,16 @@ func gatewayMessage(as []isakmp.Attribute) string {
 // it. Line breaks stay; other control and formatting characters go. What is not
 // UTF-8 is read as Latin-1.
 func harmless(b []byte) string {
-	b = b[:min(len(b), maxGatewayText)]
-	for cut := 0; cut < utf8.UTFMax && len(b) >= maxGatewayText-utf8.UTFMax && !utf8.Valid(b); cut++ {
-		b = b[:len(b)-1] // the bound may have cut a character in two
-	}
 	s := string(b)
-	if !utf8.ValidString(s) {
+	if !utf8.Valid(b) {
 		r := make([]rune, len(b))
 		for i, c := range b {
 			r[i] = rune(c)
 		}
 		s = string(r)
+	}
+	if len(s) > maxGatewayText {
+		s = strings.ToValidUTF8(s[:maxGatewayText], "") // the bound may cut a character in two
 	}
 	s = strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {
