@@ -27,7 +27,7 @@ func (s *Server) events(p peer, w http.ResponseWriter, r *http.Request) *refusal
 	control := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "application/jsonl")
 	var last []byte
-	for {
+	for ended := false; ; {
 		line, err := json.Marshal(s.now(p))
 		if err != nil {
 			s.Log.Error("encode an event", "err", err)
@@ -43,14 +43,19 @@ func (s *Server) events(p peer, w http.ResponseWriter, r *http.Request) *refusal
 				return nil
 			}
 		}
+		if ended {
+			return nil
+		}
+		// What changed until the end is still told: the server may be stopping.
 		select {
 		case <-r.Context().Done():
-			return nil
+			ended = true
+			continue
 		case <-time.After(eventInterval):
 		}
 		select {
 		case <-r.Context().Done():
-			return nil
+			ended = true
 		case <-changes:
 		}
 	}

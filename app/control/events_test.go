@@ -178,12 +178,19 @@ func TestServeEndsEventStreams(t *testing.T) {
 		lines, _, end := stream(t, p)
 		defer end()
 		next(t, lines)
+		backend.change(app.Connection{State: app.StateDisconnecting})
 		stop()
+		if got := next(t, lines); len(got.Connections) != 1 {
+			t.Errorf("the last change was not told: %+v", got)
+		}
+		if lines.Scan() {
+			t.Error("the stream goes on")
+		}
 		if err := <-ended; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		if lines.Scan() || backend.watching() != 0 {
-			t.Error("the stream goes on")
+		if backend.watching() != 0 {
+			t.Error("the watch goes on")
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,13 +105,32 @@ func TestSecondService(t *testing.T) {
 	}
 }
 
-// Whoever watches sees the end of the service.
-func TestStopEndsWatches(t *testing.T) {
+// The service ends its connections, and whoever watches sees that and then the end
+// of the service.
+func TestStopEndsConnections(t *testing.T) {
+	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
 	r := start(t)
+	client := &control.Client{Path: r.socket}
+	profile := app.Profile{Gateway: silent.LocalAddr().String(), Login: "ada"}
+	if _, err := client.Connect(t.Context(), &control.ConnectRequest{Profile: profile, Password: []byte("secret")}); err != nil {
+		t.Fatal(err)
+	}
+	var connections []int
 	var last error
-	for _, err := range (&control.Client{Path: r.socket}).Watch(t.Context()) {
-		last = err
+	for status, err := range client.Watch(t.Context()) {
+		if err != nil {
+			last = err
+			continue
+		}
+		connections = append(connections, len(status.Connections))
 		go r.stop()
+	}
+	if connections[0] != 1 || connections[len(connections)-1] != 0 {
+		t.Errorf("connections at each change: %v", connections)
 	}
 	var failure *app.Failure
 	if !errors.As(last, &failure) || failure.Code != app.CodeNoService {
