@@ -32,9 +32,16 @@ func identifyPeer(conn net.Conn) (peer, error) {
 	if name, domain, _, err := account.User.Sid.LookupAccount(""); err == nil {
 		p.name = domain + `\` + name
 	}
-	p.admin = memberOf(token, windows.WinBuiltinAdministratorsSid) || memberOf(token, windows.WinLocalSystemSid)
+	p.admin = ownUser(account.User.Sid) ||
+		memberOf(token, windows.WinBuiltinAdministratorsSid) || memberOf(token, windows.WinLocalSystemSid)
 	p.mayConnect = p.admin || memberOf(token, windows.WinInteractiveSid)
 	return p, nil
+}
+
+// ownUser says whether sid is the service's own user.
+func ownUser(sid *windows.SID) bool {
+	own, err := windows.GetCurrentProcessToken().GetTokenUser()
+	return err == nil && own.User.Sid.Equals(sid)
 }
 
 // clientToken impersonates the client for as long as it takes to open its token,

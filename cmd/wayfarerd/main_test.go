@@ -53,7 +53,7 @@ func start(t *testing.T) *running {
 	ctx, cancel := context.WithCancel(t.Context())
 	exit := make(chan int, 1)
 	go func() {
-		exit <- run(ctx, []string{"--socket", r.socket, "--state-dir", filepath.Join(dir, "state"), "--log-level", "debug"}, r.log)
+		exit <- run(ctx, []string{"--socket", r.socket, "--state-dir", filepath.Join(dir, "state"), "--log-level", "trace"}, r.log)
 	}()
 	r.stop = sync.OnceValue(func() int {
 		cancel()
@@ -116,7 +116,7 @@ func TestStopEndsConnections(t *testing.T) {
 	r := start(t)
 	client := &control.Client{Path: r.socket}
 	profile := app.Profile{Gateway: silent.LocalAddr().String(), Login: "ada"}
-	if _, err := client.Connect(t.Context(), &control.ConnectRequest{Profile: profile, Password: []byte("secret")}); err != nil {
+	if _, err := client.Connect(t.Context(), &control.ConnectRequest{Profile: profile, Password: []byte("hunter2")}); err != nil {
 		t.Fatal(err)
 	}
 	var connections []int
@@ -131,6 +131,11 @@ func TestStopEndsConnections(t *testing.T) {
 	}
 	if connections[0] != 1 || connections[len(connections)-1] != 0 {
 		t.Errorf("connections at each change: %v", connections)
+	}
+	for _, form := range []string{"hunter2", "aHVudGVyMg"} {
+		if strings.Contains(r.log.String(), form) {
+			t.Errorf("the log holds the password: %s", r.log)
+		}
 	}
 	var failure *app.Failure
 	if !errors.As(last, &failure) || failure.Code != app.CodeNoService {
