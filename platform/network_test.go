@@ -97,6 +97,7 @@ func TestSet(t *testing.T) {
 		diary  string // of the second
 		want   string // after it
 		err    string
+		rest   string // the diary of restoring; empty: not looked at
 	}{
 		{name: "apply in order", second: "a=1 b=1 c=1", diary: "apply a=1, apply b=1, apply c=1", want: "a=1 b=1 c=1 d=0"},
 		{name: "the same again", first: "a=1 b=1", second: "a=1 b=1", want: "a=1 b=1 c=0 d=0"},
@@ -126,7 +127,7 @@ func TestSet(t *testing.T) {
 		},
 		{
 			name: "two failures to undo", first: "a=1 b=1", fail: "undo a=1, undo b=1", second: "",
-			want: "a=1 b=1 c=0 d=0", err: "part of b: undo b=1: refused\npart of a: undo a=1: refused",
+			want: "a=1 b=1 c=0 d=0", err: "part of b: undo b=1: refused\npart of a: undo a=1: refused", rest: "undo b=1, undo a=1",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,8 +154,12 @@ func TestSet(t *testing.T) {
 				t.Errorf("world %v; want %s", w, tt.want)
 			}
 			clear(w.fail)
+			w.diary = nil
 			if err := n.Close(); err != nil {
 				t.Error(err)
+			}
+			if got := strings.Join(w.diary, ", "); tt.rest != "" && got != tt.rest {
+				t.Errorf("diary of restoring %q; want %q", got, tt.rest)
 			}
 			if w.String() != start {
 				t.Errorf("restored world %v; want %s", w, start)

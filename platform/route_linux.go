@@ -78,8 +78,9 @@ type addressChange struct {
 }
 
 func (c *addressChange) String() string { return fmt.Sprintf("address %v on %s", c.Address, c.Name) }
-func (c *addressChange) id() string     { return fmt.Sprintf("address %v on %d", c.Address, c.Index) }
-func (c *addressChange) part() Part     { return PartAddress }
+
+func (c *addressChange) id() string { return fmt.Sprintf("address %v on %d", c.Address, c.Index) }
+func (c *addressChange) part() Part { return PartAddress }
 
 func (c *addressChange) inherit(older change) { c.Was = older.(*addressChange).Was }
 

@@ -495,11 +495,13 @@ func TestNoRights(t *testing.T) {
 	var none [2]unix.CapUserData // of this thread only
 	run(t, "capset", unix.Capset(header, &none[0]))
 	var e *Error
-	err := n.Set(t.Context(), Config{[]Tunnel{splitTunnel}})
-	if !errors.Is(err, ErrNoRights) || !errors.As(err, &e) || e.Part != PartAddress || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
-		t.Errorf("Set: %v", err)
+	for _, tunnel := range []Tunnel{splitTunnel, {Interface: "wayfarer0", MTU: 1300}} {
+		err := n.Set(t.Context(), Config{[]Tunnel{tunnel}})
+		if !errors.Is(err, ErrNoRights) || !errors.As(err, &e) || e.Part != PartAddress || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+			t.Errorf("Set: %v", err)
+		}
 	}
-	_, err = n.ListenPacket(t.Context(), netip.MustParseAddr("203.0.113.1"))
+	_, err := n.ListenPacket(t.Context(), netip.MustParseAddr("203.0.113.1"))
 	if !errors.Is(err, ErrNoRights) || !errors.As(err, &e) || e.Part != PartSocket || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("ListenPacket: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // enterNamespace moves the test to a network namespace of its own. Each test has its
@@ -185,5 +186,19 @@ func TestOpenFails(t *testing.T) {
 	}
 	if after := openFiles(); after != before {
 		t.Errorf("%d open files, then %d", before, after)
+	}
+}
+
+// overflowing is a device whose every read gives more than there are buffers for.
+type overflowing struct{ wgtun.Device }
+
+func (overflowing) Read(bufs [][]byte, _ []int, _ int) (int, error) {
+	return len(bufs), wgtun.ErrTooManySegments
+}
+
+func TestReadOverflow(t *testing.T) {
+	dev := &native{overflowing{}}
+	if n, err := dev.Read(make([][]byte, 3), make([]int, 3), 0); n != 3 || err != nil {
+		t.Errorf("%d, %v", n, err)
 	}
 }

@@ -48,9 +48,6 @@ func (s *Stack) LookupHost(ctx context.Context, host string) ([]netip.Addr, erro
 		if err != nil && !errors.Is(err, errNoSuchHost) && failed == nil {
 			failed = err
 		}
-		if ctx.Err() != nil {
-			break
-		}
 	}
 	if failed == nil {
 		failed = errNoSuchHost
@@ -134,9 +131,6 @@ func (s *Stack) query(ctx context.Context, name string, kind dnsmessage.Type) ([
 				return addrs, err
 			}
 			failed = fmt.Errorf("DNS server %v: %w", server, err)
-			if ctx.Err() != nil {
-				return nil, failed
-			}
 		}
 	}
 	return nil, failed

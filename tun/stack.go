@@ -60,7 +60,10 @@ type Stack struct {
 	link   *channel.Endpoint
 	closed context.Context
 	close  context.CancelFunc
-	once   sync.Once
+	// mu is shared by whatever makes connections, and exclusive for Close: a
+	// connection made in the middle of the end would never end itself.
+	mu   sync.RWMutex
+	once sync.Once
 }
 
 var _ Device = (*Stack)(nil)
@@ -148,6 +151,8 @@ func (s *Stack) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 
 // Write implements Device. Packets that are not IP are dropped.
 func (s *Stack) Write(bufs [][]byte, offset int) (int, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	if s.closed.Err() != nil {
 		return 0, os.ErrClosed
 	}
@@ -184,7 +189,9 @@ func (s *Stack) Name() (string, error) { return "userspace", nil }
 // Close ends all connections and waits until nothing of the stack runs any more.
 func (s *Stack) Close() error {
 	s.once.Do(func() {
-		s.close()
+		s.close() // ends what waits under the lock
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.net.Destroy()
 		s.link.Close()
 	})
@@ -237,9 +244,14 @@ func (s *Stack) DialContext(ctx context.Context, network, address string) (net.C
 }
 
 func (s *Stack) dial(ctx context.Context, proto string, to netip.AddrPort) (net.Conn, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	if s.closed.Err() != nil {
 		return nil, net.ErrClosed
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closed, cancel)()
 	remote, number := fullAddress(to), protocolOf(to.Addr())
 	if proto == "udp" {
 		conn, err := gonet.DialUDP(s.net, nil, &remote, number)
@@ -249,10 +261,13 @@ func (s *Stack) dial(ctx context.Context, proto string, to netip.AddrPort) (net.
 		return conn, nil
 	}
 	conn, err := gonet.DialContextTCP(ctx, s.net, remote, number)
-	if err != nil {
-		return nil, err
+	switch {
+	case err == nil:
+		return conn, nil
+	case s.closed.Err() != nil:
+		return nil, net.ErrClosed
 	}
-	return conn, nil
+	return nil, err
 }
 
 // ListenPacket opens an unconnected UDP socket on an ephemeral port of the stack's
@@ -275,6 +290,8 @@ func (s *Stack) ListenPacket(network string) (net.PacketConn, error) {
 	if !has {
 		return fail(errors.New("the tunnel has no address of this family"))
 	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	if s.closed.Err() != nil {
 		return fail(net.ErrClosed)
 	}
@@ -285,19 +302,14 @@ func (s *Stack) ListenPacket(network string) (net.PacketConn, error) {
 	return packetConn{conn}, nil
 }
 
-// packetConn takes the addresses that Go's own sockets take: gVisor's wants 4 bytes
-// for an IPv4 address and the right type.
+// packetConn refuses addresses on which gVisor's would panic.
 type packetConn struct{ *gonet.UDPConn }
 
 func (c packetConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	udpAddr, ok := addr.(*net.UDPAddr)
-	if !ok || udpAddr == nil {
+	if udpAddr, ok := addr.(*net.UDPAddr); !ok || udpAddr == nil {
 		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: net.InvalidAddrError("not a UDP address")}
 	}
-	if ip4 := udpAddr.IP.To4(); ip4 != nil {
-		udpAddr = &net.UDPAddr{IP: ip4, Port: udpAddr.Port}
-	}
-	return c.UDPConn.WriteTo(b, udpAddr)
+	return c.UDPConn.WriteTo(b, addr)
 }
 
 // reaches says whether the stack can send to addr, and family ('4', '6' or 0) allows

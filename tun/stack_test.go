@@ -42,7 +42,7 @@ func connect(t *testing.T, a, b Device) {
 	t.Helper()
 	var pumps sync.WaitGroup
 	pump := func(from, to Device) {
-		const headroom, room = 32, 1 << 16
+		const headroom, room = 32, 2048
 		bufs, sizes := make([][]byte, from.BatchSize()), make([]int, from.BatchSize())
 		for i := range bufs {
 			bufs[i] = make([]byte, headroom+room)
@@ -335,6 +335,29 @@ func TestStackClose(t *testing.T) {
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	if bytes.Contains(stacks, []byte("created by gvisor.dev")) {
 		t.Errorf("still running:\n%s", stacks)
+	}
+}
+
+// TestStackCloseWhileDialling: a connection that is made at the very end ends too.
+func TestStackCloseWhileDialling(t *testing.T) {
+	for range 20 {
+		near, far := newStack(t, StackConfig{Addresses: []netip.Addr{near4}}), newStack(t, StackConfig{Addresses: []netip.Addr{far4}})
+		connect(t, near, far)
+		go echo(listen(t, far, far4, 7))
+		var dials sync.WaitGroup
+		for _, address := range []string{"10.0.0.2:7", "10.0.0.99:7", "10.0.0.2:8"} {
+			dials.Go(func() {
+				for {
+					if _, err := near.DialContext(t.Context(), "tcp", address); errors.Is(err, net.ErrClosed) {
+						return
+					}
+				}
+			})
+		}
+		runtime.Gosched()
+		near.Close()
+		far.Close()
+		dials.Wait()
 	}
 }
 
