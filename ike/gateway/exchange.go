@@ -94,11 +94,21 @@ type request struct {
 
 // request sends m until done is called for its M-ID; failed is called when no
 // answer came.
-func (s *sa) request(m *Message, failed func()) {
-	r := &request{raws: s.build(m), wait: retransmitFirst, failed: failed}
-	s.requests[m.Header.MessageID] = r
+func (s *sa) request(m *Message, failed func()) { s.insist(m.Header.MessageID, s.build(m), failed) }
+
+// respondSecond is respond for the second of three messages. It is repeated until
+// done is called for its M-ID: only we wait for the third (strongSwan does the same).
+func (s *sa) respondSecond(m *Message) {
+	raws := s.build(m)
+	s.answer = append(s.answer, raws...)
+	s.insist(m.Header.MessageID, raws, func() {})
+}
+
+func (s *sa) insist(mid uint32, raws [][]byte, failed func()) {
+	r := &request{raws: raws, wait: retransmitFirst, failed: failed}
+	s.requests[mid] = r
 	s.transmit(r.raws)
-	s.repeat(m.Header.MessageID, r)
+	s.repeat(mid, r)
 }
 
 func (s *sa) repeat(mid uint32, r *request) {

@@ -353,7 +353,7 @@ func (s *sa) am1(h isakmp.Header, ps []isakmp.Payload) error {
 	m.Payloads = append(m.Payloads, proof.Payloads[last]) // SIG_R comes last
 	s.logReceived(AM1, h, ps)
 	s.state = waitAM3
-	s.respond(m)
+	s.respondSecond(m)
 	return nil
 }
 
@@ -363,6 +363,7 @@ func (s *sa) am3(p path, h isakmp.Header, body []byte) error {
 			return err
 		}
 		s.phase1IV.iv = iv
+		s.done(h.MessageID)
 		s.hear(p)
 		s.readVendorIDs(ps)
 		s.detectNAT(p, ps)

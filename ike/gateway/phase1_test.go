@@ -313,10 +313,11 @@ func TestTampered(t *testing.T) {
 		cfg.Add(isakmp.PayloadAttribute, isakmp.Config{Type: isakmp.ConfigRequest, Attributes: []isakmp.Attribute{
 			{Type: 1}, {Type: 2}, {Type: 3}, {Type: 4}, {Type: 5}, {Type: 6}}}.Append(nil))
 		tamper(cfg)
-		tamper(i.quick1(&quickMode{suite: i.espOffer, client: netip.PrefixFrom(i.address, 32), remote: netip.MustParsePrefix("10.0.0.0/8")}))
 		dpd := &Message{Step: Notify, Header: i.header(isakmp.Informational, 98, true)}
 		dpd.Add(isakmp.PayloadNotify, isakmp.Notify{DOI: 1, Protocol: isakmp.ProtoISAKMP, SPI: make([]byte, 16), Type: isakmp.NotifyRUThere, Data: []byte{0, 0, 0, 5}}.Append(nil))
 		tamper(dpd)
+		// Last, because its answer is repeated.
+		tamper(i.quick1(&quickMode{suite: i.espOffer, client: netip.PrefixFrom(i.address, 32), remote: netip.MustParsePrefix("10.0.0.0/8")}))
 	})
 }
 
@@ -497,6 +498,57 @@ func TestServeEnds(t *testing.T) {
 		w.served <- nil
 		if m := i.raw(); m != nil {
 			t.Error("a gateway that crashed said something")
+		}
+	})
+}
+
+// TestSecondOfThreeIsRepeated: AM2 and QM2 go out again until the third message is
+// here, because the client does not know that it was lost.
+func TestSecondOfThreeIsRepeated(t *testing.T) {
+	repeated := func(i *initiator, second []byte) {
+		t.Helper()
+		for _, after := range []time.Duration{retransmitFirst, 3600 * time.Millisecond} {
+			began := time.Now()
+			if again := i.raw(); !bytes.Equal(again, second) || time.Since(began) != after {
+				t.Errorf("after %v: %d bytes", time.Since(began), len(again))
+			}
+		}
+	}
+	inWorld(t, nil, func(w *world) {
+		i := w.newInitiator(clientAt)
+		m := &Message{Step: AM1, Header: i.header(isakmp.AggressiveMode, 0, false)}
+		i.saPayload(m)
+		i.keyPayloads(m)
+		i.idiBody = isakmp.ID{Type: isakmp.IDKeyID, Data: []byte("group")}.Append(nil)
+		m.Add(isakmp.PayloadID, i.idiBody)
+		i.say(m)
+		am2 := i.raw()
+		repeated(i, am2)
+		i.takeKeys(i.decode(am2))
+		am3 := &Message{Step: AM3, Header: i.header(isakmp.AggressiveMode, 0, true)}
+		am3.Add(isakmp.PayloadHash, i.hashI(i.idiBody))
+		i.say(am3)
+		for range 3 {
+			if raw := i.raw(); bytes.Equal(raw, am2) {
+				t.Error("AM2 came after AM3")
+			}
+		}
+	})
+	inWorld(t, nil, func(w *world) {
+		i, _ := w.another(clientAt.String(), "ada", netip.Addr{})
+		suite, err := parseESPSuite("aes128gcm16")
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := &quickMode{suite: suite, client: netip.PrefixFrom(i.address, 32), remote: netip.MustParsePrefix("0.0.0.0/0")}
+		qm1 := i.quick1(q)
+		i.say(qm1)
+		qm2 := i.raw()
+		repeated(i, qm2)
+		i.finish(q, i.decode(qm2))
+		i.say(&Message{Step: QM3, Header: i.header(isakmp.QuickMode, qm1.Header.MessageID, true), niBody: q.ni, nrBody: q.nr})
+		if raw := i.rawWithin(time.Minute); raw != nil {
+			t.Errorf("%d bytes after QM3", len(raw))
 		}
 	})
 }

@@ -95,7 +95,7 @@ func (s *sa) qm1(r *received) error {
 	if shorter && s.gw.cfg.ResponderLifetime {
 		s.addResponderLifetime(m, isakmp.ProtoESP, midBytes(q.spiIn), q.life)
 	}
-	s.respond(m)
+	s.respondSecond(m)
 	s.keepQuickMode(mid, q)
 	return nil
 }
@@ -103,10 +103,11 @@ func (s *sa) qm1(r *received) error {
 // keepQuickMode waits for the next message, but not for ever.
 func (s *sa) keepQuickMode(mid uint32, q *quickMode) {
 	s.quick[mid] = q
-	q.abandoned = s.gw.after(halfOpenLife, func() { delete(s.quick, mid) })
+	q.abandoned = s.gw.after(halfOpenLife, func() { s.dropQuickMode(mid) })
 }
 
 func (s *sa) dropQuickMode(mid uint32) {
+	s.done(mid)
 	s.quick[mid].abandoned.stop()
 	delete(s.quick, mid)
 }
