@@ -94,9 +94,14 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 }
 
 func (s *Stack) configure() error {
-	sack := tcpip.TCPSACKEnabled(true) // off by default
-	if err := s.net.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
-		return fmt.Errorf("network stack: SACK: %v", err)
+	// Selective acknowledgements are off by default. RACK, which is on, answers a
+	// burst of losses with one timeout after the other: an upload stood still for
+	// longer than its program waits (gVisor issues 6113 and 9778).
+	sack, recovery := tcpip.TCPSACKEnabled(true), tcpip.TCPRecovery(0)
+	for _, option := range []tcpip.SettableTransportProtocolOption{&sack, &recovery} {
+		if err := s.net.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
+			return fmt.Errorf("network stack: TCP: %v", err)
+		}
 	}
 	if err := s.net.CreateNIC(stackNIC, s.link); err != nil {
 		return fmt.Errorf("network stack: %v", err)
