@@ -49,7 +49,7 @@ type childSA struct {
 
 	received atomic.Bool // an authentic packet has come: the peer has the keys
 	active   bool        // sends; guarded by Session.mu
-	held     bool        // waits for CONNECTED before it sends; set before it is installed
+	held     bool        // sends when told, or when the peer has; set before it is installed
 	retireAt time.Time   // guarded by Session.mu; zero: not replaced
 }
 
@@ -177,14 +177,15 @@ func (s *Session) install(c *childSA) {
 	s.children = append(s.children, c)
 	s.publishLocked()
 	s.mu.Unlock()
+	if old != nil {
+		s.event(Event{Kind: EventRekeyed})
+	}
 	switch {
 	case c.held:
-		time.AfterFunc(commitPatience, func() { s.activate(c) })
 	case old == nil:
 		s.activate(c)
 	default:
 		time.AfterFunc(activateAfter, func() { s.activate(c) })
-		s.event(Event{Kind: EventRekeyed})
 	}
 	select {
 	case s.installed <- struct{}{}:

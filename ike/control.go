@@ -147,7 +147,7 @@ func (s *Session) nextDeadline() time.Time {
 		earlier(s.orphaned.Add(orphanedFor))
 	}
 	earlier(s.addressDue())
-	if s.needChild || s.renewAll {
+	if (s.needChild || s.renewAll) && s.orphaned.IsZero() {
 		earlier(time.Now())
 	}
 	earlier(s.watchdog.due())
@@ -436,6 +436,9 @@ func (s *Session) reauthenticated(r reauthResult) error {
 		return nil
 	}
 	previous.delete(isakmp.ProtoISAKMP, previous.cookies())
+	if s.old != nil {
+		s.old.discard()
+	}
 	s.old, s.oldUntil = previous, time.Now().Add(oldSAGrace)
 	return nil
 }

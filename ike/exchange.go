@@ -26,7 +26,7 @@ const (
 	// authenticated has refused the exchange: the true gateway may yet answer.
 	refusedPatience = 5 * time.Second
 	maxPending      = 8 // messages that came before their keys
-	maxReplies      = 8 // answers kept for duplicates
+	maxReplies      = 8 // answers, and accepted messages, remembered for duplicates
 	maxChains       = 64
 )
 
@@ -168,8 +168,9 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 	}
 	early := sa.pending
 	sa.pending = nil
-	for _, datagram := range early {
+	for i, datagram := range early {
 		if m, err := offer(datagram); m != nil || err != nil {
+			sa.pending = append(early[i+1:], sa.pending...)
 			return m, err
 		}
 	}
@@ -274,7 +275,7 @@ func (sa *isakmpSA) decode(datagram []byte) (*message, error) {
 	if h.NextPayload == isakmp.PayloadFragment {
 		return sa.reassemble(h, body)
 	}
-	if sa.resendReply(datagram) {
+	if sa.resendReply(datagram) || sa.seen(datagram) {
 		return nil, nil
 	}
 	m := &message{Header: h, raw: datagram}
@@ -397,6 +398,10 @@ func (sa *isakmpSA) checkHash(m *message) error {
 
 // commit takes over the IV of a message that has been verified.
 func (sa *isakmpSA) commit(m *message) {
+	if len(sa.accepted) == maxReplies {
+		sa.accepted = slices.Delete(sa.accepted, 0, 1)
+	}
+	sa.accepted = append(sa.accepted, sha256.Sum256(m.raw))
 	if m.nextIV == nil {
 		return
 	}
@@ -501,6 +506,12 @@ func (sa *isakmpSA) reply(to *message, msg []byte) {
 type storedReply struct {
 	to  [sha256.Size]byte
 	msg []byte
+}
+
+// seen reports whether a message was accepted before: a late duplicate is no answer
+// to what is being waited for, nor a refusal.
+func (sa *isakmpSA) seen(datagram []byte) bool {
+	return len(sa.accepted) > 0 && slices.Contains(sa.accepted, sha256.Sum256(datagram))
 }
 
 // resendReply answers a duplicate as its original was answered.

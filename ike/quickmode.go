@@ -15,6 +15,7 @@ import (
 
 const (
 	espLifetime = 3600 * time.Second // offered
+	maxAnswered = 4096               // Quick Modes that the gateway may begin under one ISAKMP SA
 	minSPI      = 256                // the ones below are reserved (RFC 4303 §2.1)
 )
 
@@ -140,6 +141,9 @@ func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer, pair selec
 	}
 	child.held = m.Flags&isakmp.FlagCommit != 0
 	sa.s.install(child) // before QM3: the gateway may send at once
+	if child.held {
+		time.AfterFunc(commitPatience, func() { sa.s.activate(child) })
+	}
 	hash3 := sa.keys.hash3(mid, neg.ni, neg.nr)
 	sa.reply(m, sa.seal(isakmp.QuickMode, mid, isakmp.Payload{Type: isakmp.PayloadHash, Body: hash3}))
 	return child, nil
@@ -454,8 +458,7 @@ func maskBits(mask []byte) (bits int, ok bool) {
 //
 // Here IDci is the gateway's side and IDcr ours.
 func (sa *isakmpSA) quickModeRequest(m *message) error {
-	_, known := sa.chains[m.MessageID]
-	if known || sa.answering {
+	if _, ours := sa.chains[m.MessageID]; ours || sa.answered[m.MessageID] || sa.answering || len(sa.answered) == maxAnswered {
 		return dropped("Quick Mode message of a running or finished exchange")
 	}
 	if err := checkRules(m, true, rulesQM1); err != nil {
@@ -466,7 +469,7 @@ func (sa *isakmpSA) quickModeRequest(m *message) error {
 	}
 	sa.commit(m)
 	sa.s.heard()
-	sa.answering = true
+	sa.answering, sa.answered[m.MessageID] = true, true
 	defer func() { sa.answering = false }()
 	if err := sa.answerQuickMode(m); err != nil {
 		var fatal fatalError
@@ -509,6 +512,7 @@ func (sa *isakmpSA) answerQuickMode(m *message) error {
 	if err != nil {
 		return err
 	}
+	child.held = true // HASH(3) shows that QM1 was no replay
 	sa.s.install(child)
 
 	ids := m.all(isakmp.PayloadID)
@@ -535,6 +539,7 @@ func (sa *isakmpSA) answerQuickMode(m *message) error {
 		sa.s.remove(child)
 		return err
 	}
+	sa.s.activate(child)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -84,6 +85,7 @@ type isakmpSA struct {
 
 	pending      [][]byte // datagrams that came before their keys
 	replies      []storedReply
+	accepted     [][sha256.Size]byte // datagrams
 	fragments    reassembly
 	gotFragments bool
 	// fragmentAbove is the longest message that is sent in one datagram.
@@ -94,9 +96,10 @@ type isakmpSA struct {
 	wantsCert    bool     // the gateway sent CERTREQ
 	xauthReplies int
 	passwordSent bool
-	signingIn    bool // the user is being asked while the session is up
-	checkPoint   bool // numbers XAUTH attributes in its own way
-	answering    bool // a Quick Mode of the gateway; one at a time
+	signingIn    bool            // the user is being asked while the session is up
+	checkPoint   bool            // numbers XAUTH attributes in its own way
+	answering    bool            // a Quick Mode of the gateway; one at a time
+	answered     map[uint32]bool // message IDs of the gateway's Quick Modes, against replay
 	established  time.Time
 	lifetime     time.Duration
 	reauthAt     time.Time
@@ -116,7 +119,7 @@ func (s *Session) newSA(exchange isakmp.ExchangeType, peer netip.AddrPort) (*isa
 		s: s, log: s.log,
 		inbox: make(chan []byte, inboxSize), peer: peer, phase1: exchange,
 		step: StepFindGateway, giveUp: giveUpAfter, afterRefusal: refusedPatience, learned: s.learned,
-		chains: make(map[uint32][]byte), fragmentAbove: maxUnfragmented,
+		chains: make(map[uint32][]byte), answered: make(map[uint32]bool), fragmentAbove: maxUnfragmented,
 	}
 	if err := sa.random(sa.ckyI[:]); err != nil {
 		return nil, err
