@@ -271,21 +271,47 @@ func TestPromptRefused(t *testing.T) {
 	}
 }
 
-// A prompt that is answered elsewhere is taken back.
+// A prompt that is answered elsewhere is taken back; the terminal still waits for a
+// line, so that the next one is left to others.
 func TestPromptAnsweredElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc := newFakeService(func(s *fakeService) {
-			s.set(app.Connection{ID: "c1", State: app.StateActionNeeded, Step: app.StepSignIn, Prompt: &app.Prompt{ID: "p1", Kind: app.PromptOTP}})
-			time.Sleep(time.Minute)
-			playConnected(s)
+			for _, id := range []string{"p1", "p2"} {
+				s.set(app.Connection{ID: "c1", State: app.StateActionNeeded, Step: app.StepSignIn, Prompt: &app.Prompt{ID: id, Kind: app.PromptOTP}})
+				time.Sleep(time.Minute)
+			}
+			s.set(connected())
 		})
 		w := newWorld(t, svc)
 		w.stdin = "secret"
-		w.terminal()
-		if got := w.run(t, connectOffice...); got != 0 || len(svc.answers) > 0 {
-			t.Errorf("exit %d, answers %v, stderr %q", got, svc.answers, &w.err)
+		person := w.terminal()
+		if got := w.run(t, connectOffice...); got != 0 || len(svc.answers) > 0 || len(person.asked) != 1 {
+			t.Errorf("exit %d, asked %q, answers %v", got, person.asked, svc.answers)
+		}
+		if want := "answer with `wayfarer answer c1` in another terminal"; !strings.Contains(w.err.String(), want) {
+			t.Errorf("stderr %q", &w.err)
 		}
 	})
+}
+
+// An answer that comes too late does not end what goes on without it.
+func TestLateAnswer(t *testing.T) {
+	for code, exit := range map[app.Code]int{app.CodeUsage: 0, app.CodeNoService: 8} {
+		svc := newFakeService(func(s *fakeService) {
+			s.set(app.Connection{ID: "c1", State: app.StateActionNeeded, Step: app.StepSignIn, Prompt: &app.Prompt{ID: "p1", Kind: app.PromptOTP}})
+			<-s.answered
+			if code == app.CodeUsage {
+				s.set(connected())
+			}
+		})
+		svc.late = app.NewFailure(code, "", "connection c1 does not ask this", "")
+		w := newWorld(t, svc)
+		w.stdin = "secret"
+		w.terminal("123456")
+		if got := w.run(t, connectOffice...); got != exit {
+			t.Errorf("%s: exit %d, stderr %q", code, got, &w.err)
+		}
+	}
 }
 
 func TestPasswordIsAskedFor(t *testing.T) {

@@ -30,6 +30,7 @@ type fakeService struct {
 
 	play     func(*fakeService)
 	refusal  error // of Connect
+	late     error // of Answer
 	requests []control.ConnectRequest
 	answers  []control.Answer
 	ended    []string
@@ -132,7 +133,7 @@ func (s *fakeService) Answer(_ context.Context, id string, answer *control.Answe
 	kept.Text = slices.Clone(answer.Text)
 	s.change(func() { s.answers = append(s.answers, kept) })
 	s.answered <- kept
-	return nil
+	return s.late
 }
 
 func (s *fakeService) request(t *testing.T) control.ConnectRequest {
@@ -152,9 +153,13 @@ type fakePerson struct {
 	eof     bool
 	out     io.Writer // where the questions appear
 	asked   []string
+	stuck   bool // a question was taken back
 }
 
 func (p *fakePerson) line(ctx context.Context, prompt string) (string, error) {
+	if p.stuck {
+		return "", errNoTerminal
+	}
 	io.WriteString(p.out, prompt)
 	p.asked = append(p.asked, prompt)
 	if len(p.answers) == 0 {
@@ -163,6 +168,7 @@ func (p *fakePerson) line(ctx context.Context, prompt string) (string, error) {
 			return "", io.EOF
 		}
 		<-ctx.Done()
+		p.stuck = true
 		return "", ctx.Err()
 	}
 	answer := p.answers[0]
