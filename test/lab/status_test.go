@@ -233,40 +233,55 @@ var childSA = regexp.MustCompile(`(?s)INSTALLED, TUNNEL(?:-in-UDP)?, ESP:(\S+)\n
 func (h *host) checkGateway(t *testing.T, p profile) {
 	t.Helper()
 	var why string
-	agree := func() bool {
-		c := h.connection(t)
-		sas := gatewaySAs(t, p)
-		_, sas, found := strings.Cut(sas, "["+c.Addresses[0].Addr().String()+"]\n")
-		m := childSA.FindStringSubmatch(sas)
-		if !found || m == nil || len(c.ESP) != 1 {
-			why = fmt.Sprintf("status %+v, gateway %s", c, sas)
-			return false
-		}
-		line, _, _ := strings.Cut(strings.TrimSpace(sas), "\n")
-		for part := range strings.SplitSeq(c.IKE.Suite, "-") {
-			if !strings.Contains(line, swanctlNames[part]) {
-				why = fmt.Sprintf("status: ike.suite %s, gateway %s", c.IKE.Suite, line)
-				return false
-			}
-		}
-		esp := c.ESP[0]
-		var names []string
-		for part := range strings.SplitSeq(esp.Suite, "-") {
-			names = append(names, swanctlNames[part])
-		}
-		got := fmt.Sprint(strings.Join(names, "/"), " ", spi(t, esp.SPIOut), esp.BytesOut, esp.PacketsOut,
-			spi(t, esp.SPIIn), esp.BytesIn, esp.PacketsIn)
-		want := fmt.Sprint(m[1], " ", spi(t, "0x"+m[2]), number(t, m[3]), number(t, m[4]),
-			spi(t, "0x"+m[5]), number(t, m[6]), number(t, m[7]))
-		why = fmt.Sprintf("suite, SPI, bytes and packets to and from the gateway:\nstatus  %s\ngateway %s", got, want)
-		return got == want
-	}
 	defer func() {
 		if t.Failed() {
 			t.Log(why)
 		}
 	}()
-	eventually(t, 4*time.Second, "status and gateway agree", agree)
+	eventually(t, 4*time.Second, "status and gateway agree", func() bool {
+		why = disagreement(t, h.connection(t), gatewaySAs(t, p))
+		return why == ""
+	})
+}
+
+// disagreement says where a connection differs from what its gateway lists. An ESP SA
+// that the gateway has replaced (REKEYED) does not count.
+func disagreement(t *testing.T, c app.Connection, list string) string {
+	t.Helper()
+	_, list, found := strings.Cut(list, "["+c.Addresses[0].Addr().String()+"]\n")
+	if !found {
+		return fmt.Sprintf("the gateway has given %v to nobody", c.Addresses)
+	}
+	line, list, _ := strings.Cut(list, "\n")
+	for part := range strings.SplitSeq(c.IKE.Suite, "-") {
+		if !strings.Contains(line, swanctlNames[part]) {
+			return fmt.Sprintf("status: ike.suite %s, gateway: %s", c.IKE.Suite, line)
+		}
+	}
+	if next := regexp.MustCompile(`(?m)^\S`).FindStringIndex(list); next != nil {
+		list = list[:next[0]] // without the gateway's other clients
+	}
+	installed := childSA.FindAllStringSubmatch(list, -1)
+	if len(installed) == 0 {
+		return "the gateway has no ESP SA:\n" + list
+	}
+	for _, m := range installed {
+		i := slices.IndexFunc(c.ESP, func(e app.ESP) bool { return spi(t, e.SPIOut) == spi(t, "0x"+m[2]) })
+		if i < 0 {
+			return fmt.Sprintf("status: no ESP SA %s, only %+v", m[2], c.ESP)
+		}
+		esp := c.ESP[i]
+		var names []string
+		for part := range strings.SplitSeq(esp.Suite, "-") {
+			names = append(names, swanctlNames[part])
+		}
+		got := fmt.Sprint(strings.Join(names, "/"), esp.BytesOut, esp.PacketsOut, spi(t, esp.SPIIn), esp.BytesIn, esp.PacketsIn)
+		want := fmt.Sprint(m[1], number(t, m[3]), number(t, m[4]), spi(t, "0x"+m[5]), number(t, m[6]), number(t, m[7]))
+		if got != want {
+			return fmt.Sprintf("ESP SA %s: suite, bytes and packets out, SPI, bytes and packets in:\nstatus  %s\ngateway %s", m[2], got, want)
+		}
+	}
+	return ""
 }
 
 func spi(t *testing.T, s string) uint64 {
