@@ -99,7 +99,12 @@ func charonCmd(t *testing.T, ns string, p profile) time.Duration {
 			took = d
 		}
 	}
+	time.Sleep(200 * time.Millisecond) // it may hang when it is ended earlier
 	cmd.Process.Signal(syscall.SIGTERM)
+	stuck := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
 	cmd.Wait()
+	if !stuck.Stop() {
+		mustLab(t, "disconnect", "-n", ns) // removes what it has left behind
+	}
 	return took
 }
