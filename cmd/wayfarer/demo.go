@@ -43,7 +43,7 @@ const (
 	// demoTimeout bounds the attempt; it takes well below a second.
 	demoTimeout = 20 * time.Second
 	// demoRequest bounds a request to the web server.
-	demoRequest = 10 * time.Second
+	demoRequest = 30 * time.Second
 )
 
 func newDemo(e *env) *cobra.Command {
