@@ -162,6 +162,12 @@ func TestResolvConfFile(t *testing.T) {
 		}, "192.0.2.9"},
 		{"relative symlink", []func(*testing.T, string){write("nameserver 192.0.2.8\n", 0o644, "run/dns/conf"), link("../run/dns/conf")}, "192.0.2.8"},
 		{"absolute symlink", []func(*testing.T, string){write("nameserver 192.0.2.8\n", 0o644, "run/dns/conf"), link("/run/dns/conf")}, "192.0.2.8"},
+		{"symlink of another", []func(*testing.T, string){link("/run/nowhere"), func(t *testing.T, root string) {
+			if os.Geteuid() != 0 {
+				t.Skip("needs root, to give a symlink away")
+			}
+			run(t, "chown", os.Lchown(filepath.Join(root, "etc/resolv.conf"), 1234, 2345))
+		}}, ""},
 		{"dangling symlink", []func(*testing.T, string){link("/run/nowhere")}, ""},
 		{"missing", nil, ""},
 	} {
@@ -173,7 +179,7 @@ func TestResolvConfFile(t *testing.T) {
 			before := describe(t, h.root)
 			applied, err := setDNS(t, h, nil, dnsTunnel)
 			run(t, "set", err)
-			if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o400 == 0 {
+			if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != 0o644 {
 				t.Errorf("%v, %v", info, err)
 			}
 			if content, _ := os.ReadFile(path); string(content) != ourContent {

@@ -227,7 +227,7 @@ func TestConfigCheck(t *testing.T) {
 		},
 		{"invalid server", []Tunnel{{Interface: "a", MTU: 1, DNS: []netip.Addr{{}}}}, PartDNS, "invalid DNS server"},
 		{"good domains", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{"corp.example", "x_y.example."}, MatchDomains: []string{"local"}}}, "", ""},
-		{"injected line", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{"a\nnameserver 6.6.6.6"}}}, PartDNS, "not a domain"},
+		{"injected line", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{"a\nb"}}}, PartDNS, "not a domain"},
 		{"two in one", []Tunnel{{Interface: "a", MTU: 1, MatchDomains: []string{"a.example b.example"}}}, PartDNS, "not a domain"},
 		{"empty domain", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{""}}}, PartDNS, "not a domain"},
 		{"empty label", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{"a..b"}}}, PartDNS, "not a domain"},

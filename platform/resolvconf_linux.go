@@ -105,11 +105,7 @@ func (c *fileChange) apply(context.Context) error {
 		}
 		c.Was = is // a new wish replaces theirs, and puts theirs back
 	}
-	mode := fs.FileMode(0o644)
-	if c.Was.Kind == fileRegular {
-		mode = c.Was.Mode
-	}
-	if err := c.h.writeFile(c.Path, c.Content, mode, os.Geteuid(), os.Getegid()); err != nil {
+	if err := c.h.writeFile(c.Path, c.Content, 0o644, os.Geteuid(), os.Getegid()); err != nil {
 		return rights(err)
 	}
 	c.h.written = c.Content
