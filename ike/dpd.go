@@ -174,6 +174,9 @@ func (s *Session) watch(now time.Time) (renew bool) {
 		return false
 	}
 	silent := now.Sub(time.Unix(0, since))
+	if silent >= unansweredAfter {
+		w.renewed = 0 // a new SA is no better: it was not the old one's fault
+	}
 	switch {
 	case silent < unansweredAfter:
 		w.look = time.Unix(0, since).Add(unansweredAfter)

@@ -464,6 +464,7 @@ func (w *world) exchangePackets(s *Session, received func() [][]byte, text strin
 	out, in := ipv4(vip, insideHost, "out "+text), ipv4(insideHost, vip, "in "+text)
 	synctest.Wait() // QM3 must be there before the gateway's first packet
 	send(w.t, s, out)
+	synctest.Wait()
 	if err := w.gw.SendPacket(in); err != nil {
 		w.t.Fatal(err)
 	}
