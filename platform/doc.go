@@ -17,23 +17,23 @@
 //
 // # Linux: routes
 //
-// Netlink goes through github.com/vishvananda/netlink: Apache-2.0, released, used
-// by container engines for ten years, and it knows rules with suppress_prefixlength
-// and protocol, which jsimonetti/rtnetlink leaves to its caller.
+// Netlink goes through github.com/vishvananda/netlink: Apache-2.0, with releases, and
+// it covers links, addresses, routes and rules with suppress_prefixlength, protocol
+// and mark, where jsimonetti/rtnetlink is closer to the messages on the wire.
 //
-// All routes stand in a table of their own, 119, and never in main, so
-// that no DHCP client, and no more specific route of the local network, competes
-// with them. Three rules lead there, of which a split tunnel needs the first only:
+// All routes stand in a table of their own, 119, and never in main, so that no DHCP
+// client, and no more specific route of the local network, competes with them. Three
+// rules lead there, of which a split tunnel needs the first only:
 //
 //	30560: not fwmark 0x3766 lookup 119 suppress_prefixlength 0   the tunnels' networks
-//	30561: lookup main suppress_prefixlength 0                      the local networks
+//	30561: lookup main suppress_prefixlength 0                   the local networks
 //	30562: not fwmark 0x3766 lookup 119                           a full tunnel's default route
 //
 // A network that stays outside is a throw route in that table: the search goes on
 // in main. Sockets of [Network.ListenPacket] carry the mark, so packets to a gateway
 // need no host route and follow the host when it moves to another network. Routes
 // and rules carry the protocol number 119, by which they can be told from others'.
-// Number and mark avoid the bits that Kubernetes (0x4000, 0x8000) and Tailscale
+// The mark avoids the bits that Kubernetes (0x4000, 0x8000) and Tailscale
 // (0xff0000) give a meaning.
 //
 // With rp_filter=1 the kernel drops packets from a gateway whose address is routed
