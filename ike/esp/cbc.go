@@ -2,10 +2,8 @@ package esp
 
 import (
 	"crypto/cipher"
-	"crypto/hmac"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 )
 
@@ -16,89 +14,59 @@ type cbcMode interface {
 	SetIV(iv []byte)
 }
 
-// authenticator computes a truncated HMAC. The key's two pads are hashed once.
-type authenticator struct {
-	mac hash.Hash
-	sum [64]byte // of the longest hash
-	icv int
-}
-
-func newAuthenticator(alg *integrityAlg, key []byte) authenticator {
-	a := authenticator{mac: hmac.New(alg.new, key), icv: alg.icv}
-	a.mac.Reset() // the first one stores the state after the pads
-	return a
-}
-
-// compute returns the ICV of data. It is valid until the next call.
-func (a *authenticator) compute(data []byte) []byte {
-	a.mac.Reset()
-	a.mac.Write(data)
-	return a.mac.Sum(a.sum[:0])[:a.icv]
-}
-
-// cbcSealer encrypts in CBC mode and then authenticates SPI, sequence number, IV
-// and ciphertext (RFC 4303 §3.3.2).
-type cbcSealer struct {
+// cbcEncrypter encrypts in CBC mode (RFC 3602, RFC 2451).
+type cbcEncrypter struct {
 	mode cbcMode
-	auth authenticator
 	ivs  ivSource
 }
 
-func newCBCSealer(block cipher.Block, alg *integrityAlg, key []byte, rand io.Reader) (*cbcSealer, error) {
+func newCBCSealer(p *parts, rand io.Reader) (sealer, error) {
 	if rand == nil {
 		return nil, errors.New("esp: CBC needs a source of random IVs")
 	}
-	mode, ok := cipher.NewCBCEncrypter(block, make([]byte, block.BlockSize())).(cbcMode)
+	mode, ok := cipher.NewCBCEncrypter(p.block, make([]byte, p.block.BlockSize())).(cbcMode)
 	if !ok {
 		return nil, errors.New("esp: the CBC encrypter takes no new IV")
 	}
-	s := &cbcSealer{mode: mode, auth: newAuthenticator(alg, key), ivs: ivSource{rand: rand}}
-	s.ivs.next = len(s.ivs.pool)
-	return s, nil
+	e := &cbcEncrypter{mode: mode, ivs: ivSource{rand: rand}}
+	e.ivs.next = len(e.ivs.pool)
+	return &macSealer{encrypter: e, auth: p.auth, icv: p.icv}, nil
 }
 
-func (s *cbcSealer) seal(packet []byte) error {
-	header := headerLen + s.mode.BlockSize()
+func (e *cbcEncrypter) encrypt(packet []byte) error {
+	header := headerLen + e.mode.BlockSize()
 	iv := packet[headerLen:header]
-	if err := s.ivs.draw(iv); err != nil {
+	if err := e.ivs.draw(iv); err != nil {
 		return err
 	}
-	authentic := packet[:len(packet)-s.auth.icv]
-	s.mode.SetIV(iv)
-	s.mode.CryptBlocks(authentic[header:], authentic[header:])
-	copy(packet[len(authentic):], s.auth.compute(authentic))
+	e.mode.SetIV(iv)
+	e.mode.CryptBlocks(packet[header:], packet[header:])
 	return nil
 }
 
-func (s *cbcSealer) zero() { clear(s.ivs.pool[:]) }
+func (e *cbcEncrypter) zero() { clear(e.ivs.pool[:]) }
 
-// cbcOpener is the other direction of cbcSealer.
-type cbcOpener struct {
+// cbcDecrypter is the other direction of cbcEncrypter.
+type cbcDecrypter struct {
 	mode cbcMode
-	auth authenticator
 }
 
-func newCBCOpener(block cipher.Block, alg *integrityAlg, key []byte) (*cbcOpener, error) {
-	mode, ok := cipher.NewCBCDecrypter(block, make([]byte, block.BlockSize())).(cbcMode)
+func newCBCOpener(p *parts) (opener, error) {
+	mode, ok := cipher.NewCBCDecrypter(p.block, make([]byte, p.block.BlockSize())).(cbcMode)
 	if !ok {
 		return nil, errors.New("esp: the CBC decrypter takes no new IV")
 	}
-	return &cbcOpener{mode: mode, auth: newAuthenticator(alg, key)}, nil
+	return &macOpener{decrypter: &cbcDecrypter{mode: mode}, auth: p.auth, icv: p.icv}, nil
 }
 
-func (o *cbcOpener) open(dst, packet []byte) bool {
-	header := headerLen + o.mode.BlockSize()
-	authentic, icv := packet[:len(packet)-o.auth.icv], packet[len(packet)-o.auth.icv:]
-	if !hmac.Equal(icv, o.auth.compute(authentic)) {
-		return false
-	}
-	o.mode.SetIV(authentic[headerLen:header])
-	o.mode.CryptBlocks(dst, authentic[header:])
-	return true
+func (d *cbcDecrypter) decrypt(dst, packet []byte) {
+	header := headerLen + d.mode.BlockSize()
+	d.mode.SetIV(packet[headerLen:header])
+	d.mode.CryptBlocks(dst, packet[header:])
 }
 
 // zero has nothing to wipe: all that it holds is inside the standard library.
-func (o *cbcOpener) zero() {}
+func (d *cbcDecrypter) zero() {}
 
 // ivSource hands out unpredictable IVs (RFC 3602 §3). It reads them in blocks: a
 // call of the system's random source costs more than the encryption of a small

@@ -4,13 +4,14 @@
 //
 // A Transform names the algorithms. Outbound and Inbound are the two directions
 // of a pair of SAs, each with its own SPI and keys. Inside, a sealer or opener does
-// the cryptography (combined mode in gcm.go, encrypt-then-MAC in cbc.go), and the
-// rest, sequence numbers, padding, replay window, checks of the inner packet, is
-// the same for all transforms.
+// the cryptography (combined mode in gcm.go; encrypt-then-MAC in mac.go, with the
+// cipher modes of cbc.go and ctr.go), and the rest, sequence numbers, padding,
+// replay window, checks of the inner packet, is the same for all transforms.
 //
 // One goroutine owns a direction: it alone calls Seal or Open, and Zero. Nothing
-// is locked and, once an SA stands, nothing is allocated, on errors neither. SPI,
-// Sequence and Stats may be called from anywhere.
+// is locked and, once an SA stands, nothing is allocated, on errors neither; only
+// AES-GCM with an 8-byte ICV grows a buffer when a packet is larger than all before
+// it. SPI, Sequence and Stats may be called from anywhere.
 //
 // There is neither NULL encryption nor encryption without integrity, and sequence
 // numbers have 32 bits: extended ones are never negotiated.

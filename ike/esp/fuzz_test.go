@@ -7,10 +7,10 @@ import (
 )
 
 // FuzzOpen gives arbitrary packets, and arbitrary plaintexts in authentic packets,
-// to SAs of three kinds. Nothing may panic, and what comes out is a whole IP packet.
+// to SAs of all kinds. Nothing may panic, and what comes out is a whole IP packet.
 func FuzzOpen(f *testing.F) {
 	var refs []refSA
-	for i, name := range []string{"aes128gcm16", "aes128-sha1", "3des-md5"} {
+	for i, name := range []string{"aes128gcm16", "aes128-sha256", "3des-md5", "aes128gcm8", "aes128ctr-aesxcbc"} {
 		random := newRand(byte(20 + i))
 		ref := newRef(transformNamed(f, name), random)
 		refs = append(refs, ref)

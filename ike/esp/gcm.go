@@ -2,7 +2,10 @@ package esp
 
 import (
 	"crypto/cipher"
+	"crypto/subtle"
 	"encoding/binary"
+	"io"
+	"slices"
 )
 
 // sealer encrypts and authenticates the packets of one SA.
@@ -29,39 +32,108 @@ type opener interface {
 // is SPI | sequence number (RFC 4106 §4, §5).
 type gcm struct {
 	aead  cipher.AEAD
-	nonce [gcmSaltLen + gcmIVLen]byte
+	nonce [saltLen + counterIVLen]byte
 }
 
+// Sizes in bytes of AES-GCM, and of AES-CTR (RFC 4106 §4, RFC 3686 §4).
 const (
-	gcmSaltLen = 4
-	gcmIVLen   = 8
+	saltLen      = 4 // the nonce of RFC 3686
+	counterIVLen = 8
+	gcmTagLen    = 16 // before it is cut
 )
 
-func newGCM(block cipher.Block, salt []byte) (*gcm, error) {
-	aead, err := cipher.NewGCM(block)
+func newGCM(p *parts) (*gcm, error) {
+	aead, err := cipher.NewGCMWithTagSize(p.block, p.icv)
 	if err != nil {
 		return nil, err
 	}
 	g := &gcm{aead: aead}
-	copy(g.nonce[:], salt)
+	copy(g.nonce[:], p.salt)
 	return g, nil
 }
 
-// seal takes the sequence number as the IV: a key must never see an IV twice
-// (RFC 4106 §3.1), and a sequence number is never used twice.
+func newGCMSealer(p *parts, _ io.Reader) (sealer, error) { return newGCM(p) }
+func newGCMOpener(p *parts) (opener, error)              { return newGCM(p) }
+
+// putCounterIV takes the sequence number as the IV: a key must never see an IV
+// twice (RFC 3686 §2.1, RFC 4106 §3.1), and a sequence number is never used twice.
+func putCounterIV(packet []byte) {
+	binary.BigEndian.PutUint64(packet[headerLen:], uint64(binary.BigEndian.Uint32(packet[4:])))
+}
+
+// inputs returns the nonce and the additional data of packet.
+func (g *gcm) inputs(packet []byte) (nonce, aad []byte) {
+	copy(g.nonce[saltLen:], packet[headerLen:])
+	return g.nonce[:], packet[:headerLen]
+}
+
 func (g *gcm) seal(packet []byte) error {
-	iv := packet[headerLen : headerLen+gcmIVLen]
-	binary.BigEndian.PutUint64(iv, uint64(binary.BigEndian.Uint32(packet[4:])))
-	copy(g.nonce[gcmSaltLen:], iv)
-	plaintext := packet[headerLen+gcmIVLen : len(packet)-g.aead.Overhead()]
-	g.aead.Seal(plaintext[:0], g.nonce[:], plaintext, packet[:headerLen])
+	putCounterIV(packet)
+	nonce, aad := g.inputs(packet)
+	plaintext := packet[headerLen+counterIVLen : len(packet)-g.aead.Overhead()]
+	g.aead.Seal(plaintext[:0], nonce, plaintext, aad)
 	return nil
 }
 
 func (g *gcm) open(dst, packet []byte) bool {
-	copy(g.nonce[gcmSaltLen:], packet[headerLen:])
-	_, err := g.aead.Open(dst[:0], g.nonce[:], packet[headerLen+gcmIVLen:], packet[:headerLen])
+	nonce, aad := g.inputs(packet)
+	_, err := g.aead.Open(dst[:0], nonce, packet[headerLen+counterIVLen:], aad)
 	return err == nil
 }
 
 func (g *gcm) zero() { clear(g.nonce[:]) }
+
+// shortGCM is AES-GCM with an ICV that is shorter than the standard library cuts
+// its own. It computes the whole one and compares the first bytes of it. That takes
+// a second pass on opening, and room, which grows to what the largest packet needs.
+type shortGCM struct {
+	gcm
+	icv     int
+	scratch []byte
+}
+
+func newShortGCM(p *parts) (*shortGCM, error) {
+	whole := *p
+	whole.icv = gcmTagLen
+	g, err := newGCM(&whole)
+	if err != nil {
+		return nil, err
+	}
+	return &shortGCM{gcm: *g, icv: p.icv}, nil
+}
+
+func newShortGCMSealer(p *parts, _ io.Reader) (sealer, error) { return newShortGCM(p) }
+func newShortGCMOpener(p *parts) (opener, error)              { return newShortGCM(p) }
+
+func (g *shortGCM) seal(packet []byte) error {
+	putCounterIV(packet)
+	nonce, aad := g.inputs(packet)
+	body := packet[headerLen+counterIVLen:]
+	plaintext := body[:len(body)-g.icv]
+	g.scratch = slices.Grow(g.scratch[:0], len(plaintext)+gcmTagLen)
+	copy(body, g.aead.Seal(g.scratch, nonce, plaintext, aad))
+	return nil
+}
+
+// open decrypts aside, seals the result once more, and gives it out if that leads
+// to the ICV that the packet has.
+func (g *shortGCM) open(dst, packet []byte) bool {
+	nonce, aad := g.inputs(packet)
+	n := len(packet) - headerLen - counterIVLen - g.icv
+	ciphertext, icv := packet[headerLen+counterIVLen:][:n], packet[len(packet)-g.icv:]
+	g.scratch = slices.Grow(g.scratch[:0], 2*n+gcmTagLen)
+	// Encryption and decryption are the same; the tag of this pass is of no use.
+	plaintext := g.aead.Seal(g.scratch, nonce, ciphertext, aad)[:n]
+	tag := g.aead.Seal(g.scratch[n:n], nonce, plaintext, aad)[n:]
+	if subtle.ConstantTimeCompare(icv, tag[:g.icv]) != 1 {
+		return false
+	}
+	copy(dst, plaintext)
+	return true
+}
+
+// zero also wipes what was decrypted last.
+func (g *shortGCM) zero() {
+	g.gcm.zero()
+	clear(g.scratch[:cap(g.scratch)])
+}

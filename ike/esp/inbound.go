@@ -11,8 +11,9 @@ type Inbound struct {
 	layout layout
 	opener opener // nil once zeroised
 	window window
+	probes int // left, see probeTruncation
 
-	packets, bytes, replayed, badICV atomic.Uint64
+	packets, bytes, replayed, badICV, truncated96 atomic.Uint64
 }
 
 // InboundStats counts what Open met. Packets and Bytes are of inner packets that
@@ -20,7 +21,20 @@ type Inbound struct {
 type InboundStats struct {
 	Packets, Bytes   uint64
 	Replayed, BadICV uint64
+
+	// Truncated96 counts packets that were refused by an SA with HMACSHA256_128
+	// and would have been authentic with HMACSHA256_96: the peer is of the kind
+	// that needs that. It is looked for in the first packets of an SA only.
+	Truncated96 uint64
 }
+
+// Peers with an old HMAC-SHA2-256 announce the same algorithm and cut it to 96
+// bits. An SA tells them by the first packets that it refuses, until it has met an
+// authentic one.
+const (
+	truncatedICV     = 12 // bytes
+	truncationProbes = 16
+)
 
 // NewInbound makes the SA with which packets are received. spi is the one that we
 // chose, not zero. keymat is KeyMaterialLen bytes long and remains the caller's to
@@ -30,14 +44,13 @@ func NewInbound(t Transform, spi uint32, keymat []byte) (*Inbound, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Inbound{spi: spi, layout: p.layout}
-	if p.integrity == nil {
-		i.opener, err = newGCM(p.block, p.salt)
-	} else {
-		i.opener, err = newCBCOpener(p.block, p.integrity, p.integrityKey)
-	}
+	o, err := p.cipher.opener(p)
 	if err != nil {
 		return nil, err
+	}
+	i := &Inbound{spi: spi, layout: p.layout, opener: o}
+	if t.Integrity == HMACSHA256_128 {
+		i.probes = truncationProbes
 	}
 	return i, nil
 }
@@ -59,6 +72,7 @@ func (i *Inbound) Open(dst, packet []byte) ([]byte, error) {
 	}
 	n := len(packet) - i.layout.header - i.layout.icv
 	if n < i.layout.block || n%i.layout.block != 0 || binary.BigEndian.Uint32(packet) != i.spi {
+		i.probeTruncation(packet)
 		return nil, ErrMalformed
 	}
 	if cap(dst) < n {
@@ -72,8 +86,10 @@ func (i *Inbound) Open(dst, packet []byte) ([]byte, error) {
 	}
 	if !i.opener.open(dst, packet) {
 		i.badICV.Add(1)
+		i.probeTruncation(packet)
 		return nil, ErrICV
 	}
+	i.probes = 0
 	i.window.mark(seq)
 	inner, err := unwrap(dst)
 	if err != nil {
@@ -82,6 +98,19 @@ func (i *Inbound) Open(dst, packet []byte) ([]byte, error) {
 	i.packets.Add(1)
 	i.bytes.Add(uint64(len(inner)))
 	return inner, nil
+}
+
+// probeTruncation looks whether a refused packet is one with an ICV of 96 bits. With
+// CBC it was refused for its length already.
+func (i *Inbound) probeTruncation(packet []byte) {
+	n := len(packet) - i.layout.header - truncatedICV
+	if i.probes == 0 || n < i.layout.block || n%i.layout.block != 0 {
+		return
+	}
+	i.probes--
+	if o := i.opener.(*macOpener); o.authentic(packet, truncatedICV) {
+		i.truncated96.Add(1)
+	}
 }
 
 // unwrap takes the inner packet out of the decrypted payload, at least four bytes:
@@ -137,11 +166,13 @@ func (i *Inbound) Stats() InboundStats {
 		Bytes:    i.bytes.Load(),
 		Replayed: i.replayed.Load(),
 		BadICV:   i.badICV.Load(),
+
+		Truncated96: i.truncated96.Load(),
 	}
 }
 
-// Zero makes the SA useless: every later Open returns ErrZeroed. It wipes the
-// salt; the expanded keys are inside the standard library, which has no means to
+// Zero makes the SA useless: every later Open returns ErrZeroed. It wipes
+// salts; the expanded keys are inside the standard library, which has no means to
 // wipe them, and are left to the garbage collector.
 func (i *Inbound) Zero() {
 	if i.opener != nil {

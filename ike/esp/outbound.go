@@ -34,23 +34,18 @@ type OutboundStats struct {
 
 // NewOutbound makes the SA with which packets are sent. spi is the one that the
 // peer chose, not zero. keymat is KeyMaterialLen bytes long, fresh for this SA
-// (with AES-GCM a second SA with the same key would give its plaintext away), and
-// remains the caller's to wipe. rand gives the IVs in CBC mode.
+// (with AES-GCM and AES-CTR a second SA with the same key would give its plaintext
+// away), and remains the caller's to wipe. rand gives the IVs in CBC mode.
 func NewOutbound(t Transform, spi uint32, keymat []byte, rand io.Reader) (*Outbound, error) {
 	p, err := t.prepare(spi, keymat)
 	if err != nil {
 		return nil, err
 	}
-	o := &Outbound{spi: spi, layout: p.layout}
-	if p.integrity == nil {
-		o.sealer, err = newGCM(p.block, p.salt)
-	} else {
-		o.sealer, err = newCBCSealer(p.block, p.integrity, p.integrityKey, rand)
-	}
+	s, err := p.cipher.sealer(p, rand)
 	if err != nil {
 		return nil, err
 	}
-	return o, nil
+	return &Outbound{spi: spi, layout: p.layout, sealer: s}, nil
 }
 
 // Seal makes an ESP packet of the inner IP packet buf[offset:offset+n], in place:
@@ -117,8 +112,8 @@ func (o *Outbound) Stats() OutboundStats {
 	return OutboundStats{Packets: uint64(o.sequence.Load()), Bytes: o.bytes.Load()}
 }
 
-// Zero makes the SA useless: every later Seal returns ErrZeroed. It wipes salt and
-// unused IVs; the expanded keys are inside the standard library, which has no
+// Zero makes the SA useless: every later Seal returns ErrZeroed. It wipes salts
+// and unused IVs; the expanded keys are inside the standard library, which has no
 // means to wipe them, and are left to the garbage collector.
 func (o *Outbound) Zero() {
 	if o.sealer != nil {

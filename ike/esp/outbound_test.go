@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 )
@@ -94,7 +95,7 @@ func TestSealVersion(t *testing.T) {
 
 // TestSealExhausted: the last number is 2^32 - 2^20 - 1, and no other follows.
 func TestSealExhausted(t *testing.T) {
-	for _, name := range []string{"aes128gcm16", "aes128-sha1"} {
+	for _, name := range []string{"aes128gcm16", "aes128gcm8", "aes128ctr-sha1", "aes128-sha1"} {
 		rand := newRand(7)
 		ref := newRef(transformNamed(t, name), rand)
 		out := ref.outbound(t, rand)
@@ -160,22 +161,24 @@ func TestIVs(t *testing.T) {
 	}
 }
 
-// TestGCMIVs: the IV is the sequence number, so none comes twice, and it needs no
+// TestCounterIVs: the IV is the sequence number, so none comes twice, and it needs no
 // random bytes.
-func TestGCMIVs(t *testing.T) {
-	rand := newRand(8)
-	ref := newRef(transformNamed(t, "aes256gcm16"), rand)
-	out, err := NewOutbound(ref.t, ref.spi, ref.keymat, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, start := range []uint32{0, 0x00ffffff, 0x89abcdef} {
-		out.sequence.Store(start)
-		for i := range uint32(3) {
-			packet := sealed(t, out, ipv4(rand, 50))
-			seq, iv := binary.BigEndian.Uint32(packet[4:]), binary.BigEndian.Uint64(packet[8:])
-			if want := start + i + 1; seq != want || iv != uint64(want) {
-				t.Errorf("sequence number %#x, IV %#x, want %#x", seq, iv, want)
+func TestCounterIVs(t *testing.T) {
+	for _, name := range []string{"aes256gcm16", "aes256gcm12", "aes256gcm8", "aes256ctr-sha1"} {
+		rand := newRand(8)
+		ref := newRef(transformNamed(t, name), rand)
+		out, err := NewOutbound(ref.t, ref.spi, ref.keymat, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, start := range []uint32{0, 0x00ffffff, 0x89abcdef} {
+			out.sequence.Store(start)
+			for i := range uint32(3) {
+				packet := sealed(t, out, ipv4(rand, 50))
+				seq, iv := binary.BigEndian.Uint32(packet[4:]), binary.BigEndian.Uint64(packet[8:])
+				if want := start + i + 1; seq != want || iv != uint64(want) {
+					t.Errorf("%s: sequence number %#x, IV %#x, want %#x", name, seq, iv, want)
+				}
 			}
 		}
 	}
@@ -229,6 +232,41 @@ func TestIVFailure(t *testing.T) {
 	}
 }
 
+// leftovers says what of its secrets a zeroised sealer or opener still has.
+func leftovers(x any) string {
+	switch x := x.(type) {
+	case *gcm:
+		if x.nonce != [12]byte{} {
+			return "the salt is still there"
+		}
+	case *shortGCM:
+		if len(bytes.Trim(x.scratch[:cap(x.scratch)], "\x00")) != 0 {
+			return "the last plaintext is still there"
+		}
+		return leftovers(&x.gcm)
+	case *macSealer:
+		return leftovers(x.encrypter) + leftovers(x.auth)
+	case *macOpener:
+		return leftovers(x.decrypter) + leftovers(x.auth)
+	case *cbcEncrypter:
+		if x.ivs.pool != [4096]byte{} {
+			return "the unused IVs are still there"
+		}
+	case *ctr:
+		if x.counter != [16]byte{} || x.keystream != [16]byte{} {
+			return "nonce or key stream is still there"
+		}
+	case *xcbc:
+		if x.k2 != [16]byte{} || x.k3 != [16]byte{} || x.e != [16]byte{} {
+			return "K2 or K3 is still there"
+		}
+	case *cbcDecrypter, *hmacAuth: // have none of their own
+	default:
+		return fmt.Sprintf("what has a %T?", x)
+	}
+	return ""
+}
+
 func TestOutboundZero(t *testing.T) {
 	for _, tt := range transforms {
 		rand := newRand(10)
@@ -242,15 +280,8 @@ func TestOutboundZero(t *testing.T) {
 		if _, err := out.Seal(buf, MaxHeadroom, len(inner)); !errors.Is(err, ErrZeroed) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, ErrZeroed)
 		}
-		switch s := s.(type) {
-		case *gcm:
-			if s.nonce != [12]byte{} {
-				t.Errorf("%s: the salt is still there", tt.name)
-			}
-		case *cbcSealer:
-			if s.ivs.pool != [4096]byte{} {
-				t.Errorf("%s: the unused IVs are still there", tt.name)
-			}
+		if left := leftovers(s); left != "" {
+			t.Errorf("%s: %s", tt.name, left)
 		}
 		if out.SPI() != testSPI || out.Sequence() != 1 || out.Stats().Packets != 1 || out.Stats().Bytes != 50 {
 			t.Errorf("%s: SPI and counters are gone", tt.name)

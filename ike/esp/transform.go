@@ -12,7 +12,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"fmt"
-	"hash"
+	"io"
 	"slices"
 )
 
@@ -22,7 +22,10 @@ type Cipher uint8
 // Encryption algorithms.
 const (
 	AESGCM16     Cipher = iota + 1 // AES-GCM with a 16-byte ICV (RFC 4106)
+	AESGCM12                       // AES-GCM with a 12-byte ICV (RFC 4106)
+	AESGCM8                        // AES-GCM with an 8-byte ICV (RFC 4106)
 	AESCBC                         // AES-CBC (RFC 3602)
+	AESCTR                         // AES-CTR (RFC 3686)
 	TripleDESCBC                   // 3DES-CBC (RFC 2451)
 )
 
@@ -30,14 +33,19 @@ const (
 type Integrity uint8
 
 // Integrity algorithms. The number after the underscore is the length in bits to
-// which the HMAC is cut.
+// which the MAC is cut.
 const (
-	None           Integrity = iota // only with a cipher that has its own: AESGCM16
+	None           Integrity = iota // only with a cipher that has its own: AES-GCM
 	HMACMD5_96                      // RFC 2403
 	HMACSHA1_96                     // RFC 2404
 	HMACSHA256_128                  // RFC 4868
 	HMACSHA384_192                  // RFC 4868
 	HMACSHA512_256                  // RFC 4868
+	AESXCBC_96                      // RFC 3566
+
+	// HMACSHA256_96 is of no standard, but of a draft (draft-ietf-ipsec-ciph-sha-256-00)
+	// that Linux, Android and appliances followed for years.
+	HMACSHA256_96
 )
 
 // Transform is the algorithms of one SA.
@@ -64,34 +72,62 @@ const (
 type cipherAlg struct {
 	name    string
 	keyLens []int
-	salt    int // follows the encryption key in the key material (RFC 4106 §8.1)
+	salt    int // follows the encryption key in the key material (RFC 4106 §8.1, RFC 3686 §5.1)
 	iv      int
 	block   int // alignment of the plaintext with its trailer (RFC 4303 §2.4)
 	icv     int // 0: not an AEAD, needs an integrity algorithm
 	new     func(key []byte) (cipher.Block, error)
+	sealer  func(p *parts, rand io.Reader) (sealer, error)
+	opener  func(p *parts) (opener, error)
 }
 
+var aesKeyLens = []int{16, 24, 32}
+
 var cipherAlgs = map[Cipher]*cipherAlg{
-	AESGCM16:     {name: "AES-GCM-16", keyLens: []int{16, 24, 32}, salt: 4, iv: 8, block: 4, icv: 16, new: aes.NewCipher},
-	AESCBC:       {name: "AES-CBC", keyLens: []int{16, 24, 32}, iv: aes.BlockSize, block: aes.BlockSize, new: aes.NewCipher},
-	TripleDESCBC: {name: "3DES-CBC", keyLens: []int{24}, iv: des.BlockSize, block: des.BlockSize, new: newTripleDES},
+	AESGCM16: {
+		name: "AES-GCM-16", keyLens: aesKeyLens, salt: saltLen, iv: counterIVLen, block: 4, icv: 16,
+		new: aes.NewCipher, sealer: newGCMSealer, opener: newGCMOpener,
+	},
+	AESGCM12: {
+		name: "AES-GCM-12", keyLens: aesKeyLens, salt: saltLen, iv: counterIVLen, block: 4, icv: 12,
+		new: aes.NewCipher, sealer: newGCMSealer, opener: newGCMOpener,
+	},
+	AESGCM8: {
+		name: "AES-GCM-8", keyLens: aesKeyLens, salt: saltLen, iv: counterIVLen, block: 4, icv: 8,
+		new: aes.NewCipher, sealer: newShortGCMSealer, opener: newShortGCMOpener,
+	},
+	AESCBC: {
+		name: "AES-CBC", keyLens: aesKeyLens, iv: aes.BlockSize, block: aes.BlockSize,
+		new: aes.NewCipher, sealer: newCBCSealer, opener: newCBCOpener,
+	},
+	AESCTR: {
+		name: "AES-CTR", keyLens: aesKeyLens, salt: saltLen, iv: counterIVLen, block: 4,
+		new: aes.NewCipher, sealer: newCTRSealer, opener: newCTROpener,
+	},
+	TripleDESCBC: {
+		name: "3DES-CBC", keyLens: []int{24}, iv: des.BlockSize, block: des.BlockSize,
+		new: newTripleDES, sealer: newCBCSealer, opener: newCBCOpener,
+	},
 }
 
 // integrityAlg is a row of the table of integrity algorithms. Sizes are in bytes;
-// the key is as long as the hash (RFC 2403 §3, RFC 2404 §3, RFC 4868 §2.1.1).
+// the key of an HMAC is as long as the hash (RFC 2403 §3, RFC 2404 §3, RFC 4868
+// §2.1.1).
 type integrityAlg struct {
 	name string
 	key  int
 	icv  int
-	new  func() hash.Hash
+	new  func(key []byte) (authenticator, error)
 }
 
 var integrityAlgs = map[Integrity]*integrityAlg{
-	HMACMD5_96:     {name: "HMAC-MD5-96", key: md5.Size, icv: 12, new: md5.New},
-	HMACSHA1_96:    {name: "HMAC-SHA1-96", key: sha1.Size, icv: 12, new: sha1.New},
-	HMACSHA256_128: {name: "HMAC-SHA2-256-128", key: sha256.Size, icv: 16, new: sha256.New},
-	HMACSHA384_192: {name: "HMAC-SHA2-384-192", key: sha512.Size384, icv: 24, new: sha512.New384},
-	HMACSHA512_256: {name: "HMAC-SHA2-512-256", key: sha512.Size, icv: 32, new: sha512.New},
+	HMACMD5_96:     {name: "HMAC-MD5-96", key: md5.Size, icv: 12, new: newHMAC(md5.New)},
+	HMACSHA1_96:    {name: "HMAC-SHA1-96", key: sha1.Size, icv: 12, new: newHMAC(sha1.New)},
+	HMACSHA256_96:  {name: "HMAC-SHA2-256-96", key: sha256.Size, icv: 12, new: newHMAC(sha256.New)},
+	HMACSHA256_128: {name: "HMAC-SHA2-256-128", key: sha256.Size, icv: 16, new: newHMAC(sha256.New)},
+	HMACSHA384_192: {name: "HMAC-SHA2-384-192", key: sha512.Size384, icv: 24, new: newHMAC(sha512.New384)},
+	HMACSHA512_256: {name: "HMAC-SHA2-512-256", key: sha512.Size, icv: 32, new: newHMAC(sha512.New)},
+	AESXCBC_96:     {name: "AES-XCBC-MAC-96", key: aes.BlockSize, icv: 12, new: newXCBC},
 }
 
 func (c Cipher) String() string {
@@ -152,7 +188,7 @@ func (t Transform) Validate() error {
 
 // KeyMaterialLen is the length in bytes of the key material of one direction:
 // encryption key | salt | integrity key, in this order (RFC 2409 §5.5, RFC 4106
-// §8.1). It is 0 if t is not valid.
+// §8.1, RFC 3686 §5.1). It is 0 if t is not valid.
 func (t Transform) KeyMaterialLen() int {
 	l, err := t.layout()
 	if err != nil {
@@ -188,13 +224,13 @@ func (t Transform) MaxInner(pathMTU int, outerIPv6 bool) int {
 	return max(0, room/l.block*l.block-trailerLen)
 }
 
-// parts is what both directions of an SA are made of. The keys are parts of the
+// parts is what one direction of an SA is made of. The salt is a part of the
 // caller's key material.
 type parts struct {
 	layout
-	block        cipher.Block
-	salt         []byte
-	integrityKey []byte
+	block cipher.Block
+	salt  []byte
+	auth  authenticator // nil with an AEAD
 }
 
 // prepare checks what an SA is to be made of and cuts the key material.
@@ -214,7 +250,11 @@ func (t Transform) prepare(spi uint32, keymat []byte) (*parts, error) {
 		return nil, err
 	}
 	keymat = keymat[t.KeyLen:]
-	return &parts{layout: l, block: block, salt: keymat[:l.cipher.salt], integrityKey: keymat[l.cipher.salt:]}, nil
+	p := &parts{layout: l, block: block, salt: keymat[:l.cipher.salt]}
+	if l.integrity != nil {
+		p.auth, err = l.integrity.new(keymat[l.cipher.salt:])
+	}
+	return p, err
 }
 
 // newTripleDES refuses keys whose neighbouring parts are equal, parity aside:

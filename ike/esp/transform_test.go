@@ -22,12 +22,17 @@ func TestValidate(t *testing.T) {
 		{Transform{AESCBC, 0, HMACSHA1_96}, "AES-CBC has no key of 0 bytes"},
 		{Transform{AESCBC, 20, HMACSHA1_96}, "AES-CBC has no key of 20 bytes"},
 		{Transform{AESGCM16, 20, None}, "AES-GCM-16 has no key of 20 bytes"},
+		{Transform{AESGCM8, 20, None}, "AES-GCM-8 has no key of 20 bytes"},
+		{Transform{AESCTR, 20, HMACSHA1_96}, "AES-CTR has no key of 20 bytes"},
 		{Transform{TripleDESCBC, 16, HMACSHA1_96}, "3DES-CBC has no key of 16 bytes"},
 		{Transform{TripleDESCBC, 8, HMACSHA1_96}, "3DES-CBC has no key of 8 bytes"},
 		{Transform{AESCBC, 16, None}, "AES-CBC needs an integrity algorithm, got none"},
 		{Transform{TripleDESCBC, 24, None}, "3DES-CBC needs an integrity algorithm, got none"},
+		{Transform{AESCTR, 16, None}, "AES-CTR needs an integrity algorithm, got none"},
 		{Transform{AESCBC, 16, 77}, "AES-CBC needs an integrity algorithm, got integrity 77"},
 		{Transform{AESGCM16, 16, HMACSHA1_96}, "AES-GCM-16 takes no other integrity algorithm, got HMAC-SHA1-96"},
+		{Transform{AESGCM12, 16, AESXCBC_96}, "AES-GCM-12 takes no other integrity algorithm, got AES-XCBC-MAC-96"},
+		{Transform{AESGCM8, 16, HMACSHA256_96}, "AES-GCM-8 takes no other integrity algorithm, got HMAC-SHA2-256-96"},
 	} {
 		err := tt.t.Validate()
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -64,6 +69,14 @@ func TestSizes(t *testing.T) {
 		{"aes256-sha256", 64, 24},
 		{"aes192-sha384", 72, 24},
 		{"aes256-sha512", 96, 24},
+		{"aes128gcm12", 20, 16},
+		{"aes256gcm8", 36, 16},
+		{"aes128ctr-sha1", 40, 16},
+		{"aes192ctr-md5", 44, 16},
+		{"aes256ctr-sha512", 100, 16},
+		{"aes128-aesxcbc", 32, 24},
+		{"aes256ctr-aesxcbc", 52, 16},
+		{"aes128-sha256_96", 48, 24},
 		{"3des-sha1", 44, 16},
 		{"3des-md5", 40, 16},
 	} {
@@ -89,6 +102,11 @@ func TestMaxInnerTable(t *testing.T) {
 		{"aes256-sha512", 1406, 1406, 1310, 1182, 1390},
 		{"3des-sha1", 1438, 1430, 1342, 1222, 1422},
 		{"aes128gcm16", 1438, 1430, 1338, 1218, 1418},
+		{"aes128gcm12", 1442, 1434, 1342, 1222, 1422},
+		{"aes128gcm8", 1446, 1438, 1346, 1226, 1426},
+		{"aes128ctr-sha1", 1442, 1434, 1342, 1222, 1422},
+		{"aes128-aesxcbc", 1422, 1422, 1326, 1214, 1406},
+		{"aes128-sha256_96", 1422, 1422, 1326, 1214, 1406},
 	} {
 		tr := transformNamed(t, tt.name)
 		for _, c := range []struct {
@@ -162,8 +180,10 @@ func TestNewErrors(t *testing.T) {
 	if _, err := NewOutbound(cbc, 1, make([]byte, 36), nil); err == nil {
 		t.Error("CBC without a source of IVs is taken")
 	}
-	if _, err := NewOutbound(Transform{AESGCM16, 16, None}, 1, make([]byte, 20), nil); err != nil {
-		t.Errorf("GCM needs no source of IVs: %v", err)
+	for _, tr := range []Transform{{AESGCM16, 16, None}, {AESGCM8, 16, None}, {AESCTR, 16, HMACSHA1_96}} {
+		if _, err := NewOutbound(tr, 1, make([]byte, tr.KeyMaterialLen()), nil); err != nil {
+			t.Errorf("%v needs no source of IVs: %v", tr.Cipher, err)
+		}
 	}
 }
 

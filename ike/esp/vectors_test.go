@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -127,7 +128,7 @@ func TestRFC3602(t *testing.T) {
 				spi:    binary.BigEndian.Uint32(published),
 				keymat: append(unhex(t, tt.key), macKey...),
 			}
-			packet := append(bytes.Clone(published), ref.mac(published)...)
+			packet := append(bytes.Clone(published), ref.mac(t, published)...)
 
 			dst := make([]byte, len(packet))
 			inner, err := ref.inbound(t).Open(dst, packet)
@@ -157,7 +158,8 @@ func TestRFC3602(t *testing.T) {
 }
 
 // TestGCMVectors are the cases of draft-mcgrew-gcm-test-01 §4 with a 32-bit
-// sequence number. They are packets whose next header is 1, which Open refuses
+// sequence number, with the whole ICV and with its first 12 and 8 bytes (RFC 4106
+// §6, SP 800-38D §7.1). They are packets whose next header is 1, which Open refuses
 // once it has decrypted them; the IVs are not those that Seal takes.
 func TestGCMVectors(t *testing.T) {
 	for _, tt := range []struct{ key, salt, packet, plaintext string }{
@@ -196,16 +198,97 @@ func TestGCMVectors(t *testing.T) {
 	} {
 		key, packet, want := unhex(t, tt.key), unhex(t, tt.packet), unhex(t, tt.plaintext)
 		spi := binary.BigEndian.Uint32(packet)
-		in, err := NewInbound(Transform{AESGCM16, len(key), None}, spi, append(key, unhex(t, tt.salt)...))
+		keymat := slices.Concat(key, unhex(t, tt.salt))
+		for c, short := range map[Cipher]int{AESGCM16: 0, AESGCM12: 4, AESGCM8: 8} {
+			in, err := NewInbound(Transform{c, len(key), None}, spi, keymat)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dst := make([]byte, len(packet))
+			if _, err := in.Open(dst, packet[:len(packet)-short]); !errors.Is(err, ErrMalformed) {
+				t.Errorf("%v, SPI %#x: Open returned %v, want %v", c, spi, err, ErrMalformed)
+			}
+			if !bytes.Equal(dst[:len(want)], want) {
+				t.Errorf("%v, SPI %#x:\n got %x\nwant %x", c, spi, dst[:len(want)], want)
+			}
+		}
+	}
+}
+
+// TestCTRVectors are those of RFC 3686 §6. They have no ESP around them.
+func TestCTRVectors(t *testing.T) {
+	counting := func(n int) string {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(i)
+		}
+		return hex.EncodeToString(b)
+	}
+	text := hex.EncodeToString([]byte("Single block msg"))
+	for i, tt := range []struct{ key, nonce, iv, plaintext, ciphertext string }{
+		{"ae6852f8 121067cc 4bf7a576 5577f39e", "00000030", "00000000 00000000", text,
+			"e4095d4f b7a7b379 2d6175a3 261311b8"},
+		{"7e240678 17fae0d7 43d6ce1f 32539163", "006cb6db", "c0543b59 da48d90b", counting(32),
+			"5104a106 168a72d9 790d41ee 8edad388 eb2e1efc 46da57c8 fce630df 9141be28"},
+		{"7691be03 5e5020a8 ac6e6185 29f9a0dc", "00e0017b", "27777f3f 4a1786f0", counting(36),
+			"c1cf48a8 9f2ffdd9 cf4652e9 efdb72d7 4540a42b de6d7836 d59a5cea aef31053 25b2072f"},
+		{"16af5b14 5fc9f579 c175f93e 3bfb0eed 863d06cc fdb78515", "00000048", "36733c14 7d6d93cb", text,
+			"4b55384f e259c9c8 4e7935a0 03cbe928"},
+		{"7c5cb240 1b3dc33c 19e73408 19e0f69c 678c3db8 e6f6a91a", "0096b03b", "020c6ead c2cb500d", counting(32),
+			"453243fc 609b2332 7edfaafa 7131cd9f 8490701c 5ad4a79c fc1fe0ff 42f4fb00"},
+		{"02bf391e e8ecb159 b959617b 0965279b f59b60a7 86d3e0fe", "0007bdfd", "5cbd6027 8dcc0912", counting(36),
+			"96893fc5 5e5c722f 540b7dd1 ddf7e758 d288bc95 c6916588 4536c811 662f2188 abee0935"},
+		{"776beff2 851db06f 4c8a0542 c8696f6c 6a81af1e ec96b4d3 7fc1d689 e6c1c104", "00000060", "db5672c9 7aa8f0b2", text,
+			"145ad01d bf824ec7 560863dc 71e3e0c0"},
+		{"f6d66d6b d52d59bb 07963658 79eff886 c66dd51a 5b6a9974 4b50590c 87a23884", "00faac24", "c1585ef1 5a43d875", counting(32),
+			"f05e231b 3894612c 49ee000b 804eb2a9 b8306b50 8f839d6a 5530831d 9344af1c"},
+		{"ff7a617c e69148e4 f1726e2f 43581de2 aa62d9f8 05532edf f1eed687 fb54153d", "001cc5b7", "51a51d70 a1c11148", counting(36),
+			"eb6c5282 1d0bbbf7 ce759446 2aca4faa b407df86 6569fd07 f48cc0b5 83d6071f 1ec0e6b8"},
+	} {
+		block, err := cipherAlgs[AESCTR].new(unhex(t, tt.key))
 		if err != nil {
 			t.Fatal(err)
 		}
-		dst := make([]byte, len(packet))
-		if _, err := in.Open(dst, packet); !errors.Is(err, ErrMalformed) {
-			t.Errorf("SPI %#x: Open returned %v, want %v", spi, err, ErrMalformed)
+		c := newCTR(&parts{block: block, salt: unhex(t, tt.nonce)})
+		packet := slices.Concat(make([]byte, headerLen), unhex(t, tt.iv), unhex(t, tt.ciphertext))
+		got := make([]byte, len(tt.plaintext)/2)
+		for range 2 { // nothing of a packet stays behind
+			c.decrypt(got, packet)
+			if hex.EncodeToString(got) != tt.plaintext {
+				t.Errorf("vector %d: got %x, want %s", i+1, got, tt.plaintext)
+			}
 		}
-		if !bytes.Equal(dst[:len(want)], want) {
-			t.Errorf("SPI %#x:\n got %x\nwant %x", spi, dst[:len(want)], want)
+	}
+}
+
+// TestXCBCVectors are those of RFC 3566 §4.6, whole and cut.
+func TestXCBCVectors(t *testing.T) {
+	message := make([]byte, 34)
+	for i := range message {
+		message[i] = byte(i)
+	}
+	alg := integrityAlgs[AESXCBC_96]
+	a, err := alg.new(message[:16])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if alg.key != 16 || alg.icv != 12 {
+		t.Errorf("key of %d bytes, ICV of %d", alg.key, alg.icv)
+	}
+	for _, tt := range []struct {
+		data []byte
+		want string
+	}{
+		{nil, "75f0251d528ac01c4573dfd584d79f29"},
+		{message[:3], "5b376580ae2f19afe7219ceef172756f"},
+		{message[:16], "d2a246fa349b68a79998a4394ff7a263"},
+		{message[:20], "47f51b4564966215b8985c63055ed308"},
+		{message[:32], "f54f0ec8d2b9f3d36807734bd5283fd4"},
+		{message, "becbb3bccdb518a30677d5481fb6b4d8"},
+		{make([]byte, 1000), "f0dafee895db30253761103b5d84528f"},
+	} {
+		if got := hex.EncodeToString(a.compute(tt.data)); got != tt.want {
+			t.Errorf("%d bytes: got %s, want %s", len(tt.data), got, tt.want)
 		}
 	}
 }
@@ -223,6 +306,7 @@ func TestHMACVectors(t *testing.T) {
 		{HMACMD5_96, strings.Repeat("0b", 16), "9294727a3638bb1c13f48ef8", "Hi There"},
 		{HMACSHA1_96, strings.Repeat("0b", 20), "b617318655057264e28bc0b6", "Hi There"},
 		{HMACSHA256_128, strings.Repeat("0b", 32), "198a607eb44bfbc69903a0f1cf2bbdc5", "Hi There"},
+		{HMACSHA256_96, strings.Repeat("0b", 32), "198a607eb44bfbc69903a0f1", "Hi There"},
 		{HMACSHA384_192, strings.Repeat("0b", 48), "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973", "Hi There"},
 		{HMACSHA512_256, strings.Repeat("0b", 64), "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8", "Hi There"},
 	} {
@@ -231,9 +315,12 @@ func TestHMACVectors(t *testing.T) {
 		if len(key) != alg.key {
 			t.Errorf("%v: key of %d bytes, want %d", tt.alg, alg.key, len(key))
 		}
-		a := newAuthenticator(alg, key)
+		a, err := alg.new(key)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for range 2 { // the second from the cached state
-			if got := hex.EncodeToString(a.compute([]byte(tt.data))); got != tt.want {
+			if got := hex.EncodeToString(a.compute([]byte(tt.data))[:alg.icv]); got != tt.want {
 				t.Errorf("%v of %q: got %s, want %s", tt.alg, tt.data, got, tt.want)
 			}
 		}

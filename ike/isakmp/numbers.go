@@ -219,13 +219,14 @@ const (
 	EncapUDPTunnelDraft uint16 = 61443
 )
 
-// ESP authentication algorithms (RFC 2407 §4.5, RFC 4868 §4).
+// ESP authentication algorithms (RFC 2407 §4.5, RFC 4868 §4, RFC 3566 §5).
 const (
-	ESPAuthMD5    uint16 = 1
-	ESPAuthSHA1   uint16 = 2
-	ESPAuthSHA256 uint16 = 5
-	ESPAuthSHA384 uint16 = 6
-	ESPAuthSHA512 uint16 = 7
+	ESPAuthMD5     uint16 = 1
+	ESPAuthSHA1    uint16 = 2
+	ESPAuthSHA256  uint16 = 5
+	ESPAuthSHA384  uint16 = 6
+	ESPAuthSHA512  uint16 = 7
+	ESPAuthAESXCBC uint16 = 9
 )
 
 // IDType is the form of an identification (RFC 2407 §4.6.2.1).

@@ -1,0 +1,55 @@
+package esp
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/subtle"
+	"encoding/binary"
+	"io"
+)
+
+// ctr is AES in counter mode (RFC 3686): encrypter and decrypter. The one of the
+// standard library cannot be given another IV, and making one for each packet would
+// allocate.
+type ctr struct {
+	block     cipher.Block
+	counter   [aes.BlockSize]byte // nonce | IV | number of the block, from 1 (RFC 3686 §4)
+	keystream [aes.BlockSize]byte
+}
+
+func newCTR(p *parts) *ctr {
+	c := &ctr{block: p.block}
+	copy(c.counter[:], p.salt)
+	return c
+}
+
+func newCTRSealer(p *parts, _ io.Reader) (sealer, error) {
+	return &macSealer{encrypter: newCTR(p), auth: p.auth, icv: p.icv}, nil
+}
+
+func newCTROpener(p *parts) (opener, error) {
+	return &macOpener{decrypter: newCTR(p), auth: p.auth, icv: p.icv}, nil
+}
+
+func (c *ctr) encrypt(packet []byte) error {
+	putCounterIV(packet)
+	c.decrypt(packet[headerLen+counterIVLen:], packet)
+	return nil
+}
+
+// decrypt is the same operation as encryption. dst may be the ciphertext itself.
+func (c *ctr) decrypt(dst, packet []byte) {
+	src := packet[headerLen+counterIVLen:]
+	copy(c.counter[saltLen:], packet[headerLen:headerLen+counterIVLen])
+	for number := uint32(1); len(src) > 0; number++ {
+		binary.BigEndian.PutUint32(c.counter[saltLen+counterIVLen:], number)
+		c.block.Encrypt(c.keystream[:], c.counter[:])
+		n := subtle.XORBytes(dst, src, c.keystream[:])
+		dst, src = dst[n:], src[n:]
+	}
+}
+
+func (c *ctr) zero() {
+	clear(c.counter[:])
+	clear(c.keystream[:])
+}
