@@ -27,6 +27,7 @@ const (
 type reassembly struct {
 	parts   [maxFragments + 1][]byte // by number
 	last    uint8                    // 0: not seen
+	size    int                      // of all parts, in bytes
 	started time.Time
 }
 
@@ -47,6 +48,10 @@ func (r *reassembly) add(f isakmp.Fragment, now time.Time) ([]byte, error) {
 	if r.last != 0 && (f.Last || f.Number > r.last) {
 		*r = reassembly{}
 		return nil, fmt.Errorf("fragment %d after the last one", f.Number)
+	}
+	if r.size += len(f.Data); r.size > maxReassembled {
+		*r = reassembly{}
+		return nil, fmt.Errorf("fragments of more than %d bytes", maxReassembled)
 	}
 	if r.started.IsZero() {
 		r.started = now
@@ -74,9 +79,6 @@ func (r *reassembly) complete() ([]byte, error) {
 		whole = append(whole, r.parts[i]...)
 	}
 	*r = reassembly{}
-	if len(whole) > maxReassembled {
-		return nil, fmt.Errorf("fragments of %d bytes", len(whole))
-	}
 	return whole, nil
 }
 
