@@ -23,7 +23,7 @@ func newConnect(e *env) *cobra.Command {
 		ValidArgsFunction: e.completeProfiles,
 	}
 	flags := addConnectFlags(cmd)
-	cmd.Flags().StringVar(&save, "save", "", "`NAME` to save profile and password under, in the keyring, once connected")
+	cmd.Flags().StringVar(&save, "save", "", "keep profile and password under `NAME` in the keyring, once connected")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the connection as JSON")
 	if err := cmd.RegisterFlagCompletionFunc("save", cobra.NoFileCompletions); err != nil {
 		panic(err) // the flag is not there

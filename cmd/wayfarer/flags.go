@@ -29,27 +29,28 @@ type connectFlags struct {
 	flags        *pflag.FlagSet
 }
 
-// profileFlags are the flags that set one key of the profile each.
+// profileFlags are the flags that set one key of the profile each. The word in back
+// quotes is the value's name in the help text; a flag without one is a switch.
 var profileFlags = []struct {
-	flag, key, value, usage string
+	flag, key, usage string
 }{
-	{"gateway", "gateway", "HOST[:PORT]", "the gateway; several separated by commas are tried in turn"},
-	{"login", "login", "USER", "login name"},
-	{"auth", "auth", "METHOD", "hybrid, xauth-psk, xauth-rsa, psk or rsa (default hybrid)"},
-	{"exchange", "exchange", "MODE", "auto, main or aggressive (default auto)"},
-	{"ca", "ca", "FILE", "trust gateways with a certificate of this CA (repeatable)"},
-	{"pin", "pin", "SHA256HEX", "trust the gateway whose certificate has this SHA-256"},
-	{"system-roots", "system_roots", "", "trust the CAs of the operating system"},
-	{"remote-id", "remote_id", "ID", "what the gateway must call itself"},
-	{"local-id", "local_id", "ID", "what to call this side (default: its address)"},
-	{"group-id", "group_id", "ID", "name of the group"},
-	{"cert", "certificate", "FILE", "the user's certificate"},
-	{"key", "key", "FILE", "the key of the user's certificate"},
-	{"allow-weak", "allow_weak", "LIST", "weak algorithms to accept: 3des, md5, modp1024, modp1536, rsa1024, sha1-cert, expired, psk-aggressive, all"},
-	{"esp", "esp", "LIST", "what to offer for data, as in aes256gcm16 (default: all that is strong)"},
-	{"ike", "ike", "LIST", "what to offer for the negotiation, as in aes256-sha256-modp2048"},
-	{"local-network", "local_network", "", "reach the local network although all traffic goes to the gateway"},
-	{"block-outside", "block_outside", "", "let nothing past the gateway, also while reconnecting"},
+	{"gateway", "gateway", "`HOST[:PORT]` of the gateway; several, separated by commas, are tried in turn"},
+	{"login", "login", "sign in as `USER`"},
+	{"auth", "auth", "authentication `METHOD`: hybrid, xauth-psk, xauth-rsa, psk or rsa (default hybrid)"},
+	{"exchange", "exchange", "phase 1 `MODE`: auto, main or aggressive (default auto)"},
+	{"ca", "ca", "trust gateways with a certificate of the CA in `FILE` (repeatable)"},
+	{"pin", "pin", "trust the gateway whose certificate has this SHA-256: `SHA256HEX`"},
+	{"system-roots", "system_roots", "trust the CAs of the operating system"},
+	{"remote-id", "remote_id", "the `ID` that the gateway must have"},
+	{"local-id", "local_id", "the `ID` of this side (default: its address)"},
+	{"group-id", "group_id", "the `ID` of the group: its name"},
+	{"cert", "certificate", "`FILE` with the user's certificate"},
+	{"key", "key", "`FILE` with the key of the user's certificate"},
+	{"allow-weak", "allow_weak", "`LIST` of weaknesses to accept: 3des, md5, modp1024, modp1536, rsa1024, sha1-cert, expired, psk-aggressive, all"},
+	{"esp", "esp", "`LIST` of suites for data, as in aes256gcm16 (default: all that are strong)"},
+	{"ike", "ike", "`LIST` of suites for the negotiation, as in aes256-sha256-modp2048"},
+	{"local-network", "local_network", "reach the local network although all traffic goes to the gateway"},
+	{"block-outside", "block_outside", "let nothing past the gateway, also while reconnecting"},
 }
 
 // addConnectFlags gives cmd the flags that say how to connect.
@@ -58,25 +59,20 @@ func addConnectFlags(cmd *cobra.Command) *connectFlags {
 	f.flags.SortFlags = false // the order of importance
 	for _, row := range profileFlags {
 		switch {
-		case row.value == "":
+		case !strings.Contains(row.usage, "`"):
 			f.flags.Bool(row.flag, false, row.usage)
 		case row.flag == "ca":
 			f.flags.StringArray(row.flag, nil, row.usage)
 		default:
 			f.flags.String(row.flag, "", row.usage)
 		}
-		if row.value != "" {
-			// The word in back quotes is the value's name in the help text.
-			flag := f.flags.Lookup(row.flag)
-			flag.Usage = "`" + row.value + "` " + row.usage
-		}
 	}
-	f.flags.StringArrayVar(&f.set, "set", nil, "`KEY=VALUE` any key of a profile (repeatable)")
+	f.flags.StringArrayVar(&f.set, "set", nil, "`KEY=VALUE` for any key of a profile (repeatable)")
 	f.flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password; - is standard input")
 	f.flags.StringVar(&f.groupSecret, "group-secret-file", "", "`FILE` with the group's password")
 	f.flags.BoolVar(&f.trustNew, "trust-new", false, "trust an unknown gateway without asking")
 	f.flags.BoolVar(&f.noReconnect, "no-reconnect", false, "end the connection when it is lost")
-	f.flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "`TIME` to connect, as in 60s")
+	f.flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "`TIME` that connecting may take, as in 60s")
 	completeConnectFlags(cmd)
 	return f
 }
