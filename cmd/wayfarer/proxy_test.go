@@ -269,10 +269,17 @@ func TestProxyFails(t *testing.T) {
 
 // When the gateway ends the connection, the proxy says so and tries again, or ends.
 func TestProxyLosesTheGateway(t *testing.T) {
+	// A gateway that has not yet seen the last message of Quick Mode does not say
+	// that its SA has ended.
+	settle := func(t *testing.T, r *running) {
+		if _, err := getThrough(r.out.wait(t, proxyAddress), demoPage); err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Run("reconnecting", func(t *testing.T) {
 		host, w := testHost(t), newWorld(t, nil)
 		r := w.start(t, w.proxyArgs(t, host)...)
-		r.out.wait(t, proxyAddress)
+		settle(t, r)
 		host.stop()
 		r.err.wait(t, "127.0.0.1: reconnecting\n")
 		r.stop()
@@ -281,7 +288,7 @@ func TestProxyLosesTheGateway(t *testing.T) {
 	t.Run("no-reconnect", func(t *testing.T) {
 		host, w := testHost(t), newWorld(t, nil)
 		r := w.start(t, w.proxyArgs(t, host, "--no-reconnect")...)
-		r.out.wait(t, proxyAddress)
+		settle(t, r)
 		host.stop()
 		r.exit(t, app.CodeNoAnswer)
 	})
