@@ -340,6 +340,7 @@ func (w *world) dial() *Session {
 	if err != nil {
 		w.t.Fatalf("Dial: %v\n%s", err, w.logText())
 	}
+	synctest.Wait() // the gateway takes in QM3
 	return s
 }
 
