@@ -31,6 +31,20 @@ func TestDPDAnswer(t *testing.T) {
 	})
 }
 
+// TestDPDReusesMID: some clients answer and ask under the M-ID of another exchange;
+// the IV is derived anew all the same.
+func TestDPDReusesMID(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		i, _ := w.connect()
+		i.config(ConfigRequest, 77, isakmp.ConfigRequest)
+		i.expectConfig(isakmp.ConfigReply)
+		i.sayDPD(isakmp.NotifyRUThere, 77, 1)
+		if ack := i.notified(); ack.Type != isakmp.NotifyRUThereAck {
+			t.Errorf("%+v", ack)
+		}
+	})
+}
+
 // TestDPDProbes: after 20 s of silence the gateway probes every 20 s, three times,
 // and gives the client up at the fourth.
 func TestDPDProbes(t *testing.T) {
@@ -58,7 +72,7 @@ func TestDPDProbes(t *testing.T) {
 		if len(w.gateway.Clients()) != 1 {
 			t.Error("given up too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if len(w.gateway.Clients()) != 0 {
 			t.Error("not given up")
@@ -70,7 +84,7 @@ func TestDPDProbes(t *testing.T) {
 }
 
 func TestDeleteByClient(t *testing.T) {
-	inWorld(t, nil, func(w *world) {
+	inWorld(t, func(c *Config) { c.DPD = 20 * time.Second }, func(w *world) {
 		i, tun := w.connect()
 		say := func(mid uint32, proto isakmp.ProtocolID, spis ...[]byte) {
 			m := &Message{Step: Delete, Header: i.header(isakmp.Informational, mid, true)}

@@ -264,6 +264,9 @@ func TestDuplicates(t *testing.T) {
 		i.config(XAuthReply, mid, isakmp.ConfigReply,
 			isakmp.Attribute{Type: isakmp.XAuthUserName, Value: []byte("ada")}, isakmp.Attribute{Type: isakmp.XAuthPassword, Value: []byte("secret")})
 		set := i.raw()
+		if len(set) != isakmp.HeaderLen+48 { // HASH of 36 and ATTR of 12 bytes: nothing to pad
+			t.Errorf("SET of %d bytes", len(set))
+		}
 		again("XAUTH REPLY", nil)
 		i.config(XAuthAck, i.decode(set).Header.MessageID, isakmp.ConfigAck)
 		again("XAUTH ACK", nil)
@@ -291,13 +294,14 @@ func TestDuplicates(t *testing.T) {
 // message is still understood.
 func TestTampered(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
+		const flags = 19 // where they stand in the header
 		i, _ := w.connect()
 		tamper := func(m *Message) {
 			t.Helper()
 			raw := i.encode(m)
-			for _, at := range []int{isakmp.HeaderLen, isakmp.HeaderLen + 20, len(raw) - 1} {
+			for _, at := range []int{flags, isakmp.HeaderLen, isakmp.HeaderLen + 20, len(raw) - 1} {
 				bad := slices.Clone(raw)
-				bad[at] ^= 0x10
+				bad[at] ^= 0x11
 				i.transmit(bad)
 				if answer := i.rawWithin(time.Second); answer != nil {
 					t.Errorf("%s with byte %d changed was answered", m.Step, at)
@@ -331,7 +335,7 @@ func TestHalfOpen(t *testing.T) {
 		if len(w.gateway.Clients()) != 1 {
 			t.Error("forgotten too early")
 		}
-		time.Sleep(time.Second + 1)
+		time.Sleep(time.Second + time.Nanosecond)
 		if len(w.gateway.Clients()) != 0 {
 			t.Error("not forgotten")
 		}
@@ -385,12 +389,16 @@ func TestNoFragments(t *testing.T) {
 		}
 		i.say(i.mm3())
 		i.takeKeys(i.expect(isakmp.MainMode))
-		i.say(i.mm5())
+		mm5 := i.encode(i.mm5())
+		for _, f := range fragment(i.sa, mm5, 100) {
+			i.transmit(f)
+		}
+		if i.rawWithin(time.Second) != nil {
+			t.Error("fragments were taken")
+		}
+		i.transmit(mm5)
 		if raw := i.raw(); len(raw) < 1000 {
 			t.Errorf("MM6 in %d bytes", len(raw))
-		}
-		for _, f := range fragment(i.sa, make([]byte, 400), 250) {
-			i.transmit(f)
 		}
 	})
 }
@@ -465,6 +473,28 @@ func TestConfigErrors(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+}
+
+// TestTimerStops: a timer that is stopped after it fired, but before the loop came
+// round to it, does nothing.
+func TestTimerStops(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		var stopped, kept bool
+		err := w.gateway.do(func() error {
+			late := w.gateway.after(time.Second, func() { stopped = true })
+			w.gateway.after(time.Second, func() { kept = true })
+			time.Sleep(2 * time.Second) // keeps the loop busy
+			late.stop()
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if stopped || !kept {
+			t.Errorf("the stopped timer ran: %v, the other: %v", stopped, kept)
+		}
+	})
 }
 
 // TestServeEnds: the two ways in which a gateway stops.

@@ -160,6 +160,29 @@ func (i *initiator) offerESP(m *Message, name string) {
 	}
 }
 
+// TestWrongQM3: without a right HASH(3) there is no tunnel; with it there is.
+func TestWrongQM3(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		i, _ := w.another(clientAt.String(), "ada", netip.Addr{})
+		q := &quickMode{suite: i.espOffer, client: netip.PrefixFrom(i.address, 32), remote: netip.MustParsePrefix("0.0.0.0/0")}
+		qm1 := i.quick1(q)
+		i.say(qm1)
+		i.finish(q, i.expect(isakmp.QuickMode))
+		before := i.chains[qm1.Header.MessageID].iv
+		m := &Message{Step: QM3, Header: i.header(isakmp.QuickMode, qm1.Header.MessageID, true), niBody: q.ni, nrBody: q.nr}
+		m.Hash = func(h []byte) []byte { h[31] ^= 1; return h }
+		for _, want := range []int{0, 1} {
+			i.chains[qm1.Header.MessageID].iv = before
+			i.say(m)
+			synctest.Wait()
+			if c := w.gateway.Clients(); len(c[0].Tunnels) != want {
+				t.Errorf("%d tunnels, want %d", len(c[0].Tunnels), want)
+			}
+			m.Hash = nil
+		}
+	})
+}
+
 // TestBundle: a proposal of ESP and IPComp is passed over for one of ESP alone.
 func TestBundle(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
@@ -350,6 +373,9 @@ func TestWrongQM2(t *testing.T) {
 		"other suite": func(i *initiator, m *Message) { i.offerESP(m, "aes256-sha1") },
 		"other IDs": func(_ *initiator, m *Message) {
 			m.Payloads[len(m.Payloads)-1].Body = selector(netip.MustParsePrefix("10.0.0.0/8"))
+		},
+		"IDs swapped": func(_ *initiator, m *Message) {
+			m.Payloads[len(m.Payloads)-2].Body = m.Payloads[len(m.Payloads)-1].Body
 		},
 		"surplus KE":   func(_ *initiator, m *Message) { m.Add(isakmp.PayloadKE, make([]byte, 64)) },
 		"short nonce":  func(_ *initiator, m *Message) { m.Replace(isakmp.PayloadNonce, make([]byte, 4)) },
