@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"wayfarer/app"
@@ -238,13 +237,11 @@ func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) *app.Failure
 	return nil
 }
 
-// sharesGateway says whether another living connection is to the gateway of t.
-func (d *Daemon) sharesGateway(t *tunnel) bool {
+// hasOther says whether another connection than t is alive.
+func (d *Daemon) hasOther(t *tunnel) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.tunnels, func(other *tunnel) bool {
-		return other != t && !other.hasEnded() && strings.EqualFold(hostOf(other.profile.Gateway), hostOf(t.profile.Gateway))
-	})
+	return slices.ContainsFunc(d.tunnels, func(other *tunnel) bool { return other != t && !other.hasEnded() })
 }
 
 // ended is called when t has given back all it had: it stays visible if it failed.

@@ -67,14 +67,12 @@ func TestSeveralConnections(t *testing.T) {
 func TestNoInitialContactBesideAnother(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.script = others
-		w.connect(named("a"))
-		elsewhere := named("b")
-		elsewhere.Profile.Gateway = "other.example.com"
-		w.connect(elsewhere)
-		again := named("c")
-		again.Profile.Gateway = "VPN.example.com:4500"
-		w.connect(again)
-		for i, want := range []bool{false, false, true} {
+		first := w.connect(named("a"))
+		second := w.connect(named("b"))
+		w.Disconnect(t.Context(), first)
+		w.Disconnect(t.Context(), second)
+		w.connect(named("c"))
+		for i, want := range []bool{false, true, false} {
 			if got := w.dials[i].Reconnect; got != want {
 				t.Errorf("dial %d: Reconnect %v, want %v", i, got, want)
 			}

@@ -183,15 +183,15 @@ func sameTunnel(a, b *platform.Tunnel) bool {
 
 // clash refuses a tunnel whose networks or addresses another connection has.
 func clash(want *platform.Tunnel, others []applied) *app.Failure {
-	refuse := func(other applied, what string) *app.Failure {
+	const networkHint = "disconnect it first, or leave the network out with routes_skip"
+	refuse := func(other applied, hint, format string, args ...any) *app.Failure {
 		return app.NewFailure(app.CodeNetworkConfig, app.StepBuildTunnel,
-			fmt.Sprintf("connection %s %s", other.owner.title(), what),
-			"disconnect it first, or leave the network out with routes_skip")
+			fmt.Sprintf("connection %s %s", other.owner.title(), fmt.Sprintf(format, args...)), hint)
 	}
 	for _, other := range others {
 		for _, a := range want.Addresses {
 			if slices.Contains(other.Addresses, a) {
-				return refuse(other, fmt.Sprintf("has the address %v already", a))
+				return refuse(other, "disconnect it first", "has the address %v already", a)
 			}
 		}
 		for _, r := range want.Routes {
@@ -200,11 +200,11 @@ func clash(want *platform.Tunnel, others []applied) *app.Failure {
 				case full != (o.Bits() == 0):
 					// the split tunnel's networks are the longer match
 				case full && r.Overlaps(o):
-					return refuse(other, "carries all traffic already")
+					return refuse(other, "disconnect it first", "carries all traffic already")
 				case r == o:
-					return refuse(other, fmt.Sprintf("has the network %v already", r))
+					return refuse(other, networkHint, "has the network %v already", r)
 				case r.Overlaps(o):
-					return refuse(other, fmt.Sprintf("has the network %v already, which %v overlaps", o, r))
+					return refuse(other, networkHint, "has the network %v already, which %v overlaps", o, r)
 				}
 			}
 		}

@@ -324,8 +324,9 @@ func (t *tunnel) dial(ctx context.Context) (Session, error) {
 // as the session lives.
 func (t *tunnel) dialOnce(ctx context.Context) (Session, error) {
 	cfg := t.config
-	// INITIAL-CONTACT would end the other connection (RFC 2407 §4.6.3.3).
-	cfg.Reconnect = cfg.Reconnect || t.daemon.sharesGateway(t)
+	// INITIAL-CONTACT would end another connection to this gateway (RFC 2407
+	// §4.6.3.3), which it may be under another name.
+	cfg.Reconnect = cfg.Reconnect || t.daemon.hasOther(t)
 	return t.daemon.dial(ctx, &cfg)
 }
 
