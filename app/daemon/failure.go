@@ -160,6 +160,8 @@ func explainTrust(e *ike.TrustError) said {
 		s.hint = "if the administrator confirms the new certificate, replace the pin in the profile; otherwise somebody may be listening"
 	case ike.TrustExpired:
 		s.hint = "check this computer's clock, and have the gateway's certificate renewed"
+	case ike.TrustSecret:
+		s.hint = "check the group's secret; otherwise somebody may be listening"
 	case ike.TrustWeak:
 		s.hint = "have the gateway's certificate replaced by a stronger one"
 	default:

@@ -49,6 +49,7 @@ func TestExplain(t *testing.T) {
 		{"pin", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustPin}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"administrator confirms"}},
 		{"expired", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustExpired, Needs: ike.WeakExpired}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"clock", "--allow-weak expired"}},
 		{"weak key", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustWeak, Needs: ike.WeakRSA1024 | ike.WeakSHA1Cert}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"--allow-weak rsa1024,sha1-cert"}},
+		{"secret", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustSecret}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"group's secret"}},
 		{"signature", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustSignature}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"listening"}},
 		{"fingerprint", unknownGateway(t), app.CodeUntrusted, app.StepCheckCertificate, false, []string{"SHA-256 ", fmt.Sprintf("%x", unknownGateway(t).SHA256())}},
 
