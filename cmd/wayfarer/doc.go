@@ -9,6 +9,7 @@
 //	attempt.go   follow a connection until it stands: steps, prompts, Ctrl+C, time-out
 //	terminal.go  questions to a person
 //	render.go    a connection in words
+//	rootless.go  a service inside this process, for proxy and demo
 //
 // Every subcommand has a file of its own and a row in root.go.
 package main
