@@ -72,9 +72,10 @@ cover: ## at least 85 % of the protocol's statements are tested
 		/^FAIL/ {bad = 1} /^ok/ && sub(/.*coverage: /, "") {n++; if ($$1 + 0 < 85) bad = 1} \
 		END {if (n != 3 || bad) {print "make: less than 85 % covered, or a test failed"; exit 1}}'
 
-lab: build ## all end-to-end scenarios against real gateways in network namespaces (root, Linux)
+lab: build ## all end-to-end scenarios: real gateways, and real clients of our own (root, Linux)
 	test/lab/lab prereqs --install
 	$(GO) test -tags lab -count=1 -timeout 40m -v ./test/lab
+	$(GO) test -tags lab -count=1 -v -run '^TestLab' ./ike/gateway
 
 lab-connect-time: build ## time to connect, beside the reference client's
 	test/lab/lab prereqs --install
