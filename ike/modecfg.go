@@ -348,7 +348,7 @@ func network(addr, mask []byte) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("network %v with mask %x", a, mask)
 	}
 	p := netip.PrefixFrom(a, bits).Masked()
-	if bits > 0 && (p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast()) {
+	if p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() {
 		return netip.Prefix{}, fmt.Errorf("network %v", p)
 	}
 	return p, nil

@@ -96,6 +96,8 @@ func TestParseAssignment(t *testing.T) {
 
 		{"split entries of 14 bytes", []isakmp.Attribute{tlv(28676, net10+ports+net192+ports)}, Assignment{SplitInclude: prefixes("10.10.0.0/16", "192.168.1.0/24")}, 0},
 		{"split entries of 8 bytes", []isakmp.Attribute{tlv(28676, net10+net192)}, Assignment{SplitInclude: prefixes("10.10.0.0/16", "192.168.1.0/24")}, 0},
+		{"four of 14 bytes, which could be seven of 8", []isakmp.Attribute{tlv(28676, net10+ports+net192+ports+"0a0b0000 ffff0000"+ports+"0a0c0000 ffff0000"+ports)},
+			Assignment{SplitInclude: prefixes("10.10.0.0/16", "192.168.1.0/24", "10.11.0.0/16", "10.12.0.0/16")}, 0},
 		{"garbage in ports", []isakmp.Attribute{tlv(28676, net10+"ffff dead beef")}, Assignment{SplitInclude: prefixes("10.10.0.0/16")}, 0},
 		{"one entry an attribute", []isakmp.Attribute{tlv(28676, net10+ports), tlv(28676, net192+ports), tlv(28676, net10+ports)},
 			Assignment{SplitInclude: prefixes("10.10.0.0/16", "192.168.1.0/24")}, 0},

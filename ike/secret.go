@@ -1,6 +1,10 @@
 package ike
 
-import "log/slog"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
 
 // Secret is a password or key. It prints and logs as "[secret]".
 type Secret []byte
@@ -9,8 +13,8 @@ const redacted = "[secret]"
 
 func (s Secret) String() string { return redacted }
 
-// GoString keeps %#v from showing the bytes.
-func (s Secret) GoString() string { return redacted }
+// Format keeps package fmt from showing the bytes, whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // LogValue keeps log/slog from showing the bytes.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
