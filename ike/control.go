@@ -76,10 +76,11 @@ func (s *Session) loop() error {
 		case <-s.ctx.Done():
 			return net.ErrClosed
 		}
-		if err != nil {
-			if s.ctx.Err() != nil {
-				return net.ErrClosed
-			}
+		switch {
+		case err == nil, errors.Is(err, errSADeleted):
+		case s.ctx.Err() != nil:
+			return net.ErrClosed
+		default:
 			return err
 		}
 	}
@@ -125,7 +126,9 @@ func (s *Session) finish(err error) {
 	s.keepPassword(nil)
 }
 
-// nextDeadline is when tick has something to do.
+// nextDeadline is when tick has something to do. A deadline that tick does not act
+// upon would keep the loop spinning, so nothing that needs an ISAKMP SA is due while
+// there is none.
 func (s *Session) nextDeadline() time.Time {
 	next := s.keepaliveDue()
 	earlier := func(t time.Time) {
@@ -133,28 +136,17 @@ func (s *Session) nextDeadline() time.Time {
 			next = t
 		}
 	}
-	if s.sa.caps&capDPD != 0 && s.orphaned.IsZero() {
-		earlier(s.sa.dpdDue(s.heardAt()))
-	}
 	if !s.reauthing {
 		earlier(s.sa.reauthAt)
 	}
-	earlier(s.sa.established.Add(s.sa.lifetime))
 	if s.old != nil {
 		earlier(s.oldUntil)
 	}
-	if !s.orphaned.IsZero() {
-		earlier(s.orphaned.Add(orphanedFor))
-	}
-	earlier(s.addressDue())
-	if (s.needChild || s.renewAll) && s.orphaned.IsZero() {
-		earlier(time.Now())
-	}
 	earlier(s.watchdog.due())
-	for _, p := range s.pairs {
-		if c := s.current(p); c != nil {
-			earlier(c.rekeyAt)
-		}
+	if s.orphaned.IsZero() {
+		s.deadlinesOfSA(earlier)
+	} else {
+		earlier(s.orphaned.Add(orphanedFor))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,6 +155,23 @@ func (s *Session) nextDeadline() time.Time {
 		earlier(c.retireAt)
 	}
 	return next
+}
+
+// deadlinesOfSA tells when something is to be done by the ISAKMP SA.
+func (s *Session) deadlinesOfSA(earlier func(time.Time)) {
+	if s.sa.caps&capDPD != 0 {
+		earlier(s.sa.dpdDue(s.heardAt()))
+	}
+	earlier(s.sa.established.Add(s.sa.lifetime))
+	earlier(s.addressDue())
+	if s.needChild || s.renewAll {
+		earlier(time.Now())
+	}
+	for _, p := range s.pairs {
+		if c := s.current(p); c != nil {
+			earlier(c.rekeyAt)
+		}
+	}
 }
 
 func (s *Session) heardAt() time.Time { return time.Unix(0, s.lastHeard.Load()) }
@@ -362,7 +371,11 @@ func (s *Session) lost(sa *isakmpSA) error {
 		return fatalError{&ClosedByGatewayError{}}
 	}
 	s.orphaned = time.Now()
+	sa.gone = true
 	sa.reauthAt = s.orphaned
+	if soon := sa.established.Add(reauthRetry); soon.After(s.orphaned) {
+		sa.reauthAt = soon // not over and over with a gateway that deletes each
+	}
 	s.wake()
 	return nil
 }
@@ -426,6 +439,10 @@ func (s *Session) reauthenticated(r reauthResult) error {
 	wasOrphaned := !s.orphaned.IsZero()
 	s.orphaned = time.Time{}
 	if err := s.childForEach(s.ctx, r.sa); err != nil {
+		if !wasOrphaned {
+			previous.closeSA(nil)
+		}
+		previous.discard()
 		return err
 	}
 	s.publishStats()

@@ -180,6 +180,8 @@ func (s *Session) watch(now time.Time) (renew bool) {
 	switch {
 	case silent < unansweredAfter:
 		w.look = time.Unix(0, since).Add(unansweredAfter)
+	case !s.orphaned.IsZero():
+		w.look = now.Add(urgentInterval) // there is no ISAKMP SA to ask on
 	case silent < renewAfter:
 		s.sa.probeUrgently(now)
 		w.look = now.Add(urgentInterval)

@@ -154,6 +154,9 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 		if errors.As(err, &fatal) {
 			return nil, fatal.error
 		}
+		if sa.gone {
+			return nil, errSADeleted
+		}
 		if err != nil && !errors.Is(err, errDropped) {
 			sa.log.Debug("refused a message", "step", sa.step, "err", err)
 			if refusal == nil {
@@ -190,6 +193,10 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 		}
 	}
 }
+
+// errSADeleted ends an exchange whose ISAKMP SA the gateway has deleted, while the
+// session goes on with its ESP SAs.
+var errSADeleted = errors.New("the gateway deleted the ISAKMP SA")
 
 // silence is the error of an exchange that nobody answered. If something was
 // refused meanwhile, that explains more.

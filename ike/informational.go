@@ -67,8 +67,11 @@ func (sa *isakmpSA) deleted(d isakmp.Delete) error {
 		switch {
 		case d.Protocol == isakmp.ProtoISAKMP && bytes.Equal(spi, sa.cookies()):
 			sa.log.Info("the gateway deleted the ISAKMP SA")
+			if sa.state != stateUp {
+				return fatalError{&ClosedByGatewayError{}} // nothing depends on it yet
+			}
 			return sa.s.lost(sa)
-		case d.Protocol == isakmp.ProtoESP && len(spi) == 4:
+		case d.Protocol == isakmp.ProtoESP && len(spi) == 4 && sa.state == stateUp:
 			sa.s.deleteChild(binary.BigEndian.Uint32(spi))
 		}
 	}

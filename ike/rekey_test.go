@@ -215,14 +215,7 @@ func (w *world) checkSwitch(began time.Duration, answers bool) {
 
 // rekey makes the client rekey its ESP SA now.
 func (w *world) rekey(s *Session) {
-	done := make(chan struct{})
-	s.do(func() error {
-		s.current(s.pairs[0]).rekeyAt = time.Now()
-		close(done)
-		return nil
-	})
-	<-done
-	s.wake()
+	w.do(s, func() { s.current(s.pairs[0]).rekeyAt = time.Now() })
 }
 
 // TestOldReceives: packets on the old SA are taken until its grace is over.
@@ -579,13 +572,7 @@ func TestRekeyBySequence(t *testing.T) {
 		w.start()
 		s := w.dial()
 		st := w.newStream(s)
-		changed := make(chan struct{})
-		s.do(func() error {
-			s.current(s.pairs[0]).rekeyAfter = 100
-			close(changed)
-			return nil
-		})
-		<-changed
+		w.do(s, func() { s.current(s.pairs[0]).rekeyAfter = 100 })
 		st.run(10*time.Millisecond, 500*time.Millisecond)
 		if n := len(w.eventsOf(EventRekeyed)); n != 0 {
 			t.Error("rekeyed too early")

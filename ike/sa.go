@@ -68,6 +68,7 @@ type isakmpSA struct {
 	peer   netip.AddrPort // where to send; floats to port 4500
 	phase1 isakmp.ExchangeType
 	state  saState
+	gone   bool // deleted by the gateway, while ESP lives on
 	step   Step
 	giveUp time.Duration // how long a round trip is tried
 	// afterRefusal is how long it goes on once a message was refused.
