@@ -87,21 +87,10 @@ func (s *Session) selectorPairs(a Assignment, perNetwork bool) []selectorPair {
 // within reports whether network a is part of b.
 func within(a, b netip.Prefix) bool { return a.Bits() >= b.Bits() && b.Contains(a.Addr()) }
 
-// espCiphers and espIntegrity translate the tables of suites for package esp.
-var (
-	espCiphers = map[uint8]esp.Cipher{
-		isakmp.ESPAESGCM16: esp.AESGCM16, isakmp.ESPAESCBC: esp.AESCBC, isakmp.ESP3DES: esp.TripleDESCBC,
-	}
-	espIntegrity = map[uint16]esp.Integrity{
-		isakmp.ESPAuthMD5: esp.HMACMD5_96, isakmp.ESPAuthSHA1: esp.HMACSHA1_96, isakmp.ESPAuthSHA256: esp.HMACSHA256_128,
-		isakmp.ESPAuthSHA384: esp.HMACSHA384_192, isakmp.ESPAuthSHA512: esp.HMACSHA512_256,
-	}
-)
-
 func (s ESPSuite) transform() esp.Transform {
-	t := esp.Transform{Cipher: espCiphers[s.cipher.espID], KeyLen: s.cipher.keyLen}
+	t := esp.Transform{Cipher: s.cipher.esp, KeyLen: s.cipher.keyLen}
 	if s.hash != nil {
-		t.Integrity = espIntegrity[s.hash.espID]
+		t.Integrity = s.hash.esp
 	}
 	return t
 }
@@ -373,6 +362,7 @@ func (s *Session) open(packet, dst []byte) int {
 	}
 	inner, err := c.in.Open(dst, packet)
 	if err != nil && !errors.Is(err, esp.ErrDummy) {
+		s.noteTruncation(c)
 		return 0 // counted there
 	}
 	now := time.Now()
@@ -386,6 +376,21 @@ func (s *Session) open(packet, dst []byte) int {
 		return 0
 	}
 	return len(inner)
+}
+
+// noteTruncation warns, once, of a gateway that means another SHA-256 than it said:
+// the tunnel stands, and no packet gets through. What to do about it is the user's
+// choice: see InboundStats for how far it can be believed.
+func (s *Session) noteTruncation(c *childSA) {
+	if s.truncationTold || c.in.Stats().Truncated96 == 0 {
+		return
+	}
+	s.truncationTold = true
+	needed := c.suite
+	needed.hash = findHash("sha256_96")
+	text := fmt.Sprintf("the gateway seems to cut HMAC-SHA2-256 to 96 bits: no traffic passes with %s, the ESP suite %s is needed", c.suite, needed)
+	s.log.Warn(text)
+	s.event(Event{Kind: EventWarning, Step: StepBuildTunnel, Code: "sha256-96", Text: text})
 }
 
 // hold keeps a packet for an SPI that is reserved; others are noise.

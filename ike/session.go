@@ -97,6 +97,8 @@ type Session struct {
 	writeMu sync.Mutex // held while packets are sealed
 	held    []heldPacket
 
+	truncationTold bool // see noteTruncation; guarded by readMu
+
 	installed chan struct{} // a ChildSA was installed: look at held packets
 	wakeUp    chan struct{} // deadlines have changed
 	rekeyNow  chan struct{}

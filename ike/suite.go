@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"wayfarer/ike/esp"
 	"wayfarer/ike/isakmp"
 )
 
@@ -25,17 +26,27 @@ type cipherAlg struct {
 	keyBits uint16 // value of the key length attribute, 0: none is sent
 	keyLen  int    // bytes
 	aead    bool   // needs no integrity algorithm (RFC 4106)
+	esp     esp.Cipher
 	weak    Weak
 }
 
 var ciphers = []*cipherAlg{
-	{name: "aes256", ikeID: isakmp.CipherAESCBC, espID: isakmp.ESPAESCBC, keyBits: 256, keyLen: 32},
-	{name: "aes192", ikeID: isakmp.CipherAESCBC, espID: isakmp.ESPAESCBC, keyBits: 192, keyLen: 24},
-	{name: "aes128", ikeID: isakmp.CipherAESCBC, espID: isakmp.ESPAESCBC, keyBits: 128, keyLen: 16},
-	{name: "3des", ikeID: isakmp.Cipher3DES, espID: isakmp.ESP3DES, keyLen: 24, weak: Weak3DES},
-	{name: "aes256gcm16", espID: isakmp.ESPAESGCM16, keyBits: 256, keyLen: 32, aead: true},
-	{name: "aes192gcm16", espID: isakmp.ESPAESGCM16, keyBits: 192, keyLen: 24, aead: true},
-	{name: "aes128gcm16", espID: isakmp.ESPAESGCM16, keyBits: 128, keyLen: 16, aead: true},
+	{name: "aes256", ikeID: isakmp.CipherAESCBC, espID: isakmp.ESPAESCBC, keyBits: 256, keyLen: 32, esp: esp.AESCBC},
+	{name: "aes192", ikeID: isakmp.CipherAESCBC, espID: isakmp.ESPAESCBC, keyBits: 192, keyLen: 24, esp: esp.AESCBC},
+	{name: "aes128", ikeID: isakmp.CipherAESCBC, espID: isakmp.ESPAESCBC, keyBits: 128, keyLen: 16, esp: esp.AESCBC},
+	{name: "3des", ikeID: isakmp.Cipher3DES, espID: isakmp.ESP3DES, keyLen: 24, esp: esp.TripleDESCBC, weak: Weak3DES},
+	{name: "aes256gcm16", espID: isakmp.ESPAESGCM16, keyBits: 256, keyLen: 32, aead: true, esp: esp.AESGCM16},
+	{name: "aes192gcm16", espID: isakmp.ESPAESGCM16, keyBits: 192, keyLen: 24, aead: true, esp: esp.AESGCM16},
+	{name: "aes128gcm16", espID: isakmp.ESPAESGCM16, keyBits: 128, keyLen: 16, aead: true, esp: esp.AESGCM16},
+	{name: "aes256gcm12", espID: isakmp.ESPAESGCM12, keyBits: 256, keyLen: 32, aead: true, esp: esp.AESGCM12},
+	{name: "aes192gcm12", espID: isakmp.ESPAESGCM12, keyBits: 192, keyLen: 24, aead: true, esp: esp.AESGCM12},
+	{name: "aes128gcm12", espID: isakmp.ESPAESGCM12, keyBits: 128, keyLen: 16, aead: true, esp: esp.AESGCM12},
+	{name: "aes256gcm8", espID: isakmp.ESPAESGCM8, keyBits: 256, keyLen: 32, aead: true, esp: esp.AESGCM8},
+	{name: "aes192gcm8", espID: isakmp.ESPAESGCM8, keyBits: 192, keyLen: 24, aead: true, esp: esp.AESGCM8},
+	{name: "aes128gcm8", espID: isakmp.ESPAESGCM8, keyBits: 128, keyLen: 16, aead: true, esp: esp.AESGCM8},
+	{name: "aes256ctr", espID: isakmp.ESPAESCTR, keyBits: 256, keyLen: 32, esp: esp.AESCTR},
+	{name: "aes192ctr", espID: isakmp.ESPAESCTR, keyBits: 192, keyLen: 24, esp: esp.AESCTR},
+	{name: "aes128ctr", espID: isakmp.ESPAESCTR, keyBits: 128, keyLen: 16, esp: esp.AESCTR},
 }
 
 // newBlock makes the phase-1 block cipher.
@@ -49,20 +60,24 @@ func (c *cipherAlg) newBlock(key []byte) (cipher.Block, error) {
 // hashAlg is a row of the table of hashes: phase-1 hash and prf (its HMAC), and
 // phase-2 integrity.
 type hashAlg struct {
-	name   string
-	ikeID  uint16
-	espID  uint16
-	hash   crypto.Hash
-	icvLen int // truncated length in ESP (RFC 2403, 2404, 4868)
-	weak   Weak
+	name  string
+	ikeID uint16 // 0: not in phase 1
+	espID uint16
+	hash  crypto.Hash // of phase 1
+	esp   esp.Integrity
+	weak  Weak
 }
 
+// sha256_96 is not told from sha256 by its number: where a list of suites has both,
+// the first one counts.
 var hashes = []*hashAlg{
-	{name: "sha256", ikeID: isakmp.HashSHA256, espID: isakmp.ESPAuthSHA256, hash: crypto.SHA256, icvLen: 16},
-	{name: "sha384", ikeID: isakmp.HashSHA384, espID: isakmp.ESPAuthSHA384, hash: crypto.SHA384, icvLen: 24},
-	{name: "sha512", ikeID: isakmp.HashSHA512, espID: isakmp.ESPAuthSHA512, hash: crypto.SHA512, icvLen: 32},
-	{name: "sha1", ikeID: isakmp.HashSHA1, espID: isakmp.ESPAuthSHA1, hash: crypto.SHA1, icvLen: 12},
-	{name: "md5", ikeID: isakmp.HashMD5, espID: isakmp.ESPAuthMD5, hash: crypto.MD5, icvLen: 12, weak: WeakMD5},
+	{name: "sha256", ikeID: isakmp.HashSHA256, espID: isakmp.ESPAuthSHA256, hash: crypto.SHA256, esp: esp.HMACSHA256_128},
+	{name: "sha384", ikeID: isakmp.HashSHA384, espID: isakmp.ESPAuthSHA384, hash: crypto.SHA384, esp: esp.HMACSHA384_192},
+	{name: "sha512", ikeID: isakmp.HashSHA512, espID: isakmp.ESPAuthSHA512, hash: crypto.SHA512, esp: esp.HMACSHA512_256},
+	{name: "sha1", ikeID: isakmp.HashSHA1, espID: isakmp.ESPAuthSHA1, hash: crypto.SHA1, esp: esp.HMACSHA1_96},
+	{name: "md5", ikeID: isakmp.HashMD5, espID: isakmp.ESPAuthMD5, hash: crypto.MD5, esp: esp.HMACMD5_96, weak: WeakMD5},
+	{name: "aesxcbc", espID: isakmp.ESPAuthAESXCBC, esp: esp.AESXCBC_96},
+	{name: "sha256_96", espID: isakmp.ESPAuthSHA256, esp: esp.HMACSHA256_96},
 }
 
 // IKESuite is a set of phase-1 algorithms: "aes256-sha256-modp2048".
@@ -74,7 +89,8 @@ type IKESuite struct {
 
 // ESPSuite is a set of phase-2 algorithms: "aes128gcm16", "aes256-sha256", with a
 // group where Quick Mode is to make a Diffie-Hellman exchange of its own
-// ("aes128-sha1-modp2048").
+// ("aes128-sha1-modp2048"). The hash "sha256_96" is SHA-256 as gateways want it that
+// cut the ICV to 96 bits.
 type ESPSuite struct {
 	cipher *cipherAlg
 	hash   *hashAlg // nil with an AEAD cipher
@@ -91,7 +107,7 @@ func ParseIKESuite(name string) (IKESuite, error) {
 	if s.cipher = findCipher(parts[0]); s.cipher == nil || s.cipher.ikeID == 0 {
 		return s, fmt.Errorf("IKE suite %q: unknown cipher %q", name, parts[0])
 	}
-	if s.hash = findHash(parts[1]); s.hash == nil {
+	if s.hash = findHash(parts[1]); s.hash == nil || s.hash.ikeID == 0 {
 		return s, fmt.Errorf("IKE suite %q: unknown hash %q", name, parts[1])
 	}
 	if s.group = findGroup(parts[2]); s.group == nil {
@@ -105,7 +121,7 @@ func ParseESPSuite(name string) (ESPSuite, error) {
 	var s ESPSuite
 	parts := strings.Split(name, "-")
 	if s.cipher = findCipher(parts[0]); s.cipher == nil {
-		return s, fmt.Errorf("ESP suite %q: unknown cipher %q", name, parts[0])
+		return s, fmt.Errorf("ESP suite %q: unknown cipher %q, known are %s", name, parts[0], list(ciphers, func(c *cipherAlg) string { return c.name }))
 	}
 	parts = parts[1:]
 	if !s.cipher.aead {
@@ -113,13 +129,13 @@ func ParseESPSuite(name string) (ESPSuite, error) {
 			return s, fmt.Errorf("ESP suite %q: encryption without integrity is never used; add a hash, as in aes256-sha256", name)
 		}
 		if s.hash = findHash(parts[0]); s.hash == nil {
-			return s, fmt.Errorf("ESP suite %q: unknown hash %q", name, parts[0])
+			return s, fmt.Errorf("ESP suite %q: unknown hash %q, known are %s", name, parts[0], list(hashes, func(h *hashAlg) string { return h.name }))
 		}
 		parts = parts[1:]
 	}
 	if len(parts) > 0 {
 		if s.group = findGroup(parts[0]); s.group == nil {
-			return s, fmt.Errorf("ESP suite %q: unknown group %q", name, parts[0])
+			return s, fmt.Errorf("ESP suite %q: unknown group %q, known are %s", name, parts[0], list(groups, func(g *group) string { return g.name }))
 		}
 		parts = parts[1:]
 	}
@@ -127,6 +143,15 @@ func ParseESPSuite(name string) (ESPSuite, error) {
 		return s, fmt.Errorf("ESP suite %q: %q is too much", name, strings.Join(parts, "-"))
 	}
 	return s, nil
+}
+
+// list names the rows of a table, for people.
+func list[T any](rows []T, name func(T) string) string {
+	var names []string
+	for _, r := range rows {
+		names = append(names, name(r))
+	}
+	return strings.Join(names, ", ")
 }
 
 func findCipher(name string) *cipherAlg {
@@ -173,9 +198,9 @@ func (s ESPSuite) Weak() Weak {
 	return w
 }
 
-// The default offers. A first message of eight phase-1 transforms stays below 500
-// bytes, which every path carries. Weak ones are appended when Config.AllowWeak has
-// all that they need.
+// The default offers; other suites are offered when they are named. A first message
+// of eight phase-1 transforms stays below 500 bytes, which every path carries. Weak
+// ones are appended when Config.AllowWeak has all that they need.
 var (
 	defaultIKE = []string{
 		"aes256-sha256-modp2048", "aes256-sha256-ecp256", "aes256-sha384-ecp384", "aes256-sha512-modp4096",

@@ -24,7 +24,9 @@ type InboundStats struct {
 
 	// Truncated96 counts packets that were refused by an SA with HMACSHA256_128
 	// and would have been authentic with HMACSHA256_96: the peer is of the kind
-	// that needs that. It is looked for in the first packets of an SA only.
+	// that needs that. It is looked for in the first packets of an SA only. A hint
+	// and no more: somebody on the path who takes four bytes off the packets of
+	// any other peer makes them look the same.
 	Truncated96 uint64
 }
 

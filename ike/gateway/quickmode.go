@@ -135,8 +135,9 @@ func (s *sa) chooseESP(q *quickMode, body []byte) (answer isakmp.SA, shorter boo
 			continue
 		}
 		for _, t := range p.Transforms {
-			suite, mode, ok := espTransform(t)
-			if !ok || mode != s.encapsulation() || len(s.gw.esp) > 0 && !slices.Contains(s.gw.esp, suite) {
+			offered, mode, ok := espTransform(t)
+			suite, accepted := s.gw.acceptESP(offered)
+			if !ok || mode != s.encapsulation() || !accepted {
 				continue
 			}
 			q.suite, q.spiOut, q.spiIn = suite, binary.BigEndian.Uint32(p.SPI), s.gw.newSPI()
@@ -340,7 +341,7 @@ func (s *sa) answered(q *quickMode, body []byte) error {
 	}
 	p := sa.Proposals[0]
 	suite, mode, ok := espTransform(p.Transforms[0])
-	if !ok || suite != q.suite || mode != s.encapsulation() || p.Protocol != isakmp.ProtoESP {
+	if !ok || !suite.looksLike(q.suite) || mode != s.encapsulation() || p.Protocol != isakmp.ProtoESP {
 		return errors.New("another transform than offered")
 	}
 	if len(p.SPI) != 4 || binary.BigEndian.Uint32(p.SPI) < minSPI {

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"fmt"
+	"slices"
 	"strings"
 
 	"wayfarer/ike/esp"
@@ -22,6 +23,7 @@ type cipherRow struct {
 	esp    uint8  // phase-2 transform ID
 	keyLen int    // bytes
 	fixed  bool   // has one key length and no attribute for it
+	aead   bool   // goes without a hash
 	cipher esp.Cipher
 }
 
@@ -30,9 +32,18 @@ var cipherRows = []*cipherRow{
 	{name: "aes192", ike: isakmp.CipherAESCBC, esp: isakmp.ESPAESCBC, keyLen: 24, cipher: esp.AESCBC},
 	{name: "aes256", ike: isakmp.CipherAESCBC, esp: isakmp.ESPAESCBC, keyLen: 32, cipher: esp.AESCBC},
 	{name: "3des", ike: isakmp.Cipher3DES, esp: isakmp.ESP3DES, keyLen: 24, fixed: true, cipher: esp.TripleDESCBC},
-	{name: "aes128gcm16", esp: isakmp.ESPAESGCM16, keyLen: 16, cipher: esp.AESGCM16},
-	{name: "aes192gcm16", esp: isakmp.ESPAESGCM16, keyLen: 24, cipher: esp.AESGCM16},
-	{name: "aes256gcm16", esp: isakmp.ESPAESGCM16, keyLen: 32, cipher: esp.AESGCM16},
+	{name: "aes128gcm16", esp: isakmp.ESPAESGCM16, keyLen: 16, aead: true, cipher: esp.AESGCM16},
+	{name: "aes192gcm16", esp: isakmp.ESPAESGCM16, keyLen: 24, aead: true, cipher: esp.AESGCM16},
+	{name: "aes256gcm16", esp: isakmp.ESPAESGCM16, keyLen: 32, aead: true, cipher: esp.AESGCM16},
+	{name: "aes128gcm12", esp: isakmp.ESPAESGCM12, keyLen: 16, aead: true, cipher: esp.AESGCM12},
+	{name: "aes192gcm12", esp: isakmp.ESPAESGCM12, keyLen: 24, aead: true, cipher: esp.AESGCM12},
+	{name: "aes256gcm12", esp: isakmp.ESPAESGCM12, keyLen: 32, aead: true, cipher: esp.AESGCM12},
+	{name: "aes128gcm8", esp: isakmp.ESPAESGCM8, keyLen: 16, aead: true, cipher: esp.AESGCM8},
+	{name: "aes192gcm8", esp: isakmp.ESPAESGCM8, keyLen: 24, aead: true, cipher: esp.AESGCM8},
+	{name: "aes256gcm8", esp: isakmp.ESPAESGCM8, keyLen: 32, aead: true, cipher: esp.AESGCM8},
+	{name: "aes128ctr", esp: isakmp.ESPAESCTR, keyLen: 16, cipher: esp.AESCTR},
+	{name: "aes192ctr", esp: isakmp.ESPAESCTR, keyLen: 24, cipher: esp.AESCTR},
+	{name: "aes256ctr", esp: isakmp.ESPAESCTR, keyLen: 32, cipher: esp.AESCTR},
 }
 
 func (c *cipherRow) block(key []byte) (cipher.Block, error) {
@@ -45,7 +56,7 @@ func (c *cipherRow) block(key []byte) (cipher.Block, error) {
 // hashRow is a hash as both phases name it: phase-1 hash and prf, phase-2 integrity.
 type hashRow struct {
 	name      string
-	ike       uint16
+	ike       uint16 // 0: not in phase 1
 	esp       uint16
 	hash      newHash
 	integrity esp.Integrity
@@ -57,6 +68,8 @@ var hashRows = []*hashRow{
 	{"sha256", isakmp.HashSHA256, isakmp.ESPAuthSHA256, sha256.New, esp.HMACSHA256_128},
 	{"sha384", isakmp.HashSHA384, isakmp.ESPAuthSHA384, sha512.New384, esp.HMACSHA384_192},
 	{"sha512", isakmp.HashSHA512, isakmp.ESPAuthSHA512, sha512.New, esp.HMACSHA512_256},
+	{"aesxcbc", 0, isakmp.ESPAuthAESXCBC, nil, esp.AESXCBC_96},
+	{"sha256_96", 0, isakmp.ESPAuthSHA256, nil, esp.HMACSHA256_96}, // an offer of number 5 means sha256, see looksLike
 }
 
 // ikeSuite is a set of phase-1 algorithms.
@@ -68,7 +81,7 @@ type ikeSuite struct {
 
 func (s ikeSuite) String() string { return s.cipher.name + "-" + s.hash.name + "-" + s.group.name }
 
-// espSuite is a set of phase-2 algorithms. Hash is nil with AES-GCM, group is nil
+// espSuite is a set of phase-2 algorithms. Hash is nil with an AEAD, group is nil
 // without PFS.
 type espSuite struct {
 	cipher *cipherRow
@@ -108,7 +121,7 @@ func parseIKESuite(name string) (s ikeSuite, err error) {
 	parts := strings.Split(name, "-")
 	if len(parts) == 3 {
 		s.cipher = row(cipherRows, func(c *cipherRow) bool { return c.name == parts[0] && c.ike != 0 })
-		s.hash = row(hashRows, func(h *hashRow) bool { return h.name == parts[1] })
+		s.hash = row(hashRows, func(h *hashRow) bool { return h.name == parts[1] && h.ike != 0 })
 		s.group = row(groups, func(g *group) bool { return g.name == parts[2] })
 	}
 	if s.cipher == nil || s.hash == nil || s.group == nil {
@@ -124,7 +137,7 @@ func parseESPSuite(name string) (s espSuite, err error) {
 		return s, bad
 	}
 	parts = parts[1:]
-	if s.cipher.cipher != esp.AESGCM16 {
+	if !s.cipher.aead {
 		if len(parts) > 0 {
 			s.hash = row(hashRows, func(h *hashRow) bool { return h.name == parts[0] })
 		}
@@ -190,7 +203,7 @@ func ikeTransform(t isakmp.Transform) (s ikeSuite, auth uint16, ok bool) {
 	s.cipher = row(cipherRows, func(c *cipherRow) bool {
 		return c.ike != 0 && uint64(c.ike) == v[isakmp.AttrEncryption] && c.takes(bits, hasBits)
 	})
-	s.hash = row(hashRows, func(h *hashRow) bool { return uint64(h.ike) == v[isakmp.AttrHash] })
+	s.hash = row(hashRows, func(h *hashRow) bool { return h.ike != 0 && uint64(h.ike) == v[isakmp.AttrHash] })
 	s.group = row(groups, func(g *group) bool { return uint64(g.id) == v[isakmp.AttrGroup] })
 	return s, uint16(v[isakmp.AttrAuthMethod]), s.cipher != nil && s.hash != nil && s.group != nil
 }
@@ -225,7 +238,7 @@ func espTransform(t isakmp.Transform) (s espSuite, mode uint16, ok bool) {
 	if hasAuth {
 		s.hash = row(hashRows, func(h *hashRow) bool { return uint64(h.esp) == auth })
 	}
-	if aead := s.cipher.cipher == esp.AESGCM16; aead == hasAuth || !aead && s.hash == nil {
+	if s.cipher.aead == hasAuth || hasAuth && s.hash == nil {
 		return s, 0, false // integrity exactly once (RFC 4106 §8.4)
 	}
 	if id, pfs := v[isakmp.AttrESPGroup]; pfs {
@@ -234,6 +247,27 @@ func espTransform(t isakmp.Transform) (s espSuite, mode uint16, ok bool) {
 		}
 	}
 	return s, uint16(v[isakmp.AttrESPEncapsulation]), true
+}
+
+// acceptESP finds what an offer stands for among the suites that this gateway takes.
+func (g *Gateway) acceptESP(offered espSuite) (espSuite, bool) {
+	if len(g.esp) == 0 {
+		return offered, true
+	}
+	i := slices.IndexFunc(g.esp, offered.looksLike)
+	if i < 0 {
+		return espSuite{}, false
+	}
+	return g.esp[i], true
+}
+
+// looksLike reports whether offers of both are the same: HMAC-SHA2-256 has one
+// number, to whatever length it is cut.
+func (s espSuite) looksLike(o espSuite) bool {
+	if s.cipher != o.cipher || s.group != o.group || (s.hash == nil) != (o.hash == nil) {
+		return false
+	}
+	return s.hash == nil || s.hash.esp == o.hash.esp
 }
 
 // attributes are the phase-2 attributes of an offer of s.
