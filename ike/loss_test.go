@@ -82,7 +82,7 @@ func (w *world) oneContent() {
 	seen := make(map[place]string)
 	for _, d := range w.sent(byClient) {
 		h, ok := ikeHeader(d.from, d.to, d.data)
-		if !ok || h.Exchange == isakmp.Informational {
+		if !ok || h.Exchange == isakmp.Informational || h.NextPayload == isakmp.PayloadFragment {
 			continue
 		}
 		p := place{h.CKYI, h.Exchange, h.MessageID, h.Length}
