@@ -218,11 +218,14 @@ func testAssociate(t *testing.T, address string) {
 }
 
 func TestProxyJSON(t *testing.T) {
+	before := warmUp(t)
 	host, w := testHost(t), newWorld(t, nil)
 	r := w.start(t, w.proxyArgs(t, host, "--json")...)
 	r.out.wait(t, `^\{"id":"c1","state":"connected".*"tun":\{"name":"userspace","mtu":\d+\}.*\}\n$`)
 	r.stop()
 	r.exit(t, "")
+	host.stop()
+	wantGoroutines(t, before)
 }
 
 func TestProxyFails(t *testing.T) {
