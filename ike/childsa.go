@@ -326,16 +326,17 @@ type heldPacket struct {
 }
 
 // openHeld opens the packets that came before their SA. It keeps those whose SA is
-// still missing and that fit no more.
+// still missing, and comes again for those that fit no more.
 func (s *Session) openHeld(bufs [][]byte, sizes []int, offset int) (n int) {
 	s.readMu.Lock()
 	defer s.readMu.Unlock()
+	inbound := *s.inbound.Load()
 	held := s.held
 	s.held = nil
 	for _, h := range held {
 		switch {
 		case time.Since(h.at) > heldFor:
-		case n == len(bufs):
+		case n == len(bufs), inbound[binary.BigEndian.Uint32(h.packet)] == nil:
 			s.held = append(s.held, h)
 		default:
 			if size := s.open(h.packet, bufs[n][offset:]); size > 0 {
@@ -343,6 +344,9 @@ func (s *Session) openHeld(bufs [][]byte, sizes []int, offset int) (n int) {
 				n++
 			}
 		}
+	}
+	if n == len(bufs) && len(s.held) > 0 {
+		notify(s.installed)
 	}
 	return n
 }
@@ -398,7 +402,11 @@ func (s *Session) hold(spi uint32, packet []byte) {
 	s.mu.Lock()
 	reserved := s.reserved[spi]
 	s.mu.Unlock()
-	if reserved && len(s.held) < maxHeldPackets {
+	if !reserved {
+		return
+	}
+	s.held = slices.DeleteFunc(s.held, func(h heldPacket) bool { return time.Since(h.at) > heldFor })
+	if len(s.held) < maxHeldPackets {
 		s.held = append(s.held, heldPacket{slices.Clone(packet), time.Now()})
 	}
 }
@@ -409,7 +417,7 @@ func (s *Session) hold(spi uint32, packet []byte) {
 // networks, only these.
 func (s *Session) allowedIn(p []byte) bool {
 	src, dst, ok := packetAddrs(p)
-	if !ok || src.IsLoopback() || src.IsMulticast() || src.IsUnspecified() {
+	if !ok || src.IsLoopback() || src.IsMulticast() || src.IsUnspecified() || thisNetwork.Contains(src) || src == broadcast {
 		return false
 	}
 	pol := s.policy.Load()
@@ -426,6 +434,12 @@ func (s *Session) allowedIn(p []byte) bool {
 	}
 	return false
 }
+
+// thisNetwork and broadcast are no sources (RFC 1122 §3.2.1.3).
+var (
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
+	broadcast   = netip.MustParseAddr("255.255.255.255")
+)
 
 // policy is what the assignment lets in; published as a whole.
 type policy struct {

@@ -78,6 +78,7 @@ func TestCloseTwice(t *testing.T) {
 		default:
 			t.Error("Done is open")
 		}
+		synctest.Wait()
 		if n := len(w.messages(gateway.Delete)); n != 2 {
 			t.Errorf("%d Deletes", n)
 		}

@@ -1,0 +1,478 @@
+package ike
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wayfarer/ike/esp"
+	"wayfarer/ike/gateway"
+)
+
+// TestInboundPolicy: only packets to our address, from where the gateway has said
+// that it speaks for, come out of the tunnel.
+func TestInboundPolicy(t *testing.T) {
+	split := []netip.Prefix{netip.MustParsePrefix("10.10.0.0/16"), netip.MustParsePrefix("172.16.0.0/12")}
+	for _, tt := range []struct {
+		src   string
+		split bool // passes if networks were named
+		full  bool // passes if none were
+	}{
+		{"10.10.3.4", true, true},
+		{"172.20.1.1", true, true},
+		{"192.168.77.53", true, true}, // the DNS server
+		{"10.11.0.1", false, true},
+		{"203.0.113.9", false, true},
+		{"10.99.0.1", false, false}, // ourselves
+		{"127.0.0.1", false, false},
+		{"127.3.2.1", false, false},
+		{"224.0.0.251", false, false},
+		{"239.255.255.250", false, false},
+		{"0.0.0.0", false, false},
+		{"0.1.2.3", false, false},
+		{"255.255.255.255", false, false},
+	} {
+		for _, named := range []bool{true, false} {
+			t.Run(fmt.Sprint(tt.src, " ", named), func(t *testing.T) {
+				inWorld(t, func(w *world) {
+					w.gateway.Settings.SplitInclude = nil
+					w.gateway.Settings.DNS = []netip.Addr{netip.MustParseAddr("192.168.77.53")}
+					if named {
+						w.gateway.Settings.SplitInclude = split
+					}
+					w.start()
+					s := w.dial()
+					received := receive(s)
+					p := ipv4(netip.MustParseAddr(tt.src), firstVIP, "hello")
+					if err := w.gw.SendPacket(p); err != nil {
+						w.t.Fatal(err)
+					}
+					synctest.Wait()
+					want := tt.full
+					if named {
+						want = tt.split
+					}
+					if got := containsPacket(received(), p); got != want {
+						t.Errorf("delivered: %v", got)
+					}
+					if in := s.Stats().Children[0].PacketsIn; in != 1 {
+						t.Errorf("%d packets came in", in)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestInboundDestination: what a gateway sends for others, or in no form of ours, is
+// dropped.
+func TestInboundDestination(t *testing.T) {
+	vip := netip.MustParseAddr("10.99.0.1")
+	v6, far6 := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:1::1")
+	ipv6 := func(src, dst netip.Addr) []byte {
+		p := make([]byte, 48)
+		p[0] = 0x60
+		copy(p[8:], src.AsSlice())
+		copy(p[24:], dst.AsSlice())
+		return p
+	}
+	s := new(Session)
+	s.policy.Store(newPolicy(Assignment{Addresses: []netip.Prefix{netip.PrefixFrom(vip, 32), netip.PrefixFrom(v6, 128)}}, nil))
+	s.inbound.Store(&map[uint32]*childSA{
+		1: {remote: netip.MustParsePrefix("10.10.0.0/16")}, 2: {remote: netip.MustParsePrefix("2001:db8:1::/48")},
+	})
+	for _, tt := range []struct {
+		name   string
+		packet []byte
+		want   bool
+	}{
+		{"to us", ipv4(insideHost, vip, ""), true},
+		{"to us, IPv6", ipv6(far6, v6), true},
+		{"to another client", ipv4(insideHost, vip.Next(), ""), false},
+		{"to another client, IPv6", ipv6(far6, v6.Next()), false},
+		{"to everybody", ipv4(insideHost, netip.MustParseAddr("255.255.255.255"), ""), false},
+		{"to a group", ipv4(insideHost, netip.MustParseAddr("224.0.0.1"), ""), false},
+		{"to loopback", ipv4(insideHost, netip.MustParseAddr("127.0.0.1"), ""), false},
+		{"from outside all SAs", ipv4(netip.MustParseAddr("10.11.0.1"), vip, ""), false},
+		{"from IPv6 loopback", ipv6(netip.IPv6Loopback(), v6), false},
+		{"from nobody, IPv6", ipv6(netip.IPv6Unspecified(), v6), false},
+		{"from an IPv6 group", ipv6(netip.MustParseAddr("ff02::1"), v6), false},
+		{"cut short", ipv4(insideHost, vip, "")[:19], false},
+		{"cut short, IPv6", ipv6(far6, v6)[:39], false},
+		{"of another version", append([]byte{0x50}, make([]byte, 60)...), false},
+		{"empty", nil, false},
+	} {
+		if got := s.allowedIn(tt.packet); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}
+
+// TestOutboundPolicy: what no SA covers does not leave.
+func TestOutboundPolicy(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.gateway.Narrow, w.gateway.Networks = true, []netip.Prefix{netip.MustParsePrefix("10.10.0.0/16")}
+		w.start()
+		s := w.dial()
+		ipv6 := append([]byte{0x60}, make([]byte, 60)...)
+		for name, p := range map[string][]byte{
+			"from another address": ipv4(netip.MustParseAddr("192.168.1.2"), insideHost, "x"),
+			"to another network":   ipv4(firstVIP, netip.MustParseAddr("10.11.0.1"), "x"),
+			"IPv6":                 ipv6,
+			"no packet":            []byte("noise"),
+			"of no bytes":          {},
+		} {
+			before := len(w.sent(nil))
+			send(w.t, s, p)
+			if n := len(w.sent(nil)) - before; n != 0 {
+				t.Errorf("%s: %d datagrams left", name, n)
+			}
+		}
+		w.exchangePackets(s, receive(s), "what is covered")
+	})
+}
+
+// TestBatches: good packets of a batch go out beside bad ones, and come in as many
+// as there are buffers.
+func TestBatches(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		var bufs [][]byte
+		for i := range 10 {
+			p := ipv4(firstVIP, insideHost, fmt.Sprint("out ", i))
+			if i%3 == 0 {
+				p[0] = 0x50
+			}
+			buf := make([]byte, Headroom+len(p), Headroom+len(p)+Tailroom)
+			copy(buf[Headroom:], p)
+			bufs = append(bufs, buf)
+		}
+		if err := s.WritePackets(bufs, Headroom); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		w.mu.Lock()
+		if n := len(w.packets); n != 6 {
+			t.Errorf("%d packets arrived", n)
+		}
+		w.mu.Unlock()
+
+		for i := range 7 {
+			if err := w.gw.SendPacket(ipv4(insideHost, firstVIP, fmt.Sprint("in ", i))); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		in, sizes := make([][]byte, 5), make([]int, 5)
+		for i := range in {
+			in[i] = make([]byte, 300)
+		}
+		next := 0
+		for _, want := range []int{5, 2} {
+			n, err := s.ReadPackets(in, sizes, 100)
+			if n != want || err != nil {
+				t.Fatalf("%d packets, %v; want %d", n, err, want)
+			}
+			for i := range n {
+				if p := ipv4(insideHost, firstVIP, fmt.Sprint("in ", next)); !bytes.Equal(in[i][100:100+sizes[i]], p) {
+					t.Errorf("packet %d is %q", next, in[i][100:100+sizes[i]])
+				}
+				next++
+			}
+		}
+	})
+}
+
+// TestReplayedESP: a packet that comes twice is delivered once, and counted.
+func TestReplayedESP(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		received := receive(s)
+		w.setRule(func(_, _ netip.AddrPort, data []byte) []gateway.Delivery {
+			broken := bytes.Clone(data)
+			broken[len(broken)-1] ^= 1
+			return []gateway.Delivery{{Datagram: broken}, {Datagram: data}, {Datagram: data}, {After: time.Second, Datagram: data}}
+		})
+		for i := range 5 {
+			if err := w.gw.SendPacket(ipv4(insideHost, firstVIP, fmt.Sprint(i))); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		if got := received(); len(got) != 5 {
+			t.Errorf("%d packets", len(got))
+		}
+		if c := s.Stats().Children[0]; c.PacketsIn != 5 || c.Replayed != 10 || c.BadICV != 5 {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// foreignSA is an ESP SA of which a test has both ends.
+type foreignSA struct {
+	child *childSA
+	out   *esp.Outbound // the gateway's end
+}
+
+func newForeignSA(t testing.TB, s *Session, spi uint32) *foreignSA {
+	t.Helper()
+	suite, err := ParseESPSuite("aes128gcm16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := suite.transform()
+	keymat := make([]byte, tr.KeyMaterialLen())
+	rand.Read(keymat)
+	out, err := esp.NewOutbound(tr, spi, keymat, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := esp.NewInbound(tr, spi, keymat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := esp.NewOutbound(tr, spi, keymat, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := s.pairs[0]
+	now := time.Now()
+	return &foreignSA{out: out, child: &childSA{
+		spiIn: spi, spiOut: spi, suite: suite, pair: pair, local: pair.local, remote: pair.remote,
+		established: now, expires: now.Add(time.Hour), rekeyAt: now.Add(time.Hour), rekeyAfter: rekeySequence,
+		headerLen: tr.HeaderLen(), in: in, out: mine,
+	}}
+}
+
+// seal makes an ESP packet of the gateway.
+func (f *foreignSA) seal(t testing.TB, inner []byte) []byte {
+	t.Helper()
+	buf := make([]byte, esp.MaxHeadroom+len(inner), esp.MaxHeadroom+len(inner)+esp.MaxTailroom)
+	copy(buf[esp.MaxHeadroom:], inner)
+	packet, err := f.out.Seal(buf[:cap(buf)], esp.MaxHeadroom, len(inner))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Clone(packet)
+}
+
+// TestEarlyESP: packets on an SA that is still being negotiated wait for it: sixteen
+// of them, for two seconds, however few fit a batch.
+func TestEarlyESP(t *testing.T) {
+	for _, tt := range []struct {
+		batch int
+		wait  time.Duration
+		want  int
+	}{{32, time.Second, maxHeldPackets}, {5, time.Second, maxHeldPackets}, {1, 2 * time.Second, maxHeldPackets}, {32, 2*time.Second + time.Millisecond, 0}} {
+		inWorld(t, func(w *world) {
+			w.start()
+			s := w.dial()
+			received := receiveBatches(s, tt.batch)
+			spi, err := s.reserve()
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			f := newForeignSA(w.t, s, spi)
+			var early [][]byte
+			for i := range maxHeldPackets + 4 {
+				early = append(early, f.seal(w.t, ipv4(insideHost, firstVIP, fmt.Sprint("early ", i))))
+			}
+			w.spoof(early...)
+			w.spoof(append(be32(spi+1), make([]byte, 60)...)) // of nobody
+			time.Sleep(tt.wait)
+			w.do(s, func() { s.install(f.child) })
+			synctest.Wait()
+			got := received()
+			if len(got) != tt.want {
+				t.Errorf("batches of %d: %d packets after %v", tt.batch, len(got), tt.wait)
+			}
+			for i, p := range got {
+				if !bytes.Equal(p, ipv4(insideHost, firstVIP, fmt.Sprint("early ", i))) {
+					t.Errorf("packet %d is %q", i, p)
+				}
+			}
+		})
+	}
+}
+
+// TestStaleHeldPackets do not take the place of later ones.
+func TestStaleHeldPackets(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		received := receive(s)
+		for round := range 2 {
+			spi, err := s.reserve()
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			f := newForeignSA(w.t, s, spi)
+			var early [][]byte
+			for i := range maxHeldPackets {
+				early = append(early, f.seal(w.t, ipv4(insideHost, firstVIP, fmt.Sprint(round, i))))
+			}
+			w.spoof(early...)
+			if round == 0 { // this negotiation comes to nothing
+				time.Sleep(heldFor + time.Second)
+				s.release(spi)
+				continue
+			}
+			w.do(s, func() { s.install(f.child) })
+			synctest.Wait()
+		}
+		if n := len(received()); n != maxHeldPackets {
+			t.Errorf("%d packets", n)
+		}
+	})
+}
+
+// TestFullQueue: when nobody reads, packets are dropped, not piled up.
+func TestFullQueue(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		f := newForeignSA(w.t, s, 0x01020304)
+		w.do(s, func() { s.install(f.child) })
+		var packets [][]byte
+		for i := range espQueue + 100 {
+			packets = append(packets, f.seal(w.t, ipv4(insideHost, firstVIP, fmt.Sprint(i))))
+		}
+		for chunk := range slices.Chunk(packets, 200) {
+			w.spoof(chunk...)
+		}
+		received := receive(s)
+		synctest.Wait()
+		if n := len(received()); n != espQueue {
+			t.Errorf("%d packets", n)
+		}
+	})
+}
+
+// TestMTU: what fits a path of 1,400 bytes, and never more than 1,300.
+func TestMTU(t *testing.T) {
+	for suite, want := range map[string]int{"aes256gcm16": 1300, "aes256-sha1": 1300, "aes256-sha512": 1300, "3des-sha1": 1300} {
+		inWorld(t, func(w *world) {
+			w.client.ESP, w.client.AllowWeak = suites(w.t, ParseESPSuite, suite), Weak3DES
+			w.start()
+			s := w.dial()
+			if got := s.MTU(); got != want {
+				t.Errorf("%s: MTU %d", suite, got)
+			}
+			buf := bytes.Repeat([]byte{'x'}, want-28)
+			send(w.t, s, ipv4(firstVIP, insideHost, string(buf)))
+			sent := w.sent(byClient)
+			if n := len(sent[len(sent)-1].data) + 28; n > pathMTU {
+				t.Errorf("%s: a packet of %d bytes on the wire", suite, n)
+			}
+		})
+	}
+}
+
+// loopbackSession connects over real sockets on loopback.
+func loopbackSession(t *testing.T) *Session {
+	t.Helper()
+	creds, err := gateway.SelfSigned("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gw, err := gateway.New(gateway.Config{
+		Chain: creds.Chain, Key: creds.Key, Users: map[string]string{testLogin: testPassword}, Pool: netip.MustParsePrefix("10.99.0.0/24"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		gw.Serve(ctx, gateway.Socket{Conn: conn, NonESP: true})
+	}()
+	t.Cleanup(func() { stop(); <-served })
+	s, err := Dial(t.Context(), &Config{
+		Gateway: conn.LocalAddr().String(), Login: testLogin, Password: Secret(testPassword),
+		Trust: Trust{CAs: []*x509.Certificate{creds.CA}}, IKE: suites(t, ParseIKESuite, "aes256-sha256-ecp256"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// TestNoAllocations: a packet costs none on a real socket, in either direction.
+func TestNoAllocations(t *testing.T) {
+	const runs = 200
+	s := loopbackSession(t)
+	sink, err := net.ListenPacket("udp4", "127.0.0.1:0") // nobody reads it: only our side is measured
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	s.espPath.Store(&espPath{peer: addrPortOf(sink.LocalAddr())})
+	inner := ipv4(firstVIP, insideHost, "hello")
+	buf := make([]byte, Headroom+len(inner), Headroom+len(inner)+Tailroom)
+	bufs := [][]byte{buf}
+	n := testing.AllocsPerRun(runs, func() {
+		copy(buf[Headroom:], inner)
+		if err := s.WritePackets(bufs, Headroom); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("WritePackets allocates %v times", n)
+	}
+	if got := s.Stats().Children[0].PacketsOut; got < runs {
+		t.Errorf("%d packets went out", got)
+	}
+
+	f := newForeignSA(t, s, 0x01020304)
+	installed := make(chan struct{})
+	s.do(func() error { s.install(f.child); close(installed); return nil })
+	<-installed
+	var packets [][]byte
+	for range runs + 1 {
+		packets = append(packets, f.seal(t, ipv4(insideHost, firstVIP, "hello")))
+	}
+	in, sizes := [][]byte{make([]byte, 2000)}, make([]int, 1)
+	next := 0
+	from := netip.AddrPortFrom(s.transport.gateway, portNATT)
+	n = testing.AllocsPerRun(runs, func() {
+		s.transport.demultiplex(packets[next], from)
+		next++
+		if n, err := s.ReadPackets(in, sizes, 0); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("ReadPackets allocates %v times", n)
+	}
+}
+
+// TestOverUDP: everything over real sockets, whose fast path the memory network
+// does not have.
+func TestOverUDP(t *testing.T) {
+	s := loopbackSession(t)
+	if st := s.Stats(); st.Local.Addr() != netip.MustParseAddr("127.0.0.1") || st.Local.Port() == 0 {
+		t.Errorf("we are at %v", st.Local)
+	}
+	if _, ok := s.transport.conn.(addrPortConn); !ok || s.transport.fast == nil {
+		t.Error("the fast path is not used")
+	}
+	if s.Assignment().Addresses[0].Addr() != firstVIP {
+		t.Errorf("%+v", s.Assignment())
+	}
+}
