@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
@@ -47,8 +48,11 @@ func (s *sa) childByOutbound(spi uint32) *child {
 }
 
 // receiveESP takes a packet of a client to where it wants to go.
-func (g *Gateway) receiveESP(spi uint32, d datagram) {
-	c := g.children[spi]
+func (g *Gateway) receiveESP(d datagram) {
+	if len(d.data) < 4 {
+		return
+	}
+	c := g.children[binary.BigEndian.Uint32(d.data)]
 	if c == nil {
 		g.log.Debug("dropped ESP of an unknown SPI", "from", d.path.peer)
 		return
@@ -57,6 +61,9 @@ func (g *Gateway) receiveESP(spi uint32, d datagram) {
 	if err != nil {
 		g.log.Debug("dropped ESP", "from", d.path.peer, "reason", err)
 		return
+	}
+	if d.path.sock.Raw {
+		d.path = c.sa.path // says nothing about where IKE comes from
 	}
 	c.sa.hear(d.path)
 	src, dst, ok := endpoints(inner)
@@ -79,24 +86,41 @@ func (g *Gateway) reachable(a netip.Addr) bool {
 	return slices.ContainsFunc(g.cfg.Networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// endpoints are source and destination of an IPv4 packet.
+// endpoints are source and destination of an IP packet.
 func endpoints(packet []byte) (src, dst netip.Addr, ok bool) {
-	if len(packet) < 20 || packet[0]>>4 != 4 {
-		return src, dst, false
+	switch {
+	case len(packet) >= 20 && packet[0]>>4 == 4:
+		return netip.AddrFrom4([4]byte(packet[12:])), netip.AddrFrom4([4]byte(packet[16:])), true
+	case len(packet) >= 40 && packet[0]>>4 == 6:
+		return netip.AddrFrom16([16]byte(packet[8:])), netip.AddrFrom16([16]byte(packet[24:])), true
 	}
-	return netip.AddrFrom4([4]byte(packet[12:])), netip.AddrFrom4([4]byte(packet[16:])), true
+	return src, dst, false
+}
+
+// client finds the SA of a client by an address that it has from the pool, or that
+// is in an office behind it.
+func (g *Gateway) client(a netip.Addr) *sa {
+	if s := g.pool.leases[a]; s != nil {
+		return s
+	}
+	for _, s := range g.sas {
+		if slices.ContainsFunc(s.children, func(c *child) bool { return c.client.Contains(a) }) {
+			return s
+		}
+	}
+	return nil
 }
 
 // sendInner sends a packet to the client whose address it has, on the newest tunnel
 // that is meant for it.
 func (g *Gateway) sendInner(packet []byte) {
 	src, dst, ok := endpoints(packet)
-	s := g.pool.leases[dst]
-	if !ok || s == nil || !s.path.sock.NonESP {
+	s := g.client(dst)
+	if !ok || s == nil || s.encapsulation() == 0 {
 		return
 	}
 	for _, c := range slices.Backward(s.children) {
-		if !c.client.Contains(dst) || !c.remote.Contains(src) {
+		if (!c.client.Contains(dst) || !c.remote.Contains(src)) && !g.cfg.Quirks.ReturnOnNewest {
 			continue
 		}
 		buf := make([]byte, esp.MaxHeadroom+len(packet), esp.MaxHeadroom+len(packet)+esp.MaxTailroom)
@@ -106,7 +130,7 @@ func (g *Gateway) sendInner(packet []byte) {
 			g.log.Debug("could not seal a packet", "reason", err)
 			return
 		}
-		s.path.send(s.log, sealed)
+		s.sendESP(sealed)
 		return
 	}
 }

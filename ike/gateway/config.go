@@ -1,8 +1,8 @@
 package gateway
 
 import (
+	"crypto"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -39,11 +39,14 @@ const (
 
 // Socket is a UDP socket that the gateway serves.
 type Socket struct {
-	Conn net.PacketConn // its local address is a *net.UDPAddr
+	Conn net.PacketConn // its local address is a *net.UDPAddr, unless it is Raw
 	// NonESP says that the socket speaks as port 4500 does: messages have the
-	// non-ESP marker, everything else is ESP (RFC 3948 §2). Tunnels work only
-	// through such a socket.
+	// non-ESP marker, everything else is ESP (RFC 3948 §2). Without it, only the
+	// drafts 00 and 01 of NAT traversal have tunnels through the socket.
 	NonESP bool
+	// Raw says that the socket carries ESP as IP protocol 50, and nothing else; its
+	// local address is a *net.IPAddr. Clients without NAT traversal need it.
+	Raw bool
 }
 
 // Config says what a gateway offers. Chain, Key, Users and Pool are needed; the
@@ -51,9 +54,9 @@ type Socket struct {
 type Config struct {
 	// Chain is the gateway's certificate and after it the intermediate ones.
 	Chain []*x509.Certificate
-	// Key signs. That it belongs to Chain[0] is not checked: tests want a gateway
-	// whose signature is wrong.
-	Key *rsa.PrivateKey
+	// Key signs: RSA, or ECDSA on P-256, P-384 or P-521. That it belongs to Chain[0]
+	// is not checked: tests want a gateway whose signature is wrong.
+	Key crypto.Signer
 	// Identity is IDir; its zero value is the first DNS name of Chain[0], else its
 	// first IPv4 address, else its subject.
 	Identity isakmp.ID
@@ -61,7 +64,22 @@ type Config struct {
 	// strongSwan does by default.
 	CertOnRequest bool
 
+	// Secrets are the pre-shared keys by group: the data of the client's ID, which
+	// only Aggressive Mode shows in time. The one of the group "" is for all others.
+	// Without any, clients cannot authenticate by a secret.
+	Secrets map[string]string
+	// MutualGroup demands of clients with hybrid authentication that they prove to
+	// know the secret of their group as well, in Cisco's way.
+	MutualGroup bool
+	// ClientCAs issue the clients' certificates. Without any, clients cannot
+	// authenticate by a certificate.
+	ClientCAs []*x509.Certificate
+
 	Users map[string]string // passwords by login
+	// XAuth, if set, takes the place of Users: it says what is asked after phase 1
+	// (round 0, no reply) and after each REPLY. It is called from the loop and must
+	// not call the gateway.
+	XAuth func(round int, reply []isakmp.Attribute) XAuthTurn
 
 	// IKE and ESP are the suites that are accepted, by strongSwan's names:
 	// "aes256-sha256-modp2048"; "aes128gcm16", "aes256-sha1-modp1024" (with PFS
@@ -79,6 +97,12 @@ type Config struct {
 
 	// Pool gives the clients their addresses (IPv4).
 	Pool netip.Prefix
+	// Pool6, if set, gives each of them an IPv6 address too, numbered as its IPv4
+	// address is in Pool.
+	Pool6 netip.Prefix
+	// Offices are networks that clients may have behind them instead of an address
+	// from Pool: satellite offices.
+	Offices []netip.Prefix
 	// Settings is what Mode-Config tells the client beside its address.
 	Settings Settings
 	// Push sends the settings after XAUTH without being asked.
@@ -91,6 +115,9 @@ type Config struct {
 	// proposal is repeated and Networks is enforced on the packets.
 	Narrow bool
 
+	// NATT are the ways of NAT traversal that the gateway knows: "rfc3947",
+	// "draft-03" to "draft-00". Nil is the first alone, empty none.
+	NATT []string
 	// ForceEncapsulation hides that there is no NAT, so that clients that would
 	// send ESP as an IP protocol put it into UDP, as strongSwan's libipsec does.
 	ForceEncapsulation bool
@@ -108,6 +135,8 @@ type Config struct {
 	// is called from the loop, must not call the gateway, and may keep packet.
 	Packets func(client netip.Addr, packet []byte)
 
+	// Quirks makes the gateway behave as some in the field.
+	Quirks Quirks
 	// Hook sees every message before it is hashed and encrypted, and returns
 	// what is sent in its place: nothing, itself, another or several. It is
 	// called from the loop and must not call the gateway.
@@ -140,6 +169,8 @@ type Settings struct {
 	ShortSplit    bool
 	PFSGroup      uint16 // 0: not said
 	BackupServers []string
+
+	Extra []isakmp.Attribute // sent last, as they are
 }
 
 // check fills in the defaults.
@@ -153,7 +184,15 @@ func (c *Config) check() error {
 	if !c.Pool.IsValid() || !c.Pool.Addr().Is4() {
 		return fmt.Errorf("address pool %v: want an IPv4 network", c.Pool)
 	}
-	for _, p := range [][]netip.Prefix{c.Networks, c.Settings.SplitInclude, c.Settings.LocalLAN} {
+	if c.Pool6.IsValid() && (!c.Pool6.Addr().Is6() || c.Pool6.Bits() > 128-32+c.Pool.Bits()) {
+		return fmt.Errorf("address pool %v: want an IPv6 network not smaller than %v", c.Pool6, c.Pool)
+	}
+	for _, n := range c.Networks {
+		if !n.IsValid() {
+			return errors.New("a network that is none")
+		}
+	}
+	for _, p := range [][]netip.Prefix{c.Settings.SplitInclude, c.Settings.LocalLAN} {
 		for _, n := range p {
 			if !n.IsValid() || !n.Addr().Is4() {
 				return fmt.Errorf("network %v: want IPv4", n)
@@ -161,7 +200,7 @@ func (c *Config) check() error {
 		}
 	}
 	if len(c.Networks) == 0 {
-		c.Networks = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+		c.Networks = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 	}
 	for _, d := range []struct {
 		value *time.Duration

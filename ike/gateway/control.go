@@ -90,7 +90,16 @@ func (g *Gateway) Probe(client netip.Addr) error {
 	})
 }
 
-// SendPacket sends an inner IPv4 packet to the client that it is addressed to. If
+// AskAgain begins XAUTH anew with a client that has signed in
+// (draft-beaulieu-ike-xauth-02 §5).
+func (g *Gateway) AskAgain(client netip.Addr) error {
+	return g.with(client, func(s *sa) error {
+		s.askCredentials()
+		return nil
+	})
+}
+
+// SendPacket sends an inner packet to the client that it is addressed to. If
 // there is none, or no tunnel for it, the packet is lost.
 func (g *Gateway) SendPacket(packet []byte) error {
 	packet = append([]byte(nil), packet...)
@@ -99,7 +108,7 @@ func (g *Gateway) SendPacket(packet []byte) error {
 
 func (g *Gateway) with(client netip.Addr, f func(*sa) error) error {
 	return g.do(func() error {
-		s := g.pool.leases[client]
+		s := g.client(client)
 		if s == nil {
 			return fmt.Errorf("gateway: no client %v", client)
 		}

@@ -39,6 +39,12 @@ func (s *sa) keepChain(mid uint32, c *chain) {
 	s.chains[mid] = c
 }
 
+// forgetChain has the IV of a message ID derived again.
+func (s *sa) forgetChain(mid uint32) {
+	delete(s.chains, mid)
+	s.chainOrder = slices.DeleteFunc(s.chainOrder, func(m uint32) bool { return m == mid })
+}
+
 // receivedIV is the IV with which a message is decrypted. It makes no chain: who
 // sends the message is not known yet.
 func (s *sa) receivedIV(h isakmp.Header) []byte {
@@ -108,7 +114,9 @@ func (s *sa) insist(mid uint32, raws [][]byte, failed func()) {
 	r := &request{raws: raws, wait: retransmitFirst, failed: failed}
 	s.requests[mid] = r
 	s.transmit(r.raws)
-	s.repeat(mid, r)
+	if !s.gw.cfg.Quirks.NoRetransmission {
+		s.repeat(mid, r)
+	}
 }
 
 func (s *sa) repeat(mid uint32, r *request) {

@@ -78,7 +78,7 @@ func FuzzPhase2(f *testing.F) {
 			phase1IV: chain{make([]byte, 16)}, keys: phase1Keys{skeyidA: []byte("a"), skeyidD: []byte("d")},
 			chains: make(map[uint32]*chain), requests: make(map[uint32]*request), quick: make(map[uint32]*quickMode),
 		}
-		s.peer.natT, s.peer.unity = true, true
+		s.natt, s.peer.unity = natVariants[0], true
 		g.sas[cookies{s.ckyI, s.ckyR}] = s
 		defer s.drop("end")
 		if g.assign(s, netip.MustParseAddr("10.99.0.1")); !s.address.IsValid() {

@@ -16,10 +16,11 @@ import (
 
 // Gateway answers road warriors. Make it with New and run it with Serve.
 type Gateway struct {
-	cfg Config
-	log *slog.Logger
-	ike []ikeSuite // accepted; empty: all
-	esp []espSuite
+	cfg  Config
+	log  *slog.Logger
+	ike  []ikeSuite // accepted; empty: all
+	esp  []espSuite
+	natt []*natVariant
 
 	datagrams chan datagram
 	calls     chan func()
@@ -32,6 +33,7 @@ type Gateway struct {
 	children map[uint32]*child // by inbound SPI
 	pool     pool
 	toInside chan []byte
+	raw      *socket // for ESP as IP protocol 50; nil: none
 }
 
 // cookies name an ISAKMP SA.
@@ -75,13 +77,16 @@ func New(cfg Config) (*Gateway, error) {
 		cfg: cfg, log: cfg.Log,
 		datagrams: make(chan datagram, 256), calls: make(chan func()), stopped: make(chan struct{}),
 		sas: make(map[cookies]*sa), begun: make(map[beginning]*sa), children: make(map[uint32]*child),
-		pool: newPool(cfg.Pool),
+		pool: newPool(cfg.Pool, cfg.Pool6),
 	}
 	var err error
 	if g.ike, err = parseSuites(parseIKESuite, cfg.IKE); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	if g.esp, err = parseSuites(parseESPSuite, cfg.ESP); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if g.natt, err = parseNATT(cfg.NATT); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	return g, nil
@@ -104,11 +109,14 @@ func (g *Gateway) serve(ctx context.Context, sockets []Socket) error {
 	defer close(g.stopped)
 	for _, s := range sockets {
 		defer s.Conn.Close()
-		local, ok := s.Conn.LocalAddr().(*net.UDPAddr)
+		local, ok := addrPortOf(s.Conn.LocalAddr())
 		if !ok {
-			return fmt.Errorf("gateway: %v is no UDP socket", s.Conn.LocalAddr())
+			return fmt.Errorf("gateway: %v is neither a UDP nor a raw socket", s.Conn.LocalAddr())
 		}
-		sock := &socket{Socket: s, local: unmap(local.AddrPort())}
+		sock := &socket{Socket: s, local: local}
+		if s.Raw {
+			g.raw = sock
+		}
 		readers.Go(func() { failed <- g.read(sock) })
 	}
 	fromInside := make(chan []byte)
@@ -153,11 +161,11 @@ func (g *Gateway) read(s *socket) error {
 			continue
 		}
 		n = 0
-		udp, ok := from.(*net.UDPAddr)
+		peer, ok := addrPortOf(from)
 		if !ok {
 			continue
 		}
-		d := datagram{path: path{sock: s, peer: unmap(udp.AddrPort())}, data: append([]byte(nil), buf[:size]...)}
+		d := datagram{path: path{sock: s, peer: peer}, data: append([]byte(nil), buf[:size]...)}
 		select {
 		case g.datagrams <- d:
 		case <-g.stopped:
@@ -213,18 +221,14 @@ func (t *timer) stop() {
 	}
 }
 
-// receive tells IKE from ESP (RFC 3948 §2) and finds the SA.
+// receive tells IKE from ESP and finds the SA.
 func (g *Gateway) receive(d datagram) {
-	if d.path.sock.NonESP {
-		if len(d.data) < len(nonESPMarker) {
-			return // a NAT keepalive, or nothing
-		}
-		if spi := binary.BigEndian.Uint32(d.data); spi != 0 {
-			g.receiveESP(spi, d)
-			return
-		}
-		d.data = d.data[len(nonESPMarker):]
+	packet, message := espOf(d.path.sock, d.data)
+	if packet != nil {
+		g.receiveESP(datagram{d.path, packet})
+		return
 	}
+	d.data = message
 	h, body, err := isakmp.ParseHeader(d.data)
 	if err != nil {
 		g.log.Debug("dropped a datagram", "from", d.path.peer, "reason", err)

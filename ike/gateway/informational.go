@@ -60,6 +60,16 @@ func (s *sa) sendNotify(t isakmp.NotifyType, data []byte) {
 	s.notify(m)
 }
 
+// sendConnected ends the waiting that the commit bit asked for (RFC 2408 §3.1),
+// under the message ID of the Quick Mode.
+func (s *sa) sendConnected(mid, spi uint32) {
+	m := &Message{Step: Notify, Header: s.header(isakmp.Informational, mid, true)}
+	m.Add(isakmp.PayloadNotify, isakmp.Notify{
+		DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoESP, SPI: midBytes(spi), Type: isakmp.NotifyConnected,
+	}.Append(nil))
+	s.notify(m)
+}
+
 // deleted obeys a Delete: of ESP SAs, which the client names by its inbound SPI, or
 // of this ISAKMP SA (RFC 2408 §3.15).
 func (s *sa) deleted(d isakmp.Delete) {

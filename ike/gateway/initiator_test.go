@@ -116,6 +116,7 @@ func (w *world) newInitiator(at netip.AddrPort) *initiator {
 	for _, v := range vendorIDs {
 		i.vendors = append(i.vendors, []byte(v.id))
 	}
+	i.vendors = append(i.vendors, []byte(natVariants[0].ids[0]))
 	gw := &Gateway{log: slog.New(slog.DiscardHandler)}
 	gw.cfg.Rand = w.gateway.cfg.Rand
 	gw.cfg.FragmentSize = w.gateway.cfg.FragmentSize
@@ -284,7 +285,11 @@ func (i *initiator) takeKeys(m *Message) {
 		i.w.t.Fatal(err)
 	}
 	h := i.suite.hash.hash
-	i.keys = h.deriveKeys(i.method.skeyid(i.sa, gxy), gxy, i.ckyI, i.ckyR)
+	skeyid, err := i.skeyid(gxy)
+	if err != nil {
+		i.w.t.Fatal(err)
+	}
+	i.keys = h.deriveKeys(skeyid, gxy, i.ckyI, i.ckyR)
 	if i.block, err = i.suite.cipher.block(h.cipherKey(i.keys.skeyidE, i.suite.cipher.keyLen)); err != nil {
 		i.w.t.Fatal(err)
 	}

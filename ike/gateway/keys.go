@@ -34,6 +34,10 @@ func (h newHash) skeyidSignature(ni, nr, gxy []byte) []byte {
 	return h.prf(append(append([]byte(nil), ni...), nr...), gxy)
 }
 
+// skeyidPSK is SKEYID of authentication by a pre-shared key: prf(key, Ni_b | Nr_b)
+// (RFC 2409 §5.4).
+func (h newHash) skeyidPSK(secret, ni, nr []byte) []byte { return h.prf(secret, ni, nr) }
+
 // phase1Keys are what RFC 2409 §5 derives from SKEYID.
 type phase1Keys struct {
 	skeyid  []byte

@@ -44,7 +44,7 @@ func TestPublishedKeys(t *testing.T) {
 	same(t, "SKEYID_e", k.skeyidE, "a4a415c8e0c38c0da847c356cc61c24df8025560")
 
 	gxy = unhex(t, "739003ba2c11c982946c65e26acf661fbf8ebb78011a9fead79efa12fe3e71cc")
-	skeyid := h.prf(unhex(t, "75"), unhex(t, "b9a2d0e922dc66dd"), unhex(t, "2130166863b5ddef"))
+	skeyid := h.skeyidPSK(unhex(t, "75"), unhex(t, "b9a2d0e922dc66dd"), unhex(t, "2130166863b5ddef"))
 	k = h.deriveKeys(skeyid, gxy, cookie(t, "83d374c30b3b5082"), cookie(t, "5afc0da06c728029"))
 	same(t, "SKEYID by PSK", k.skeyid, "62b04d112877e442fc3282fc37c076997718a0b9")
 	same(t, "SKEYID_d by PSK", k.skeyidD, "369e5aad1bdb5faf6a3d929d500cdc236710a9ab")

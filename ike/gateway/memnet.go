@@ -72,12 +72,36 @@ func (n *Net) Listen(local netip.AddrPort) (net.PacketConn, error) {
 			}
 		}
 	}
-	if local.Port() == 0 || n.conns[local] != nil {
+	if local.Port() == 0 {
+		return nil, fmt.Errorf("memnet: no port of %v is free", local.Addr())
+	}
+	return n.listenLocked(local)
+}
+
+// ListenIP opens a socket for the packets of an IP protocol to or from an address of
+// the network, of which there is one protocol only. Its LocalAddr is a *net.IPAddr.
+// Filters see such packets with port 0; NATs do not translate them.
+func (n *Net) ListenIP(local netip.Addr) (net.PacketConn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.listenLocked(netip.AddrPortFrom(local, 0))
+}
+
+func (n *Net) listenLocked(local netip.AddrPort) (net.PacketConn, error) {
+	if n.conns[local] != nil {
 		return nil, fmt.Errorf("memnet: %v is in use", local)
 	}
 	c := &memConn{net: n, local: local, queue: make(chan memPacket, queueLen), closed: make(chan struct{}), deadline: newDeadline()}
 	n.conns[local] = c
 	return c, nil
+}
+
+// netAddr is an address as package net has it; port 0 means a raw socket.
+func netAddr(a netip.AddrPort) net.Addr {
+	if a.Port() == 0 {
+		return &net.IPAddr{IP: a.Addr().AsSlice()}
+	}
+	return net.UDPAddrFromAddrPort(a)
 }
 
 // NAT translates addresses between an inside network and one outside address. A
@@ -113,7 +137,7 @@ func (nat *NAT) Rebind() {
 // translateLocked is the source address of a datagram outside of its NAT.
 func (n *Net) translateLocked(from, to netip.AddrPort) netip.AddrPort {
 	for _, nat := range n.nats {
-		if !nat.inside.Contains(from.Addr()) || nat.inside.Contains(to.Addr()) {
+		if !nat.inside.Contains(from.Addr()) || nat.inside.Contains(to.Addr()) || from.Port() == 0 {
 			continue
 		}
 		if _, ok := nat.out[from]; !ok {
@@ -227,7 +251,7 @@ func (c *memConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	case <-c.deadline.passed():
 		return 0, nil, c.err("read", os.ErrDeadlineExceeded)
 	case p := <-c.queue:
-		return copy(b, p.data), net.UDPAddrFromAddrPort(p.from), nil
+		return copy(b, p.data), netAddr(p.from), nil
 	}
 }
 
@@ -237,20 +261,19 @@ func (c *memConn) WriteTo(b []byte, to net.Addr) (int, error) {
 		return 0, c.err("write", net.ErrClosed)
 	default:
 	}
-	udp, ok := to.(*net.UDPAddr)
-	if !ok {
-		return 0, c.err("write", fmt.Errorf("address %v is no UDP address", to))
+	addr, ok := addrPortOf(to)
+	if _, udp := to.(*net.UDPAddr); !ok || udp != (c.local.Port() != 0) {
+		return 0, c.err("write", fmt.Errorf("address %v is none for this socket", to))
 	}
 	if len(b) > maxDatagram {
 		return 0, c.err("write", errors.New("message too long"))
 	}
-	addr := udp.AddrPort()
-	c.net.send(c.local, netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), append([]byte(nil), b...))
+	c.net.send(c.local, addr, append([]byte(nil), b...))
 	return len(b), nil
 }
 
 func (c *memConn) err(op string, err error) error {
-	return &net.OpError{Op: op, Net: "udp", Source: c.LocalAddr(), Err: err}
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Err: err}
 }
 
 func (c *memConn) Close() error {
@@ -265,7 +288,7 @@ func (c *memConn) Close() error {
 	return err
 }
 
-func (c *memConn) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(c.local) }
+func (c *memConn) LocalAddr() net.Addr { return netAddr(c.local) }
 
 func (c *memConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 

@@ -17,20 +17,25 @@ func (s *sa) answerSettings(mid uint32, c isakmp.Config) {
 	if a, ok := isakmp.Find(c.Attributes, isakmp.CfgIP4Address); ok && len(a.Value) == 4 {
 		wish = netip.AddrFrom4([4]byte(a.Value))
 	}
-	m := &Message{Step: ConfigReply, Header: s.header(isakmp.Transaction, mid, true)}
-	m.Add(isakmp.PayloadAttribute, isakmp.Config{Type: isakmp.ConfigReply, Identifier: c.Identifier, Attributes: s.settings(wish)}.Append(nil))
-	s.respond(m)
+	s.respond(s.config(ConfigReply, mid, isakmp.ConfigReply, c.Identifier, s.settings(wish)))
 }
 
 // pushSettings sends the settings without being asked (draft-dukes-ike-mode-cfg-02
-// §2.2).
-func (s *sa) pushSettings() {
-	s.pushMID = s.newMID()
-	m := &Message{Step: ConfigSet, Header: s.header(isakmp.Transaction, s.pushMID, true)}
-	m.Add(isakmp.PayloadAttribute, isakmp.Config{
-		Type: isakmp.ConfigSet, Identifier: uint16(s.gw.randomUint32(0)), Attributes: s.settings(netip.Addr{}),
-	}.Append(nil))
-	s.request(m, func() { s.end("no answer to the settings") })
+// §2.2), and calls then when they were acknowledged.
+func (s *sa) pushSettings(then func()) {
+	s.pushMID, s.pushed = s.newMID(), then
+	status := s.xauth.statusMID
+	switch style := s.gw.cfg.Quirks.Push; {
+	case style == PushChained && status != 0:
+		s.pushMID = status
+	case style == PushDerived && status != 0:
+		s.pushMID = status
+		s.forgetChain(status)
+	case style == PushRaw:
+		s.keepChain(s.pushMID, &chain{s.phase1IV.iv})
+	}
+	s.request(s.config(ConfigSet, s.pushMID, isakmp.ConfigSet, uint16(s.gw.randomUint32(0)), s.settings(netip.Addr{})),
+		func() { s.end("no answer to the settings") })
 }
 
 // settings assigns an address and lists everything that the client is told. From an
@@ -48,9 +53,16 @@ func (s *sa) settings(wish netip.Addr) []isakmp.Attribute {
 		if c.AddressExpiry > 0 {
 			add(isakmp.CfgAddressExpiry, binary.BigEndian.AppendUint32(nil, uint32(c.AddressExpiry/time.Second)))
 		}
+		if s.address6.IsValid() {
+			add(isakmp.CfgIP6Address, s.address6.AsSlice())
+		}
 	}
 	for _, a := range c.DNS {
-		add(isakmp.CfgIP4DNS, a.AsSlice())
+		if a.Is6() {
+			add(isakmp.CfgIP6DNS, a.AsSlice())
+		} else {
+			add(isakmp.CfgIP4DNS, a.AsSlice())
+		}
 	}
 	for _, a := range c.WINS {
 		add(isakmp.CfgIP4NBNS, a.AsSlice())
@@ -61,7 +73,7 @@ func (s *sa) settings(wish netip.Addr) []isakmp.Attribute {
 	if s.peer.unity {
 		as = append(as, c.unity()...)
 	}
-	return as
+	return append(as, c.Extra...)
 }
 
 // unity lists Cisco's attributes.
@@ -113,14 +125,15 @@ func (c *Settings) networks(typ uint16, prefixes []netip.Prefix) []isakmp.Attrib
 // not given out, unless it has no others.
 type pool struct {
 	prefix netip.Prefix
+	six    netip.Prefix          // IPv6 addresses beside; invalid: none
 	leases map[netip.Addr]*sa    // in use
 	last   map[string]netip.Addr // by user, to give the same one again
 	owners map[netip.Addr]string // the user who had the address last
 }
 
-func newPool(prefix netip.Prefix) pool {
+func newPool(prefix, six netip.Prefix) pool {
 	return pool{
-		prefix: prefix.Masked(), leases: make(map[netip.Addr]*sa),
+		prefix: prefix.Masked(), six: six, leases: make(map[netip.Addr]*sa),
 		last: make(map[string]netip.Addr), owners: make(map[netip.Addr]string),
 	}
 }
@@ -133,9 +146,10 @@ func (g *Gateway) assign(s *sa, wish netip.Addr) bool {
 	if s.address.IsValid() {
 		return true
 	}
-	if old := p.leases[wish]; old != nil && old.user == s.user {
-		s.address, old.address = wish, netip.Addr{}
-		p.leases[wish] = s
+	if old := p.leases[wish]; old != nil && old.user == s.user && !g.cfg.Quirks.OtherAddress {
+		p.release(old)
+		p.take(s, wish)
+		old.address, old.address6 = netip.Addr{}, netip.Addr{}
 		for _, c := range old.children {
 			c.sa = s
 		}
@@ -178,10 +192,25 @@ func (p *pool) usable(a netip.Addr) bool {
 func (p *pool) take(s *sa, a netip.Addr) {
 	delete(p.last, p.owners[a])
 	p.leases[a], p.last[s.user], p.owners[a], s.address = s, a, s.user, a
+	if p.six.IsValid() {
+		s.address6 = p.sixth(a)
+		p.leases[s.address6] = s
+	}
+}
+
+// sixth is the IPv6 address that goes with an IPv4 address: the same host number.
+func (p *pool) sixth(a netip.Addr) netip.Addr {
+	six, four, first := p.six.Masked().Addr().As16(), a.As4(), p.prefix.Addr().As4()
+	for i := range four {
+		six[12+i] |= four[i] ^ first[i]
+	}
+	return netip.AddrFrom16(six)
 }
 
 func (p *pool) release(s *sa) {
-	if s.address.IsValid() && p.leases[s.address] == s {
-		delete(p.leases, s.address)
+	for _, a := range []netip.Addr{s.address, s.address6} {
+		if a.IsValid() && p.leases[a] == s {
+			delete(p.leases, a)
+		}
 	}
 }

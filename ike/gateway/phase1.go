@@ -1,9 +1,6 @@
 package gateway
 
 import (
-	"crypto"
-	"crypto/hmac"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,44 +9,6 @@ import (
 	"wayfarer/ike/isakmp"
 )
 
-// authMethod is a way to authenticate in phase 1.
-type authMethod struct {
-	id     uint16 // the value of the attribute that a client offers
-	name   string
-	skeyid func(s *sa, gxy []byte) []byte
-	// prove makes the payloads by which the gateway proves who it is.
-	prove func(s *sa, hashR []byte) ([]isakmp.Payload, error)
-	// verify checks the client's proof.
-	verify func(s *sa, hashI []byte, ps []isakmp.Payload) error
-}
-
-var authMethods = []*authMethod{
-	// draft-ietf-ipsec-isakmp-hybrid-auth-05: the gateway signs, the client
-	// shows by HASH_I no more than that it has the same keys.
-	{id: isakmp.AuthHybridInitRSA, name: "hybrid-rsa", skeyid: skeyidSignature, prove: signRSA, verify: verifyHash},
-}
-
-func skeyidSignature(s *sa, gxy []byte) []byte {
-	return s.suite.hash.hash.skeyidSignature(s.ni, s.nr, gxy)
-}
-
-// signRSA is SIG_R: PKCS#1 v1.5 around the HASH itself, without a DigestInfo
-// (RFC 2409 §5.1).
-func signRSA(s *sa, hashR []byte) ([]isakmp.Payload, error) {
-	sig, err := rsa.SignPKCS1v15(nil, s.gw.cfg.Key, crypto.Hash(0), hashR)
-	if err != nil {
-		return nil, err
-	}
-	return []isakmp.Payload{{Type: isakmp.PayloadSig, Body: sig}}, nil
-}
-
-func verifyHash(_ *sa, hashI []byte, ps []isakmp.Payload) error {
-	if hash := only(ps, isakmp.PayloadHash); len(hash) != 1 || !hmac.Equal(hash[0], hashI) {
-		return fmt.Errorf("HASH_I: %w", errHash)
-	}
-	return nil
-}
-
 // Nonces outside these bounds are refused (RFC 2409 §5); nonceLen is what we send.
 const (
 	minNonce = 8
@@ -57,7 +16,9 @@ const (
 	nonceLen = 32
 )
 
-// Main Mode (RFC 2409 §5.1, hybrid draft §4.2), as responder:
+// Main Mode (RFC 2409 §5.1, hybrid draft §4.2), as responder, here with hybrid
+// authentication; other methods put CERT and SIG_I in the place of HASH_I, or HASH_R
+// in that of SIG_R:
 //
 //	MM1 -> SA, V...
 //	                <- MM2 SA, V...
@@ -129,6 +90,9 @@ func (s *sa) mm1(h isakmp.Header, ps []isakmp.Payload) error {
 	if err != nil {
 		return err
 	}
+	if s.redirect() {
+		return errRedirected
+	}
 	chosen, err := s.choose(bodies[0])
 	if err != nil {
 		s.refuse(isakmp.NotifyNoProposalChosen)
@@ -157,7 +121,7 @@ func (s *sa) choose(saiBody []byte) (isakmp.SA, error) {
 	for _, t := range proposal.Transforms {
 		suite, auth, ok := ikeTransform(t)
 		method := row(authMethods, func(m *authMethod) bool { return m.id == auth })
-		if !ok || method == nil || len(s.gw.ike) > 0 && !slices.Contains(s.gw.ike, suite) {
+		if !ok || method == nil || !s.gw.offers(method) || len(s.gw.ike) > 0 && !slices.Contains(s.gw.ike, suite) {
 			continue
 		}
 		s.suite, s.method, s.saiBody = suite, method, saiBody
@@ -184,7 +148,7 @@ func (g *Gateway) shorten(as []isakmp.Attribute, lifeType, lifeDuration uint16, 
 			seconds = ok && v == uint64(isakmp.LifeSeconds)
 		case a.Type == lifeDuration && seconds && ok && v > 0 && v <= 1<<32-1:
 			life = time.Duration(v) * time.Second
-			if life > ours && !g.cfg.ResponderLifetime {
+			if life > ours && !g.cfg.ResponderLifetime && !(g.cfg.Quirks.QuietLifetime && lifeDuration == isakmp.AttrESPLifeDuration) {
 				out[i] = isakmp.NumberAttribute(lifeDuration, uint32(ours/time.Second))
 			}
 		}
@@ -215,6 +179,7 @@ func (s *sa) mm3(p path, h isakmp.Header, ps []isakmp.Payload) error {
 	m := &Message{Step: MM4, Header: s.header(isakmp.MainMode, 0, false)}
 	m.Add(isakmp.PayloadKE, s.gxr)
 	m.Add(isakmp.PayloadNonce, s.nr)
+	s.addCertRequests(m)
 	s.addNATD(m)
 	s.respond(m)
 	return nil
@@ -237,7 +202,11 @@ func (s *sa) exchangeKeys(gxi, ni []byte) error {
 	s.nr = make([]byte, nonceLen)
 	s.gw.random(s.nr)
 	h := s.suite.hash.hash
-	s.keys = h.deriveKeys(s.method.skeyid(s, gxy), gxy, s.ckyI, s.ckyR)
+	skeyid, err := s.skeyid(gxy)
+	if err != nil {
+		return err
+	}
+	s.keys = h.deriveKeys(skeyid, gxy, s.ckyI, s.ckyR)
 	if s.block, err = s.suite.cipher.block(h.cipherKey(s.keys.skeyidE, s.suite.cipher.keyLen)); err != nil {
 		return err
 	}
@@ -247,15 +216,6 @@ func (s *sa) exchangeKeys(gxi, ni []byte) error {
 
 func (s *sa) readCertReq(ps []isakmp.Payload) {
 	s.askedCert = s.askedCert || len(only(ps, isakmp.PayloadCertReq)) > 0
-}
-
-// hashI and hashR are the proofs of RFC 2409 §5, over the ID payload's body.
-func (s *sa) hashI(idiBody []byte) []byte {
-	return s.suite.hash.hash.authHash(s.keys.skeyid, s.gxi, s.gxr, s.ckyI, s.ckyR, s.saiBody, idiBody)
-}
-
-func (s *sa) hashR(idrBody []byte) []byte {
-	return s.suite.hash.hash.authHash(s.keys.skeyid, s.gxr, s.gxi, s.ckyR, s.ckyI, s.saiBody, idrBody)
 }
 
 func (s *sa) mm5(p path, h isakmp.Header, body []byte) error {
@@ -270,10 +230,7 @@ func (s *sa) mm5(p path, h isakmp.Header, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := isakmp.ParseID(bodies[0]); err != nil {
-		return err
-	}
-	if err := s.method.verify(s, s.hashI(bodies[0]), o.payloads); err != nil {
+	if err := s.verifyClient(bodies[0], o.payloads); err != nil {
 		return err
 	}
 	s.idiBody, s.phase1IV.iv = bodies[0], o.next
@@ -295,33 +252,45 @@ func (s *sa) mm5(p path, h isakmp.Header, body []byte) error {
 	return nil
 }
 
-// addProof adds IDir, the certificates and the signature.
-func (s *sa) addProof(m *Message) error {
-	id := s.gw.cfg.Identity.Append(nil)
-	proof, err := s.method.prove(s, s.hashR(id))
-	if err != nil {
-		return err
-	}
-	m.Add(isakmp.PayloadID, id)
-	if s.askedCert || !s.gw.cfg.CertOnRequest {
-		for _, c := range s.gw.cfg.Chain {
-			m.Add(isakmp.PayloadCert, isakmp.Cert{Encoding: isakmp.CertX509Sig, Data: c.Raw}.Append(nil))
-		}
-	}
-	m.Payloads = append(m.Payloads, proof...)
-	return nil
-}
-
-// authenticated ends phase 1; the gateway asks for the login at once.
+// authenticated ends phase 1; the gateway asks for the login at once, where the
+// method has one.
 func (s *sa) authenticated() {
 	s.state = waitXAuth
-	s.askCredentials()
+	switch {
+	case s.gw.cfg.Quirks.RedirectLate && s.gw.cfg.Quirks.Redirect.IsValid():
+		s.sendNotify(isakmp.NotifyUnityLoadBalance, s.gw.cfg.Quirks.Redirect.AsSlice())
+	case s.method.xauth:
+		s.askCredentials()
+	default:
+		id, _ := isakmp.ParseID(s.idiBody) // was parsed before
+		s.user = string(id.Data)
+		s.established()
+	}
+}
+
+var errRedirected = errors.New("sent to another gateway")
+
+// redirect answers a first message with the address of another gateway, in clear.
+func (s *sa) redirect() bool {
+	to := s.gw.cfg.Quirks.Redirect
+	if !to.IsValid() || s.gw.cfg.Quirks.RedirectLate {
+		return false
+	}
+	m := &Message{Step: Notify, Header: s.header(isakmp.Informational, s.gw.randomUint32(1), false)}
+	m.Add(isakmp.PayloadNotify, isakmp.Notify{
+		DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, Type: isakmp.NotifyUnityLoadBalance, Data: to.AsSlice(),
+	}.Append(nil))
+	s.notify(m)
+	return true
 }
 
 func (s *sa) am1(h isakmp.Header, ps []isakmp.Payload) error {
 	bodies, err := need(ps, isakmp.PayloadSA, isakmp.PayloadKE, isakmp.PayloadNonce, isakmp.PayloadID)
 	if err != nil {
 		return err
+	}
+	if s.redirect() {
+		return errRedirected
 	}
 	chosen, err := s.choose(bodies[0])
 	if err != nil {
@@ -348,9 +317,10 @@ func (s *sa) am1(h isakmp.Header, ps []isakmp.Payload) error {
 	}
 	last := len(proof.Payloads) - 1
 	m.Payloads = append(m.Payloads, proof.Payloads[:last]...)
+	s.addCertRequests(m)
 	s.addVendorIDs(m)
 	s.addNATD(m)
-	m.Payloads = append(m.Payloads, proof.Payloads[last]) // SIG_R comes last
+	m.Payloads = append(m.Payloads, proof.Payloads[last]) // SIG_R or HASH_R comes last
 	s.logReceived(AM1, h, ps)
 	s.state = waitAM3
 	s.respondSecond(m)
@@ -359,7 +329,7 @@ func (s *sa) am1(h isakmp.Header, ps []isakmp.Payload) error {
 
 func (s *sa) am3(p path, h isakmp.Header, body []byte) error {
 	finish := func(ps []isakmp.Payload, iv []byte) error {
-		if err := s.method.verify(s, s.hashI(s.idiBody), ps); err != nil {
+		if err := s.verifyClient(s.idiBody, ps); err != nil {
 			return err
 		}
 		s.phase1IV.iv = iv

@@ -38,7 +38,7 @@ func TestMainMode(t *testing.T) {
 		if !slices.EqualFunc(got, want, func(a, b isakmp.Attribute) bool { return a.Type == b.Type && bytes.Equal(a.Value, b.Value) }) {
 			t.Errorf("chosen %+v", got)
 		}
-		if vids := only(mm2.Payloads, isakmp.PayloadVendorID); len(vids) != len(vendorIDs) {
+		if vids := only(mm2.Payloads, isakmp.PayloadVendorID); len(vids) != len(vendorIDs)+1 { // of NAT traversal
 			t.Errorf("%d vendor IDs", len(vids))
 		}
 		i.say(i.mm3())
@@ -58,7 +58,7 @@ func TestMainMode(t *testing.T) {
 		if string(id[4:]) != "gw.demo.test" || isakmp.IDType(id[0]) != isakmp.IDFQDN {
 			t.Errorf("IDir %q", id)
 		}
-		if err := rsa.VerifyPKCS1v15(&w.gateway.cfg.Key.PublicKey, crypto.Hash(0), i.hashR(id), mm6.Payload(isakmp.PayloadSig)); err != nil {
+		if err := rsa.VerifyPKCS1v15(w.gateway.cfg.Key.Public().(*rsa.PublicKey), crypto.Hash(0), i.hashR(id), mm6.Payload(isakmp.PayloadSig)); err != nil {
 			t.Errorf("SIG_R: %v", err)
 		}
 		c := w.gateway.Clients()
@@ -91,7 +91,7 @@ func TestAggressiveMode(t *testing.T) {
 					t.Errorf("certificate sent: %v, asked for: %v", got, encrypted)
 				}
 				last := am2.Payloads[len(am2.Payloads)-1]
-				err := rsa.VerifyPKCS1v15(&w.gateway.cfg.Key.PublicKey, crypto.Hash(0), i.hashR(am2.Payload(isakmp.PayloadID)), last.Body)
+				err := rsa.VerifyPKCS1v15(w.gateway.cfg.Key.Public().(*rsa.PublicKey), crypto.Hash(0), i.hashR(am2.Payload(isakmp.PayloadID)), last.Body)
 				if last.Type != isakmp.PayloadSig || err != nil {
 					t.Errorf("%v at the end of AM2: %v", last.Type, err)
 				}
@@ -457,7 +457,11 @@ func TestConfigErrors(t *testing.T) {
 		"no certificate": func(c *Config) { c.Chain = nil },
 		"no pool":        func(c *Config) { c.Pool = netip.Prefix{} },
 		"IPv6 pool":      func(c *Config) { c.Pool = netip.MustParsePrefix("2001:db8::/64") },
-		"IPv6 network":   func(c *Config) { c.Networks = []netip.Prefix{netip.MustParsePrefix("::/0")} },
+		"no IPv6 pool":   func(c *Config) { c.Pool6 = netip.MustParsePrefix("192.0.2.0/24") },
+		"small IPv6":     func(c *Config) { c.Pool6 = netip.MustParsePrefix("2001:db8::/124") },
+		"no network":     func(c *Config) { c.Networks = make([]netip.Prefix, 1) },
+		"IPv6 split":     func(c *Config) { c.Settings.SplitInclude = []netip.Prefix{netip.MustParsePrefix("::/0")} },
+		"NAT traversal":  func(c *Config) { c.NATT = []string{"draft-04"} },
 		"short lifetime": func(c *Config) { c.ESPLifetime = time.Millisecond },
 		"tiny fragments": func(c *Config) { c.FragmentSize = 30 },
 		"IKE suite":      func(c *Config) { c.IKE = []string{"aes128gcm16-sha1-modp2048"} },

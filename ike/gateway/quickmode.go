@@ -95,6 +95,9 @@ func (s *sa) qm1(r *received) error {
 	if shorter && s.gw.cfg.ResponderLifetime {
 		s.addResponderLifetime(m, isakmp.ProtoESP, midBytes(q.spiIn), q.life)
 	}
+	if s.gw.cfg.Quirks.CommitBit {
+		m.Header.Flags |= isakmp.FlagCommit
+	}
 	s.respondSecond(m)
 	s.keepQuickMode(mid, q)
 	return nil
@@ -130,8 +133,8 @@ func (s *sa) chooseESP(q *quickMode, body []byte) (answer isakmp.SA, shorter boo
 	}
 	for _, p := range offer.Proposals {
 		// Proposals with the same number belong together: ESP and IPComp.
-		alone := 1 == len(slices.DeleteFunc(slices.Clone(offer.Proposals), func(o isakmp.Proposal) bool { return o.Number != p.Number }))
-		if !alone || p.Protocol != isakmp.ProtoESP || len(p.SPI) != 4 || binary.BigEndian.Uint32(p.SPI) < minSPI {
+		bundle := slices.DeleteFunc(slices.Clone(offer.Proposals), func(o isakmp.Proposal) bool { return o.Number != p.Number })
+		if len(bundle) != 1 || p.Protocol != isakmp.ProtoESP || len(p.SPI) != 4 || binary.BigEndian.Uint32(p.SPI) < minSPI {
 			continue
 		}
 		for _, t := range p.Transforms {
@@ -150,15 +153,6 @@ func (s *sa) chooseESP(q *quickMode, body []byte) (answer isakmp.SA, shorter boo
 		}
 	}
 	return isakmp.SA{}, false, errors.New("no acceptable transform")
-}
-
-// encapsulation is the only mode in which this gateway can exchange ESP with the
-// client; 0 if there is none.
-func (s *sa) encapsulation() uint16 {
-	if !s.peer.natT || !s.path.sock.NonESP {
-		return 0
-	}
-	return isakmp.EncapUDPTunnel
 }
 
 func (g *Gateway) newSPI() uint32 {
@@ -182,10 +176,13 @@ func (s *sa) selectors(q *quickMode) error {
 	if q.remote, err = parseSelector(q.idBodies[1]); err != nil {
 		return err
 	}
-	if !s.address.IsValid() || q.client != netip.PrefixFrom(s.address, 32) {
+	if !s.has(q.client) {
 		return fmt.Errorf("the client is not %v", q.client)
 	}
 	networks := s.gw.cfg.Networks
+	if s.gw.cfg.Quirks.NetworksOnly && !slices.Contains(networks, q.remote) {
+		return fmt.Errorf("%v is not one of our networks", q.remote)
+	}
 	i := slices.IndexFunc(networks, q.remote.Overlaps)
 	if i < 0 {
 		return fmt.Errorf("%v is none of our networks", q.remote)
@@ -197,8 +194,22 @@ func (s *sa) selectors(q *quickMode) error {
 	return nil
 }
 
-// parseSelector reads IDci or IDcr: an IPv4 address or network for all protocols
-// and ports (RFC 2407 §4.6.2).
+// has reports whether a network is the client's: an address that it was given, or a
+// part of an office. With racoon, any address of the pool is.
+func (s *sa) has(network netip.Prefix) bool {
+	if network.IsSingleIP() && (network.Addr() == s.address || network.Addr() == s.address6) {
+		return true
+	}
+	if s.gw.cfg.Quirks.OtherAddress && network.IsSingleIP() && s.gw.cfg.Pool.Contains(network.Addr()) {
+		return true
+	}
+	return slices.ContainsFunc(s.gw.cfg.Offices, func(o netip.Prefix) bool {
+		return o.Bits() <= network.Bits() && o.Contains(network.Addr())
+	})
+}
+
+// parseSelector reads IDci or IDcr: an address or network for all protocols and
+// ports (RFC 2407 §4.6.2).
 func parseSelector(body []byte) (netip.Prefix, error) {
 	id, err := isakmp.ParseID(body)
 	if err != nil {
@@ -207,25 +218,32 @@ func parseSelector(body []byte) (netip.Prefix, error) {
 	if id.Protocol != 0 || id.Port != 0 {
 		return netip.Prefix{}, fmt.Errorf("ID for protocol %d and port %d", id.Protocol, id.Port)
 	}
+	n := len(id.Data)
 	switch {
-	case id.Type == isakmp.IDIPv4Addr && len(id.Data) == 4:
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte(id.Data)), 32), nil
-	case id.Type == isakmp.IDIPv4Subnet && len(id.Data) == 8:
-		bits, size := net.IPMask(id.Data[4:]).Size()
-		p := netip.PrefixFrom(netip.AddrFrom4([4]byte(id.Data[:4])), bits)
+	case id.Type == isakmp.IDIPv4Addr && n == 4, id.Type == isakmp.IDIPv6Addr && n == 16:
+		a, _ := netip.AddrFromSlice(id.Data)
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	case id.Type == isakmp.IDIPv4Subnet && n == 8, id.Type == isakmp.IDIPv6Subnet && n == 32:
+		a, _ := netip.AddrFromSlice(id.Data[:n/2])
+		bits, size := net.IPMask(id.Data[n/2:]).Size()
+		p := netip.PrefixFrom(a, bits)
 		if size == 0 || p != p.Masked() {
 			return netip.Prefix{}, errors.New("ID of no network")
 		}
 		return p, nil
 	}
-	return netip.Prefix{}, fmt.Errorf("ID of type %d with %d bytes", id.Type, len(id.Data))
+	return netip.Prefix{}, fmt.Errorf("ID of type %d with %d bytes", id.Type, n)
 }
 
 func selector(p netip.Prefix) []byte {
-	if p.IsSingleIP() {
-		return isakmp.ID{Type: isakmp.IDIPv4Addr, Data: p.Addr().AsSlice()}.Append(nil)
+	address, subnet := isakmp.IDIPv4Addr, isakmp.IDIPv4Subnet
+	if p.Addr().Is6() {
+		address, subnet = isakmp.IDIPv6Addr, isakmp.IDIPv6Subnet
 	}
-	return isakmp.ID{Type: isakmp.IDIPv4Subnet, Data: append(p.Addr().AsSlice(), net.CIDRMask(p.Bits(), 32)...)}.Append(nil)
+	if p.IsSingleIP() {
+		return isakmp.ID{Type: address, Data: p.Addr().AsSlice()}.Append(nil)
+	}
+	return isakmp.ID{Type: subnet, Data: append(p.Addr().AsSlice(), net.CIDRMask(p.Bits(), p.Addr().BitLen())...)}.Append(nil)
 }
 
 // responderKeys draws Nr and, with PFS, makes our half of the exchange.
@@ -257,7 +275,13 @@ func (s *sa) qm3(r *received, q *quickMode) error {
 	}
 	r.accept(QM3)
 	s.dropQuickMode(mid)
-	return s.install(q)
+	if err := s.install(q); err != nil {
+		return err
+	}
+	if s.gw.cfg.Quirks.CommitBit {
+		s.sendConnected(mid, q.spiIn)
+	}
+	return nil
 }
 
 // beginQuickMode replaces a tunnel by a new one with the same properties.

@@ -79,7 +79,7 @@ func TestRecorded(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			l := &listener{t: t, rec: readRecording(t, file), quick: make(map[uint32]*quickMode)}
-			l.sa = &sa{gw: &Gateway{}, chains: make(map[uint32]*chain)}
+			l.sa = &sa{gw: &Gateway{}, method: authMethods[0], chains: make(map[uint32]*chain)}
 			for _, m := range l.rec.messages {
 				l.hear(m)
 			}

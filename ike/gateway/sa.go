@@ -15,7 +15,7 @@ import (
 // saState is how far an ISAKMP SA has come.
 //
 //	waitFirst -MM1-> waitMM3 -MM3-> waitMM5 -MM5-> waitXAuth -STATUS acked-> ready
-//	    \------AM1-----------------> waitAM3 -AM3----^
+//	    \------AM1-----------------> waitAM3 -AM3----^  \---no XAUTH----------^
 type saState uint8
 
 const (
@@ -57,8 +57,9 @@ type sa struct {
 	phase1IV   chain
 
 	peer struct { // what the client's vendor IDs announced
-		natT, dpd, fragments, unity, xauth bool
+		dpd, fragments, unity, xauth bool
 	}
+	natt                  *natVariant // agreed; nil: none
 	clientNAT, gatewayNAT bool
 	initialContact        bool
 
@@ -69,10 +70,12 @@ type sa struct {
 	requests   map[uint32]*request // ours that wait for an answer, by M-ID
 	assembly   assembly
 
-	xauth   xauth
-	user    string
-	address netip.Addr // given by Mode-Config; invalid: none
-	pushMID uint32
+	xauth    xauth
+	user     string
+	address  netip.Addr // given by Mode-Config; invalid: none
+	address6 netip.Addr
+	pushMID  uint32
+	pushed   func() // what follows when the settings were acknowledged
 
 	quick    map[uint32]*quickMode // exchanges under way, by M-ID
 	children []*child              // oldest first
@@ -222,7 +225,11 @@ func (s *sa) transmitTo(p path, raws [][]byte) {
 }
 
 func (p path) send(log *slog.Logger, datagram []byte) {
-	if _, err := p.sock.Conn.WriteTo(datagram, net.UDPAddrFromAddrPort(p.peer)); err != nil {
+	var to net.Addr = net.UDPAddrFromAddrPort(p.peer)
+	if p.sock.Raw {
+		to = &net.IPAddr{IP: p.peer.Addr().AsSlice()}
+	}
+	if _, err := p.sock.Conn.WriteTo(datagram, to); err != nil {
 		log.Debug("could not send", "to", p.peer, "reason", err)
 	}
 }
@@ -255,7 +262,7 @@ func (s *sa) established() {
 		s.scheduleDPD(s.gw.cfg.DPD)
 	}
 	if s.gw.cfg.Push {
-		s.pushSettings()
+		s.pushSettings(func() {})
 	}
 }
 

@@ -4,9 +4,23 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	"net/netip"
 
 	"wayfarer/ike/isakmp"
 )
+
+// XAuthTurn is what the gateway says next in XAUTH: a REQUEST, or the verdict.
+type XAuthTurn struct {
+	// Ask are the attributes of a REQUEST; without any, this is the verdict.
+	Ask []isakmp.Attribute
+	// Passed lets the client in, as User.
+	Passed bool
+	User   string
+	With   []isakmp.Attribute // beside STATUS
+	// SameMID goes on under message ID and chain of the turn before, as the draft
+	// has it; else each turn has a message ID of its own, as strongSwan's.
+	SameMID bool
+}
 
 // xauth is the state of asking for login and password
 // (draft-beaulieu-ike-xauth-02 §5):
@@ -16,24 +30,87 @@ import (
 //	                <- SET STATUS
 //	ACK ->
 //
-// As strongSwan's, each message of the gateway has a M-ID of its own.
+// There may be several rounds of REQUEST and REPLY, or none.
 type xauth struct {
+	round      int
 	requestMID uint32 // zero: none is open
 	setMID     uint32
+	lastMID    uint32 // of the turn before
+	statusMID  uint32 // of the last SET, for settings that follow it
 	identifier uint16
 	passed     bool
 }
 
 func (s *sa) newMID() uint32 { return s.gw.randomUint32(1) }
 
+// askCredentials begins XAUTH.
 func (s *sa) askCredentials() {
-	s.xauth.requestMID = s.newMID()
-	s.xauth.identifier = uint16(s.gw.randomUint32(0))
-	m := &Message{Step: XAuthRequest, Header: s.header(isakmp.Transaction, s.xauth.requestMID, true)}
-	m.Add(isakmp.PayloadAttribute, isakmp.Config{Type: isakmp.ConfigRequest, Identifier: s.xauth.identifier, Attributes: []isakmp.Attribute{
-		{Type: isakmp.XAuthUserName}, {Type: isakmp.XAuthPassword},
-	}}.Append(nil))
-	s.request(m, func() { s.end("no answer to the XAUTH request") })
+	s.xauth = xauth{identifier: uint16(s.gw.randomUint32(0))}
+	s.nextTurn(nil)
+}
+
+// nextTurn says what follows a REPLY, or the end of phase 1.
+func (s *sa) nextTurn(reply []isakmp.Attribute) {
+	script := s.gw.cfg.XAuth
+	if script == nil {
+		script = s.gw.loginAndPassword
+	}
+	turn := script(s.xauth.round, reply)
+	s.xauth.round++
+	if len(turn.Ask) > 0 {
+		mid := s.turnMID(turn)
+		s.xauth.requestMID = mid
+		s.request(s.config(XAuthRequest, mid, isakmp.ConfigRequest, s.xauth.identifier, turn.Ask),
+			func() { s.end("no answer to the XAUTH request") })
+		return
+	}
+	s.xauth.passed = turn.Passed
+	if turn.Passed && s.state != ready {
+		s.user = turn.User
+	}
+	s.log.Debug("judged a login", "user", turn.User, "passed", turn.Passed)
+	if s.gw.cfg.Quirks.SettingsBeforeStatus && turn.Passed && s.state != ready {
+		s.pushSettings(func() { s.setStatus(turn) })
+		return
+	}
+	s.setStatus(turn)
+}
+
+func (s *sa) turnMID(turn XAuthTurn) uint32 {
+	if !turn.SameMID || s.xauth.lastMID == 0 {
+		s.xauth.lastMID = s.newMID()
+	}
+	return s.xauth.lastMID
+}
+
+// setStatus tells the verdict.
+func (s *sa) setStatus(turn XAuthTurn) {
+	status, identifier := isakmp.XAuthFail, s.xauth.identifier
+	if turn.Passed {
+		status = isakmp.XAuthOK
+	}
+	if s.gw.cfg.Quirks.ZeroIdentifier {
+		identifier = 0
+	}
+	as := append([]isakmp.Attribute{isakmp.BasicAttribute(isakmp.XAuthStatus, status)}, turn.With...)
+	if s.gw.cfg.Quirks.SettingsInStatus && turn.Passed {
+		as = append(as, s.settings(netip.Addr{})...)
+	}
+	s.xauth.setMID = s.turnMID(turn)
+	s.xauth.statusMID = s.xauth.setMID
+	s.request(s.config(XAuthSet, s.xauth.setMID, isakmp.ConfigSet, identifier, as),
+		func() { s.end("no answer to the XAUTH SET") })
+}
+
+// config makes a Transaction message.
+func (s *sa) config(step Step, mid uint32, typ isakmp.ConfigType, identifier uint16, as []isakmp.Attribute) *Message {
+	body := isakmp.Config{Type: typ, Identifier: identifier, Attributes: as}.Append(nil)
+	for s.gw.cfg.Quirks.PadAttributes && len(body)%4 != 0 {
+		body = append(body, 0)
+	}
+	m := &Message{Step: step, Header: s.header(isakmp.Transaction, mid, true)}
+	m.Add(isakmp.PayloadAttribute, body)
+	return m
 }
 
 // transaction handles XAUTH and Mode-Config (draft-dukes-ike-mode-cfg-02 §3.1):
@@ -54,10 +131,12 @@ func (s *sa) transaction(r *received) error {
 	switch {
 	case c.Type == isakmp.ConfigReply && mid == s.xauth.requestMID && s.done(mid):
 		r.accept(XAuthReply)
+		s.xauth.requestMID = 0
 		s.credentials(c)
 		return nil
 	case c.Type == isakmp.ConfigAck && mid == s.xauth.setMID && s.done(mid):
 		r.accept(XAuthAck)
+		s.xauth.setMID = 0
 		s.judged()
 		return nil
 	case c.Type == isakmp.ConfigRequest && s.state == ready:
@@ -66,13 +145,15 @@ func (s *sa) transaction(r *received) error {
 		return nil
 	case c.Type == isakmp.ConfigAck && mid == s.pushMID && s.done(mid):
 		r.accept(ConfigAck)
+		s.pushMID = 0
+		s.pushed()
 		return nil
 	}
 	return fmt.Errorf("unexpected %v", c.Type)
 }
 
-// credentials judges the client's REPLY and tells it by SET. The identifier is not
-// looked at: strongSwan always sends 0, and the M-ID says what is answered.
+// credentials takes the client's REPLY. The identifier is not looked at: strongSwan
+// always sends 0, and the M-ID says what is answered.
 func (s *sa) credentials(c isakmp.Config) {
 	if status, ok := isakmp.Find(c.Attributes, isakmp.XAuthStatus); ok {
 		if v, _ := status.Uint(); v == uint64(isakmp.XAuthFail) {
@@ -80,22 +161,17 @@ func (s *sa) credentials(c isakmp.Config) {
 			return
 		}
 	}
-	user, _ := isakmp.Find(c.Attributes, isakmp.XAuthUserName)
-	password, _ := isakmp.Find(c.Attributes, isakmp.XAuthPassword)
-	s.user = string(user.Value)
-	s.xauth.passed = s.gw.passwordRight(s.user, password.Value)
-	s.log.Debug("judged a login", "user", s.user, "passed", s.xauth.passed)
+	s.nextTurn(c.Attributes)
+}
 
-	status := isakmp.XAuthFail
-	if s.xauth.passed {
-		status = isakmp.XAuthOK
+// loginAndPassword is XAUTH in one round, by Config.Users.
+func (g *Gateway) loginAndPassword(round int, reply []isakmp.Attribute) XAuthTurn {
+	if round == 0 {
+		return XAuthTurn{Ask: []isakmp.Attribute{{Type: isakmp.XAuthUserName}, {Type: isakmp.XAuthPassword}}}
 	}
-	s.xauth.setMID = s.newMID()
-	m := &Message{Step: XAuthSet, Header: s.header(isakmp.Transaction, s.xauth.setMID, true)}
-	m.Add(isakmp.PayloadAttribute, isakmp.Config{Type: isakmp.ConfigSet, Identifier: s.xauth.identifier, Attributes: []isakmp.Attribute{
-		isakmp.BasicAttribute(isakmp.XAuthStatus, status),
-	}}.Append(nil))
-	s.request(m, func() { s.end("no answer to the XAUTH SET") })
+	user, _ := isakmp.Find(reply, isakmp.XAuthUserName)
+	password, _ := isakmp.Find(reply, isakmp.XAuthPassword)
+	return XAuthTurn{User: string(user.Value), Passed: g.passwordRight(string(user.Value), password.Value)}
 }
 
 // passwordRight compares hashes, so that the time tells neither length nor content.
@@ -111,5 +187,7 @@ func (s *sa) judged() {
 		s.end("wrong login or password")
 		return
 	}
-	s.established()
+	if s.state != ready {
+		s.established()
+	}
 }
