@@ -245,9 +245,6 @@ func loseAll(netip.AddrPort, netip.AddrPort, []byte) []gateway.Delivery { return
 func loseFromGateway(from, _ netip.AddrPort, d []byte) []gateway.Delivery {
 	return loseIf(toClient(from), d)
 }
-func loseESP(from, to netip.AddrPort, d []byte) []gateway.Delivery {
-	return loseIf(!isIKE(from, to, d) && len(d) > 1, d)
-}
 
 func loseIf(lost bool, data []byte) []gateway.Delivery {
 	if lost {
