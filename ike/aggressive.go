@@ -49,7 +49,7 @@ func (sa *isakmpSA) aggressiveMode(ctx context.Context) error {
 		{Type: isakmp.PayloadNonce, Body: ni},
 		{Type: isakmp.PayloadID, Body: idiiB},
 	}
-	ps = append(append(ps, sa.certRequests()...), vendorPayloads(sa.s.cfg.NATT)...)
+	ps = append(append(ps, sa.certRequests()...), sa.vendors()...)
 	am2, err := sa.roundTrip(ctx, sa.clear(isakmp.AggressiveMode, ps...), func(m *message) error {
 		return sa.acceptAM2(m, offered, kx, ni, saiB)
 	})

@@ -212,6 +212,9 @@ func (sa *isakmpSA) localID() []byte {
 	if id := sa.s.cfg.LocalID; id != nil {
 		return isakmp.ID{Type: id.Type, Data: id.Data}.Append(nil)
 	}
+	if sa.has(quirkEmptyID) {
+		return isakmp.ID{Type: isakmp.IDUserFQDN}.Append(nil)
+	}
 	if sa.s.method.signs {
 		return isakmp.ID{Type: isakmp.IDDERDN, Data: sa.s.cfg.Certificates[0].RawSubject}.Append(nil)
 	}
@@ -292,7 +295,7 @@ func rawECDSA(der []byte, curve elliptic.Curve) ([]byte, error) {
 // initialContact is the notification of a first connection (RFC 2407 §4.6.3.3): the
 // gateway may forget what it has of us from before a crash.
 func (sa *isakmpSA) initialContact() []isakmp.Payload {
-	if !sa.s.dialing() || sa.s.cfg.Reconnect {
+	if !sa.s.dialing() || sa.s.cfg.Reconnect || sa.has(quirkNoInitialContact) {
 		return nil
 	}
 	n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: sa.cookies(), Type: isakmp.NotifyInitialContact}

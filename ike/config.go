@@ -53,7 +53,8 @@ type Config struct {
 	// satellite office. Empty: the assigned address, and what Selectors says.
 	LocalNetworks, RemoteNetworks []netip.Prefix
 
-	NATT NATT
+	NATT   NATT
+	Quirks Quirks
 
 	// RequestAddress asks Mode-Config for this address, to get the same one
 	// again after a reconnect. The gateway may ignore it.

@@ -479,7 +479,8 @@ func (sa *isakmpSA) header(exchange isakmp.ExchangeType, mid uint32) isakmp.Head
 // transmit sends a message, in fragments if it is long and the gateway has said
 // that it knows them.
 func (sa *isakmpSA) transmit(msg []byte) {
-	if sa.caps&capFragmentation == 0 || len(msg) <= sa.fragmentAbove {
+	able := sa.caps&capFragmentation != 0 || sa.has(quirkFragmentFirst)
+	if !able || sa.has(quirkNoFragments) || len(msg) <= sa.fragmentAbove {
 		sa.transmitDatagram(msg)
 		return
 	}

@@ -90,7 +90,7 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 	mm5 := slices.Concat([]isakmp.Payload{{Type: isakmp.PayloadID, Body: idiiB}}, proof,
 		sa.certRequests(), sa.groupHash(), sa.initialContact())
 	_, err = sa.roundTrip(ctx, sa.seal(isakmp.MainMode, 0, mm5...), func(m *message) error {
-		if err := checkRules(m, true, rulesMM6); err != nil {
+		if err := checkRules(m, m.Encrypted() || !sa.has(quirkClearAuth), rulesMM6); err != nil {
 			return err
 		}
 		hashR := sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID))
@@ -109,7 +109,7 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 // SAi_b.
 func (sa *isakmpSA) agree(ctx context.Context, offered []IKESuite) (saiB []byte, err error) {
 	saiB = sa.saOffer(offered)
-	mm1 := sa.clear(isakmp.MainMode, append([]isakmp.Payload{{Type: isakmp.PayloadSA, Body: saiB}}, vendorPayloads(sa.s.cfg.NATT)...)...)
+	mm1 := sa.clear(isakmp.MainMode, append([]isakmp.Payload{{Type: isakmp.PayloadSA, Body: saiB}}, sa.vendors()...)...)
 	_, err = sa.roundTrip(ctx, mm1, func(m *message) error {
 		if err := checkRules(m, false, rulesMM2); err != nil {
 			return err

@@ -77,6 +77,7 @@ type isakmpSA struct {
 	ckyI, ckyR isakmp.Cookie
 	suite      IKESuite
 	caps       capability
+	quirks     quirk        // that the gateway's kind needs
 	natt       *nattVariant // nil: ESP goes as IP protocol 50
 	nat        NAT
 

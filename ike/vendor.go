@@ -3,6 +3,7 @@ package ike
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 
 	"wayfarer/ike/isakmp"
 )
@@ -90,6 +91,22 @@ func vendorPayloads(natt NATT) []isakmp.Payload {
 	return ps
 }
 
+// vendors are the vendor IDs that go to this gateway. Without XAUTH its vendor ID is
+// left out: some gateways begin it for whoever shows that.
+func (sa *isakmpSA) vendors() []isakmp.Payload {
+	var without capability
+	if sa.has(quirkNoUnity) {
+		without |= capUnity
+	}
+	if !sa.s.method.xauth {
+		without |= capXAUTH
+	}
+	return slices.DeleteFunc(vendorPayloads(sa.s.cfg.NATT), func(p isakmp.Payload) bool {
+		v, _ := identifyVendor(p.Body)
+		return v.caps&without != 0
+	})
+}
+
 // identifyVendor finds a vendor ID's row.
 func identifyVendor(body []byte) (vendorID, bool) {
 	for _, v := range vendorIDs {
@@ -111,6 +128,7 @@ func (sa *isakmpSA) noteVendors(m *message) {
 		}
 		sa.log.Debug("received vendor ID", "name", v.name)
 		sa.caps |= v.caps
+		sa.noteQuirks(v.name)
 	}
 	if sa.state == stateNew && sa.keys == nil {
 		sa.chooseNATT()

@@ -65,6 +65,7 @@ func (sa *isakmpSA) fromCheckPoint(c *isakmp.Config) {
 	if sa.state == stateAuthenticated && c.Type == isakmp.ConfigRequest && len(as) > 0 && as[0].Basic && checkPointXAuth[as[0].Type] == isakmp.XAuthType {
 		sa.checkPoint = true
 	}
+	sa.checkPoint = sa.checkPoint || sa.has(quirkCheckPointXAUTH)
 	if !sa.checkPoint || sa.state != stateAuthenticated {
 		return
 	}
@@ -242,9 +243,9 @@ func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Se
 	switch typ {
 	case isakmp.XAuthUserName:
 		if q.domain && qualified {
-			return Secret(user), nil
+			return sa.text(Secret(user)), nil
 		}
-		return Secret(sa.s.cfg.Login), nil
+		return sa.text(Secret(sa.s.cfg.Login)), nil
 	case isakmp.XAuthDomain:
 		if qualified {
 			return Secret(domain), nil
@@ -253,7 +254,7 @@ func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Se
 	case isakmp.XAuthPassword:
 		if known := sa.s.knownPassword(); known != nil && !sa.passwordSent && !oneTime {
 			sa.passwordSent = true
-			return sa.chap(q, known)
+			return sa.chap(q, sa.text(known))
 		}
 		again := sa.passwordSent
 		if again && sa.s.cfg.Prompt == nil {
@@ -267,7 +268,7 @@ func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Se
 			sa.s.keepPassword(answer) // for reauthentication
 		}
 		sa.passwordSent = true
-		return sa.chap(q, answer)
+		return sa.chap(q, sa.text(answer))
 	case isakmp.XAuthPasscode:
 		return sa.ask(ctx, Prompt{Kind: PromptOTP, Text: q.text, Secret: true})
 	case isakmp.XAuthNextPIN:
