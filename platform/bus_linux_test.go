@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+	"github.com/vishvananda/netlink"
 )
 
 // manager is an org.freedesktop.resolve1.Manager as its documentation describes it;
@@ -85,7 +86,7 @@ func privateBus(t *testing.T) (address string) {
 // TestSystemBus is the whole way to resolved, over a real bus.
 func TestSystemBus(t *testing.T) {
 	bus := systemBus{privateBus(t)}
-	if bus.answers(t.Context()) {
+	if bus.answers(t.Context(), resolvedName, resolvedPath, resolvedManager, "DNS") {
 		t.Error("answers without resolved")
 	}
 	conn, err := dbus.Connect(bus.address)
@@ -96,11 +97,11 @@ func TestSystemBus(t *testing.T) {
 	run(t, "export", conn.Export(m, resolvedPath, "org.freedesktop.DBus.Properties"))
 	_, err = conn.RequestName(resolvedName, dbus.NameFlagDoNotQueue)
 	run(t, "name", err)
-	if !bus.answers(t.Context()) {
+	if !bus.answers(t.Context(), resolvedName, resolvedPath, resolvedManager, "DNS") {
 		t.Fatal("does not answer")
 	}
 	c := &resolvedChange{
-		h: &linuxHost{bus: bus}, Index: 7, Servers: addrs("10.1.1.1"), Search: []string{"corp.example"}, Match: []string{"lab.example"},
+		h: &linuxHost{bus: bus, nl: &netlink.Handle{}}, Index: 1, Name: "lo", Servers: addrs("10.1.1.1"), Search: []string{"corp.example"}, Match: []string{"lab.example"},
 	}
 	run(t, "apply", c.apply(t.Context()))
 	run(t, "undo", c.undo(t.Context()))
@@ -110,12 +111,12 @@ func TestSystemBus(t *testing.T) {
 	if err := bus.call(t.Context(), "NoSuchMethod"); !isBusError(err, noSuchMethod) {
 		t.Errorf("unknown method: %v", err)
 	}
-	if (systemBus{"unix:path=/nowhere"}).answers(t.Context()) {
+	if (systemBus{"unix:path=/nowhere"}).answers(t.Context(), resolvedName, resolvedPath, resolvedManager, "DNS") {
 		t.Error("answers without a bus")
 	}
 	want := []string{
-		"SetLinkDNS 7 [{2 [10 1 1 1]}]", "SetLinkDomains 7 [{corp.example false} {lab.example true}]",
-		"SetLinkDefaultRoute 7 false", "FlushCaches", "RevertLink 7", "FlushCaches",
+		"SetLinkDNS 1 [{2 [10 1 1 1]}]", "SetLinkDomains 1 [{corp.example false} {lab.example true}]",
+		"SetLinkDefaultRoute 1 false", "FlushCaches", "RevertLink 1", "FlushCaches",
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

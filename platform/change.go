@@ -9,12 +9,20 @@ import (
 )
 
 // change is one thing on the host that is different while a wish stands. It is plain
-// data: what it is about, how it shall be, and how it was before.
+// data, which the journal holds as JSON: what it is about, how it shall be, and how it
+// was before. A change read from the journal may never have been made, or made only
+// in part: undoing it then does no harm.
 type change interface {
 	fmt.Stringer // the wished state, as text
 
 	// part is what fails when the change fails.
 	part() Part
+	// kind names the type, for decoding; the exported fields are the data.
+	kind() string
+	// survives says whether the change is still there after a restart of the computer.
+	survives() bool
+	// blocks says whether it is a leak block, which may outlive the process.
+	blocks() bool
 	// id names the thing, whatever its state. Two changes with the same id are
 	// about the same thing: the newer replaces the older.
 	id() string
@@ -30,12 +38,28 @@ type change interface {
 // converge leads the host from the changes that stand to those that are wanted and
 // returns the ones that stand then. On an error of the way there these are the ones
 // from before; what cannot be undone stays in the list, for the next time.
-func converge(ctx context.Context, log *slog.Logger, standing, wanted []change) ([]change, error) {
-	for i, c := range wanted {
-		older := find(standing, c.id())
-		if older != nil {
+//
+// In the journal is, at any time, all that may stand.
+func converge(ctx context.Context, log *slog.Logger, journal *journal, standing, wanted []change) ([]change, error) {
+	for _, c := range wanted {
+		if older := find(standing, c.id()); older != nil {
 			c.inherit(older)
 		}
+	}
+	if err := journal.keep(slices.Concat(standing, wanted)); err != nil {
+		return standing, &Error{PartJournal, err}
+	}
+	left, err := advance(ctx, log, standing, wanted)
+	if err := journal.keep(left); err != nil {
+		log.Warn("network: the journal lists more than there is", "error", err)
+	}
+	return left, err
+}
+
+// advance is converge without the journal.
+func advance(ctx context.Context, log *slog.Logger, standing, wanted []change) ([]change, error) {
+	for i, c := range wanted {
+		older := find(standing, c.id())
 		if older == nil || older.String() != c.String() {
 			log.Debug("network: apply", "change", c.String())
 		}

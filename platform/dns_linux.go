@@ -17,26 +17,164 @@ const (
 	resolvServers = 3
 )
 
+// dnsMode is who owns the host's name resolution.
+type dnsMode string
+
+const (
+	dnsResolved   dnsMode = "systemd-resolved"
+	dnsNetworkMgr dnsMode = "NetworkManager"
+	dnsResolvconf dnsMode = "resolvconf" // Debian's
+	dnsOpenresolv dnsMode = "openresolv"
+	dnsFile       dnsMode = "file" // nobody: /etc/resolv.conf stands for itself
+)
+
+// detectDNS finds out who owns name resolution, as Tailscale does (dnsMode). What
+// resolv.conf says counts, and only if it is true: distributions leave headers of
+// programs that are long gone.
+//
+// NetworkManager ignores DNS servers of interfaces that are not its own, since 1.26.6,
+// so where it writes resolv.conf itself the file is replaced like anybody's.
+func (h *linuxHost) detectDNS(ctx context.Context, conf fileState) dnsMode {
+	if (isStub(conf.Seen) || h.resolvesByNSS()) && h.bus.answers(ctx, resolvedName, resolvedPath, resolvedManager, "DNS") {
+		return dnsResolved
+	}
+	switch owner := headerOwner(conf); owner {
+	case dnsResolvconf:
+		if program := h.resolvconf(); program != "" {
+			return h.resolvconfStyle(ctx, program)
+		}
+	case dnsNetworkMgr:
+		if h.bus.answers(ctx, networkManagerName, networkManagerDNS, networkManagerDNSManager, "Mode") {
+			return dnsNetworkMgr
+		}
+	}
+	return dnsFile
+}
+
+const (
+	networkManagerName       = "org.freedesktop.NetworkManager"
+	networkManagerDNS        = "/org/freedesktop/NetworkManager/DnsManager"
+	networkManagerDNSManager = "org.freedesktop.NetworkManager.DnsManager"
+)
+
+// headerOwner is the program that the first comment of a resolv.conf names, or that
+// a symlink leads to; empty if none does.
+func headerOwner(conf fileState) dnsMode {
+	if conf.Kind == fileSymlink {
+		switch {
+		case strings.HasSuffix(conf.Target, "run/NetworkManager/resolv.conf"):
+			return dnsNetworkMgr
+		case strings.HasSuffix(conf.Target, "run/resolvconf/resolv.conf"):
+			return dnsResolvconf
+		}
+	}
+	for line := range strings.Lines(string(conf.Seen)) {
+		comment, ok := strings.CutPrefix(strings.TrimSpace(line), "#")
+		switch {
+		case !ok && strings.TrimSpace(line) != "":
+			return ""
+		case strings.Contains(comment, "NetworkManager"):
+			return dnsNetworkMgr
+		case strings.Contains(comment, "resolvconf"):
+			return dnsResolvconf
+		}
+	}
+	return ""
+}
+
+// resolvesByNSS says whether the C library asks systemd-resolved before it would read
+// resolv.conf (nss-resolve(8)).
+func (h *linuxHost) resolvesByNSS() bool {
+	content, err := h.readThrough("/etc/nsswitch.conf")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(content)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != "hosts:" {
+			continue
+		}
+		resolve, dns := slices.Index(fields, "resolve"), slices.Index(fields, "dns")
+		return resolve > 0 && (dns < 0 || resolve < dns)
+	}
+	return false
+}
+
 // planDNS finds out who owns name resolution and plans for that.
-func (h *linuxHost) planDNS(ctx context.Context, cfg Config, applied []change) ([]change, error) {
+func (h *linuxHost) planDNS(ctx context.Context, cfg Config, applied []change) ([]change, string, error) {
+	wins, err := h.planWINS(cfg, applied)
+	if err != nil {
+		return nil, "", err
+	}
 	tunnels := slices.DeleteFunc(slices.Clone(cfg.Tunnels), func(t Tunnel) bool { return len(t.DNS) == 0 })
 	if len(tunnels) == 0 {
-		return nil, nil
+		return wins, "", nil
 	}
-	state, err := h.readFile(resolvConfPath)
+	owner, changes, err := h.planServers(ctx, tunnels, applied)
+	return append(wins, changes...), string(owner), err
+}
+
+func (h *linuxHost) planServers(ctx context.Context, tunnels []Tunnel, applied []change) (dnsMode, []change, error) {
+	conf, err := h.readFile(resolvConfPath)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	if isStub(state.Seen) && h.bus.answers(ctx) {
-		return h.planResolved(tunnels)
+	standing, _ := find(applied, "file "+resolvConfPath).(*fileChange)
+	if standing != nil && standing.ours(conf) {
+		conf = standing.Was // who it belongs to, not who has it now
 	}
-	c := &fileChange{h: h, Path: resolvConfPath, Was: state}
-	before := state.Seen
-	if standing, ok := find(applied, c.id()).(*fileChange); ok && bytes.Equal(before, standing.Content) {
-		before = standing.Was.Seen
+	owner := h.detectDNS(ctx, conf)
+	var changes []change
+	switch owner {
+	case dnsResolved:
+		changes, err = h.planResolved(tunnels)
+	case dnsResolvconf, dnsOpenresolv:
+		changes = h.planResolvconf(tunnels, owner)
+	default:
+		var c *fileChange
+		c, err = h.planFile(resolvConfPath, applied,
+			func(before []byte) []byte { return resolvConf(tunnels, before) },
+			func(is fileState) bool { return owner == dnsNetworkMgr && headerOwner(is) == dnsNetworkMgr })
+		changes = []change{c}
 	}
-	c.Content = resolvConf(tunnels, before)
-	return []change{c}, nil
+	return owner, changes, err
+}
+
+// uplinkConf is where systemd-resolved lists the servers behind its stub.
+const uplinkConf = "/run/systemd/resolve/resolv.conf"
+
+// nameservers implements host.
+func (h *linuxHost) nameservers(applied []change) []netip.Addr {
+	conf, err := h.readFile(resolvConfPath)
+	if err != nil {
+		return nil
+	}
+	var tunnels []netip.Addr
+	for _, c := range applied {
+		switch c := c.(type) {
+		case *fileChange:
+			if c.Path == resolvConfPath && c.ours(conf) {
+				conf = c.Was
+			}
+		case *resolvedChange:
+			tunnels = append(tunnels, c.Servers...)
+		case *resolvconfChange:
+			tunnels = append(tunnels, c.Servers...)
+		}
+	}
+	content := conf.Seen
+	if isStub(content) {
+		if content, err = h.readThrough(uplinkConf); err != nil {
+			return nil
+		}
+	}
+	var servers []netip.Addr
+	for _, text := range keyword(content, "nameserver") {
+		if addr, err := netip.ParseAddr(text); err == nil && !slices.Contains(tunnels, addr) {
+			servers = appendNew(servers, addr)
+		}
+	}
+	return servers
 }
 
 // isStub says whether a resolv.conf names nobody but systemd-resolved.

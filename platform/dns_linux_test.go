@@ -3,6 +3,7 @@ package platform
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -16,18 +17,29 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // fakeBus records what is said to systemd-resolved.
 type fakeBus struct {
-	silent bool    // nobody answers
+	silent bool   // nobody answers
+	only   string // the one service that answers; empty: all
+	where  []resolvedDomain
 	fail   error   // of every call
 	next   []error // of the next calls, before fail
 	calls  []string
 }
 
-func (b *fakeBus) answers(context.Context) bool { return !b.silent }
+func (b *fakeBus) answers(_ context.Context, name, _, _, _ string) bool {
+	return !b.silent && (b.only == "" || b.only == name)
+}
+
+func (b *fakeBus) domains(context.Context) ([]resolvedDomain, error) { return b.where, b.fail }
+
+func (b *fakeBus) sleeps(context.Context) (<-chan bool, error) {
+	return nil, errors.New("nobody sleeps")
+}
 
 func (b *fakeBus) call(_ context.Context, method string, args ...any) error {
 	b.calls = append(b.calls, strings.TrimSuffix(fmt.Sprintln(append([]any{method}, args...)...), "\n"))
@@ -86,7 +98,10 @@ func TestIsStub(t *testing.T) {
 // fileHost is a host whose file system is a directory, and a wish for it.
 func fileHost(t *testing.T) (*linuxHost, string) {
 	t.Helper()
-	h := &linuxHost{log: slog.New(slog.DiscardHandler), root: t.TempDir(), bus: &fakeBus{silent: true}}
+	h := &linuxHost{
+		log: slog.New(slog.DiscardHandler), root: t.TempDir(), bus: &fakeBus{silent: true},
+		stateDir: "/state", written: map[string][]byte{},
+	}
 	run(t, "etc", os.MkdirAll(filepath.Join(h.root, "etc"), 0o755))
 	return h, filepath.Join(h.root, "etc/resolv.conf")
 }
@@ -94,9 +109,15 @@ func fileHost(t *testing.T) (*linuxHost, string) {
 // setDNS converges a host's DNS alone.
 func setDNS(t *testing.T, h *linuxHost, applied []change, tunnels ...Tunnel) ([]change, error) {
 	t.Helper()
-	wanted, err := h.planDNS(t.Context(), Config{tunnels}, applied)
+	wanted, _, err := h.planDNS(t.Context(), Config{Tunnels: tunnels}, applied)
 	run(t, "plan", err)
-	return converge(t.Context(), h.log, applied, wanted)
+	return advanceAll(t, h, applied, wanted)
+}
+
+// advanceAll converges with a journal of its own.
+func advanceAll(t *testing.T, h *linuxHost, applied, wanted []change) ([]change, error) {
+	t.Helper()
+	return converge(t.Context(), h.log, testJournal(t, t.TempDir(), ""), applied, wanted)
 }
 
 // describe is all about the files of a directory, as text.
@@ -277,10 +298,10 @@ func TestResolvConfRollback(t *testing.T) {
 		applied, err = setDNS(t, h, applied, dnsTunnel)
 		run(t, "set", err)
 	}
-	wanted, err := h.planDNS(t.Context(), Config{[]Tunnel{dnsTunnel, dnsTunnel2}}, applied)
+	wanted, _, err := h.planDNS(t.Context(), Config{Tunnels: []Tunnel{dnsTunnel, dnsTunnel2}}, applied)
 	run(t, "plan", err)
 	w := &world{values: map[string]string{}, fail: map[string]bool{"apply a=1": true}}
-	applied, err = converge(t.Context(), h.log, applied, append(wanted, &worldChange{w: w, key: "a", value: "1"}))
+	applied, err = advanceAll(t, h, applied, append(wanted, &worldChange{w: w, Key: "a", Value: "1"}))
 	if err == nil {
 		t.Fatal("no failure")
 	}
@@ -359,12 +380,12 @@ func TestResolvConfReadOnly(t *testing.T) {
 func TestResolvConfStrange(t *testing.T) {
 	h, path := fileHost(t)
 	run(t, "directory", os.Mkdir(path, 0o755))
-	if _, err := h.planDNS(t.Context(), Config{[]Tunnel{dnsTunnel}}, nil); err == nil {
+	if _, _, err := h.planDNS(t.Context(), Config{Tunnels: []Tunnel{dnsTunnel}}, nil); err == nil {
 		t.Error("a directory is accepted")
 	}
 	run(t, "remove", os.Remove(path))
 	run(t, "loop", os.Symlink("resolv.conf", path))
-	if _, err := h.planDNS(t.Context(), Config{[]Tunnel{dnsTunnel}}, nil); err == nil {
+	if _, _, err := h.planDNS(t.Context(), Config{Tunnels: []Tunnel{dnsTunnel}}, nil); err == nil {
 		t.Error("a loop is accepted")
 	}
 }
@@ -390,7 +411,7 @@ func TestWhoOwnsDNS(t *testing.T) {
 	} {
 		run(t, "write", os.WriteFile(path, []byte(tt.content), 0o644))
 		bus.silent, bus.calls = tt.silent, nil
-		run(t, "set", n.Set(t.Context(), Config{[]Tunnel{tunnel}}))
+		run(t, "set", n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}}))
 		content, _ := os.ReadFile(path)
 		if file := bytes.HasPrefix(content, []byte(resolvHeader)); file != tt.file || (len(bus.calls) > 0) == tt.file {
 			t.Errorf("%q, silent %v: file %v, calls %q", tt.content, tt.silent, file, bus.calls)
@@ -477,7 +498,7 @@ func TestResolvedFails(t *testing.T) {
 	unknown := dbus.Error{Name: noSuchLink, Body: []any{"Link 5 not known"}}
 	synctest.Test(t, func(t *testing.T) {
 		bus := &fakeBus{}
-		c := &resolvedChange{h: &linuxHost{bus: bus}, Index: 5}
+		c := &resolvedChange{h: &linuxHost{bus: bus, nl: &netlink.Handle{}}, Index: 1, Name: "lo"}
 		for i, method := range []string{"SetLinkDNS", "SetLinkDomains", "SetLinkDefaultRoute"} {
 			bus.next = append(make([]error, i), denied)
 			if err := c.apply(t.Context()); err == nil || !strings.Contains(err.Error(), method+": denied") {
@@ -494,7 +515,7 @@ func TestResolvedFails(t *testing.T) {
 			t.Errorf("cancelled: %v", err)
 		}
 		bus.fail, bus.next, bus.calls = nil, []error{unknown}, nil
-		if err := c.undo(t.Context()); err != nil || !slices.Equal(bus.calls, []string{"RevertLink 5", "FlushCaches"}) {
+		if err := c.undo(t.Context()); err != nil || !slices.Equal(bus.calls, []string{"RevertLink 1", "FlushCaches"}) {
 			t.Errorf("undo without a link: %v, %q", err, bus.calls)
 		}
 		bus.next = []error{denied}

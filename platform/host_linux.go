@@ -2,6 +2,7 @@ package platform
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,16 +21,15 @@ import (
 
 // Numbers by which others can tell our routes, rules and packets.
 const (
-	// routeTable is the number of our routing table. It is below 256, because the
-	// netlink library forgets suppress_prefixlength for larger ones.
+	// routeTable is the number of our routing table.
 	routeTable = 119
 	// bypassMark is the mark (SO_MARK, all 32 bits) of packets that stay outside.
 	bypassMark = 0x3766
 	// routeProtocol is the protocol number of our routes and rules (RTA_PROTOCOL,
 	// FRA_PROTOCOL).
 	routeProtocol = 119
-	// rulePriority is the first of our three rules' priorities: before main
-	// (32766) and what wg-quick puts right before that.
+	// rulePriority is our rule's: before main (32766) and what wg-quick puts right
+	// before that.
 	rulePriority = 30560
 )
 
@@ -41,22 +41,57 @@ type linuxHost struct {
 	log  *slog.Logger
 	nl   *netlink.Handle
 	root string // of the file system
-	bus  resolvedBus
+	// stateDir is a folder below root.
+	stateDir string
+	bus      bus
 
 	// Owned by Network.Set:
 	routes  map[netip.Prefix]netlink.Route // our table as it is; nil: not read yet
-	written []byte                         // what we last wrote to resolv.conf
+	written map[string][]byte              // what this process last wrote, by path
 
 	mu       sync.Mutex
 	gateways []netip.Addr // the last ones that a socket was opened for
 }
 
-func newHost(log *slog.Logger) (host, error) {
+func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
+		return nil, "", fmt.Errorf("netlink: %w", err)
 	}
-	return &linuxHost{log: log, nl: handle, root: "/", bus: systemBus{}}, nil
+	h := &linuxHost{log: log, nl: handle, root: "/", stateDir: stateDir, bus: systemBus{}, written: map[string][]byte{}}
+	boot, err = h.sysctl("kernel/random/boot_id")
+	if err != nil {
+		log.Warn("network: this run of the computer has no name", "error", err)
+	}
+	return h, boot, nil
+}
+
+// decode implements host.
+func (h *linuxHost) decode(kind string, data json.RawMessage) (change, error) {
+	var c change
+	switch kind {
+	case "link":
+		c = &linkChange{h: h}
+	case "address":
+		c = &addressChange{h: h}
+	case "route":
+		c = &routeChange{h: h}
+	case "rule":
+		c = &ruleChange{h: h}
+	case "sysctl":
+		c = &sysctlChange{h: h}
+	case "firewall":
+		c = &firewallChange{}
+	case "file":
+		c = &fileChange{h: h}
+	case "resolved":
+		c = &resolvedChange{h: h}
+	case "resolvconf":
+		c = &resolvconfChange{h: h}
+	default:
+		return nil, fmt.Errorf("unknown kind of change %q", kind)
+	}
+	return c, json.Unmarshal(data, c)
 }
 
 func (h *linuxHost) close() error {
@@ -64,19 +99,24 @@ func (h *linuxHost) close() error {
 	return nil
 }
 
+// mark makes a socket's packets carry our mark.
+func mark(_, _ string, c syscall.RawConn) error {
+	var marked error
+	err := c.Control(func(fd uintptr) {
+		marked = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, bypassMark)
+	})
+	return errors.Join(err, rights(os.NewSyscallError("SO_MARK", marked)))
+}
+
+func (h *linuxHost) dialer() *net.Dialer { return &net.Dialer{Control: mark} }
+
 // listenPacket is a socket whose packets carry our mark.
 func (h *linuxHost) listenPacket(ctx context.Context, gateway netip.Addr) (*net.UDPConn, error) {
 	network, wildcard := "udp4", "0.0.0.0:0"
 	if gateway.Is6() {
 		network, wildcard = "udp6", "[::]:0"
 	}
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var marked error
-		err := c.Control(func(fd uintptr) {
-			marked = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, bypassMark)
-		})
-		return errors.Join(err, rights(os.NewSyscallError("SO_MARK", marked)))
-	}}
+	config := net.ListenConfig{Control: mark}
 	conn, err := config.ListenPacket(ctx, network, wildcard)
 	if err != nil {
 		return nil, err
@@ -99,32 +139,47 @@ func rights(err error) error {
 }
 
 // plan implements host.
-func (h *linuxHost) plan(ctx context.Context, cfg Config, applied []change) ([]change, error) {
+func (h *linuxHost) plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error) {
 	h.routes = nil
-	var links, routes []change
+	if len(cfg.Tunnels) == 0 && !cfg.BlockOutside {
+		return nil, Report{}, nil
+	}
+	home, err := h.look(notHome(cfg, applied))
+	if err != nil {
+		return nil, Report{}, &Error{PartRoute, err}
+	}
+	servers := h.nameservers(applied)
+	changes, report, err := h.planFirewall(cfg, home, applied)
+	if err != nil {
+		return nil, Report{}, &Error{PartFirewall, err}
+	}
+	var routes []change
 	for _, t := range cfg.Tunnels {
 		link, err := h.nl.LinkByName(t.Interface)
 		if err != nil {
-			return nil, &Error{PartAddress, fmt.Errorf("interface %s: %w", t.Interface, err)}
+			return nil, Report{}, &Error{PartAddress, fmt.Errorf("interface %s: %w", t.Interface, err)}
 		}
-		changes, err := h.planLink(link, t)
+		more, err := h.planLink(link, t)
 		if err != nil {
-			return nil, &Error{PartAddress, fmt.Errorf("interface %s: %w", t.Interface, err)}
+			return nil, Report{}, &Error{PartAddress, fmt.Errorf("interface %s: %w", t.Interface, err)}
 		}
-		links = append(links, changes...)
+		changes = append(changes, more...)
 		routes = append(routes, h.planRoutes(link, t)...)
 	}
-	changes := slices.Concat(links, routes, h.planRules(cfg))
+	stay := outsiders(cfg, home, servers)
+	report.Overlaps = findOverlaps(cfg, home, servers, stay)
+	changes = slices.Concat(changes, routes, h.planThrows(stay), h.planRules(cfg))
 	loose, err := h.planReversePath(cfg, applied)
 	if err != nil {
-		return nil, &Error{PartRoute, err}
+		return nil, Report{}, &Error{PartRoute, err}
 	}
 	changes = append(changes, loose...)
-	dns, err := h.planDNS(ctx, cfg, applied)
+	dns, owner, err := h.planDNS(ctx, cfg, applied)
 	if err != nil {
-		return nil, &Error{PartDNS, err}
+		return nil, Report{}, &Error{PartDNS, err}
 	}
-	return append(changes, dns...), nil
+	report.DNS = owner
+	return append(changes, dns...), report, nil
 }
 
 func (h *linuxHost) planLink(link netlink.Link, t Tunnel) ([]change, error) {
@@ -164,25 +219,25 @@ func (h *linuxHost) planRoutes(link netlink.Link, t Tunnel) []change {
 	return changes
 }
 
+// planThrows keeps networks outside, of which none is a tunnel's route.
+func (h *linuxHost) planThrows(stay []netip.Prefix) []change {
+	var changes []change
+	for _, dst := range stay {
+		changes = append(changes, &routeChange{h: h, Dst: dst})
+	}
+	return changes
+}
+
 // planRules lists the rules that the wish needs, per address family.
 func (h *linuxHost) planRules(cfg Config) []change {
 	var changes []change
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		var any, full bool
-		for _, t := range cfg.Tunnels {
-			for _, dst := range slices.Concat(t.Routes, t.Exclude) {
-				if dst.Addr().Is4() == (family == netlink.FAMILY_V4) {
-					any, full = true, full || dst.Bits() == 0
-				}
-			}
-		}
-		if any {
-			changes = append(changes, &ruleChange{h: h, Family: family, Priority: rulePriority, Table: routeTable, Suppress: true})
-		}
-		if full {
-			changes = append(changes,
-				&ruleChange{h: h, Family: family, Priority: rulePriority + 1, Table: unix.RT_TABLE_MAIN, Suppress: true},
-				&ruleChange{h: h, Family: family, Priority: rulePriority + 2, Table: routeTable})
+		if slices.ContainsFunc(cfg.Tunnels, func(t Tunnel) bool {
+			return slices.ContainsFunc(slices.Concat(t.Routes, t.Exclude), func(dst netip.Prefix) bool {
+				return dst.Addr().Is4() == (family == netlink.FAMILY_V4)
+			})
+		}) {
+			changes = append(changes, &ruleChange{h: h, Family: family})
 		}
 	}
 	return changes

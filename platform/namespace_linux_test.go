@@ -107,16 +107,26 @@ func addTUN(t *testing.T, name string) *os.File {
 // system, in which no bus answers. Kernel settings are the namespace's.
 func testNetwork(t *testing.T) (*Network, *linuxHost) {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	opened, err := newHost(log)
-	run(t, "newHost", err)
-	h := opened.(*linuxHost)
-	h.root, h.bus = t.TempDir(), &fakeBus{silent: true}
-	run(t, "etc", os.Mkdir(filepath.Join(h.root, "etc"), 0o755))
-	run(t, "proc", os.Symlink("/proc", filepath.Join(h.root, "proc")))
-	n := &Network{log: log, host: h}
+	root := t.TempDir()
+	run(t, "etc", os.Mkdir(filepath.Join(root, "etc"), 0o755))
+	run(t, "proc", os.Symlink("/proc", filepath.Join(root, "proc")))
+	n, h, err := networkBelow(root)
+	run(t, "open", err)
 	t.Cleanup(func() { n.Close() })
 	return n, h
+}
+
+// networkBelow is a Network on the files below root.
+func networkBelow(root string) (*Network, *linuxHost, error) {
+	log := slog.New(slog.DiscardHandler)
+	opened, boot, err := newHost(log, "/state")
+	if err != nil {
+		return nil, nil, err
+	}
+	h := opened.(*linuxHost)
+	h.root, h.bus = root, &fakeBus{silent: true}
+	journal, err := openJournal(log, filepath.Join(root, h.stateDir), boot)
+	return &Network{log: log, host: h, journal: journal}, h, err
 }
 
 // hostState is everything of the namespace that a Network may touch, as text.
@@ -156,6 +166,14 @@ func hostState(t *testing.T) string {
 				option(fmt.Sprintf(" via %v", r.Gw), r.Gw != nil), option(fmt.Sprintf(" src %v", r.Src), r.Src != nil),
 				option(" proto 119", r.Protocol == routeProtocol)))
 		}
+	}
+	firewall, err := readFirewall()
+	run(t, "firewall", err)
+	if firewall.exists {
+		lines = append(lines, "firewall")
+	}
+	for _, r := range firewall.rules {
+		lines = append(lines, "firewall "+r)
 	}
 	for _, name := range []string{"all", "default", "eth0"} {
 		value, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + name + "/rp_filter")

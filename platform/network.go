@@ -2,6 +2,7 @@ package platform
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,12 +11,23 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Config is what the host shall look like. The zero value restores it.
 type Config struct {
 	Tunnels []Tunnel
+	// BlockOutside lets nothing leave the host, nor be forwarded by it, but by a
+	// tunnel: only the packets of [Network.ListenPacket] and [Network.Dialer], and
+	// what an interface needs to get and keep its addresses (DHCP, neighbour
+	// discovery). It needs no tunnel, and stands until a wish without it, also
+	// when the process dies.
+	BlockOutside bool
+	// AllowLocal keeps the local network reachable, beside a full tunnel and
+	// with BlockOutside: the private addresses of the networks that the host is
+	// attached to. A network with public addresses is not believed to be local.
+	AllowLocal bool
 }
 
 // Tunnel is one tunnel's part of the host's network.
@@ -43,10 +55,13 @@ type Part string
 
 // Parts that can fail.
 const (
-	PartAddress Part = "address" // the interface and its addresses
-	PartRoute   Part = "route"   // routes, rules, kernel settings for them
-	PartDNS     Part = "dns"
-	PartSocket  Part = "socket" // a socket that bypasses the tunnels
+	PartAddress  Part = "address" // the interface and its addresses
+	PartRoute    Part = "route"   // routes, rules, kernel settings for them
+	PartDNS      Part = "dns"     // and WINS
+	PartSocket   Part = "socket"  // a socket that bypasses the tunnels
+	PartFirewall Part = "firewall"
+	PartJournal  Part = "journal" // the list of what is to be undone
+	PartWatch    Part = "watch"   // hearing of the host's changes
 )
 
 // Error says which part of the host's network could not be set up. It wraps what
@@ -68,6 +83,17 @@ var (
 	ErrNoRights = errors.New("no right to configure the network")
 )
 
+// FileError says that a file which is the administrator's has to be replaced, and that
+// this process may not. A helper with more rights could.
+type FileError struct {
+	Path string
+	Err  error // of the system
+}
+
+func (e *FileError) Error() string { return fmt.Sprintf("no right to replace %s: %v", e.Path, e.Err) }
+
+func (e *FileError) Unwrap() error { return e.Err }
+
 // undoTime bounds the way back, which a cancelled context must not stop.
 const undoTime = 10 * time.Second
 
@@ -77,7 +103,11 @@ type Network struct {
 	host host
 
 	mu      sync.Mutex
+	journal *journal
 	applied []change // in the order of their application
+	report  Report   // of the wish that stands
+
+	tunnels atomic.Pointer[[]string] // interfaces of the wish that stands
 }
 
 // host is what an operating system implements.
@@ -85,19 +115,64 @@ type host interface {
 	// plan turns a wish into changes, in the order of their application. It
 	// reads what undoing them will need and changes nothing. Applied are the
 	// changes that stand.
-	plan(ctx context.Context, cfg Config, applied []change) ([]change, error)
+	plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error)
+	// decode reads a change from the journal.
+	decode(kind string, data json.RawMessage) (change, error)
 	listenPacket(ctx context.Context, gateway netip.Addr) (*net.UDPConn, error)
+	dialer() *net.Dialer
+	// nameservers lists the DNS servers that the host has without the changes.
+	nameservers(applied []change) []netip.Addr
+	overlaps(cfg Config, applied []change) ([]Overlap, error)
+	conflicts(ctx context.Context, tunnels []string) ([]Conflict, error)
+	// watch begins to report changes of what is not in tunnels, until ctx ends.
+	watch(ctx context.Context, tunnels func() []string) (*watchSource, error)
 	close() error
 }
 
-// New opens the host's network and changes nothing yet; it needs no rights. Nothing
-// is kept in stateDir yet.
+// New opens the host's network and changes nothing yet; it needs no rights but to
+// write to stateDir, which it makes if necessary. What is kept there outlives a crash:
+// [Network.Recover] undoes it. Only one Network can be open per stateDir; for a second
+// one, in whichever process, the error is a *[BusyError].
 func New(log *slog.Logger, stateDir string) (*Network, error) {
-	host, err := newHost(log)
+	host, boot, err := newHost(log, stateDir)
 	if err != nil {
 		return nil, err
 	}
-	return &Network{log: log, host: host}, nil
+	journal, err := openJournal(log, stateDir, boot)
+	if err != nil {
+		return nil, errors.Join(&Error{PartJournal, err}, host.close())
+	}
+	return &Network{log: log, host: host, journal: journal}, nil
+}
+
+// Restore undoes whatever a service that died left on the host, its leak block too.
+// The error is a *[BusyError], below an *Error, if the service lives.
+func Restore(ctx context.Context, stateDir string) error {
+	n, err := New(slog.New(slog.DiscardHandler), stateDir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.Recover(ctx, false), n.Close())
+}
+
+// Recover undoes what an earlier process left on the host. With keepBlock its leak
+// block stays, until the first wish without BlockOutside: so that a machine that is to
+// be always connected is not open while it connects. The error is an *Error; what
+// could not be undone is tried again by the next call. A service calls it first; if
+// it does not, the first Set does.
+func (n *Network) Recover(ctx context.Context, keepBlock bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.recoverLocked(ctx, keepBlock)
+}
+
+func (n *Network) recoverLocked(ctx context.Context, keepBlock bool) error {
+	if len(n.applied) > 0 || len(n.journal.left)+len(n.journal.kept) == 0 {
+		return nil
+	}
+	standing, err := n.journal.recover(ctx, n.host, keepBlock)
+	n.applied = standing
+	return err
 }
 
 // Set makes the host as cfg wishes. It is idempotent. After an error, which is an
@@ -108,12 +183,27 @@ func (n *Network) Set(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	wanted, err := n.host.plan(ctx, cfg, slices.Clone(n.applied))
+	if err := n.recoverLocked(ctx, cfg.BlockOutside); err != nil {
+		n.log.Warn("network: not everything that an earlier process left is undone", "error", err)
+	}
+	wanted, report, err := n.host.plan(ctx, cfg, slices.Clone(n.applied))
 	if err != nil {
 		return err
 	}
-	n.applied, err = converge(ctx, n.log, n.applied, wanted)
+	n.applied, err = converge(ctx, n.log, n.journal, n.applied, wanted)
+	if err == nil {
+		n.report = report
+		n.tunnels.Store(new(interfaces(cfg)))
+	}
 	return err
+}
+
+func interfaces(cfg Config) []string {
+	var names []string
+	for _, t := range cfg.Tunnels {
+		names = append(names, t.Interface)
+	}
+	return names
 }
 
 // ListenPacket opens a UDP socket on an ephemeral port whose packets stay outside
@@ -128,7 +218,7 @@ func (n *Network) ListenPacket(ctx context.Context, gateway netip.Addr) (net.Pac
 
 // Close restores the host.
 func (n *Network) Close() error {
-	return errors.Join(n.Set(context.Background(), Config{}), n.host.close())
+	return errors.Join(n.Set(context.Background(), Config{}), n.host.close(), n.journal.close())
 }
 
 // check refuses what no host can have.

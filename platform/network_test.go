@@ -3,6 +3,7 @@ package platform
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,57 +19,107 @@ type world struct {
 	values map[string]string
 	diary  []string
 	fail   map[string]bool // "apply a=1" or "undo a=1": what fails, without an effect
+
+	before    func(*worldChange) // called before each change
+	stops     bool               // with a panic, after so many changes
+	stopAfter int
 }
 
 type worldChange struct {
 	w          *world
-	key, value string
-	was        string
+	Key, Value string
+	Was        string
 }
 
-func (c *worldChange) String() string       { return c.key + "=" + c.value }
-func (c *worldChange) id() string           { return c.key }
-func (c *worldChange) part() Part           { return Part("part of " + c.key) }
-func (c *worldChange) inherit(older change) { c.was = older.(*worldChange).was }
+func (c *worldChange) String() string       { return c.Key + "=" + c.Value }
+func (c *worldChange) id() string           { return c.Key }
+func (c *worldChange) kind() string         { return "value" }
+func (c *worldChange) part() Part           { return Part("part of " + c.Key) }
+func (c *worldChange) inherit(older change) { c.Was = older.(*worldChange).Was }
+
+// survives and blocks: by their names.
+func (c *worldChange) survives() bool { return strings.HasPrefix(c.Key, "file") }
+func (c *worldChange) blocks() bool   { return strings.HasPrefix(c.Key, "block") }
 
 func (c *worldChange) apply(context.Context) error {
-	if c.w.values[c.key] == c.value {
+	if c.w.values[c.Key] == c.Value {
 		return nil
 	}
-	return c.set("apply "+c.String(), c.value)
+	return c.set("apply "+c.String(), c.Value)
 }
 
 func (c *worldChange) undo(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return c.set("undo "+c.String(), c.was)
+	return c.set("undo "+c.String(), c.Was)
 }
 
 func (c *worldChange) set(what, value string) error {
 	if c.w.fail[what] {
 		return errors.New("refused")
 	}
+	if c.w.before != nil {
+		c.w.before(c)
+	}
+	if c.w.stops && c.w.stopAfter == 0 {
+		panic(stopped{})
+	}
+	c.w.stopAfter--
 	c.w.diary = append(c.w.diary, what)
-	c.w.values[c.key] = value
+	c.w.values[c.Key] = value
 	return nil
 }
 
 // plan implements host: the interfaces' names are the wish.
-func (w *world) plan(_ context.Context, cfg Config, _ []change) ([]change, error) {
+func (w *world) plan(_ context.Context, cfg Config, _ []change) ([]change, Report, error) {
 	var changes []change
 	for _, t := range cfg.Tunnels {
 		key, value, _ := strings.Cut(t.Interface, "=")
-		changes = append(changes, &worldChange{w: w, key: key, value: value, was: w.values[key]})
+		changes = append(changes, &worldChange{w: w, Key: key, Value: value, Was: w.values[key]})
 	}
-	return changes, nil
+	return changes, Report{}, nil
+}
+
+func (w *world) decode(kind string, data json.RawMessage) (change, error) {
+	if kind != "value" {
+		return nil, fmt.Errorf("unknown kind %q", kind)
+	}
+	c := &worldChange{w: w}
+	return c, json.Unmarshal(data, c)
 }
 
 func (w *world) listenPacket(context.Context, netip.Addr) (*net.UDPConn, error) {
 	return nil, errors.New("no sockets in this world")
 }
 
+func (w *world) dialer() *net.Dialer                                     { return &net.Dialer{} }
+func (w *world) nameservers([]change) []netip.Addr                       { return nil }
+func (w *world) overlaps(Config, []change) ([]Overlap, error)            { return nil, nil }
+func (w *world) conflicts(context.Context, []string) ([]Conflict, error) { return nil, nil }
+
+func (w *world) watch(context.Context, func() []string) (*watchSource, error) {
+	return nil, errors.New("nothing happens in this world")
+}
+
 func (w *world) close() error { return nil }
+
+// testJournal is a journal that the test's end closes.
+func testJournal(t *testing.T, dir, boot string) *journal {
+	t.Helper()
+	j, err := openJournal(slog.New(slog.DiscardHandler), dir, boot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.close() })
+	return j
+}
+
+// on is a Network on this world.
+func (w *world) on(t *testing.T) *Network {
+	t.Helper()
+	return &Network{log: slog.New(slog.DiscardHandler), host: w, journal: testJournal(t, t.TempDir(), "boot")}
+}
 
 func (w *world) String() string {
 	var all []string
@@ -132,7 +183,7 @@ func TestSet(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := &world{values: map[string]string{"a": "0", "b": "0", "c": "0", "d": "0"}, fail: map[string]bool{}}
-			n := &Network{log: slog.New(slog.DiscardHandler), host: w}
+			n := w.on(t)
 			if err := n.Set(t.Context(), wish(tt.first)); err != nil {
 				t.Fatal(err)
 			}
@@ -171,7 +222,7 @@ func TestSet(t *testing.T) {
 // TestSetCancelled: a cancelled context does not stop the way back.
 func TestSetCancelled(t *testing.T) {
 	w := &world{values: map[string]string{}, fail: map[string]bool{"apply b=1": true}}
-	n := &Network{log: slog.New(slog.DiscardHandler), host: w}
+	n := w.on(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := n.Set(ctx, wish("a=1 b=1")); err == nil || w.values["a"] != "" {
@@ -235,8 +286,8 @@ func TestConfigCheck(t *testing.T) {
 		{"long domain", []Tunnel{{Interface: "a", MTU: 1, SearchDomains: []string{strings.Repeat("a.", 128)}}}, PartDNS, "not a domain"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n := &Network{log: slog.New(slog.DiscardHandler), host: &world{values: map[string]string{}}}
-			err := n.Set(t.Context(), Config{tt.tunnels})
+			n := (&world{values: map[string]string{}}).on(t)
+			err := n.Set(t.Context(), Config{Tunnels: tt.tunnels})
 			var e *Error
 			if tt.part == "" && err != nil {
 				t.Error(err)

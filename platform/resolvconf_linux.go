@@ -3,209 +3,131 @@ package platform
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"syscall"
-
-	"golang.org/x/sys/unix"
+	"strings"
+	"time"
 )
 
-// fileKind is what stands at a path.
-type fileKind string
+// resolvconfPrograms are where resolvconf(8) is.
+var resolvconfPrograms = []string{"/usr/sbin/resolvconf", "/sbin/resolvconf", "/usr/bin/resolvconf"}
 
-const (
-	fileMissing fileKind = "missing"
-	fileRegular fileKind = "file"
-	fileSymlink fileKind = "symlink"
-)
-
-// fileState is what stood at a path, complete enough to be put back.
-type fileState struct {
-	Kind   fileKind
-	Target string // of a symlink
-	// Seen is what reading the path gives, through symlinks; nil if they dangle.
-	Seen     []byte
-	Mode     fs.FileMode // of a file
-	UID, GID int         // of a file or symlink
+// resolvconfRecords are where Debian's and openresolv's keep what they were told.
+var resolvconfRecords = map[dnsMode]string{
+	dnsResolvconf: "/run/resolvconf/interface",
+	dnsOpenresolv: "/run/resolvconf/interfaces",
 }
 
-// maxLinks is how many symlinks in a row are followed, as in the kernel.
-const maxLinks = 40
+// resolvconfTime bounds the program and the hooks that it runs.
+const resolvconfTime = 10 * time.Second
 
-// readFile reads the state of a path below the host's root.
-func (h *linuxHost) readFile(path string) (fileState, error) {
-	info, err := os.Lstat(filepath.Join(h.root, path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fileState{Kind: fileMissing}, nil
+// resolvconf finds the program, if it is not systemd-resolved's imitation.
+func (h *linuxHost) resolvconf() string {
+	for _, path := range resolvconfPrograms {
+		target, err := filepath.EvalSymlinks(filepath.Join(h.root, path))
+		if err == nil && filepath.Base(target) != "resolvectl" {
+			return path
+		}
 	}
+	return ""
+}
+
+// resolvconfStyle tells the two programs apart: only openresolv knows --version.
+func (h *linuxHost) resolvconfStyle(ctx context.Context, program string) dnsMode {
+	out, err := h.runResolvconf(ctx, program, nil, "--version")
+	if err == nil && strings.Contains(out, "openresolv") {
+		return dnsOpenresolv
+	}
+	return dnsResolvconf
+}
+
+// runResolvconf runs the program, without a shell and with an environment of ours. It
+// has no other interface than its command line.
+func (h *linuxHost) runResolvconf(ctx context.Context, program string, input []byte, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolvconfTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(h.root, program), args...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.Stdin = bytes.NewReader(input)
+	cmd.WaitDelay = time.Second // hooks may keep the pipes
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return fileState{}, err
+		return "", fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, bytes.TrimSpace(out[:min(len(out), 200)]))
 	}
-	state := fileState{Kind: fileRegular, Mode: info.Mode().Perm()}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		state.UID, state.GID = int(sys.Uid), int(sys.Gid)
-	}
-	switch {
-	case info.Mode()&fs.ModeSymlink != 0:
-		state.Kind = fileSymlink
-		if state.Target, err = os.Readlink(filepath.Join(h.root, path)); err != nil {
-			return fileState{}, err
-		}
-	case !info.Mode().IsRegular():
-		return fileState{}, fmt.Errorf("%s is neither a file nor a symlink", path)
-	}
-	state.Seen, err = h.readThrough(path)
-	if errors.Is(err, fs.ErrNotExist) && state.Kind == fileSymlink {
-		err = nil
-	}
-	return state, err
+	return string(out), nil
 }
 
-// readThrough reads a file and follows symlinks, which stay below the host's root.
-func (h *linuxHost) readThrough(path string) ([]byte, error) {
-	for range maxLinks {
-		target, err := os.Readlink(filepath.Join(h.root, path))
-		if err != nil {
-			return os.ReadFile(filepath.Join(h.root, path))
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(path), target)
-		}
-		path = target
-	}
-	return nil, &fs.PathError{Op: "read", Path: path, Err: unix.ELOOP}
-}
-
-// fileChange is a file of ours in place of another.
-type fileChange struct {
+// resolvconfChange is a tunnel's record in resolvconf.
+type resolvconfChange struct {
+	plain   // the records are below /run
 	h       *linuxHost
-	Path    string
-	Content []byte
-	Was     fileState
+	Program string
+	Style   dnsMode
+	Name    string // of the record
+	Servers []netip.Addr
+	Search  []string
+	All     bool // names
 }
 
-func (c *fileChange) String() string       { return fmt.Sprintf("file %s:\n%s", c.Path, c.Content) }
-func (c *fileChange) id() string           { return "file " + c.Path }
-func (c *fileChange) part() Part           { return PartDNS }
-func (c *fileChange) inherit(older change) { c.Was = older.(*fileChange).Was }
-
-func (c *fileChange) apply(context.Context) error {
-	is, err := c.h.readFile(c.Path)
-	if err != nil || is.Kind == fileRegular && bytes.Equal(is.Seen, c.Content) {
-		return err
-	}
-	if c.h.written != nil && !c.h.wrote(is) {
-		if bytes.Equal(c.Content, c.h.written) {
-			c.h.log.Warn("network: another program has rewritten the file; it is left alone", "file", c.Path)
-			return nil
+// planResolvconf has a record for each tunnel. Debian's resolvconf puts records of the
+// name tun* before those of other interfaces.
+func (h *linuxHost) planResolvconf(tunnels []Tunnel, style dnsMode) []change {
+	var changes []change
+	for _, t := range tunnels {
+		name := t.Interface + ".wayfarer"
+		if style == dnsResolvconf {
+			name = "tun-" + name
 		}
-		c.Was = is // a new wish replaces theirs, and puts theirs back
+		changes = append(changes, &resolvconfChange{
+			h: h, Program: h.resolvconf(), Style: style, Name: name,
+			Servers: t.DNS, Search: t.SearchDomains, All: len(t.MatchDomains) == 0,
+		})
 	}
-	if err := c.h.writeFile(c.Path, c.Content, 0o644, os.Geteuid(), os.Getegid()); err != nil {
-		return rights(err)
-	}
-	c.h.written = c.Content
-	return nil
+	return changes
 }
 
-func (c *fileChange) undo(context.Context) error {
-	is, err := c.h.readFile(c.Path)
-	if err != nil {
-		return err
-	}
-	if c.h.wrote(is) {
-		if err := c.h.restoreFile(c.Path, c.Was); err != nil {
-			return err
-		}
-	} else if c.h.written != nil {
-		c.h.log.Warn("network: another program has rewritten the file; it is left alone", "file", c.Path)
-	}
-	c.h.written = nil
-	return nil
+func (c *resolvconfChange) String() string {
+	return fmt.Sprintf("%s record %s all names %v:\n%s", c.Style, c.Name, c.All, c.content())
 }
 
-// wrote says whether a file is the one that we wrote last.
-func (h *linuxHost) wrote(is fileState) bool {
-	return h.written != nil && is.Kind == fileRegular && bytes.Equal(is.Seen, h.written)
+func (c *resolvconfChange) id() string     { return "resolvconf " + c.Name }
+func (c *resolvconfChange) kind() string   { return "resolvconf" }
+func (c *resolvconfChange) part() Part     { return PartDNS }
+func (c *resolvconfChange) inherit(change) {}
+
+func (c *resolvconfChange) content() []byte {
+	return resolvConf([]Tunnel{{DNS: c.Servers, SearchDomains: c.Search}}, nil)
 }
 
-// restoreFile puts a state back.
-func (h *linuxHost) restoreFile(path string, was fileState) error {
-	full := filepath.Join(h.root, path)
-	switch was.Kind {
-	case fileMissing:
-		return os.Remove(full)
-	case fileSymlink:
-		temp := filepath.Join(filepath.Dir(full), tempName())
-		if err := os.Symlink(was.Target, temp); err != nil {
-			return err
-		}
-		err := os.Lchown(temp, was.UID, was.GID)
-		if err == nil {
-			err = os.Rename(temp, full)
-		}
-		if err != nil {
-			os.Remove(temp)
-		}
-		return err
-	}
-	return h.writeFile(path, was.Seen, was.Mode, was.UID, was.GID)
+// record is the file in which the program keeps the record.
+func (c *resolvconfChange) record() string {
+	return filepath.Join(c.h.root, resolvconfRecords[c.Style], c.Name)
 }
 
-// writeFile replaces what stands at path by a file, at once. Where a file cannot be
-// replaced, because it is a mount point or its directory is read-only, it is written
-// in place. A symlink is never followed.
-func (h *linuxHost) writeFile(path string, content []byte, mode fs.FileMode, uid, gid int) error {
-	full := filepath.Join(h.root, path)
-	temp := filepath.Join(filepath.Dir(full), tempName())
-	err := writeNew(temp, content, mode, uid, gid)
-	if err == nil {
-		err = os.Rename(temp, full)
-	}
-	if err == nil {
+func (c *resolvconfChange) apply(ctx context.Context) error {
+	is, err := os.ReadFile(c.record())
+	if err == nil && bytes.Equal(is, c.content()) {
 		return nil
 	}
-	os.Remove(temp)
-	for _, inPlace := range []error{unix.EBUSY, unix.EXDEV, unix.EROFS, unix.EACCES, unix.EPERM} {
-		if errors.Is(err, inPlace) {
-			if again := overwrite(full, content); again != nil {
-				return errors.Join(err, again)
-			}
-			return nil
+	args := []string{"-a", c.Name}
+	if c.Style == dnsOpenresolv {
+		args = append(args, "-m", "0") // before all others
+		if c.All {
+			args = append(args, "-x") // and instead of them
 		}
 	}
+	_, err = c.h.runResolvconf(ctx, c.Program, c.content(), args...)
 	return err
 }
 
-func writeNew(path string, content []byte, mode fs.FileMode, uid, gid int) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
+func (c *resolvconfChange) undo(ctx context.Context) error {
+	if _, err := os.Stat(c.record()); errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Chown(uid, gid)
-	}
-	if err == nil {
-		err = file.Chmod(mode)
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	return errors.Join(err, file.Close())
+	_, err := c.h.runResolvconf(ctx, c.Program, nil, "-d", c.Name)
+	return err
 }
-
-func overwrite(path string, content []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	return errors.Join(err, file.Close())
-}
-
-func tempName() string { return ".wayfarer-" + rand.Text() }

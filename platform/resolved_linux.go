@@ -14,65 +14,17 @@ import (
 )
 
 const (
-	resolvedName = "org.freedesktop.resolve1"
-	resolvedPath = "/org/freedesktop/resolve1"
-	resolvedCall = "org.freedesktop.resolve1.Manager."
-	noSuchLink   = "org.freedesktop.resolve1.NoSuchLink"
-	noSuchMethod = "org.freedesktop.DBus.Error.UnknownMethod"
+	resolvedName    = "org.freedesktop.resolve1"
+	resolvedPath    = "/org/freedesktop/resolve1"
+	resolvedManager = "org.freedesktop.resolve1.Manager"
+	noSuchLink      = "org.freedesktop.resolve1.NoSuchLink"
+	noSuchMethod    = "org.freedesktop.DBus.Error.UnknownMethod"
 
-	// busTime bounds one call.
-	busTime = 5 * time.Second
 	// linkTries and linkPause: resolved hears of a new interface a moment after
 	// everybody else.
 	linkTries = 20
 	linkPause = 100 * time.Millisecond
 )
-
-// resolvedBus reaches systemd-resolved.
-type resolvedBus interface {
-	// answers says whether resolved runs.
-	answers(ctx context.Context) bool
-	// call calls a method of its manager.
-	call(ctx context.Context, method string, args ...any) error
-}
-
-// systemBus is D-Bus. A connection is made for each call: they are rare, and the bus
-// may be restarted between them.
-type systemBus struct {
-	address string // empty: the system bus
-}
-
-func (b systemBus) dial(ctx context.Context) (*dbus.Conn, error) {
-	if b.address != "" {
-		return dbus.Connect(b.address, dbus.WithContext(ctx))
-	}
-	return dbus.ConnectSystemBus(dbus.WithContext(ctx))
-}
-
-func (b systemBus) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, busTime)
-	defer cancel()
-	conn, err := b.dial(ctx)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	// A property, so that the bus starts resolved if it only waits to be asked.
-	call := conn.Object(resolvedName, resolvedPath).CallWithContext(ctx,
-		"org.freedesktop.DBus.Properties.Get", 0, strings.TrimSuffix(resolvedCall, "."), "DNS")
-	return call.Err == nil
-}
-
-func (b systemBus) call(ctx context.Context, method string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, busTime)
-	defer cancel()
-	conn, err := b.dial(ctx)
-	if err != nil {
-		return fmt.Errorf("D-Bus: %w", err)
-	}
-	defer conn.Close()
-	return conn.Object(resolvedName, resolvedPath).CallWithContext(ctx, resolvedCall+method, 0, args...).Err
-}
 
 // linkDNS and linkDomain are D-Bus structures (iay) and (sb) of
 // org.freedesktop.resolve1(5).
@@ -88,6 +40,7 @@ type linkDomain struct {
 
 // resolvedChange is a link's part in systemd-resolved.
 type resolvedChange struct {
+	plain
 	h       *linuxHost
 	Name    string
 	Index   int
@@ -117,6 +70,7 @@ func (c *resolvedChange) String() string {
 }
 
 func (c *resolvedChange) id() string           { return fmt.Sprintf("resolved %d", c.Index) }
+func (c *resolvedChange) kind() string         { return "resolved" }
 func (c *resolvedChange) part() Part           { return PartDNS }
 func (c *resolvedChange) inherit(older change) { c.older = older.String() }
 
@@ -166,7 +120,12 @@ func (c *resolvedChange) apply(ctx context.Context) error {
 	return c.h.bus.call(ctx, "FlushCaches")
 }
 
+// undo does nothing about an interface that is gone, or has become another: resolved
+// forgets them by itself.
 func (c *resolvedChange) undo(ctx context.Context) error {
+	if link, err := c.h.same(c.Index, c.Name); err != nil || link == nil {
+		return err
+	}
 	err := c.h.bus.call(ctx, "RevertLink", int32(c.Index))
 	if err != nil && !isBusError(err, noSuchLink) {
 		return fmt.Errorf("systemd-resolved: RevertLink: %w", err)

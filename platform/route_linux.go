@@ -15,8 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// plain is what most changes are: undone by a restart of the computer, and no block.
+type plain struct{}
+
+func (plain) survives() bool { return false }
+func (plain) blocks() bool   { return false }
+
 // linkChange is an interface that is up, with an MTU.
 type linkChange struct {
+	plain
 	h      *linuxHost
 	Name   string
 	Index  int
@@ -28,6 +35,7 @@ type linkChange struct {
 func (c *linkChange) String() string { return fmt.Sprintf("link %s mtu %d up", c.Name, c.MTU) }
 func (c *linkChange) id() string     { return fmt.Sprintf("link %d", c.Index) }
 func (c *linkChange) part() Part     { return PartAddress }
+func (c *linkChange) kind() string   { return "link" }
 
 func (c *linkChange) inherit(older change) {
 	o := older.(*linkChange)
@@ -51,11 +59,8 @@ func (c *linkChange) apply(context.Context) error {
 }
 
 func (c *linkChange) undo(context.Context) error {
-	link, err := c.h.nl.LinkByIndex(c.Index)
-	if gone(err) {
-		return nil
-	}
-	if err != nil {
+	link, err := c.h.same(c.Index, c.Name)
+	if err != nil || link == nil {
 		return err
 	}
 	var failed error
@@ -68,8 +73,19 @@ func (c *linkChange) undo(context.Context) error {
 	return failed
 }
 
+// same gives the interface that has both index and name, or nil: after a restart of
+// the service the index may be another interface's.
+func (h *linuxHost) same(index int, name string) (netlink.Link, error) {
+	link, err := h.nl.LinkByIndex(index)
+	if gone(err) || err == nil && link.Attrs().Name != name {
+		return nil, nil
+	}
+	return link, err
+}
+
 // addressChange is an address on an interface, without a route of its own.
 type addressChange struct {
+	plain
 	h       *linuxHost
 	Name    string
 	Index   int
@@ -79,8 +95,9 @@ type addressChange struct {
 
 func (c *addressChange) String() string { return fmt.Sprintf("address %v on %s", c.Address, c.Name) }
 
-func (c *addressChange) id() string { return fmt.Sprintf("address %v on %d", c.Address, c.Index) }
-func (c *addressChange) part() Part { return PartAddress }
+func (c *addressChange) id() string   { return fmt.Sprintf("address %v on %d", c.Address, c.Index) }
+func (c *addressChange) part() Part   { return PartAddress }
+func (c *addressChange) kind() string { return "address" }
 
 func (c *addressChange) inherit(older change) { c.Was = older.(*addressChange).Was }
 
@@ -99,6 +116,9 @@ func (c *addressChange) apply(context.Context) error {
 func (c *addressChange) undo(context.Context) error {
 	if c.Was {
 		return nil
+	}
+	if link, err := c.h.same(c.Index, c.Name); err != nil || link == nil {
+		return err
 	}
 	present, err := c.h.addresses(c.Index)
 	if err != nil || !slices.Contains(present, c.Address) {
@@ -126,6 +146,7 @@ func (h *linuxHost) addresses(index int) ([]netip.Prefix, error) {
 // routeChange is a route in our table: into a tunnel, or, with index 0, one that
 // sends the search on to the next table.
 type routeChange struct {
+	plain
 	h     *linuxHost
 	Name  string
 	Index int
@@ -145,6 +166,7 @@ func (c *routeChange) String() string {
 
 func (c *routeChange) id() string     { return fmt.Sprintf("route %v", c.Dst) }
 func (c *routeChange) part() Part     { return PartRoute }
+func (c *routeChange) kind() string   { return "route" }
 func (c *routeChange) inherit(change) {}
 
 func (c *routeChange) route() *netlink.Route {
@@ -221,42 +243,27 @@ func sameRoute(is, want *netlink.Route) bool {
 		(want.LinkIndex == 0 || is.LinkIndex == want.LinkIndex)
 }
 
-// ruleChange is a rule that leads packets without our mark to a table; the rule for
-// the main table holds for all packets.
+// ruleChange is the rule that leads packets without our mark to our table.
 type ruleChange struct {
-	h        *linuxHost
-	Family   int
-	Priority int
-	Table    int
-	Suppress bool // routes with a prefix length of 0 do not count
+	plain
+	h      *linuxHost
+	Family int
 }
 
 func (c *ruleChange) String() string {
-	text := fmt.Sprintf("rule%s %d: ", map[int]string{netlink.FAMILY_V4: "4", netlink.FAMILY_V6: "6"}[c.Family], c.Priority)
-	if c.Table == routeTable {
-		text += fmt.Sprintf("not fwmark %#x lookup %d", bypassMark, routeTable)
-	} else {
-		text += "lookup main"
-	}
-	if c.Suppress {
-		text += " suppress_prefixlength 0"
-	}
-	return text
+	return fmt.Sprintf("rule%s %d: not fwmark %#x lookup %d",
+		map[int]string{netlink.FAMILY_V4: "4", netlink.FAMILY_V6: "6"}[c.Family], rulePriority, bypassMark, routeTable)
 }
 
-func (c *ruleChange) id() string     { return fmt.Sprintf("rule %d %d", c.Family, c.Priority) }
+func (c *ruleChange) id() string     { return fmt.Sprintf("rule %d", c.Family) }
 func (c *ruleChange) part() Part     { return PartRoute }
+func (c *ruleChange) kind() string   { return "rule" }
 func (c *ruleChange) inherit(change) {}
 
 func (c *ruleChange) rule() *netlink.Rule {
 	r := netlink.NewRule()
-	r.Family, r.Priority, r.Table, r.Protocol = c.Family, c.Priority, c.Table, routeProtocol
-	if c.Table == routeTable {
-		r.Invert, r.Mark = true, bypassMark
-	}
-	if c.Suppress {
-		r.SuppressPrefixlen = 0
-	}
+	r.Family, r.Priority, r.Table, r.Protocol = c.Family, rulePriority, routeTable, routeProtocol
+	r.Invert, r.Mark = true, bypassMark
 	return r
 }
 
@@ -287,11 +294,12 @@ func (c *ruleChange) stands() (bool, error) {
 
 func sameRule(is, want *netlink.Rule) bool {
 	return is.Priority == want.Priority && is.Protocol == want.Protocol && is.Table == want.Table &&
-		is.Invert == want.Invert && is.Mark == want.Mark && is.SuppressPrefixlen == want.SuppressPrefixlen
+		is.Invert == want.Invert && is.Mark == want.Mark
 }
 
 // sysctlChange is a kernel setting.
 type sysctlChange struct {
+	plain
 	h     *linuxHost
 	Path  string // below /proc/sys
 	Value string
@@ -301,6 +309,7 @@ type sysctlChange struct {
 func (c *sysctlChange) String() string       { return fmt.Sprintf("sysctl %s = %s", c.Path, c.Value) }
 func (c *sysctlChange) id() string           { return "sysctl " + c.Path }
 func (c *sysctlChange) part() Part           { return PartRoute }
+func (c *sysctlChange) kind() string         { return "sysctl" }
 func (c *sysctlChange) inherit(older change) { c.Was = older.(*sysctlChange).Was }
 
 func (c *sysctlChange) apply(context.Context) error {

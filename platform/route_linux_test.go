@@ -38,41 +38,47 @@ func TestHostState(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		{"split tunnel", Config{[]Tunnel{splitTunnel}}, `
+		{"split tunnel", Config{Tunnels: []Tunnel{splitTunnel}}, `
 address 10.1.2.3/32 on wayfarer0
+firewall
+firewall guard: iifname != "wayfarer0" iifname != "lo" ip daddr 10.1.2.3/32 drop
 link wayfarer0 mtu 1300 up true
 route4 table 119: 10.0.0.0/8 dev wayfarer0 src 10.1.2.3 proto 119
 route4 table 119: 192.168.1.0/24 dev wayfarer0 src 10.1.2.3 proto 119
-rule4 30560: not fwmark 0x3766 lookup 119 suppress_prefixlength 0 proto 119`},
+rule4 30560: not fwmark 0x3766 lookup 119 proto 119`},
 
-		{"full tunnel", Config{[]Tunnel{fullTunnel}}, `
+		{"full tunnel", Config{Tunnels: []Tunnel{fullTunnel}}, `
 address 10.1.2.3/32 on wayfarer0
 address fd00::3/128 on wayfarer0
+firewall
+firewall guard: iifname != "wayfarer0" iifname != "lo" ip daddr 10.1.2.3/32 drop
+firewall guard: iifname != "wayfarer0" iifname != "lo" ip6 daddr fd00::3/128 drop
 link wayfarer0 mtu 1280 up true
 route4 table 119: 0.0.0.0/0 dev wayfarer0 src 10.1.2.3 proto 119
 route4 table 119: throw 198.51.100.0/24 proto 119
 route6 table 119: ::/0 dev wayfarer0 src fd00::3 proto 119
-rule4 30560: not fwmark 0x3766 lookup 119 suppress_prefixlength 0 proto 119
-rule4 30561:  lookup 254 suppress_prefixlength 0 proto 119
-rule4 30562: not fwmark 0x3766 lookup 119 proto 119
-rule6 30560: not fwmark 0x3766 lookup 119 suppress_prefixlength 0 proto 119
-rule6 30561:  lookup 254 suppress_prefixlength 0 proto 119
-rule6 30562: not fwmark 0x3766 lookup 119 proto 119`},
+rule4 30560: not fwmark 0x3766 lookup 119 proto 119
+rule6 30560: not fwmark 0x3766 lookup 119 proto 119`},
 
-		{"two tunnels", Config{[]Tunnel{splitTunnel, otherTunnel}}, `
+		{"two tunnels", Config{Tunnels: []Tunnel{splitTunnel, otherTunnel}}, `
 address 10.1.2.3/32 on wayfarer0
 address 172.16.0.9/24 on wayfarer1
+firewall
+firewall guard: iifname != "wayfarer0" iifname != "lo" ip daddr 10.1.2.3/32 drop
+firewall guard: iifname != "wayfarer1" iifname != "lo" ip daddr 172.16.0.9/32 drop
 link wayfarer0 mtu 1300 up true
 link wayfarer1 mtu 1400 up true
 route4 table 119: 10.0.0.0/8 dev wayfarer0 src 10.1.2.3 proto 119
 route4 table 119: 172.16.0.0/12 dev wayfarer1 src 172.16.0.9 proto 119
 route4 table 119: 192.168.1.0/24 dev wayfarer0 src 10.1.2.3 proto 119
 route6 table 119: fd01::/64 dev wayfarer1 proto 119
-rule4 30560: not fwmark 0x3766 lookup 119 suppress_prefixlength 0 proto 119
-rule6 30560: not fwmark 0x3766 lookup 119 suppress_prefixlength 0 proto 119`},
+rule4 30560: not fwmark 0x3766 lookup 119 proto 119
+rule6 30560: not fwmark 0x3766 lookup 119 proto 119`},
 
-		{"addresses only", Config{[]Tunnel{{Interface: "wayfarer1", MTU: 1500, Addresses: prefixes("172.16.0.9/24")}}}, `
+		{"addresses only", Config{Tunnels: []Tunnel{{Interface: "wayfarer1", MTU: 1500, Addresses: prefixes("172.16.0.9/24")}}}, `
 address 172.16.0.9/24 on wayfarer1
+firewall
+firewall guard: iifname != "wayfarer1" iifname != "lo" ip daddr 172.16.0.9/32 drop
 link wayfarer1 mtu 1500 up true`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -113,15 +119,15 @@ func TestConverge(t *testing.T) {
 	renumbered := splitTunnel
 	renumbered.Addresses, renumbered.MTU = prefixes("10.1.2.4/32"), 1200
 	wishes := []Config{
-		{[]Tunnel{splitTunnel}},
-		{[]Tunnel{splitTunnel, otherTunnel}},
-		{[]Tunnel{otherTunnel}},
-		{[]Tunnel{otherTunnel, fullTunnel}},
-		{[]Tunnel{fullTunnel}},
-		{[]Tunnel{splitTunnel}},
-		{[]Tunnel{renumbered}},
-		{[]Tunnel{moved}},
-		{[]Tunnel{splitTunnel}},
+		{Tunnels: []Tunnel{splitTunnel}},
+		{Tunnels: []Tunnel{splitTunnel, otherTunnel}},
+		{Tunnels: []Tunnel{otherTunnel}},
+		{Tunnels: []Tunnel{otherTunnel, fullTunnel}},
+		{Tunnels: []Tunnel{fullTunnel}},
+		{Tunnels: []Tunnel{splitTunnel}},
+		{Tunnels: []Tunnel{renumbered}},
+		{Tunnels: []Tunnel{moved}},
+		{Tunnels: []Tunnel{splitTunnel}},
 		{},
 	}
 	var states []string
@@ -174,7 +180,7 @@ func TestSetIsIdempotent(t *testing.T) {
 	addTUN(t, "wayfarer0")
 	addTUN(t, "wayfarer1")
 	n, _ := testNetwork(t)
-	cfg := Config{[]Tunnel{fullTunnel, otherTunnel}}
+	cfg := Config{Tunnels: []Tunnel{fullTunnel, otherTunnel}}
 	changes := watch(t)
 	run(t, "Set", n.Set(t.Context(), cfg))
 	settle(t)
@@ -192,7 +198,7 @@ func TestSetRepairs(t *testing.T) {
 	enterNamespace(t)
 	addTUN(t, "wayfarer0")
 	n, _ := testNetwork(t)
-	cfg := Config{[]Tunnel{splitTunnel}}
+	cfg := Config{Tunnels: []Tunnel{splitTunnel}}
 	run(t, "Set", n.Set(t.Context(), cfg))
 	want := hostState(t)
 	link := linkByName(t, "wayfarer0")
@@ -222,7 +228,7 @@ func TestSetRepairs(t *testing.T) {
 
 // TestSetRollsBack: a failure at the very end leaves the wish before.
 func TestSetRollsBack(t *testing.T) {
-	for _, first := range []Config{{}, {[]Tunnel{splitTunnel}}, {[]Tunnel{otherTunnel, splitTunnel}}} {
+	for _, first := range []Config{{}, {Tunnels: []Tunnel{splitTunnel}}, {Tunnels: []Tunnel{otherTunnel, splitTunnel}}} {
 		enterNamespace(t)
 		addTUN(t, "wayfarer0")
 		addTUN(t, "wayfarer1")
@@ -233,7 +239,7 @@ func TestSetRollsBack(t *testing.T) {
 		before := hostState(t)
 		second := fullTunnel
 		second.DNS = addrs("10.1.1.1")
-		err := n.Set(t.Context(), Config{[]Tunnel{second, otherTunnel}})
+		err := n.Set(t.Context(), Config{Tunnels: []Tunnel{second, otherTunnel}})
 		var e *Error
 		if !errors.As(err, &e) || e.Part != PartDNS || !strings.Contains(err.Error(), "no more names") {
 			t.Errorf("error %v", err)
@@ -252,7 +258,7 @@ func TestSetFails(t *testing.T) {
 	edit := func(f func(*Tunnel)) Config {
 		tunnel := splitTunnel
 		f(&tunnel)
-		return Config{[]Tunnel{tunnel}}
+		return Config{Tunnels: []Tunnel{tunnel}}
 	}
 	for _, tt := range []struct {
 		name string
@@ -281,7 +287,7 @@ func TestInterfaceGone(t *testing.T) {
 	before := hostState(t)
 	file := addTUN(t, "wayfarer0")
 	n, _ := testNetwork(t)
-	run(t, "Set", n.Set(t.Context(), Config{[]Tunnel{fullTunnel}}))
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{fullTunnel}}))
 	run(t, "close", file.Close())
 	run(t, "restore", n.Set(t.Context(), Config{}))
 	if after := hostState(t); after != before {
@@ -289,7 +295,7 @@ func TestInterfaceGone(t *testing.T) {
 	}
 	// An interface of the same name is another one.
 	addTUN(t, "wayfarer0")
-	run(t, "Set", n.Set(t.Context(), Config{[]Tunnel{fullTunnel}}))
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{fullTunnel}}))
 	if got := way(t, "203.0.113.1", 0); got != "wayfarer0 from 10.1.2.3" {
 		t.Error(got)
 	}
@@ -305,8 +311,8 @@ func TestLeavesOthersAlone(t *testing.T) {
 	run(t, "address", netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(splitTunnel.Addresses[0])}))
 	before := hostState(t)
 	n, _ := testNetwork(t)
-	run(t, "Set", n.Set(t.Context(), Config{[]Tunnel{splitTunnel}}))
-	run(t, "again", n.Set(t.Context(), Config{[]Tunnel{splitTunnel}}))
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{splitTunnel}}))
+	run(t, "again", n.Set(t.Context(), Config{Tunnels: []Tunnel{splitTunnel}}))
 	run(t, "restore", n.Set(t.Context(), Config{}))
 	if missing := added(hostState(t), before); missing != "" {
 		t.Errorf("missing\n%s", missing)
@@ -325,12 +331,12 @@ func TestWays(t *testing.T) {
 		{"full: anything", fullTunnel, gateway, 0, "wayfarer0 from 10.1.2.3"},
 		{"full: marked", fullTunnel, gateway, bypassMark, "eth0 from 192.0.2.2"},
 		{"full: another's mark", fullTunnel, gateway, 0x4000, "wayfarer0 from 10.1.2.3"},
-		{"full: local network", fullTunnel, "192.0.2.77", 0, "eth0 from 192.0.2.2"},
+		{"full: local network", fullTunnel, "192.0.2.77", 0, "wayfarer0 from 10.1.2.3"},
 		{"full: excluded", fullTunnel, "198.51.100.7", 0, "eth0 from 192.0.2.2"},
-		{"full: a specific route in main", fullTunnel, dhcp, 0, "eth0 from 192.0.2.2"},
+		{"full: against a more specific route in main", fullTunnel, dhcp, 0, "wayfarer0 from 10.1.2.3"},
 		{"full: IPv6", fullTunnel, "2001:db8:1::1", 0, "wayfarer0 from fd00::3"},
 		{"full: IPv6 marked", fullTunnel, "2001:db8:1::1", bypassMark, "eth0 from 2001:db8::2"},
-		{"full: IPv6 local network", fullTunnel, "2001:db8::77", 0, "eth0 from 2001:db8::2"},
+		{"full: IPv6 local network", fullTunnel, "2001:db8::77", 0, "wayfarer0 from fd00::3"},
 		{"full: itself", fullTunnel, "127.0.0.1", 0, "lo from 127.0.0.1"},
 		{"split: inside", splitTunnel, "192.168.1.1", 0, "wayfarer0 from 10.1.2.3"},
 		{"split: inside, marked", splitTunnel, "192.168.1.1", bypassMark, "eth0 from 192.0.2.2"},
@@ -351,7 +357,7 @@ func TestWays(t *testing.T) {
 				LinkIndex: linkByName(t, "eth0").Attrs().Index,
 			}))
 			n, _ := testNetwork(t)
-			run(t, "Set", n.Set(t.Context(), Config{[]Tunnel{tt.tunnel}}))
+			run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{tt.tunnel}}))
 			if got := way(t, tt.dst, tt.mark); got != tt.want {
 				t.Errorf("%s; want %s", got, tt.want)
 			}
@@ -388,7 +394,7 @@ func TestReversePath(t *testing.T) {
 			run(t, "ListenPacket", err)
 			defer conn.Close()
 			for range 2 {
-				run(t, "Set", n.Set(t.Context(), Config{[]Tunnel{tt.tunnel}}))
+				run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{tt.tunnel}}))
 				if got, _ := h.sysctl("net/ipv4/conf/all/rp_filter"); got != tt.during {
 					t.Errorf("rp_filter is %s", got)
 				}
@@ -496,8 +502,8 @@ func TestNoRights(t *testing.T) {
 	run(t, "capset", unix.Capset(header, &none[0]))
 	var e *Error
 	for _, tunnel := range []Tunnel{splitTunnel, {Interface: "wayfarer0", MTU: 1300}} {
-		err := n.Set(t.Context(), Config{[]Tunnel{tunnel}})
-		if !errors.Is(err, ErrNoRights) || !errors.As(err, &e) || e.Part != PartAddress || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+		err := n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}})
+		if !errors.Is(err, ErrNoRights) || !errors.As(err, &e) || e.Part != PartFirewall || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 			t.Errorf("Set: %v", err)
 		}
 	}

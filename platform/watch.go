@@ -1,0 +1,109 @@
+package platform
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// EventKind is what has happened to the host.
+type EventKind string
+
+// Kinds of event.
+const (
+	// EventNetwork: interfaces other than the tunnels', their addresses or the
+	// networks they are attached to have changed.
+	EventNetwork EventKind = "network"
+	// EventDefaultRoute: the way to everything else has changed.
+	EventDefaultRoute EventKind = "default-route"
+	// EventSleep: the computer is about to sleep. Not every system tells.
+	EventSleep EventKind = "sleep"
+	// EventWake: the computer was asleep.
+	EventWake EventKind = "wake"
+)
+
+// Event is something that happened to the host, for which tunnels may need a new way.
+type Event struct {
+	Kind EventKind
+}
+
+// settleTime is how long changes are collected before they are looked at: an
+// interface that comes up makes a dozen.
+const settleTime = 250 * time.Millisecond
+
+// watchSource is what an operating system tells.
+type watchSource struct {
+	hints  <-chan struct{} // something may have changed; coalesced
+	sleeps <-chan bool     // true: will sleep; false: has slept
+	// look reads how the host is.
+	look func() (surroundings, error)
+}
+
+// surroundings are what events are about, as text that differs when they do.
+type surroundings struct {
+	network, defaults string
+}
+
+// Watch reports what happens to the host until ctx ends, and then closes the channel.
+// A slow reader misses repetitions of what it has not read yet. The error is an *Error.
+func (n *Network) Watch(ctx context.Context) (<-chan Event, error) {
+	source, err := n.host.watch(ctx, n.interfaces)
+	if err != nil {
+		return nil, &Error{PartWatch, err}
+	}
+	events := make(chan Event)
+	go watchLoop(ctx, n.log, source, events)
+	return events, nil
+}
+
+func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, events chan<- Event) {
+	defer close(events)
+	var pending []Event
+	report := func(kind EventKind) {
+		e := Event{kind}
+		pending = append(slices.DeleteFunc(pending, func(p Event) bool { return p == e }), e)
+	}
+	last, err := source.look()
+	if err != nil {
+		log.Warn("network: cannot see the host", "error", err)
+	}
+	var settled <-chan time.Time
+	for {
+		var out chan<- Event
+		var first Event
+		if len(pending) > 0 {
+			out, first = events, pending[0]
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case out <- first:
+			pending = pending[1:]
+		case <-source.hints:
+			if settled == nil {
+				settled = time.After(settleTime)
+			}
+		case <-settled:
+			settled = nil
+			now, err := source.look()
+			if err != nil {
+				log.Warn("network: cannot see the host", "error", err)
+				continue
+			}
+			if now.network != last.network {
+				report(EventNetwork)
+			}
+			if now.defaults != last.defaults {
+				report(EventDefaultRoute)
+			}
+			last = now
+		case asleep := <-source.sleeps:
+			if asleep {
+				report(EventSleep)
+			} else {
+				report(EventWake)
+			}
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// clockTime is how often the clocks are compared where nobody tells that the
+	// computer has slept.
+	clockTime = 30 * time.Second
+	// clockJump is how far they differ then, at least. They do not drift.
+	clockJump = time.Second
+	// againTime is the pause before netlink is asked again, after an overflow of
+	// its queue.
+	againTime = time.Second
+)
+
+// watch implements host. Of netlink's messages only the fact counts that they come;
+// what has changed is seen by looking, so that nothing is missed when the queue
+// overflows, and routes that are merely refreshed are no event.
+//
+// Sleep and wake are logind's to tell. Where there is none, the time that CLOCK_BOOTTIME
+// has and CLOCK_MONOTONIC, which stands still meanwhile, has not, is looked at each
+// 30 s, by a timer of the latter: a computer that wakes up is found awake at most 30 s
+// later.
+func (h *linuxHost) watch(ctx context.Context, tunnels func() []string) (*watchSource, error) {
+	hints := make(chan struct{}, 1)
+	listen, err := subscribe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	go listen(h, hints)
+	sleeps, err := h.bus.sleeps(ctx)
+	if err != nil {
+		h.log.Debug("network: no login manager tells of sleep, the clocks do", "error", err)
+		sleeps = watchClocks(ctx, sleptFor)
+	}
+	return &watchSource{hints, sleeps, func() (surroundings, error) { return h.surroundings(tunnels()) }}, nil
+}
+
+// subscribe opens netlink for changes of links, addresses and routes, in the network
+// namespace of the caller, and gives the function that reads it until ctx ends.
+func subscribe(ctx context.Context) (func(*linuxHost, chan<- struct{}), error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	socket := os.NewFile(uintptr(fd), "netlink")
+	context.AfterFunc(ctx, func() { socket.Close() })
+	return func(h *linuxHost, hints chan<- struct{}) {
+		message := make([]byte, 1<<16)
+		for {
+			_, err := socket.Read(message)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil { // ENOBUFS: some were lost, which is a hint too
+				h.log.Debug("network: netlink", "error", err)
+				select {
+				case <-time.After(againTime):
+				case <-ctx.Done():
+					return
+				}
+			}
+			select {
+			case hints <- struct{}{}:
+			default:
+			}
+		}
+	}, nil
+}
+
+// sleptFor is how long the computer has slept since it was started.
+func sleptFor() (time.Duration, error) {
+	var awake, all unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &awake); err != nil {
+		return 0, err
+	}
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &all); err != nil {
+		return 0, err
+	}
+	return time.Duration(all.Nano() - awake.Nano()), nil
+}
+
+// watchClocks reports each growth of slept.
+func watchClocks(ctx context.Context, slept func() (time.Duration, error)) <-chan bool {
+	sleeps := make(chan bool)
+	go func() {
+		before, err := slept()
+		if err != nil {
+			return
+		}
+		ticker := time.NewTicker(clockTime)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			now, err := slept()
+			if err != nil || now-before < clockJump {
+				continue
+			}
+			before = now
+			select {
+			case sleeps <- false:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return sleeps
+}
+
+// surroundings describes the host without the tunnels.
+func (h *linuxHost) surroundings(tunnels []string) (surroundings, error) {
+	var network, defaults []string
+	links, err := dump(func() ([]netlink.Link, error) { return h.nl.LinkList() })
+	if err != nil {
+		return surroundings{}, err
+	}
+	names := map[int]string{}
+	for _, link := range links {
+		a := link.Attrs()
+		if a.Flags&net.FlagLoopback == 0 && !slices.Contains(tunnels, a.Name) {
+			names[a.Index] = a.Name
+			network = append(network, fmt.Sprintf("link %d %s %v", a.Index, a.Name, a.Flags&(net.FlagUp|net.FlagRunning)))
+		}
+	}
+	addrs, err := dump(func() ([]netlink.Addr, error) { return h.nl.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return surroundings{}, err
+	}
+	for _, a := range addrs {
+		// An address that is not usable yet is none.
+		if name := names[a.LinkIndex]; name != "" && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
+			network = append(network, fmt.Sprintf("address %v %s", a.IPNet, name))
+		}
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := dump(func() ([]netlink.Route, error) {
+			return h.nl.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		})
+		if err != nil {
+			return surroundings{}, err
+		}
+		for _, r := range routes {
+			if isDefault(&r) && !slices.Contains(tunnels, nameOf(r.LinkIndex, links)) {
+				defaults = append(defaults, fmt.Sprintf("default via %v dev %d metric %d %v", r.Gw, r.LinkIndex, r.Priority, r.MultiPath))
+			}
+		}
+	}
+	slices.Sort(network)
+	slices.Sort(defaults)
+	return surroundings{strings.Join(network, "\n"), strings.Join(defaults, "\n")}, nil
+}
+
+func nameOf(index int, links []netlink.Link) string {
+	for _, link := range links {
+		if link.Attrs().Index == index {
+			return link.Attrs().Name
+		}
+	}
+	return ""
+}
+
+// vpnKinds are interfaces that other VPNs have.
+var vpnKinds = []string{"wireguard", "tuntap", "xfrm", "vti", "vti6", "ipip", "gre", "sit", "ip6tnl", "ppp"}
+
+// conflicts implements host.
+func (h *linuxHost) conflicts(ctx context.Context, tunnels []string) ([]Conflict, error) {
+	links, err := dump(func() ([]netlink.Link, error) { return h.nl.LinkList() })
+	if err != nil {
+		return nil, err
+	}
+	var found []Conflict
+	note := func(index int, claim string, kinds []string) {
+		for _, link := range links {
+			name, kind := link.Attrs().Name, kindOf(link)
+			if link.Attrs().Index == index && !slices.Contains(tunnels, name) && (kinds == nil || slices.Contains(kinds, link.Type())) {
+				found = appendNew(found, Conflict{name, kind, claim})
+			}
+		}
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := dump(func() ([]netlink.Route, error) {
+			return h.nl.RouteListFiltered(family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			if r.Table == unix.RT_TABLE_LOCAL || r.Type != unix.RTN_UNICAST {
+				continue
+			}
+			if r.Dst == nil {
+				r.Dst = ipNet(map[int]netip.Prefix{
+					netlink.FAMILY_V4: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
+					netlink.FAMILY_V6: netip.PrefixFrom(netip.IPv6Unspecified(), 0),
+				}[family])
+			}
+			if dst := prefixOf(r.Dst); dst.Bits() <= 1 {
+				note(r.LinkIndex, dst.String(), vpnKinds)
+			}
+		}
+	}
+	domains, err := h.bus.domains(ctx)
+	if err != nil {
+		h.log.Debug("network: systemd-resolved tells no domains", "error", err)
+	}
+	for _, d := range domains {
+		if d.Domain == "." {
+			note(int(d.Link), "DNS", nil)
+		}
+	}
+	return found, nil
+}
+
+// kindOf is what an interface is, in people's words.
+func kindOf(link netlink.Link) string {
+	if t, ok := link.(*netlink.Tuntap); ok && t.Mode == netlink.TUNTAP_MODE_TUN {
+		return "tun"
+	}
+	return link.Type()
+}
