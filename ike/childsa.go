@@ -70,7 +70,7 @@ func (s *Session) selectorPairs(a Assignment, perNetwork bool) []selectorPair {
 	for _, local := range locals {
 		remotes := s.cfg.RemoteNetworks
 		if len(remotes) == 0 && perNetwork {
-			remotes = a.SplitInclude
+			remotes = appendNew(slices.Clone(a.SplitInclude), maxNetworks, s.cfg.Networks...)
 		}
 		if len(remotes) == 0 {
 			remotes = []netip.Prefix{everything(local)}
@@ -414,7 +414,7 @@ func (s *Session) hold(spi uint32, packet []byte) {
 // allowedIn is the inbound policy: to our address, from a network behind the
 // gateway. A gateway may answer on any of the sibling SAs (racoon sends everything
 // on the newest), so their selectors count together; where the gateway has named
-// networks, only these.
+// networks, only these and the Config's.
 func (s *Session) allowedIn(p []byte) bool {
 	src, dst, ok := packetAddrs(p)
 	if !ok || src.IsLoopback() || src.IsMulticast() || src.IsUnspecified() || thisNetwork.Contains(src) || src == broadcast {
@@ -444,16 +444,16 @@ var (
 // policy is what the assignment lets in; published as a whole.
 type policy struct {
 	local   []netip.Prefix
-	sources []netip.Prefix // networks and servers that the gateway named; empty: any
+	sources []netip.Prefix // networks and servers that the gateway or the Config named; empty: any of an SA
 }
 
-func newPolicy(a Assignment, local []netip.Prefix) *policy {
+func newPolicy(a Assignment, c *Config) *policy {
 	p := &policy{local: a.Addresses}
-	if len(local) > 0 {
-		p.local = local
+	if len(c.LocalNetworks) > 0 {
+		p.local = c.LocalNetworks
 	}
 	if len(a.SplitInclude) > 0 {
-		p.sources = slices.Clone(a.SplitInclude)
+		p.sources = slices.Concat(a.SplitInclude, c.RemoteNetworks, c.Networks)
 		for _, server := range slices.Concat(a.DNS, a.WINS) {
 			p.sources = append(p.sources, netip.PrefixFrom(server, server.BitLen()))
 		}

@@ -52,6 +52,9 @@ type Config struct {
 	// LocalNetworks lie behind us and RemoteNetworks behind the gateway: a
 	// satellite office. Empty: the assigned address, and what Selectors says.
 	LocalNetworks, RemoteNetworks []netip.Prefix
+	// Networks lie behind the gateway too, beside those that it names: packets
+	// from there are let in, and per-network selectors get an SA for each.
+	Networks []netip.Prefix
 
 	NATT   NATT
 	Quirks Quirks
@@ -136,7 +139,7 @@ type Selectors string
 const (
 	SelectorsAuto       Selectors = "auto"
 	SelectorsOne        Selectors = "one"         // our address and 0.0.0.0/0
-	SelectorsPerNetwork Selectors = "per-network" // one SA for each split-include network
+	SelectorsPerNetwork Selectors = "per-network" // one SA for each split-include network and each of Networks
 )
 
 // PFS says whether Quick Mode makes a Diffie-Hellman exchange of its own: "auto"

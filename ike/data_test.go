@@ -72,6 +72,61 @@ func TestInboundPolicy(t *testing.T) {
 	}
 }
 
+// TestInboundPolicyOfTheConfig: networks that the Config names count beside those that
+// the gateway has named.
+func TestInboundPolicyOfTheConfig(t *testing.T) {
+	mine := []netip.Prefix{netip.MustParsePrefix("172.16.0.0/12")}
+	for _, tt := range []struct {
+		name   string
+		config func(*Config)
+		want   bool
+	}{
+		{"networks", func(c *Config) { c.Networks = mine }, true},
+		{"remote networks", func(c *Config) { c.RemoteNetworks = append(mine, netip.MustParsePrefix("10.10.0.0/16")) }, true},
+		{"nothing", func(*Config) {}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				tt.config(&w.client)
+				w.start()
+				s := w.dial()
+				received := receive(s)
+				added, other := netip.MustParseAddr("172.20.1.1"), netip.MustParseAddr("203.0.113.9")
+				for _, src := range []netip.Addr{added, other, insideHost} {
+					if err := w.gw.SendPacket(ipv4(src, firstVIP, "hello")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				synctest.Wait()
+				if got := containsPacket(received(), ipv4(added, firstVIP, "hello")); got != tt.want {
+					t.Errorf("from an added network: %v", got)
+				}
+				if containsPacket(received(), ipv4(other, firstVIP, "hello")) || !containsPacket(received(), ipv4(insideHost, firstVIP, "hello")) {
+					t.Error("the gateway's own networks count no more")
+				}
+			})
+		})
+	}
+}
+
+// TestSAsForAddedNetworks: per-network selectors cover the Config's networks as well.
+func TestSAsForAddedNetworks(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.client.Selectors = SelectorsPerNetwork
+		w.client.Networks = []netip.Prefix{netip.MustParsePrefix("172.16.0.0/12"), w.gateway.Settings.SplitInclude[0]}
+		w.start()
+		s := w.dial()
+		var remotes []string
+		for _, c := range s.Stats().Children {
+			remotes = append(remotes, c.Remote.String())
+		}
+		slices.Sort(remotes)
+		if want := []string{"10.10.0.0/16", "172.16.0.0/12"}; !slices.Equal(remotes, want) {
+			t.Errorf("SAs for %v, want %v", remotes, want)
+		}
+	})
+}
+
 // TestInboundDestination: what a gateway sends for others, or in no form of ours, is
 // dropped.
 func TestInboundDestination(t *testing.T) {
@@ -85,7 +140,7 @@ func TestInboundDestination(t *testing.T) {
 		return p
 	}
 	s := new(Session)
-	s.policy.Store(newPolicy(Assignment{Addresses: []netip.Prefix{netip.PrefixFrom(vip, 32), netip.PrefixFrom(v6, 128)}}, nil))
+	s.policy.Store(newPolicy(Assignment{Addresses: []netip.Prefix{netip.PrefixFrom(vip, 32), netip.PrefixFrom(v6, 128)}}, new(Config)))
 	s.inbound.Store(&map[uint32]*childSA{
 		1: {remote: netip.MustParsePrefix("10.10.0.0/16")}, 2: {remote: netip.MustParsePrefix("2001:db8:1::/48")},
 	})

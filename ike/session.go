@@ -34,6 +34,10 @@ const (
 	probePatience = 3 * time.Second
 	// maxRedirects bounds how often one gateway may send us to another.
 	maxRedirects = 3
+	// An ESP SA that the gateway deletes within shortLife is replaced after a
+	// growing pause, maxShortLived times in a row.
+	shortLife     = 10 * time.Second
+	maxShortLived = 4
 	// oldSAGrace is how long a replaced ISAKMP SA still answers.
 	oldSAGrace = 10 * time.Second
 )
@@ -72,6 +76,8 @@ type Session struct {
 	reauthed   chan reauthResult
 	orphaned   time.Time // the ISAKMP SA was deleted by the gateway
 	needChild  bool      // the gateway deleted an ESP SA
+	replaceAt  time.Time // when to replace it
+	shortLived int       // ESP SAs in a row that the gateway deleted soon after they were made
 	renewAll   bool      // the gateway lost its ESP SAs
 	expiry     time.Time // of the assigned address; zero: none
 	watchdog   watchdog
@@ -519,7 +525,7 @@ func (s *Session) setAssignment(a Assignment) {
 	s.mu.Lock()
 	s.assignment = a
 	s.mu.Unlock()
-	s.policy.Store(newPolicy(a, s.cfg.LocalNetworks))
+	s.policy.Store(newPolicy(a, &s.cfg))
 }
 
 func (s *Session) publishStats() {
