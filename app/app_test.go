@@ -3,6 +3,7 @@ package app
 import (
 	"encoding/json"
 	"runtime/debug"
+	"slices"
 	"testing"
 )
 
@@ -49,5 +50,25 @@ func TestConnectionOmitsAbsentValues(t *testing.T) {
 	}
 	if want := `{"state":"connected","owner":"ada"}`; string(got) != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestAuthMethod(t *testing.T) {
+	if names := AuthMethods(); !slices.Equal(names, []string{"hybrid", "xauth-psk", "xauth-rsa", "psk", "rsa"}) {
+		t.Errorf("methods %v", names)
+	}
+	for _, name := range append(AuthMethods(), "") {
+		m, ok := (&Profile{Auth: name}).AuthMethod()
+		want := name
+		if name == "" {
+			want = "hybrid"
+		}
+		if !ok || m.Name != want || m.Login != (want != "psk" && want != "rsa") ||
+			m.Certificate != (want == "rsa" || want == "xauth-rsa") || (m.GroupSecret == Required) != (want == "psk" || want == "xauth-psk") {
+			t.Errorf("%q: %+v, %v", name, m, ok)
+		}
+	}
+	if m, ok := (&Profile{Auth: "kerberos"}).AuthMethod(); ok {
+		t.Errorf("kerberos: %+v", m)
 	}
 }
