@@ -72,7 +72,7 @@ func TestAutoFallsBack(t *testing.T) {
 		w.start()
 		s := w.dial()
 		w.exchangePackets(s, receive(s), "hello")
-		if d := time.Since(w.began); d != otherExchangePatience {
+		if d := time.Since(w.began); d != 12*time.Second {
 			t.Errorf("connecting took %v", d)
 		}
 		if got := w.exchangesSeen(); !slices.Equal(got, []isakmp.ExchangeType{isakmp.MainMode, isakmp.AggressiveMode}) {

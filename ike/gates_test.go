@@ -142,8 +142,12 @@ func TestNoEarlyQuickMode(t *testing.T) {
 			})
 			w.start()
 			s := w.dial()
-			if n := w.answers(); n != 0 {
-				w.t.Errorf("%s: %d answers", step, n)
+			said := w.sent(func(d datagram) bool {
+				h, ok := ikeHeader(d.from, d.to, d.data)
+				return byClient(d) && ok && h.Exchange == isakmp.Informational
+			})
+			if n := w.answers(); n+len(said) != 0 {
+				w.t.Errorf("%s: %d answers and %d notifications", step, n, len(said))
 			}
 			w.exchangePackets(s, receive(s), "hello")
 		})
@@ -250,20 +254,24 @@ func TestAnotherSource(t *testing.T) {
 	mallory := netip.MustParseAddr("203.0.113.66")
 	inWorld(t, func(w *world) {
 		w.client.Exchange = ExchangeMain
-		conn, err := w.net.Listen(netip.AddrPortFrom(mallory, portIKE))
-		if err != nil {
-			w.t.Fatal(err)
+		conns := make(map[uint16]net.PacketConn)
+		for _, port := range []uint16{portIKE, portNATT} {
+			conn, err := w.net.Listen(netip.AddrPortFrom(mallory, port))
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			defer conn.Close()
+			conns[port] = conn
 		}
-		defer conn.Close()
 		w.setRule(func(from, to netip.AddrPort, data []byte) []gateway.Delivery {
 			if !toClient(from) {
 				return deliver(data)
 			}
-			go conn.WriteTo(data, net.UDPAddrFromAddrPort(to)) // its own words from elsewhere
+			go conns[from.Port()].WriteTo(data, net.UDPAddrFromAddrPort(to)) // its own words from elsewhere
 			return nil
 		})
 		w.start()
-		_, err = w.tryDial()
+		_, err := w.tryDial()
 		wantError[*NoAnswerError](w.t, err)
 	})
 	inWorld(t, func(w *world) {
@@ -350,40 +358,40 @@ func TestGarbage(t *testing.T) {
 	})
 }
 
-// TestFlood: messages that nobody reads do not pile up, nor do they hold anything
-// up.
+// TestFlood: messages that nobody reads, because the user is being asked, do not
+// pile up, nor do they hold up anything else.
 func TestFlood(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.ask(empty(isakmp.XAuthUserName, isakmp.XAuthPasscode)...)
-		var s *Session
-		w.prepare = func(session *Session) { s = session }
-		w.client.Prompt = func(context.Context, Prompt) (Answer, error) {
-			flood := slices.Repeat([][]byte{withMarker(clearDelete(w.cookiesOf()))}, 1000)
-			for range 10 { // ten times as many as the network's own queue holds
-				w.setRule(func(from, _ netip.AddrPort, data []byte) []gateway.Delivery {
-					if !toClient(from) {
-						return deliver(data)
-					}
-					var out []gateway.Delivery
-					for _, d := range flood {
-						out = append(out, gateway.Delivery{Datagram: d})
-					}
-					return out
-				})
-				time.Sleep(2 * time.Second) // the gateway repeats its REQUEST meanwhile
-			}
-			w.setRule(nil)
-			s.transport.mu.Lock()
-			defer s.transport.mu.Unlock()
-			for _, sa := range s.transport.sas {
-				if n := len(sa.inbox); n != inboxSize {
-					t.Errorf("%d messages wait", n)
-				}
-			}
-			return Answer{Secret("1")}, nil
-		}
+		w.answering("1")
 		w.start()
-		s = w.dial()
-		w.exchangePackets(s, receive(s), "hello")
+		s := w.dial()
+		received := receive(s)
+		thinking := make(chan struct{})
+		w.do(s, func() {
+			s.cfg.Prompt = func(context.Context, Prompt) (Answer, error) {
+				<-thinking
+				return Answer{Secret("2")}, nil
+			}
+		})
+		w.renew(s)
+		synctest.Wait()
+		flood := slices.Repeat([][]byte{withMarker(clearDelete(w.cookiesOf()))}, 200)
+		for range 10 {
+			w.spoof(flood...)
+		}
+		s.transport.mu.Lock()
+		sa := s.transport.sas[w.cookiesOf().CKYI]
+		s.transport.mu.Unlock()
+		if n := len(sa.inbox); n != inboxSize {
+			t.Errorf("%d messages wait", n)
+		}
+		w.exchangePackets(s, received, "meanwhile")
+		close(thinking)
+		synctest.Wait()
+		if n := s.Stats().Rekeys; n != 1 {
+			t.Errorf("%d reauthentications", n)
+		}
+		w.exchangePackets(s, received, "afterwards")
 	})
 }

@@ -194,7 +194,7 @@ func TestWeakMustBeAllowed(t *testing.T) {
 // gateway stays silent.
 func TestNoProposal(t *testing.T) {
 	for exchange, patience := range map[Exchange]time.Duration{
-		ExchangeMain: refusedPatience, ExchangeAggressive: refusedPatience, ExchangeAuto: 2 * refusedPatience,
+		ExchangeMain: 5 * time.Second, ExchangeAggressive: 5 * time.Second, ExchangeAuto: 10 * time.Second,
 	} {
 		t.Run(string(exchange), func(t *testing.T) {
 			inWorld(t, func(w *world) {
@@ -311,7 +311,7 @@ func TestNotifyKinds(t *testing.T) {
 			w.start()
 			var err error
 			d := elapsed(func() { _, err = w.tryDial() })
-			if wantError[*NoAnswerError](w.t, err); d != giveUpAfter {
+			if wantError[*NoAnswerError](w.t, err); d != time.Minute {
 				t.Errorf("a status notification changed the patience to %v", d)
 			}
 		})

@@ -197,7 +197,7 @@ func TestWhenTheNewOneSends(t *testing.T) {
 				send(w.t, s, ipv4(firstVIP, insideHost, "out"))
 				time.Sleep(10 * time.Millisecond)
 			}
-			if _, at := w.espSent(); len(at) != 2 || at[1] < began+activateAfter || at[1] > began+activateAfter+10*time.Millisecond {
+			if _, at := w.espSent(); len(at) != 2 || at[1] < began+time.Second || at[1] > began+time.Second+10*time.Millisecond {
 				t.Errorf("QM2 came at %v, the new SA sends at %v", began, at)
 			}
 		})
@@ -466,6 +466,26 @@ func TestUnfinishedQuickMode(t *testing.T) {
 	})
 }
 
+// TestGatewayDeletesESPAtOnce: a gateway that deletes each new ESP SA gets pauses, and
+// then no more.
+func TestGatewayDeletesESPAtOnce(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		for s.Err() == nil {
+			w.gw.DeleteChild(firstVIP) // while there is one
+			time.Sleep(100 * time.Millisecond)
+		}
+		wantError[*RefusedError](w.t, s.Err())
+		if n := len(w.messages(gateway.QM1)); n != 1+maxShortLived {
+			t.Errorf("%d Quick Modes", n)
+		}
+		if d := time.Since(w.began); d < 7*time.Second || d > 20*time.Second {
+			t.Errorf("ended after %v", d)
+		}
+	})
+}
+
 // TestGatewayDeletesESP: Cisco's gateways delete instead of rekeying; a new SA is
 // negotiated at once, also when the Delete names the wrong SPI of the pair.
 func TestGatewayDeletesESP(t *testing.T) {
@@ -488,6 +508,7 @@ func TestGatewayDeletesESP(t *testing.T) {
 				received := receive(s)
 				first := spisOf(s)
 				for range 3 {
+					time.Sleep(shortLife)
 					deleteIt(w, s)
 					synctest.Wait()
 					w.exchangePackets(s, received, "at once")

@@ -49,7 +49,7 @@ func TestModeConfigStyles(t *testing.T) {
 				w.start()
 				s, err := w.tryDial()
 				if tt.fails {
-					if e := wantError[*NoAnswerError](w.t, err); e.Step != StepGetSettings || time.Since(w.began) != pushPatience {
+					if e := wantError[*NoAnswerError](w.t, err); e.Step != StepGetSettings || time.Since(w.began) != 30*time.Second {
 						w.t.Errorf("after %v: %+v", time.Since(w.began), e)
 					}
 					return

@@ -563,7 +563,7 @@ func TestSilentSignIn(t *testing.T) {
 			w.start()
 			var err error
 			d := elapsed(func() { _, err = w.tryDial() })
-			if e := wantError[*NoAnswerError](w.t, err); e.Step != StepSignIn || d != xauthPatience {
+			if e := wantError[*NoAnswerError](w.t, err); e.Step != StepSignIn || d != 30*time.Second {
 				w.t.Errorf("%s: after %v: %+v", step, d, e)
 			}
 		})
