@@ -16,8 +16,8 @@ type Profile struct {
 	CA             []string `toml:"ca,omitempty" json:"ca,omitzero"` // PEM texts (file paths only before a client sends it)
 	Pin            string   `toml:"pin,omitempty" json:"pin,omitzero"`
 	SystemRoots    bool     `toml:"system_roots,omitempty" json:"system_roots,omitzero"`
-	Certificate    string   `toml:"certificate,omitempty" json:"certificate,omitzero"`
-	Key            string   `toml:"key,omitempty" json:"key,omitzero"`
+	Certificate    string   `toml:"certificate,omitempty" json:"certificate,omitzero"` // file path; PEM text when a client sends it
+	Key            string   `toml:"key,omitempty" json:"key,omitzero"`                 // file path; never sent
 	IKE            []string `toml:"ike,omitempty" json:"ike,omitzero"`
 	ESP            []string `toml:"esp,omitempty" json:"esp,omitzero"`
 	AllowWeak      []string `toml:"allow_weak,omitempty" json:"allow_weak,omitzero"`

@@ -12,6 +12,13 @@ import (
 type ConnectRequest struct {
 	Profile  app.Profile `json:"profile"`
 	Password []byte      `json:"password,omitempty"`
+	// GroupSecret is the pre-shared key of the methods xauth-psk and psk; with
+	// hybrid it is the group password of Cisco's mutual group authentication.
+	GroupSecret []byte `json:"group_secret,omitempty"`
+	// Key is the private key of Profile.Certificate, which is PEM text here: PEM
+	// (PKCS #8, PKCS #1 or SEC 1), not encrypted. The service never sees the
+	// passphrase of a key.
+	Key []byte `json:"key,omitempty"`
 	// TrustNew answers yes to the question whether to trust an unknown gateway.
 	TrustNew bool `json:"trust_new,omitempty"`
 	// Ask means that somebody is there to answer prompts. Without it a question
@@ -25,7 +32,11 @@ type ConnectRequest struct {
 }
 
 // Zero overwrites the secrets.
-func (r *ConnectRequest) Zero() { clear(r.Password) }
+func (r *ConnectRequest) Zero() {
+	clear(r.Password)
+	clear(r.GroupSecret)
+	clear(r.Key)
+}
 
 // Answer is the body of POST /v1/connections/{id}/answers.
 type Answer struct {

@@ -43,7 +43,7 @@ func TestClient(t *testing.T) {
 	ctx := t.Context()
 	req := &ConnectRequest{
 		Profile:  app.Profile{Name: "office", Gateway: "vpn.example.com", CA: []string{"a", "b"}, MTU: 1300},
-		Password: []byte{0, 0xff, '"', '\n'}, TrustNew: true, Ask: true, NoReconnect: true, TimeoutSeconds: 30,
+		Password: []byte{0, 0xff, '"', '\n'}, GroupSecret: []byte{1, 0xfe}, Key: []byte("key"), TrustNew: true, Ask: true, NoReconnect: true, TimeoutSeconds: 30,
 	}
 	id, err := c.Connect(ctx, req)
 	if err != nil || id != "c1" {

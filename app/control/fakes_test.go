@@ -70,7 +70,7 @@ func (b *fakeBackend) Connect(_ context.Context, owner string, req *ConnectReque
 		return "", b.failure
 	}
 	kept := *req
-	kept.Password = slices.Clone(req.Password)
+	kept.Password, kept.GroupSecret, kept.Key = slices.Clone(req.Password), slices.Clone(req.GroupSecret), slices.Clone(req.Key)
 	b.requests = append(b.requests, kept)
 	id := "c" + strconv.Itoa(len(b.requests))
 	b.conns = append(b.conns, app.Connection{ID: id, Owner: owner, State: app.StateConnecting, Profile: req.Profile.Name})

@@ -147,6 +147,8 @@ func TestRefusedRequests(t *testing.T) {
 		{"unknown key of the profile", "POST", "/v1/connections", `{"profile":{"gatway":"` + secret + `"}}`, 400, `unknown field "gatway"`},
 		{"number for a secret", "POST", "/v1/connections", `{"password":` + number + `}`, 400, `"password" must be []uint8`},
 		{"text for a number", "POST", "/v1/connections", `{"timeout_seconds":"` + secret + `"}`, 400, `"timeout_seconds" must be int`},
+		{"number for a group's secret", "POST", "/v1/connections", `{"group_secret":` + number + `}`, 400, `"group_secret" must be []uint8`},
+		{"list for a key", "POST", "/v1/connections", `{"key":["` + secret + `"]}`, 400, `"key`},
 		{"no base64", "POST", "/v1/connections", `{"password":"` + secret + `!"}`, 400, "illegal base64"},
 		{"no JSON", "POST", "/v1/connections", secret, 400, "no JSON at byte 1"},
 		{"half", "POST", "/v1/connections", `{"password":"` + secret, 400, "ends too early"},
@@ -218,16 +220,16 @@ func TestBackendFailures(t *testing.T) {
 // keeping is a backend that keeps the slices it is given, to look at them later.
 type keeping struct {
 	fakeBackend
-	password, text []byte
+	secrets [][]byte
 }
 
 func (b *keeping) Connect(ctx context.Context, owner string, req *ConnectRequest) (string, *app.Failure) {
-	b.password = req.Password
+	b.secrets = append(b.secrets, req.Password, req.GroupSecret, req.Key)
 	return b.fakeBackend.Connect(ctx, owner, req)
 }
 
 func (b *keeping) Answer(id string, answer *Answer) *app.Failure {
-	b.text = answer.Text
+	b.secrets = append(b.secrets, answer.Text)
 	return b.fakeBackend.Answer(id, answer)
 }
 
@@ -235,16 +237,20 @@ func TestSecretsAreZeroised(t *testing.T) {
 	backend := &keeping{}
 	s := &Server{Backend: backend, Log: discard(), identify: as(peer{name: "ada", mayConnect: true})}
 	for _, r := range []*http.Request{
-		httptest.NewRequest("POST", "/v1/connections", strings.NewReader(`{"password":"c2VjcmV0"}`)),
+		httptest.NewRequest("POST", "/v1/connections", strings.NewReader(`{"password":"c2VjcmV0","group_secret":"c2VjcmV0","key":"c2VjcmV0"}`)),
 		httptest.NewRequest("POST", "/v1/connections/c1/answers", strings.NewReader(`{"prompt":"p1","text":"c2VjcmV0"}`)),
 	} {
 		s.routes().ServeHTTP(httptest.NewRecorder(), r)
 	}
 	zero := make([]byte, len("secret"))
-	if !bytes.Equal(backend.password, zero) || !bytes.Equal(backend.text, zero) {
-		t.Errorf("after the requests: %q, %q", backend.password, backend.text)
+	for i, secret := range backend.secrets {
+		if !bytes.Equal(secret, zero) {
+			t.Errorf("after the requests, secret %d: %q", i, secret)
+		}
 	}
-	if string(backend.requests[0].Password) != "secret" || string(backend.answers[0].Text) != "secret" {
+	got := backend.requests[0]
+	if string(got.Password) != "secret" || string(got.GroupSecret) != "secret" || string(got.Key) != "secret" ||
+		string(backend.answers[0].Text) != "secret" {
 		t.Error("the backend did not get the secrets")
 	}
 }
@@ -264,7 +270,9 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	}, l)
 	c := &Client{Path: path}
 	ctx := t.Context()
-	id, err := c.Connect(ctx, &ConnectRequest{Profile: app.Profile{Name: "office"}, Password: []byte("hunter2")})
+	id, err := c.Connect(ctx, &ConnectRequest{
+		Profile: app.Profile{Name: "office"}, Password: []byte("hunter2"), GroupSecret: []byte("hunter2"), Key: []byte("hunter2"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
