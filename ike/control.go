@@ -164,7 +164,10 @@ func (s *Session) deadlinesOfSA(earlier func(time.Time)) {
 	}
 	earlier(s.sa.established.Add(s.sa.lifetime))
 	earlier(s.addressDue())
-	if s.needChild || s.renewAll {
+	if s.needChild {
+		earlier(s.replaceAt)
+	}
+	if s.renewAll {
 		earlier(time.Now())
 	}
 	for _, p := range s.pairs {
@@ -189,7 +192,7 @@ func (s *Session) tick(now time.Time) error {
 		s.old.discard()
 		s.old = nil
 	}
-	if !s.orphaned.IsZero() && !s.orphaned.Add(orphanedFor).After(now) {
+	if !s.orphaned.IsZero() && (!s.orphaned.Add(orphanedFor).After(now) || s.abandoned(now)) {
 		return &ClosedByGatewayError{}
 	}
 	if !s.sa.established.Add(s.sa.lifetime).After(now) && s.orphaned.IsZero() {
@@ -210,6 +213,16 @@ func (s *Session) tick(now time.Time) error {
 		}
 	}
 	return s.tendChildren(now)
+}
+
+// espAlive reports whether the gateway has sent ESP since it deleted the ISAKMP SA.
+func (s *Session) espAlive() bool { return s.watchdog.heardESP.Load() > s.orphaned.UnixNano() }
+
+// abandoned reports whether an orphaned session's packets go unanswered: the gateway
+// meant to end all of it.
+func (s *Session) abandoned(now time.Time) bool {
+	since := s.watchdog.unanswered.Load()
+	return since != 0 && now.Sub(time.Unix(0, since)) >= renewAfter && !s.espAlive()
 }
 
 // addressDue is when the assigned address is asked for again (ADDRESS_EXPIRY,
@@ -281,11 +294,14 @@ func (s *Session) tendChildren(now time.Time) error {
 		return nil // the new ISAKMP SA will make new ones
 	}
 	all := s.renewAll
-	s.needChild, s.renewAll = false, false
+	s.renewAll = false
+	replace := !s.replaceAt.After(now)
+	s.needChild = s.needChild && !replace
 	for _, p := range s.pairs {
 		c := s.current(p)
 		var err error
 		switch {
+		case c == nil && !replace:
 		case c == nil:
 			err = s.replaceChild(p)
 		case all:
@@ -303,6 +319,9 @@ func (s *Session) tendChildren(now time.Time) error {
 // replaceChild negotiates a ChildSA where there is none any more. A pair of
 // selectors that the gateway refuses is given up, unless it was the last.
 func (s *Session) replaceChild(p selectorPair) error {
+	if s.shortLived > maxShortLived {
+		return &RefusedError{Step: StepBuildTunnel, What: RefusedConnection, Authenticated: true, Detail: "it deletes each ESP SA right after it was made"}
+	}
 	_, err := s.sa.newChild(s.ctx, p)
 	if err == nil || !isRefused(err) || len(s.pairs) == 1 {
 		return err
@@ -356,6 +375,12 @@ func (s *Session) deleteChild(spi uint32) {
 	s.log.Info("the gateway deleted an ESP SA")
 	s.remove(c)
 	s.needChild = true
+	s.replaceAt = time.Now()
+	if s.replaceAt.Sub(c.established) >= shortLife {
+		s.shortLived = 0
+	} else if s.shortLived++; s.shortLived > 1 {
+		s.replaceAt = s.replaceAt.Add(time.Second << (s.shortLived - 2))
+	}
 	s.wake()
 }
 
@@ -409,6 +434,9 @@ func (s *Session) reauthenticate() {
 		return
 	}
 	s.log.Info("reauthenticating")
+	if !s.orphaned.IsZero() {
+		sa.giveUp = otherAddressPatience
+	}
 	go func() {
 		ctx, cancel := context.WithDeadline(s.ctx, time.Now().Add(orphanedFor))
 		defer cancel()
@@ -480,6 +508,10 @@ func (s *Session) reauthFailed(err error) error {
 	var changed *AddressChangedError
 	if errors.As(err, &credentials) || errors.As(err, &trust) || errors.As(err, &changed) {
 		return err
+	}
+	var silent *NoAnswerError
+	if !s.orphaned.IsZero() && errors.As(err, &silent) && !s.espAlive() {
+		return &ClosedByGatewayError{}
 	}
 	s.log.Warn("reauthentication failed", "err", err)
 	s.sa.reauthAt = time.Now().Add(reauthRetry)
