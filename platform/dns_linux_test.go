@@ -26,8 +26,9 @@ type fakeBus struct {
 	silent bool   // nobody answers
 	only   string // the one service that answers; empty: all
 	where  []resolvedDomain
-	fail   error   // of every call
-	next   []error // of the next calls, before fail
+	links  map[int32]bool // with settings
+	fail   error          // of every call
+	next   []error        // of the next calls, before fail
 	calls  []string
 }
 
@@ -42,6 +43,11 @@ func (b *fakeBus) sleeps(context.Context) (<-chan bool, error) {
 }
 
 func (b *fakeBus) call(_ context.Context, method string, args ...any) error {
+	if strings.HasPrefix(method, "SetLink") && b.links != nil {
+		b.links[args[0].(int32)] = true
+	} else if method == "RevertLink" {
+		delete(b.links, args[0].(int32))
+	}
 	b.calls = append(b.calls, strings.TrimSuffix(fmt.Sprintln(append([]any{method}, args...)...), "\n"))
 	if len(b.next) > 0 {
 		err := b.next[0]

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -167,11 +168,15 @@ func hostState(t *testing.T) string {
 				option(" proto 119", r.Protocol == routeProtocol)))
 		}
 	}
+	conn, err := nftables.New()
+	run(t, "nftables", err)
+	tables, err := conn.ListTables()
+	run(t, "nftables", err)
+	for _, table := range tables {
+		lines = append(lines, fmt.Sprintf("nftables %d %s", table.Family, table.Name))
+	}
 	firewall, err := readFirewall()
 	run(t, "firewall", err)
-	if firewall.exists {
-		lines = append(lines, "firewall")
-	}
 	for _, r := range firewall.rules {
 		lines = append(lines, "firewall "+r)
 	}

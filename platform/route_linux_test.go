@@ -40,9 +40,9 @@ func TestHostState(t *testing.T) {
 	}{
 		{"split tunnel", Config{Tunnels: []Tunnel{splitTunnel}}, `
 address 10.1.2.3/32 on wayfarer0
-firewall
 firewall guard: iifname != "wayfarer0" iifname != "lo" ip daddr 10.1.2.3/32 drop
 link wayfarer0 mtu 1300 up true
+nftables 1 wayfarer
 route4 table 119: 10.0.0.0/8 dev wayfarer0 src 10.1.2.3 proto 119
 route4 table 119: 192.168.1.0/24 dev wayfarer0 src 10.1.2.3 proto 119
 rule4 30560: not fwmark 0x3766 lookup 119 proto 119`},
@@ -50,10 +50,10 @@ rule4 30560: not fwmark 0x3766 lookup 119 proto 119`},
 		{"full tunnel", Config{Tunnels: []Tunnel{fullTunnel}}, `
 address 10.1.2.3/32 on wayfarer0
 address fd00::3/128 on wayfarer0
-firewall
 firewall guard: iifname != "wayfarer0" iifname != "lo" ip daddr 10.1.2.3/32 drop
 firewall guard: iifname != "wayfarer0" iifname != "lo" ip6 daddr fd00::3/128 drop
 link wayfarer0 mtu 1280 up true
+nftables 1 wayfarer
 route4 table 119: 0.0.0.0/0 dev wayfarer0 src 10.1.2.3 proto 119
 route4 table 119: throw 198.51.100.0/24 proto 119
 route6 table 119: ::/0 dev wayfarer0 src fd00::3 proto 119
@@ -63,11 +63,11 @@ rule6 30560: not fwmark 0x3766 lookup 119 proto 119`},
 		{"two tunnels", Config{Tunnels: []Tunnel{splitTunnel, otherTunnel}}, `
 address 10.1.2.3/32 on wayfarer0
 address 172.16.0.9/24 on wayfarer1
-firewall
 firewall guard: iifname != "wayfarer0" iifname != "lo" ip daddr 10.1.2.3/32 drop
 firewall guard: iifname != "wayfarer1" iifname != "lo" ip daddr 172.16.0.9/32 drop
 link wayfarer0 mtu 1300 up true
 link wayfarer1 mtu 1400 up true
+nftables 1 wayfarer
 route4 table 119: 10.0.0.0/8 dev wayfarer0 src 10.1.2.3 proto 119
 route4 table 119: 172.16.0.0/12 dev wayfarer1 src 172.16.0.9 proto 119
 route4 table 119: 192.168.1.0/24 dev wayfarer0 src 10.1.2.3 proto 119
@@ -77,9 +77,9 @@ rule6 30560: not fwmark 0x3766 lookup 119 proto 119`},
 
 		{"addresses only", Config{Tunnels: []Tunnel{{Interface: "wayfarer1", MTU: 1500, Addresses: prefixes("172.16.0.9/24")}}}, `
 address 172.16.0.9/24 on wayfarer1
-firewall
 firewall guard: iifname != "wayfarer1" iifname != "lo" ip daddr 172.16.0.9/32 drop
-link wayfarer1 mtu 1500 up true`},
+link wayfarer1 mtu 1500 up true
+nftables 1 wayfarer`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			enterNamespace(t)
