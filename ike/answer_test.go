@@ -208,8 +208,10 @@ func TestQuickModeAnswerAccepted(t *testing.T) {
 		{"as offered", func(*world) {}, netip.MustParsePrefix("0.0.0.0/0"), espLifetime},
 		{"narrowed", func(w *world) { w.gateway.Narrow, w.gateway.Networks = true, []netip.Prefix{narrow} }, narrow, espLifetime},
 		{"shorter lifetime", func(w *world) { w.gateway.ESPLifetime = 10 * time.Minute }, netip.MustParsePrefix("0.0.0.0/0"), 10 * time.Minute},
-		{"RESPONDER-LIFETIME", func(w *world) { w.gateway.ESPLifetime, w.gateway.ResponderLifetime = 10*time.Minute, true },
-			netip.MustParsePrefix("0.0.0.0/0"), 10 * time.Minute},
+		{
+			"RESPONDER-LIFETIME", func(w *world) { w.gateway.ESPLifetime, w.gateway.ResponderLifetime = 10*time.Minute, true },
+			netip.MustParsePrefix("0.0.0.0/0"), 10 * time.Minute,
+		},
 		{"longer lifetime", func(w *world) {
 			w.changeSA(set(isakmp.AttrESPLifeDuration, 60000), gateway.QM2)
 		}, netip.MustParsePrefix("0.0.0.0/0"), espLifetime},

@@ -156,18 +156,30 @@ func TestSeveralGateways(t *testing.T) {
 		after   time.Duration
 		err     bool
 	}{
-		{name: "second host", gateway: "dead.example.com, gw.example.com", after: otherAddressPatience,
-			hosts: map[string][]netip.Addr{"dead.example.com": {dead}, "gw.example.com": {gatewayAddr}}},
-		{name: "second address", gateway: "gw.example.com", after: otherAddressPatience,
-			hosts: map[string][]netip.Addr{"gw.example.com": {dead, gatewayAddr}}},
-		{name: "third of all", gateway: "a.example,gw.example.com", after: 2 * otherAddressPatience,
-			hosts: map[string][]netip.Addr{"a.example": {dead, other}, "gw.example.com": {gatewayAddr}}},
-		{name: "unknown name first", gateway: "nowhere.example,gw.example.com",
-			hosts: map[string][]netip.Addr{"gw.example.com": {gatewayAddr}}},
-		{name: "4-in-6 address", gateway: "gw.example.com",
-			hosts: map[string][]netip.Addr{"gw.example.com": {netip.AddrFrom16(gatewayAddr.As16())}}},
-		{name: "last is dead too", gateway: "a.example,b.example", after: otherAddressPatience + giveUpAfter, err: true,
-			hosts: map[string][]netip.Addr{"a.example": {dead}, "b.example": {other}}},
+		{
+			name: "second host", gateway: "dead.example.com, gw.example.com", after: otherAddressPatience,
+			hosts: map[string][]netip.Addr{"dead.example.com": {dead}, "gw.example.com": {gatewayAddr}},
+		},
+		{
+			name: "second address", gateway: "gw.example.com", after: otherAddressPatience,
+			hosts: map[string][]netip.Addr{"gw.example.com": {dead, gatewayAddr}},
+		},
+		{
+			name: "third of all", gateway: "a.example,gw.example.com", after: 2 * otherAddressPatience,
+			hosts: map[string][]netip.Addr{"a.example": {dead, other}, "gw.example.com": {gatewayAddr}},
+		},
+		{
+			name: "unknown name first", gateway: "nowhere.example,gw.example.com",
+			hosts: map[string][]netip.Addr{"gw.example.com": {gatewayAddr}},
+		},
+		{
+			name: "4-in-6 address", gateway: "gw.example.com",
+			hosts: map[string][]netip.Addr{"gw.example.com": {netip.AddrFrom16(gatewayAddr.As16())}},
+		},
+		{
+			name: "last is dead too", gateway: "a.example,b.example", after: otherAddressPatience + giveUpAfter, err: true,
+			hosts: map[string][]netip.Addr{"a.example": {dead}, "b.example": {other}},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, func(w *world) {

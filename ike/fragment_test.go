@@ -33,12 +33,17 @@ func TestReassembly(t *testing.T) {
 		{"the last in the middle", []fragmentStep{{number: 1, data: "a"}, {number: 3, last: true, data: "c"}, {number: 2, data: "b", whole: "abc"}}},
 		{"only one", []fragmentStep{{number: 1, last: true, data: "a", whole: "a"}}},
 		{"twice the same", []fragmentStep{
-			{number: 1, data: "a"}, {number: 1, data: "a"}, {number: 3, last: true, data: "c"}, {number: 3, last: true, data: "c"},
+			{number: 1, data: "a"},
+			{number: 1, data: "a"},
+			{number: 3, last: true, data: "c"},
+			{number: 3, last: true, data: "c"},
 			{number: 2, data: "b", whole: "abc"},
 		}},
 		{"two messages, one after the other", []fragmentStep{
-			{number: 1, data: "a"}, {number: 2, last: true, data: "b", whole: "ab"},
-			{number: 1, data: "a"}, {number: 2, last: true, data: "b", whole: "ab"},
+			{number: 1, data: "a"},
+			{number: 2, last: true, data: "b", whole: "ab"},
+			{number: 1, data: "a"},
+			{number: 2, last: true, data: "b", whole: "ab"},
 		}},
 		{"another message begins", []fragmentStep{
 			{number: 1, data: "a"}, {number: 2, data: "b"}, {number: 1, data: "A"}, {number: 2, last: true, data: "B", whole: "AB"},
@@ -47,16 +52,23 @@ func TestReassembly(t *testing.T) {
 			{number: 2, last: true, data: "b"}, {number: 2, data: "b"}, {number: 1, data: "a"}, {number: 3, last: true, data: "c", whole: "abc"},
 		}},
 		{"behind the last", []fragmentStep{
-			{number: 2, last: true, data: "b"}, {number: 3, data: "c", fails: true},
-			{number: 1, data: "a"}, {number: 2, last: true, data: "b", whole: "ab"},
+			{number: 2, last: true, data: "b"},
+			{number: 3, data: "c", fails: true},
+			{number: 1, data: "a"},
+			{number: 2, last: true, data: "b", whole: "ab"},
 		}},
 		{"two that are the last", []fragmentStep{
-			{number: 3, last: true, data: "c"}, {number: 2, last: true, data: "b", fails: true},
-			{number: 1, data: "a"}, {number: 2, last: true, data: "b", whole: "ab"},
+			{number: 3, last: true, data: "c"},
+			{number: 2, last: true, data: "b", fails: true},
+			{number: 1, data: "a"},
+			{number: 2, last: true, data: "b", whole: "ab"},
 		}},
 		{"the last before another", []fragmentStep{
-			{number: 3, data: "c"}, {number: 2, last: true, data: "b"}, {number: 1, data: "a", fails: true},
-			{number: 1, data: "a"}, {number: 2, last: true, data: "b", whole: "ab"},
+			{number: 3, data: "c"},
+			{number: 2, last: true, data: "b"},
+			{number: 1, data: "a", fails: true},
+			{number: 1, data: "a"},
+			{number: 2, last: true, data: "b", whole: "ab"},
 		}},
 		{"the greatest number", func() (steps []fragmentStep) {
 			for n := uint8(1); n < maxFragments; n++ {
@@ -65,7 +77,9 @@ func TestReassembly(t *testing.T) {
 			return append(steps, fragmentStep{number: maxFragments, last: true, data: "a", whole: strings.Repeat("a", maxFragments)})
 		}()},
 		{"too great a number", []fragmentStep{
-			{number: 1, data: "a"}, {number: maxFragments + 1, last: true, data: "b", fails: true}, {number: 255, data: "b", fails: true},
+			{number: 1, data: "a"},
+			{number: maxFragments + 1, last: true, data: "b", fails: true},
+			{number: 255, data: "b", fails: true},
 			{number: 2, last: true, data: "b", whole: "ab"},
 		}},
 		{"as late as allowed", []fragmentStep{
@@ -76,8 +90,12 @@ func TestReassembly(t *testing.T) {
 		}},
 		{"as much as allowed", []fragmentStep{{number: 1, data: big}, {number: 2, last: true, data: big, whole: big + big}}},
 		{"too much", []fragmentStep{
-			{number: 1, data: big}, {number: 2, data: big}, {number: 3, data: "c", fails: true},
-			{number: 3, last: true, data: "c"}, {number: 2, data: "b"}, {number: 1, data: "a", whole: "abc"},
+			{number: 1, data: big},
+			{number: 2, data: big},
+			{number: 3, data: "c", fails: true},
+			{number: 3, last: true, data: "c"},
+			{number: 2, data: "b"},
+			{number: 1, data: "a", whole: "abc"},
 		}},
 		{"too much, without the first", []fragmentStep{{number: 2, data: big}, {number: 3, data: big}, {number: 4, data: "c", fails: true}}},
 	} {

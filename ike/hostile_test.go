@@ -554,14 +554,28 @@ func TestRuleTables(t *testing.T) {
 		step   gateway.Step
 		change func(*gateway.Message)
 	}{
-		{gateway.MM2, drop(isakmp.PayloadSA)}, {gateway.MM2, twice(isakmp.PayloadSA)}, {gateway.MM2, extra(isakmp.PayloadKE)},
-		{gateway.MM2, extra(isakmp.PayloadHash)}, {gateway.MM2, extra(99)},
-		{gateway.MM4, drop(isakmp.PayloadKE)}, {gateway.MM4, drop(isakmp.PayloadNonce)}, {gateway.MM4, twice(isakmp.PayloadKE)},
-		{gateway.MM4, twice(isakmp.PayloadNonce)}, {gateway.MM4, extra(isakmp.PayloadID)}, {gateway.MM4, extra(isakmp.PayloadAttribute)},
-		{gateway.MM6, drop(isakmp.PayloadID)}, {gateway.MM6, twice(isakmp.PayloadID)}, {gateway.MM6, twice(isakmp.PayloadSig)},
-		{gateway.MM6, extra(isakmp.PayloadAttribute)}, {gateway.MM6, extra(isakmp.PayloadDelete)},
-		{gateway.AM2, drop(isakmp.PayloadSA)}, {gateway.AM2, drop(isakmp.PayloadKE)}, {gateway.AM2, drop(isakmp.PayloadNonce)},
-		{gateway.AM2, drop(isakmp.PayloadID)}, {gateway.AM2, twice(isakmp.PayloadSig)}, {gateway.AM2, extra(isakmp.PayloadDelete)},
+		{gateway.MM2, drop(isakmp.PayloadSA)},
+		{gateway.MM2, twice(isakmp.PayloadSA)},
+		{gateway.MM2, extra(isakmp.PayloadKE)},
+		{gateway.MM2, extra(isakmp.PayloadHash)},
+		{gateway.MM2, extra(99)},
+		{gateway.MM4, drop(isakmp.PayloadKE)},
+		{gateway.MM4, drop(isakmp.PayloadNonce)},
+		{gateway.MM4, twice(isakmp.PayloadKE)},
+		{gateway.MM4, twice(isakmp.PayloadNonce)},
+		{gateway.MM4, extra(isakmp.PayloadID)},
+		{gateway.MM4, extra(isakmp.PayloadAttribute)},
+		{gateway.MM6, drop(isakmp.PayloadID)},
+		{gateway.MM6, twice(isakmp.PayloadID)},
+		{gateway.MM6, twice(isakmp.PayloadSig)},
+		{gateway.MM6, extra(isakmp.PayloadAttribute)},
+		{gateway.MM6, extra(isakmp.PayloadDelete)},
+		{gateway.AM2, drop(isakmp.PayloadSA)},
+		{gateway.AM2, drop(isakmp.PayloadKE)},
+		{gateway.AM2, drop(isakmp.PayloadNonce)},
+		{gateway.AM2, drop(isakmp.PayloadID)},
+		{gateway.AM2, twice(isakmp.PayloadSig)},
+		{gateway.AM2, extra(isakmp.PayloadDelete)},
 	} {
 		inWorld(t, func(w *world) {
 			w.client.Exchange = ExchangeMain

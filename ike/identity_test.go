@@ -106,8 +106,14 @@ func TestDN(t *testing.T) {
 		want pkix.RDNSequence
 		out  string // if it is not in
 	}{
-		{"C=DE, ST=BY, L=Ulm, O=Lab, OU=VPN, CN=gw", pkix.RDNSequence{rdn{at(x520(6), "DE")}, rdn{at(x520(8), "BY")}, rdn{at(x520(7), "Ulm")},
-			rdn{at(x520(10), "Lab")}, rdn{at(x520(11), "VPN")}, rdn{at(x520(3), "gw")}}, ""},
+		{"C=DE, ST=BY, L=Ulm, O=Lab, OU=VPN, CN=gw", pkix.RDNSequence{
+			rdn{at(x520(6), "DE")},
+			rdn{at(x520(8), "BY")},
+			rdn{at(x520(7), "Ulm")},
+			rdn{at(x520(10), "Lab")},
+			rdn{at(x520(11), "VPN")},
+			rdn{at(x520(3), "gw")},
+		}, ""},
 		{"SN=Lovelace, serialNumber=12, UID=ada", pkix.RDNSequence{rdn{at(x520(4), "Lovelace")}, rdn{at(x520(5), "12")}, rdn{at(uid, "ada")}}, ""},
 		{"DC=example, DC=com, emailAddress=a@b", pkix.RDNSequence{rdn{at(dc, ia5("example"))}, rdn{at(dc, ia5("com"))}, rdn{at(email, ia5("a@b"))}}, "DC=example, DC=com, E=a@b"},
 		{"DC=münchen", pkix.RDNSequence{rdn{at(dc, "münchen")}}, ""},
@@ -307,8 +313,10 @@ func TestDescribeID(t *testing.T) {
 }
 
 func FuzzParseIdentity(f *testing.F) {
-	for _, s := range []string{"gw.example.com", "192.0.2.1", "2001:db8::1", "ada@example.com", "keyid:labgroup", "keyid:a=b", "email:", "fqdn:1.2.3.4",
-		"O=Lab, CN=gw", "/O=Lab/CN=gw", `CN=\ a\,b\ +OU=#0500, 1.2.3=x`, "CN=#1e0400670077"} {
+	for _, s := range []string{
+		"gw.example.com", "192.0.2.1", "2001:db8::1", "ada@example.com", "keyid:labgroup", "keyid:a=b", "email:", "fqdn:1.2.3.4",
+		"O=Lab, CN=gw", "/O=Lab/CN=gw", `CN=\ a\,b\ +OU=#0500, 1.2.3=x`, "CN=#1e0400670077",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

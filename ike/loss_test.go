@@ -153,8 +153,12 @@ func TestSchedule(t *testing.T) {
 		step     gateway.Step // from which on the gateway is silent
 		exchange Exchange
 	}{
-		{gateway.MM2, ExchangeMain}, {gateway.MM4, ExchangeMain}, {gateway.MM6, ExchangeMain}, {gateway.AM2, ExchangeAggressive},
-		{gateway.ConfigReply, ExchangeMain}, {gateway.QM2, ExchangeMain},
+		{gateway.MM2, ExchangeMain},
+		{gateway.MM4, ExchangeMain},
+		{gateway.MM6, ExchangeMain},
+		{gateway.AM2, ExchangeAggressive},
+		{gateway.ConfigReply, ExchangeMain},
+		{gateway.QM2, ExchangeMain},
 	} {
 		t.Run(string(tt.step), func(t *testing.T) {
 			inWorld(t, func(w *world) {

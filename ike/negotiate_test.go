@@ -105,10 +105,14 @@ func TestPFS(t *testing.T) {
 		{name: "named, gateway refuses it", pfs: "modp2048", theirs: []string{"aes256gcm16"}, offered: 1},
 		{name: "in the suite", esp: []string{"aes128-sha256-ecp384"}, want: "aes128-sha256-ecp384", offered: 1},
 		{name: "in the suite beats the setting", pfs: PFSOff, esp: []string{"aes128gcm16-ecp384"}, want: "aes128gcm16-ecp384", offered: 1},
-		{name: "groups in turn", esp: []string{"aes128gcm16-modp2048", "aes256gcm16-ecp384"}, theirs: []string{"aes256gcm16-ecp384"},
-			want: "aes256gcm16-ecp384", offered: 2},
-		{name: "suites with a group, then those without", pfs: PFSOff, esp: []string{"aes128gcm16-modp2048", "aes256gcm16"},
-			theirs: []string{"aes256gcm16"}, want: "aes256gcm16", offered: 2},
+		{
+			name: "groups in turn", esp: []string{"aes128gcm16-modp2048", "aes256gcm16-ecp384"}, theirs: []string{"aes256gcm16-ecp384"},
+			want: "aes256gcm16-ecp384", offered: 2,
+		},
+		{
+			name: "suites with a group, then those without", pfs: PFSOff, esp: []string{"aes128gcm16-modp2048", "aes256gcm16"},
+			theirs: []string{"aes256gcm16"}, want: "aes256gcm16", offered: 2,
+		},
 		{name: "Unity wish", wish: isakmp.GroupECP384, theirs: []string{"aes256gcm16-ecp384"}, want: "aes256gcm16-ecp384", offered: 1},
 		{name: "Unity wish against off", pfs: PFSOff, wish: isakmp.GroupECP384, want: "aes256gcm16", offered: 1},
 		{name: "Unity wish for a weak group", wish: isakmp.GroupMODP1024, want: "aes256gcm16", offered: 1},

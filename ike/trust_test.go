@@ -167,16 +167,21 @@ func TestLeaf(t *testing.T) {
 		{"signed with MD5", trustCase{certs: certs(signedWith(crypto.MD5)), trust: trusted, reason: TrustWeak, contains: "MD5"}},
 		{"signed with MD5, all allowed", trustCase{certs: certs(signedWith(crypto.MD5)), trust: trusted, allow: WeakAll, reason: TrustWeak}},
 		{"signed with MD2", trustCase{certs: certs(unknownAlgorithm(p, good)), trust: trusted, allow: WeakAll, reason: TrustInvalid, contains: "unknown way"}},
-		{"signed with MD2, the right pin", trustCase{certs: certs(unknownAlgorithm(p, good)), trust: Trust{Pin: sha256.Sum256(unknownAlgorithm(p, good).Raw)},
-			allow: WeakAll, reason: TrustInvalid}},
+		{"signed with MD2, the right pin", trustCase{
+			certs: certs(unknownAlgorithm(p, good)), trust: Trust{Pin: sha256.Sum256(unknownAlgorithm(p, good).Raw)},
+			allow: WeakAll, reason: TrustInvalid,
+		}},
 		{"all that may be allowed is needed", trustCase{
 			certs: certs(p.parse(resign(t, p.gatewayWithKey(ca, &keys.small.PublicKey, valid(-2, -1)).Raw, keys.ca, crypto.SHA1))),
-			trust: trusted, reason: TrustWeak, needs: WeakRSA1024 | WeakSHA1Cert | WeakExpired}},
+			trust: trusted, reason: TrustWeak, needs: WeakRSA1024 | WeakSHA1Cert | WeakExpired,
+		}},
 		{"the rest of what may be allowed is needed", trustCase{
 			certs: certs(p.parse(resign(t, p.gatewayWithKey(ca, &keys.small.PublicKey).Raw, keys.ca, crypto.SHA1))),
-			trust: trusted, allow: WeakRSA1024, reason: TrustWeak, needs: WeakSHA1Cert}},
+			trust: trusted, allow: WeakRSA1024, reason: TrustWeak, needs: WeakSHA1Cert,
+		}},
 		{"weak, and of another CA: allowing does not help", trustCase{
-			certs: certs(p.gateway(p.ca("rogue", nil, keys.rogue), valid(-2, -1))), trust: trusted, reason: TrustIssuer}},
+			certs: certs(p.gateway(p.ca("rogue", nil, keys.rogue), valid(-2, -1))), trust: trusted, reason: TrustIssuer,
+		}},
 
 		// A weak CA.
 		{"RSA-1024 CA", smallCA(p, 0, TrustWeak, WeakRSA1024)},
@@ -262,7 +267,8 @@ func TestLeaf(t *testing.T) {
 		{"FQDN is the common name, with another subjectAltName", trustCase{certs: certs(named(subject("gw2.example.com"))), trust: trusted, idir: id(isakmp.IDFQDN, "gw2.example.com"), reason: TrustName, askable: true}},
 		{"FQDN is the common name, with a subjectAltName that is no host", trustCase{
 			certs: certs(named(noSAN, subject("gw.example.com"), func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "urn", Opaque: "x"}} })),
-			trust: trusted, idir: id(isakmp.IDFQDN, "gw.example.com"), reason: TrustName, askable: true}},
+			trust: trusted, idir: id(isakmp.IDFQDN, "gw.example.com"), reason: TrustName, askable: true,
+		}},
 		{"FQDN that reads as an address", trustCase{certs: certs(rich), trust: trusted, idir: id(isakmp.IDFQDN, "192.0.2.1"), reason: TrustName, askable: true}},
 		{"address that the certificate does not name", trustCase{certs: certs(good), trust: trusted, idir: id(isakmp.IDIPv4Addr, "\xc0\x00\x02\x01"), reason: TrustName, askable: true}},
 		{"an address in the common name of a certificate with subjectAltName", trustCase{certs: certs(named(subject("192.0.2.1"))), trust: trusted, host: "192.0.2.1", reason: TrustName, askable: true}},
@@ -278,12 +284,18 @@ func TestLeaf(t *testing.T) {
 
 		// The host that the profile connects to.
 		{"another host", trustCase{certs: certs(good), trust: trusted, host: "other.example.com", reason: TrustName, askable: true, contains: `not for "other.example.com"`}},
-		{"a host out of many", trustCase{certs: certs(named(dnsNames(slices.Repeat([]string{"x.example.com"}, 20)...))), trust: trusted,
-			reason: TrustName, askable: true, contains: "x.example.com, …"}},
-		{"a host with a long name", trustCase{certs: certs(named(dnsNames(strings.Repeat("x", 1000)))), trust: trusted,
-			reason: TrustName, askable: true, contains: strings.Repeat("x", maxDescription) + "…, not"}},
-		{"a host with control characters", trustCase{certs: certs(named(func(c *x509.Certificate) { c.EmailAddresses = []string{"a\x1b[0mb"} })), trust: trusted,
-			host: "other", reason: TrustName, askable: true, contains: "a[0mb"}},
+		{"a host out of many", trustCase{
+			certs: certs(named(dnsNames(slices.Repeat([]string{"x.example.com"}, 20)...))), trust: trusted,
+			reason: TrustName, askable: true, contains: "x.example.com, …",
+		}},
+		{"a host with a long name", trustCase{
+			certs: certs(named(dnsNames(strings.Repeat("x", 1000)))), trust: trusted,
+			reason: TrustName, askable: true, contains: strings.Repeat("x", maxDescription) + "…, not",
+		}},
+		{"a host with control characters", trustCase{
+			certs: certs(named(func(c *x509.Certificate) { c.EmailAddresses = []string{"a\x1b[0mb"} })), trust: trusted,
+			host: "other", reason: TrustName, askable: true, contains: "a[0mb",
+		}},
 		{"a racoon's DN", trustCase{certs: certs(rhum), trust: trusted, reason: TrustName, askable: true}},
 		{"host in other letters, with a dot", trustCase{certs: certs(good), trust: trusted, host: "GW.Example.COM."}},
 		{"wildcard", trustCase{certs: certs(rich), trust: trusted, host: "eu.vpn.example.com"}},
@@ -300,8 +312,10 @@ func TestLeaf(t *testing.T) {
 		{"host is an address as DNS name", trustCase{certs: certs(named(dnsNames("192.0.2.1"))), trust: trusted, host: "192.0.2.1", reason: TrustName, askable: true}},
 		{"the address of the host", trustCase{certs: certs(rich), trust: trusted, host: "elsewhere.example.com", addr: netip.MustParseAddr("192.0.2.1")}},
 		{"the mapped address of the host", trustCase{certs: certs(rich), trust: trusted, host: "elsewhere.example.com", addr: netip.MustParseAddr("::ffff:192.0.2.1")}},
-		{"the address of the host does not count with public CAs", trustCase{certs: certs(rich), trust: Trust{CAs: trusted.CAs, SystemRoots: true},
-			host: "elsewhere.example.com", addr: netip.MustParseAddr("192.0.2.1"), reason: TrustName, askable: true}},
+		{"the address of the host does not count with public CAs", trustCase{
+			certs: certs(rich), trust: Trust{CAs: trusted.CAs, SystemRoots: true},
+			host: "elsewhere.example.com", addr: netip.MustParseAddr("192.0.2.1"), reason: TrustName, askable: true,
+		}},
 	} {
 		t.Run(c.name, c.run)
 	}

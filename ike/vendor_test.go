@@ -103,7 +103,9 @@ func TestVendorsSent(t *testing.T) {
 		}
 	}
 	for _, tt := range []struct{ name, id string }{
-		{"XAUTH", "09002689dfd6b712"}, {"Cisco Unity", "12f5f28c457168a9702d9fe274cc0100"}, {"DPD", "afcad71368a1f1c96b8696fc77570100"},
+		{"XAUTH", "09002689dfd6b712"},
+		{"Cisco Unity", "12f5f28c457168a9702d9fe274cc0100"},
+		{"DPD", "afcad71368a1f1c96b8696fc77570100"},
 		{"FRAGMENTATION", "4048b7d56ebce88525e7de7f00d6c2d380000000"},
 	} {
 		i := slices.IndexFunc(vendorIDs, func(v vendorID) bool { return v.name == tt.name })

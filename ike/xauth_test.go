@@ -303,12 +303,18 @@ func TestPrompts(t *testing.T) {
 		want    Prompt
 	}{
 		{"password", empty(isakmp.XAuthUserName, isakmp.XAuthPassword), isakmp.XAuthPassword, Prompt{Kind: PromptPassword, Secret: true}},
-		{"passcode", append(empty(isakmp.XAuthUserName, isakmp.XAuthPasscode), text(isakmp.XAuthMessage, "token\tplease\r\n")), isakmp.XAuthPasscode,
-			Prompt{Kind: PromptOTP, Text: "token please", Secret: true}},
-		{"next PIN", append(empty(isakmp.XAuthUserName, isakmp.XAuthNextPIN), text(isakmp.XAuthMessage, "\x1b]0;evil\x07new\u202e PIN\nline")), isakmp.XAuthNextPIN,
-			Prompt{Kind: PromptNextPIN, Text: "]0;evilnew PIN\nline", Secret: true}},
-		{"answer", append(empty(isakmp.XAuthUserName, isakmp.XAuthAnswer), text(isakmp.XAuthMessage, "one"), text(isakmp.XAuthChallenge, "two")), isakmp.XAuthAnswer,
-			Prompt{Kind: PromptChallenge, Text: "one\ntwo"}},
+		{
+			"passcode", append(empty(isakmp.XAuthUserName, isakmp.XAuthPasscode), text(isakmp.XAuthMessage, "token\tplease\r\n")), isakmp.XAuthPasscode,
+			Prompt{Kind: PromptOTP, Text: "token please", Secret: true},
+		},
+		{
+			"next PIN", append(empty(isakmp.XAuthUserName, isakmp.XAuthNextPIN), text(isakmp.XAuthMessage, "\x1b]0;evil\x07new\u202e PIN\nline")), isakmp.XAuthNextPIN,
+			Prompt{Kind: PromptNextPIN, Text: "]0;evilnew PIN\nline", Secret: true},
+		},
+		{
+			"answer", append(empty(isakmp.XAuthUserName, isakmp.XAuthAnswer), text(isakmp.XAuthMessage, "one"), text(isakmp.XAuthChallenge, "two")), isakmp.XAuthAnswer,
+			Prompt{Kind: PromptChallenge, Text: "one\ntwo"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, func(w *world) {

@@ -275,24 +275,42 @@ func TestCTRVectors(t *testing.T) {
 	}
 	text := hex.EncodeToString([]byte("Single block msg"))
 	for i, tt := range []struct{ key, nonce, iv, plaintext, ciphertext string }{
-		{"ae6852f8 121067cc 4bf7a576 5577f39e", "00000030", "00000000 00000000", text,
-			"e4095d4f b7a7b379 2d6175a3 261311b8"},
-		{"7e240678 17fae0d7 43d6ce1f 32539163", "006cb6db", "c0543b59 da48d90b", counting(32),
-			"5104a106 168a72d9 790d41ee 8edad388 eb2e1efc 46da57c8 fce630df 9141be28"},
-		{"7691be03 5e5020a8 ac6e6185 29f9a0dc", "00e0017b", "27777f3f 4a1786f0", counting(36),
-			"c1cf48a8 9f2ffdd9 cf4652e9 efdb72d7 4540a42b de6d7836 d59a5cea aef31053 25b2072f"},
-		{"16af5b14 5fc9f579 c175f93e 3bfb0eed 863d06cc fdb78515", "00000048", "36733c14 7d6d93cb", text,
-			"4b55384f e259c9c8 4e7935a0 03cbe928"},
-		{"7c5cb240 1b3dc33c 19e73408 19e0f69c 678c3db8 e6f6a91a", "0096b03b", "020c6ead c2cb500d", counting(32),
-			"453243fc 609b2332 7edfaafa 7131cd9f 8490701c 5ad4a79c fc1fe0ff 42f4fb00"},
-		{"02bf391e e8ecb159 b959617b 0965279b f59b60a7 86d3e0fe", "0007bdfd", "5cbd6027 8dcc0912", counting(36),
-			"96893fc5 5e5c722f 540b7dd1 ddf7e758 d288bc95 c6916588 4536c811 662f2188 abee0935"},
-		{"776beff2 851db06f 4c8a0542 c8696f6c 6a81af1e ec96b4d3 7fc1d689 e6c1c104", "00000060", "db5672c9 7aa8f0b2", text,
-			"145ad01d bf824ec7 560863dc 71e3e0c0"},
-		{"f6d66d6b d52d59bb 07963658 79eff886 c66dd51a 5b6a9974 4b50590c 87a23884", "00faac24", "c1585ef1 5a43d875", counting(32),
-			"f05e231b 3894612c 49ee000b 804eb2a9 b8306b50 8f839d6a 5530831d 9344af1c"},
-		{"ff7a617c e69148e4 f1726e2f 43581de2 aa62d9f8 05532edf f1eed687 fb54153d", "001cc5b7", "51a51d70 a1c11148", counting(36),
-			"eb6c5282 1d0bbbf7 ce759446 2aca4faa b407df86 6569fd07 f48cc0b5 83d6071f 1ec0e6b8"},
+		{
+			"ae6852f8 121067cc 4bf7a576 5577f39e", "00000030", "00000000 00000000", text,
+			"e4095d4f b7a7b379 2d6175a3 261311b8",
+		},
+		{
+			"7e240678 17fae0d7 43d6ce1f 32539163", "006cb6db", "c0543b59 da48d90b", counting(32),
+			"5104a106 168a72d9 790d41ee 8edad388 eb2e1efc 46da57c8 fce630df 9141be28",
+		},
+		{
+			"7691be03 5e5020a8 ac6e6185 29f9a0dc", "00e0017b", "27777f3f 4a1786f0", counting(36),
+			"c1cf48a8 9f2ffdd9 cf4652e9 efdb72d7 4540a42b de6d7836 d59a5cea aef31053 25b2072f",
+		},
+		{
+			"16af5b14 5fc9f579 c175f93e 3bfb0eed 863d06cc fdb78515", "00000048", "36733c14 7d6d93cb", text,
+			"4b55384f e259c9c8 4e7935a0 03cbe928",
+		},
+		{
+			"7c5cb240 1b3dc33c 19e73408 19e0f69c 678c3db8 e6f6a91a", "0096b03b", "020c6ead c2cb500d", counting(32),
+			"453243fc 609b2332 7edfaafa 7131cd9f 8490701c 5ad4a79c fc1fe0ff 42f4fb00",
+		},
+		{
+			"02bf391e e8ecb159 b959617b 0965279b f59b60a7 86d3e0fe", "0007bdfd", "5cbd6027 8dcc0912", counting(36),
+			"96893fc5 5e5c722f 540b7dd1 ddf7e758 d288bc95 c6916588 4536c811 662f2188 abee0935",
+		},
+		{
+			"776beff2 851db06f 4c8a0542 c8696f6c 6a81af1e ec96b4d3 7fc1d689 e6c1c104", "00000060", "db5672c9 7aa8f0b2", text,
+			"145ad01d bf824ec7 560863dc 71e3e0c0",
+		},
+		{
+			"f6d66d6b d52d59bb 07963658 79eff886 c66dd51a 5b6a9974 4b50590c 87a23884", "00faac24", "c1585ef1 5a43d875", counting(32),
+			"f05e231b 3894612c 49ee000b 804eb2a9 b8306b50 8f839d6a 5530831d 9344af1c",
+		},
+		{
+			"ff7a617c e69148e4 f1726e2f 43581de2 aa62d9f8 05532edf f1eed687 fb54153d", "001cc5b7", "51a51d70 a1c11148", counting(36),
+			"eb6c5282 1d0bbbf7 ce759446 2aca4faa b407df86 6569fd07 f48cc0b5 83d6071f 1ec0e6b8",
+		},
 	} {
 		block, err := cipherAlgs[AESCTR].new(unhex(t, tt.key))
 		if err != nil {

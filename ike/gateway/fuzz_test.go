@@ -59,14 +59,20 @@ func FuzzPhase2(f *testing.F) {
 		f.Fatal(err)
 	}
 	id := isakmp.Payload{Type: isakmp.PayloadID, Body: selector(netip.MustParsePrefix("10.99.0.1/32"))}
-	f.Add(uint8(0), uint8(isakmp.PayloadAttribute), isakmp.AppendPayloads(nil, isakmp.Payload{Type: isakmp.PayloadAttribute,
-		Body: isakmp.Config{Type: isakmp.ConfigRequest, Attributes: []isakmp.Attribute{{Type: 1, Value: []byte{10, 99, 0, 1}}}}.Append(nil)}))
+	f.Add(uint8(0), uint8(isakmp.PayloadAttribute), isakmp.AppendPayloads(nil, isakmp.Payload{
+		Type: isakmp.PayloadAttribute,
+		Body: isakmp.Config{Type: isakmp.ConfigRequest, Attributes: []isakmp.Attribute{{Type: 1, Value: []byte{10, 99, 0, 1}}}}.Append(nil),
+	}))
 	f.Add(uint8(1), uint8(isakmp.PayloadSA), isakmp.AppendPayloads(nil, isakmp.Payload{Type: isakmp.PayloadSA, Body: isakmp.SA{
 		DOI: 1, Situation: 1, Proposals: []isakmp.Proposal{{Protocol: isakmp.ProtoESP, SPI: []byte{1, 2, 3, 4}, Transforms: []isakmp.Transform{{
-			ID: isakmp.ESPAESGCM16, Attributes: espSuite{cipher: cipherRows[4]}.attributes(isakmp.EncapUDPTunnel, 60)}}}}}.Append(nil)},
+			ID: isakmp.ESPAESGCM16, Attributes: espSuite{cipher: cipherRows[4]}.attributes(isakmp.EncapUDPTunnel, 60),
+		}}}},
+	}.Append(nil)},
 		isakmp.Payload{Type: isakmp.PayloadNonce, Body: make([]byte, 16)}, id, id))
-	f.Add(uint8(2), uint8(isakmp.PayloadDelete), isakmp.AppendPayloads(nil, isakmp.Payload{Type: isakmp.PayloadDelete,
-		Body: isakmp.Delete{DOI: 1, Protocol: isakmp.ProtoESP, SPISize: 4, SPIs: [][]byte{{1, 2, 3, 4}}}.Append(nil)}))
+	f.Add(uint8(2), uint8(isakmp.PayloadDelete), isakmp.AppendPayloads(nil, isakmp.Payload{
+		Type: isakmp.PayloadDelete,
+		Body: isakmp.Delete{DOI: 1, Protocol: isakmp.ProtoESP, SPISize: 4, SPIs: [][]byte{{1, 2, 3, 4}}}.Append(nil),
+	}))
 	mid := uint32(0)
 	f.Fuzz(func(t *testing.T, exchange, first uint8, body []byte) {
 		ps, padding, err := isakmp.ParsePayloads(isakmp.PayloadType(first), body)

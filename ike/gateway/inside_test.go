@@ -220,7 +220,8 @@ func TestDNS(t *testing.T) {
 	ask := func(name string, typ dnsmessage.Type) dnsmessage.Message {
 		t.Helper()
 		query, err := (&dnsmessage.Message{Questions: []dnsmessage.Question{{
-			Name: dnsmessage.MustNewName(name), Type: typ, Class: dnsmessage.ClassINET}}}).Pack()
+			Name: dnsmessage.MustNewName(name), Type: typ, Class: dnsmessage.ClassINET,
+		}}}).Pack()
 		if err != nil {
 			t.Fatal(err)
 		}

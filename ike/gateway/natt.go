@@ -23,18 +23,30 @@ type natVariant struct {
 
 // natVariants, the best first.
 var natVariants = []*natVariant{
-	{"rfc3947", []string{"\x4a\x13\x1c\x81\x07\x03\x58\x45\x5c\x57\x28\xf2\x0e\x95\x45\x2f"},
-		isakmp.PayloadNATD, isakmp.EncapUDPTunnel, false},
-	{"draft-03", []string{"\x7d\x94\x19\xa6\x53\x10\xca\x6f\x2c\x17\x9d\x92\x15\x52\x9d\x56"},
-		isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, false},
+	{
+		"rfc3947",
+		[]string{"\x4a\x13\x1c\x81\x07\x03\x58\x45\x5c\x57\x28\xf2\x0e\x95\x45\x2f"},
+		isakmp.PayloadNATD, isakmp.EncapUDPTunnel, false,
+	},
+	{
+		"draft-03",
+		[]string{"\x7d\x94\x19\xa6\x53\x10\xca\x6f\x2c\x17\x9d\x92\x15\x52\x9d\x56"},
+		isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, false,
+	},
 	{"draft-02", []string{
 		"\x90\xcb\x80\x91\x3e\xbb\x69\x6e\x08\x63\x81\xb5\xec\x42\x7b\x1f", // with a line feed hashed
 		"\xcd\x60\x46\x43\x35\xdf\x21\xf8\x7c\xfd\xb2\xfc\x68\xb6\xa4\x48",
 	}, isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, false},
-	{"draft-01", []string{"\x16\xf6\xca\x16\xe4\xa4\x06\x6d\x83\x82\x1a\x0f\x0a\xea\xa8\x62"},
-		isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, true},
-	{"draft-00", []string{"\x44\x85\x15\x2d\x18\xb6\xbb\xcd\x0b\xe8\xa8\x46\x95\x79\xdd\xcc"},
-		isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, true},
+	{
+		"draft-01",
+		[]string{"\x16\xf6\xca\x16\xe4\xa4\x06\x6d\x83\x82\x1a\x0f\x0a\xea\xa8\x62"},
+		isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, true,
+	},
+	{
+		"draft-00",
+		[]string{"\x44\x85\x15\x2d\x18\xb6\xbb\xcd\x0b\xe8\xa8\x46\x95\x79\xdd\xcc"},
+		isakmp.PayloadNATDDraft, isakmp.EncapUDPTunnelDraft, true,
+	},
 }
 
 // nonIKEMarker is in front of ESP on port 500 (drafts 00 and 01): a cookie of CKY-I

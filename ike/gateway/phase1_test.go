@@ -315,7 +315,8 @@ func TestTampered(t *testing.T) {
 		// The last block of a message is padding where it can be.
 		cfg := &Message{Step: ConfigRequest, Header: i.header(isakmp.Transaction, 99, true)}
 		cfg.Add(isakmp.PayloadAttribute, isakmp.Config{Type: isakmp.ConfigRequest, Attributes: []isakmp.Attribute{
-			{Type: 1}, {Type: 2}, {Type: 3}, {Type: 4}, {Type: 5}, {Type: 6}}}.Append(nil))
+			{Type: 1}, {Type: 2}, {Type: 3}, {Type: 4}, {Type: 5}, {Type: 6},
+		}}.Append(nil))
 		tamper(cfg)
 		dpd := &Message{Step: Notify, Header: i.header(isakmp.Informational, 98, true)}
 		dpd.Add(isakmp.PayloadNotify, isakmp.Notify{DOI: 1, Protocol: isakmp.ProtoISAKMP, SPI: make([]byte, 16), Type: isakmp.NotifyRUThere, Data: []byte{0, 0, 0, 5}}.Append(nil))
@@ -408,8 +409,10 @@ func TestAssembly(t *testing.T) {
 	g := &Gateway{}
 	h := isakmp.Header{NextPayload: isakmp.PayloadFragment}
 	add := func(a *assembly, number uint8, last bool, data string) []byte {
-		body := isakmp.AppendPayloads(nil, isakmp.Payload{Type: isakmp.PayloadFragment,
-			Body: isakmp.Fragment{ID: 1, Number: number, Last: last, Data: []byte(data)}.Append(nil)})
+		body := isakmp.AppendPayloads(nil, isakmp.Payload{
+			Type: isakmp.PayloadFragment,
+			Body: isakmp.Fragment{ID: 1, Number: number, Last: last, Data: []byte(data)}.Append(nil),
+		})
 		return a.add(g, h, body)
 	}
 	var a assembly

@@ -28,8 +28,10 @@ const (
 )
 
 func (s saState) String() string {
-	return [...]string{"waiting for MM1 or AM1", "waiting for MM3", "waiting for MM5", "waiting for AM3",
-		"waiting for XAUTH", "ready"}[s]
+	return [...]string{
+		"waiting for MM1 or AM1", "waiting for MM3", "waiting for MM5", "waiting for AM3",
+		"waiting for XAUTH", "ready",
+	}[s]
 }
 
 // sa is an ISAKMP SA. Owned by the gateway's loop.

@@ -68,7 +68,8 @@ func TestGate(t *testing.T) {
 		i.config(XAuthReply, 57, isakmp.ConfigReply)
 		clear := &Message{Step: XAuthReply, Header: i.header(isakmp.Transaction, mid, false)}
 		clear.Add(isakmp.PayloadAttribute, isakmp.Config{Type: isakmp.ConfigReply, Attributes: []isakmp.Attribute{
-			{Type: isakmp.XAuthUserName, Value: []byte("ada")}, {Type: isakmp.XAuthPassword, Value: []byte("secret")}}}.Append(nil))
+			{Type: isakmp.XAuthUserName, Value: []byte("ada")}, {Type: isakmp.XAuthPassword, Value: []byte("secret")},
+		}}.Append(nil))
 		i.say(clear)
 		if m := i.rawWithin(time.Second); m != nil {
 			t.Errorf("answer %+v", i.decode(m))

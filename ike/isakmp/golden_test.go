@@ -132,15 +132,19 @@ var goldens = []golden{
 		name: "Notify INITIAL-CONTACT",
 		typ:  PayloadNotify,
 		hex:  "000000010110600247c4a28ccedda7a2db4c65ff28615096",
-		value: Notify{DOI: DOIIPsec, Protocol: ProtoISAKMP, Type: NotifyInitialContact, Data: []byte{},
-			SPI: []byte{0x47, 0xc4, 0xa2, 0x8c, 0xce, 0xdd, 0xa7, 0xa2, 0xdb, 0x4c, 0x65, 0xff, 0x28, 0x61, 0x50, 0x96}},
+		value: Notify{
+			DOI: DOIIPsec, Protocol: ProtoISAKMP, Type: NotifyInitialContact, Data: []byte{},
+			SPI: []byte{0x47, 0xc4, 0xa2, 0x8c, 0xce, 0xdd, 0xa7, 0xa2, 0xdb, 0x4c, 0x65, 0xff, 0x28, 0x61, 0x50, 0x96},
+		},
 	},
 	{
 		name: "Notify R-U-THERE",
 		typ:  PayloadNotify,
 		hex:  "0000000101108d28938fcfb991ae5e9a775032e411c4cd2b5dba5ab2",
-		value: Notify{DOI: DOIIPsec, Protocol: ProtoISAKMP, Type: NotifyRUThere, Data: []byte{0x5d, 0xba, 0x5a, 0xb2},
-			SPI: []byte{0x93, 0x8f, 0xcf, 0xb9, 0x91, 0xae, 0x5e, 0x9a, 0x77, 0x50, 0x32, 0xe4, 0x11, 0xc4, 0xcd, 0x2b}},
+		value: Notify{
+			DOI: DOIIPsec, Protocol: ProtoISAKMP, Type: NotifyRUThere, Data: []byte{0x5d, 0xba, 0x5a, 0xb2},
+			SPI: []byte{0x93, 0x8f, 0xcf, 0xb9, 0x91, 0xae, 0x5e, 0x9a, 0x77, 0x50, 0x32, 0xe4, 0x11, 0xc4, 0xcd, 0x2b},
+		},
 		legal: from(24),
 	},
 	{
@@ -161,7 +165,8 @@ var goldens = []golden{
 		typ:  PayloadDelete,
 		hex:  "000000010110000147c4a28ccedda7a2db4c65ff28615096",
 		value: Delete{DOI: DOIIPsec, Protocol: ProtoISAKMP, SPISize: 16, SPIs: [][]byte{
-			{0x47, 0xc4, 0xa2, 0x8c, 0xce, 0xdd, 0xa7, 0xa2, 0xdb, 0x4c, 0x65, 0xff, 0x28, 0x61, 0x50, 0x96}}},
+			{0x47, 0xc4, 0xa2, 0x8c, 0xce, 0xdd, 0xa7, 0xa2, 0xdb, 0x4c, 0x65, 0xff, 0x28, 0x61, 0x50, 0x96},
+		}},
 	},
 	{
 		// Made for this test.
@@ -182,7 +187,8 @@ var goldens = []golden{
 		typ:  PayloadAttribute,
 		hex:  "0100000040890000408a0000",
 		value: Config{Type: ConfigRequest, Attributes: []Attribute{
-			{Type: XAuthUserName, Value: []byte{}}, {Type: XAuthPassword, Value: []byte{}}}},
+			{Type: XAuthUserName, Value: []byte{}}, {Type: XAuthPassword, Value: []byte{}},
+		}},
 		legal: at(4, 8),
 	},
 	{
@@ -190,7 +196,8 @@ var goldens = []golden{
 		typ:  PayloadAttribute,
 		hex:  "0200000040890005616c696365408a000a776f6e6465726c616e64",
 		value: Config{Type: ConfigReply, Attributes: []Attribute{
-			{Type: XAuthUserName, Value: []byte("alice")}, {Type: XAuthPassword, Value: []byte("wonderland")}}},
+			{Type: XAuthUserName, Value: []byte("alice")}, {Type: XAuthPassword, Value: []byte("wonderland")},
+		}},
 		legal: at(4, 13),
 	},
 	{
@@ -207,8 +214,10 @@ var goldens = []golden{
 		typ:  PayloadAttribute,
 		hex:  "02000000000100040a630101000300040a0a003500020004ffffff00",
 		value: Config{Type: ConfigReply, Attributes: []Attribute{
-			{Type: CfgIP4Address, Value: []byte{10, 99, 1, 1}}, {Type: CfgIP4DNS, Value: []byte{10, 10, 0, 53}},
-			{Type: CfgIP4Netmask, Value: []byte{255, 255, 255, 0}}}},
+			{Type: CfgIP4Address, Value: []byte{10, 99, 1, 1}},
+			{Type: CfgIP4DNS, Value: []byte{10, 10, 0, 53}},
+			{Type: CfgIP4Netmask, Value: []byte{255, 255, 255, 0}},
+		}},
 		legal: at(4, 5, 12, 13, 20, 21),
 	},
 	{

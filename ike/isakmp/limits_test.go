@@ -251,8 +251,10 @@ func TestLimits(t *testing.T) {
 	transform := Transform{Number: 1, ID: TransformKeyIKE}
 	t.Run("proposals", func(t *testing.T) {
 		for _, n := range []int{1, MaxProposals, MaxProposals + 1} {
-			sa := SA{DOI: DOIIPsec, Situation: SituationIdentityOnly,
-				Proposals: slices.Repeat([]Proposal{{Protocol: ProtoESP, Transforms: []Transform{transform}}}, n)}
+			sa := SA{
+				DOI: DOIIPsec, Situation: SituationIdentityOnly,
+				Proposals: slices.Repeat([]Proposal{{Protocol: ProtoESP, Transforms: []Transform{transform}}}, n),
+			}
 			got, err := ParseSA(sa.Append(nil))
 			if ok := n <= MaxProposals; ok != (err == nil) || ok && len(got.Proposals) != n {
 				t.Errorf("%d proposals: %d, %v", n, len(got.Proposals), err)
@@ -261,7 +263,8 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("transforms", func(t *testing.T) {
 		sa := SA{DOI: DOIIPsec, Situation: SituationIdentityOnly, Proposals: []Proposal{{
-			SPI: make([]byte, 255), Transforms: slices.Repeat([]Transform{transform}, MaxTransforms)}}}
+			SPI: make([]byte, 255), Transforms: slices.Repeat([]Transform{transform}, MaxTransforms),
+		}}}
 		got, err := ParseSA(sa.Append(nil))
 		if err != nil || len(got.Proposals[0].Transforms) != MaxTransforms || len(got.Proposals[0].SPI) != 255 {
 			t.Errorf("%v", err)
@@ -300,7 +303,8 @@ func TestLimits(t *testing.T) {
 		for _, n := range []int{0, 1, 65527} {
 			data := make([]byte, n)
 			for _, v := range []any{
-				ID{Type: IDKeyID, Data: data}, Cert{Encoding: CertCRL, Data: data},
+				ID{Type: IDKeyID, Data: data},
+				Cert{Encoding: CertCRL, Data: data},
 				Notify{Type: NotifyConnected, SPI: make([]byte, 255), Data: data},
 			} {
 				typ := map[reflect.Type]PayloadType{
@@ -320,8 +324,10 @@ func TestNestedFragment(t *testing.T) {
 	h := Header{Version: Version1, Exchange: MainMode}
 	message := AppendMessage(nil, h, Payload{Type: PayloadHash, Body: []byte{1}})
 	for range 100 {
-		message = AppendMessage(nil, h, Payload{Type: PayloadFragment,
-			Body: Fragment{ID: 1, Number: 1, Last: true, Data: message}.Append(nil)})
+		message = AppendMessage(nil, h, Payload{
+			Type: PayloadFragment,
+			Body: Fragment{ID: 1, Number: 1, Last: true, Data: message}.Append(nil),
+		})
 	}
 	_, body, err := ParseHeader(message)
 	if err != nil {
@@ -343,7 +349,8 @@ func TestNestedFragment(t *testing.T) {
 func TestAllocation(t *testing.T) {
 	const perByte, fixed = 40, 2048
 	transforms := SA{DOI: DOIIPsec, Situation: SituationIdentityOnly, Proposals: slices.Repeat([]Proposal{{
-		Transforms: slices.Repeat([]Transform{{}}, MaxTransforms)}}, 32)}.Append(nil)
+		Transforms: slices.Repeat([]Transform{{}}, MaxTransforms),
+	}}, 32)}.Append(nil)
 	attributes := Config{Attributes: slices.Repeat([]Attribute{BasicAttribute(0, 0)}, MaxAttributes)}.Append(nil)
 	for _, c := range []struct {
 		name string
@@ -407,8 +414,12 @@ func TestAttributes(t *testing.T) {
 		value uint32
 		hex   string
 	}{
-		{0, "800c0000"}, {28800, "800c7080"}, {0xffff, "800cffff"},
-		{0x10000, "000c000400010000"}, {86400, "000c000400015180"}, {0xffffffff, "000c0004ffffffff"},
+		{0, "800c0000"},
+		{28800, "800c7080"},
+		{0xffff, "800cffff"},
+		{0x10000, "000c000400010000"},
+		{86400, "000c000400015180"},
+		{0xffffffff, "000c0004ffffffff"},
 	} {
 		a := NumberAttribute(AttrLifeDuration, c.value)
 		if got := AppendAttributes(nil, []Attribute{a}); !bytes.Equal(got, unhex(t, c.hex)) {
@@ -438,17 +449,29 @@ func TestAttributes(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
-		{PayloadCertReq.String(), "CERTREQ"}, {PayloadType(99).String(), "payload(99)"},
-		{MainMode.String(), "ID_PROT"}, {ExchangeType(34).String(), "exchange(34)"},
-		{ProtoISAKMP.String(), "ISAKMP"}, {ProtoAH.String(), "AH"}, {ProtoESP.String(), "ESP"},
-		{ProtoIPComp.String(), "IPCOMP"}, {ProtocolID(9).String(), "protocol(9)"},
-		{NotifyNoProposalChosen.String(), "NO_PROPOSAL_CHOSEN"}, {NotifyType(40500).String(), "notify(40500)"},
-		{ConfigRequest.String(), "REQUEST"}, {ConfigReply.String(), "REPLY"}, {ConfigSet.String(), "SET"},
-		{ConfigAck.String(), "ACK"}, {ConfigType(9).String(), "config(9)"},
+		{PayloadCertReq.String(), "CERTREQ"},
+		{PayloadType(99).String(), "payload(99)"},
+		{MainMode.String(), "ID_PROT"},
+		{ExchangeType(34).String(), "exchange(34)"},
+		{ProtoISAKMP.String(), "ISAKMP"},
+		{ProtoAH.String(), "AH"},
+		{ProtoESP.String(), "ESP"},
+		{ProtoIPComp.String(), "IPCOMP"},
+		{ProtocolID(9).String(), "protocol(9)"},
+		{NotifyNoProposalChosen.String(), "NO_PROPOSAL_CHOSEN"},
+		{NotifyType(40500).String(), "notify(40500)"},
+		{ConfigRequest.String(), "REQUEST"},
+		{ConfigReply.String(), "REPLY"},
+		{ConfigSet.String(), "SET"},
+		{ConfigAck.String(), "ACK"},
+		{ConfigType(9).String(), "config(9)"},
 		{Describe(nil), "[ ]"},
-		{Describe([]Payload{{Type: PayloadHash}, {Type: PayloadNotify}, {Type: PayloadNotify,
-			Body: Notify{Type: NotifyRUThere}.Append(nil)}}), "[ HASH N N(R_U_THERE) ]"},
-		{FirstType(nil).String(), "payload(0)"}, {FirstType([]Payload{{Type: PayloadSA}}).String(), "SA"},
+		{Describe([]Payload{{Type: PayloadHash}, {Type: PayloadNotify}, {
+			Type: PayloadNotify,
+			Body: Notify{Type: NotifyRUThere}.Append(nil),
+		}}), "[ HASH N N(R_U_THERE) ]"},
+		{FirstType(nil).String(), "payload(0)"},
+		{FirstType([]Payload{{Type: PayloadSA}}).String(), "SA"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s, want %s", c.got, c.want)
