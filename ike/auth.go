@@ -395,7 +395,8 @@ func (sa *isakmpSA) checkSigR(m *message, id isakmp.ID, hashR []byte) error {
 	if err != nil {
 		return &TrustError{Step: sa.step, Reason: TrustInvalid, Detail: err.Error()}
 	}
-	leaf, err := sa.s.gatewayTrust(sa.peer.Addr()).check(certs, id)
+	policy := sa.s.gatewayTrust(sa.peer.Addr())
+	leaf, err := policy.check(certs, id)
 	var trust *TrustError
 	if errors.As(err, &trust) {
 		if !trust.Askable {
@@ -410,8 +411,12 @@ func (sa *isakmpSA) checkSigR(m *message, id isakmp.ID, hashR []byte) error {
 	if sigErr != nil {
 		return &TrustError{Step: sa.step, Reason: TrustSignature, Certificate: leaf, Detail: sigErr.Error()}
 	}
-	if err == nil {
-		sa.certificate = fingerprint(leaf)
+	if err != nil {
+		return err
 	}
-	return err
+	sa.certificate = fingerprint(leaf)
+	if weakness := policy.conceded(certs, id); weakness != "" && sa.s.dialing() {
+		sa.s.event(Event{Kind: EventWarning, Step: sa.step, Code: "weak-certificate", Text: weakness})
+	}
+	return nil
 }

@@ -205,7 +205,7 @@ const (
 type Event struct {
 	Kind EventKind
 	Step Step
-	Code string // of a warning: "weak-crypto", "gateway-settings", ...
+	Code string // of a warning: "weak-certificate", "gateway-settings", ...
 	Text string
 }
 

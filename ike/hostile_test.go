@@ -607,3 +607,27 @@ func TestRuleTables(t *testing.T) {
 		}
 	})
 }
+
+// TestConceded: a certificate that only the profile's leave makes acceptable is said
+// to be weak; a good one is not.
+func TestConceded(t *testing.T) {
+	for name, expired := range map[string]bool{"good": false, "expired": true} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.client.AllowWeak = WeakAll
+				w.start()
+				if expired {
+					time.Sleep(24 * time.Hour) // the certificate lives for half a day
+				}
+				w.dial()
+				var told []string
+				for _, e := range w.eventsOf(EventWarning) {
+					told = append(told, e.Code)
+				}
+				if got := slices.Contains(told, "weak-certificate"); got != expired {
+					t.Errorf("warnings %q", told)
+				}
+			})
+		})
+	}
+}

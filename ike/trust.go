@@ -59,6 +59,17 @@ func (t *gatewayTrust) check(certs [][]byte, idir isakmp.ID) (*x509.Certificate,
 	return leaf, nil
 }
 
+// conceded says what about an accepted certificate would have been refused, had the
+// profile not allowed it; empty if nothing.
+func (t *gatewayTrust) conceded(certs [][]byte, idir isakmp.ID) string {
+	strict := *t
+	strict.allow = 0
+	if _, err := strict.check(certs, idir); err != nil {
+		return err.(*TrustError).Detail
+	}
+	return ""
+}
+
 // refuse makes the error of a check.
 func refuse(reason TrustReason, format string, args ...any) *TrustError {
 	return &TrustError{Step: StepCheckCertificate, Reason: reason, Detail: fmt.Sprintf(format, args...)}
