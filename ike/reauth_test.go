@@ -122,7 +122,7 @@ func TestOldISAKMPSAAnswers(t *testing.T) {
 		for _, tt := range []struct {
 			wait    time.Duration
 			answers int
-		}{{oldSAGrace - time.Second, 1}, {2 * time.Second, 0}} {
+		}{{9 * time.Second, 1}, {2 * time.Second, 0}} {
 			time.Sleep(tt.wait)
 			before := w.oldAnswers()
 			w.spoof(held[0].data)

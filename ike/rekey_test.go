@@ -202,6 +202,22 @@ func TestWhenTheNewOneSends(t *testing.T) {
 			}
 		})
 	})
+	t.Run("by us, gateway sends", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.setRule(slow)
+			w.start()
+			s := w.dial()
+			st := w.newStream(s)
+			w.rekey(s)
+			time.Sleep(2 * latency) // QM2 is here
+			began := time.Since(w.began)
+			st.run(10*time.Millisecond, 2*time.Second)
+			if _, at := w.espSent(); len(at) != 2 || at[1] < began+2*latency || at[1] > began+2*latency+20*time.Millisecond {
+				t.Errorf("QM2 came at %v, the new SA sends at %v", began, at)
+			}
+			st.wantNoLoss()
+		})
+	})
 }
 
 // checkSwitch: HASH(3) has shown that the gateway has the keys, or its first packet.
@@ -549,14 +565,7 @@ func TestRekeyRefused(t *testing.T) {
 		w.start()
 		s := w.dial()
 		received := receive(s)
-		refuse := func(m *gateway.Message) []*gateway.Message {
-			n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoESP, Type: isakmp.NotifyNoProposalChosen}
-			refusal := &gateway.Message{Header: m.Header}
-			refusal.Header.Exchange = isakmp.Informational
-			refusal.Add(isakmp.PayloadNotify, n.Append(nil))
-			return []*gateway.Message{refusal}
-		}
-		w.hook(gateway.QM2, refuse)
+		w.hook(gateway.QM2, refuseProposal)
 		w.talk(s, time.Second, 280*time.Second)
 		w.wantAlive(s)
 		if n := len(w.messages(gateway.QM1)); n < 2 || n > 6 {
@@ -604,6 +613,28 @@ func TestRekeyBySequence(t *testing.T) {
 		}
 		st.wantNoLoss()
 	})
+	// A refusal is not followed by the next try at every opportunity.
+	inWorld(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		receive(s)
+		w.hook(gateway.QM2, refuseProposal)
+		w.do(s, func() { s.current(s.pairs[0]).rekeyAfter = 100 })
+		w.talk(s, time.Second, 10*time.Minute)
+		w.wantAlive(s)
+		if n := len(w.messages(gateway.QM1)); n != 2 {
+			t.Errorf("%d Quick Modes", n)
+		}
+	})
+}
+
+// refuseProposal is a hook that answers a Quick Mode by NO-PROPOSAL-CHOSEN.
+func refuseProposal(m *gateway.Message) []*gateway.Message {
+	n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoESP, Type: isakmp.NotifyNoProposalChosen}
+	refusal := &gateway.Message{Header: m.Header}
+	refusal.Header.Exchange = isakmp.Informational
+	refusal.Add(isakmp.PayloadNotify, n.Append(nil))
+	return []*gateway.Message{refusal}
 }
 
 // TestSweet32: with 64-bit blocks an SA carries less than a gigabyte.
