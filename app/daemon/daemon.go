@@ -87,6 +87,8 @@ type Daemon struct {
 	network Network
 	openTUN func(TUNConfig) (tun.Device, error)
 	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
+	// addresses are those of this computer.
+	addresses func() []netip.Addr
 
 	// host is a lock on what the host's network is, one that gives up with its
 	// context: whoever holds the token may use applied and call network.Set.
@@ -112,15 +114,16 @@ var _ control.Backend = (*Daemon)(nil)
 // New makes a daemon without connections. Close ends it.
 func New(opts Options) *Daemon {
 	d := &Daemon{
-		log:      opts.Log,
-		version:  opts.Version,
-		dial:     opts.Dial,
-		network:  opts.Network,
-		openTUN:  opts.OpenTUN,
-		lookup:   lookup,
-		host:     make(chan struct{}, 1),
-		names:    make(map[string]bool),
-		watchers: make(map[chan struct{}]struct{}),
+		log:       opts.Log,
+		version:   opts.Version,
+		dial:      opts.Dial,
+		network:   opts.Network,
+		openTUN:   opts.OpenTUN,
+		lookup:    lookup,
+		addresses: addresses,
+		host:      make(chan struct{}, 1),
+		names:     make(map[string]bool),
+		watchers:  make(map[chan struct{}]struct{}),
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -142,6 +145,17 @@ func New(opts Options) *Daemon {
 
 func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+func addresses() []netip.Addr {
+	var list []netip.Addr
+	addrs, _ := net.InterfaceAddrs() // none is an answer, too
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			list = append(list, p.Addr())
+		}
+	}
+	return list
 }
 
 // Status is everything that there is to tell.
@@ -193,7 +207,7 @@ func (d *Daemon) notifyLocked() {
 // Connect starts a connection for owner and returns its ID at once. A failed
 // connection of the same owner and profile makes room for it.
 func (d *Daemon) Connect(_ context.Context, owner string, req *control.ConnectRequest) (string, *app.Failure) {
-	cfg, failure := newConfig(&req.Profile)
+	cfg, failure := newConfig(req)
 	if failure != nil {
 		return "", failure
 	}

@@ -10,14 +10,15 @@
 // cannot take the same network. A tunnel is one connection: its method run is its
 // life as a straight line, and the only code that changes what the tunnel has.
 //
-//	profile.go   app.Profile -> ike.Config; what cannot be used is refused here
-//	tunnel.go    dial, open, set, carry, dial again, restore
-//	prompt.go    questions to the user, and their answers
-//	clock.go     the bound of an attempt, without the user's thinking
-//	networks.go  Assignment and selectors -> routes, domains; clashes
-//	pump.go      packets between interface and session
-//	status.go    what is told of a connection
-//	failure.go   errors -> app.Failure: the only texts that users read
+//	profile.go      app.Profile -> ike.Config; what cannot be used is refused here
+//	credentials.go  secrets, certificate and key of a request
+//	tunnel.go       dial, open, set, carry, dial again, restore
+//	prompt.go       questions to the user, and their answers
+//	clock.go        the bound of an attempt, without the user's thinking
+//	networks.go     Assignment and selectors -> routes, domains; clashes
+//	pump.go         packets between interface and session
+//	status.go       what is told of a connection
+//	failure.go      errors -> app.Failure: the only texts that users read
 //
 // Locks are taken in the order host, Daemon.mu, tunnel.mu. No lock is held while the
 // engine, the interface or the host is called, but for the host lock around Set.
@@ -44,6 +45,7 @@
 //   - The host. Packets from its programs are checked against the selectors by the
 //     engine. They enter no parser here but the MSS clamp, which is total.
 //
-// Passwords are held in memory for as long as the connection may need them to come
-// back, and zeroised at its end. They are not logged and in no status.
+// Passwords and groups' secrets are held in memory for as long as the connection may
+// need them to come back, and zeroised at its end; private keys are dropped then, in
+// parsed form they cannot be overwritten. None of them is logged or in a status.
 package daemon

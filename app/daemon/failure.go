@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
 
@@ -61,6 +62,12 @@ var explanations = []func(error) (said, bool){
 	when(explainNoAnswer),
 	when(explainAddressChanged),
 	when(explainClosed),
+	// Other missing rights are hostErrors.
+	whenIs(fs.ErrPermission, said{
+		code: app.CodeNetworkConfig, step: app.StepBuildTunnel,
+		message: "plain ESP needs a raw socket, and this program has no right to open one",
+		hint:    "run the service with that right (CAP_NET_RAW), or have NAT traversal switched on at the gateway and leave nat_t out",
+	}),
 	whenIs(net.ErrClosed, said{code: app.CodeNoAnswer, again: true, message: "the connection was closed", hint: "connect again"}),
 	whenIs(context.Canceled, said{code: app.CodeCancelled, message: "cancelled", hint: "connect again when you like"}),
 	whenIs(context.DeadlineExceeded, said{
@@ -242,7 +249,7 @@ func proposalHint(step app.Step) string {
 func refusedCode(notify isakmp.NotifyType, step app.Step) (app.Code, string) {
 	switch notify {
 	case isakmp.NotifyAuthenticationFailed, isakmp.NotifyInvalidIDInfo, isakmp.NotifyInvalidHash:
-		return app.CodeSignInRefused, "check login, password and --local-id"
+		return app.CodeSignInRefused, "check login, password or secret, certificate and --local-id"
 	case isakmp.NotifyInvalidExchangeType, isakmp.NotifyUnsupportedExchange:
 		return app.CodeNoProposal, "try the other exchange (--exchange main or aggressive)"
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"wayfarer/app"
@@ -78,6 +80,8 @@ func TestExplain(t *testing.T) {
 		{"dead without a step", &ike.NoAnswerError{Gateway: "192.0.2.1"}, app.CodeNoAnswer, here, true, []string{"does not answer"}},
 		{"address", &ike.AddressChangedError{Old: "10.0.0.1", New: "10.0.0.2"}, app.CodeSettingsRefused, here, true, []string{"10.0.0.1", "10.0.0.2"}},
 		{"closed by gateway", &ike.ClosedByGatewayError{}, app.CodeNoAnswer, here, true, []string{"ended the connection"}},
+		{"raw socket", fmt.Errorf("a raw socket for ESP cannot be had: %w", os.NewSyscallError("socket", syscall.EPERM)), app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"plain ESP", "CAP_NET_RAW", "nat_t"}},
+		{"packet filter", &ike.NoAnswerError{Step: ike.StepFindGateway, Gateway: "192.0.2.1", Err: os.NewSyscallError("sendto", syscall.EPERM)}, app.CodeNoAnswer, app.StepFindGateway, true, []string{"not permitted"}},
 		{"closed", net.ErrClosed, app.CodeNoAnswer, here, true, []string{"closed"}},
 		{"bug", errors.New("slice bounds"), app.CodeInternal, here, false, []string{"slice bounds", "report"}},
 	}

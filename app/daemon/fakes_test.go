@@ -59,7 +59,7 @@ func newWorld(t *testing.T) *world {
 			w.mu.Lock()
 			n := len(w.dials)
 			kept := *cfg
-			kept.Password = cfg.Password.Clone()
+			kept.Password, kept.GroupSecret = cfg.Password.Clone(), cfg.GroupSecret.Clone()
 			w.dials = append(w.dials, kept)
 			script := w.script
 			w.mu.Unlock()

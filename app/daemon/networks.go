@@ -14,6 +14,8 @@ import (
 // settings is what the host gets: the gateway's wishes, as the profile changes them.
 type settings struct {
 	assignment ike.Assignment
+	addresses  []netip.Prefix // of the interface
+	local      []netip.Prefix // on this side of the tunnel: addresses, or an office's networks
 	mtu        int
 	routes     []netip.Prefix // into the tunnel
 	exclude    []netip.Prefix // out of a full tunnel
@@ -36,11 +38,16 @@ type settings struct {
 // around the tunnel is made for it either: that would let a forged address of the
 // gateway pull other traffic out (TunnelCrack, ServerIP). Split-exclude lists come
 // from the gateway as well and are not obeyed (TunnelCrack, LocalNet).
-func newSettings(p *app.Profile, session Session) settings {
+//
+// An office (local_networks) has addresses of its own: see [settings.settle].
+func newSettings(p *app.Profile, session Session, own func() []netip.Addr) settings {
 	a, stats := session.Assignment(), session.Stats()
-	s := settings{assignment: a, mtu: session.MTU()}
+	s := settings{assignment: a, addresses: a.Addresses, local: a.Addresses, mtu: session.MTU()}
 	if p.MTU != 0 {
 		s.mtu = p.MTU
+	}
+	if len(p.LocalNetworks) > 0 {
+		s.settle(prefixes(p.LocalNetworks), own())
 	}
 	covered := selectors(stats.Children)
 	base := a.SplitInclude
@@ -60,7 +67,13 @@ func newSettings(p *app.Profile, session Session) settings {
 		}
 		routes = append(routes, added)
 	}
-	s.routes, s.exclude = skip(routes, prefixes(p.RoutesSkip))
+	holes := prefixes(p.RoutesSkip)
+	for _, network := range prefixes(p.LocalNetworks) {
+		if !network.IsSingleIP() {
+			holes = append(holes, network) // on this side, also where the gateway's networks are wider
+		}
+	}
+	s.routes, s.exclude = skip(routes, holes)
 	s.routes = slices.DeleteFunc(s.routes, func(r netip.Prefix) bool {
 		return r.IsSingleIP() && r.Addr() == stats.Gateway.Addr().Unmap() || !s.hasFamily(r)
 	})
@@ -75,13 +88,35 @@ func newSettings(p *app.Profile, session Session) settings {
 	return s
 }
 
+// settle gives the interface addresses where the gateway takes packets from an
+// office's networks only: a network of one address is that address; of a wider one it
+// is this computer's own address there, so that its programs do not speak from an
+// outside address.
+func (s *settings) settle(local []netip.Prefix, own []netip.Addr) {
+	s.addresses, s.local = nil, local
+	for _, network := range local {
+		addr := network.Addr()
+		if !network.IsSingleIP() {
+			i := slices.IndexFunc(own, network.Contains)
+			if i < 0 {
+				s.warn("no-office-address", fmt.Sprintf("this computer has no address in %v: only others there reach the networks behind the gateway", network))
+				continue
+			}
+			addr = own[i]
+		}
+		if p := netip.PrefixFrom(addr, addr.BitLen()); !slices.Contains(s.addresses, p) {
+			s.addresses = append(s.addresses, p)
+		}
+	}
+}
+
 func (s *settings) warn(code, text string) {
 	s.warnings = append(s.warnings, app.Warning{Code: code, Severity: app.SeverityWarning, Text: text})
 }
 
 // hasFamily: without an address of its family a route leads nowhere.
 func (s *settings) hasFamily(r netip.Prefix) bool {
-	return slices.ContainsFunc(s.assignment.Addresses, func(a netip.Prefix) bool {
+	return slices.ContainsFunc(s.local, func(a netip.Prefix) bool {
 		return a.Addr().Is4() == r.Addr().Is4()
 	})
 }
@@ -94,7 +129,10 @@ func (s *settings) domains() {
 			name = strings.ToLower(strings.Trim(strings.TrimSpace(name), "."))
 			switch {
 			case !isDomain(name):
-				s.warn("gateway-settings", fmt.Sprintf("the gateway gave a domain that is none: %q", printable(name, 64)))
+				s.warnings = append(s.warnings, app.Warning{
+					Code: "gateway-settings", Severity: app.SeverityInfo,
+					Text: fmt.Sprintf("the gateway gave a domain that is none: %q", printable(name, 64)),
+				})
 			case !slices.Contains(good, name):
 				good = append(good, name)
 			}
@@ -153,7 +191,7 @@ func (s *settings) allDomains() []string {
 
 func (s *settings) tunConfig() TUNConfig {
 	cfg := TUNConfig{MTU: s.mtu, DNS: s.assignment.DNS, SearchDomains: s.search}
-	for _, a := range s.assignment.Addresses {
+	for _, a := range s.addresses {
 		cfg.Addresses = append(cfg.Addresses, a.Addr())
 	}
 	return cfg
@@ -163,7 +201,7 @@ func (s *settings) tunnel(name string) platform.Tunnel {
 	return platform.Tunnel{
 		Interface:     name,
 		MTU:           s.mtu,
-		Addresses:     s.assignment.Addresses,
+		Addresses:     s.addresses,
 		Routes:        s.routes,
 		Exclude:       s.exclude,
 		DNS:           s.assignment.DNS,

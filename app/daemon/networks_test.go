@@ -85,7 +85,7 @@ func TestRoutes(t *testing.T) {
 			for _, remote := range nets(tc.remote) {
 				stats.Children = append(stats.Children, ike.ChildStats{Remote: remote})
 			}
-			s := newSettings(&app.Profile{RoutesAdd: strings.Fields(tc.add), RoutesSkip: strings.Fields(tc.skip)}, &fakeSession{assignment: a, stats: stats})
+			s := newSettings(&app.Profile{RoutesAdd: strings.Fields(tc.add), RoutesSkip: strings.Fields(tc.skip)}, &fakeSession{assignment: a, stats: stats}, nil)
 			if !slices.Equal(s.routes, nets(tc.routes)) {
 				t.Errorf("routes %v, want %v", s.routes, tc.routes)
 			}
@@ -98,6 +98,51 @@ func TestRoutes(t *testing.T) {
 			}
 			if strings.Join(codes, " ") != tc.warning {
 				t.Errorf("warnings %v", s.warnings)
+			}
+		})
+	}
+}
+
+// A satellite office has addresses and networks of its own, and its local traffic
+// stays where it is.
+func TestOffice(t *testing.T) {
+	own := hosts("192.0.2.99 10.5.0.7 10.5.0.8 fd00::5")
+	for _, tc := range []struct {
+		name, local, assigned, remote, addresses, routes, outside, warning string
+	}{
+		{name: "own address in the network", local: "10.5.0.0/24", remote: "10.20.0.0/16", addresses: "10.5.0.7/32", routes: "10.20.0.0/16"},
+		{name: "a single address", local: "10.6.0.1/32", remote: "10.20.0.0/16", addresses: "10.6.0.1/32", routes: "10.20.0.0/16"},
+		{name: "an address given as such", local: "10.6.0.1", remote: "10.20.0.0/16", addresses: "10.6.0.1/32", routes: "10.20.0.0/16"},
+		{name: "none of ours", local: "10.7.0.0/24", remote: "10.20.0.0/16", routes: "10.20.0.0/16", warning: "no-office-address"},
+		{name: "several", local: "10.5.0.0/24 10.5.0.7/32 fd00::/64", remote: "10.20.0.0/16 fd01::/64", addresses: "10.5.0.7/32 fd00::5/128", routes: "10.20.0.0/16 fd01::/64"},
+		{name: "other family", local: "10.5.0.0/24", remote: "10.20.0.0/16 fd01::/64", addresses: "10.5.0.7/32", routes: "10.20.0.0/16"},
+		{name: "an assigned address that no SA has", local: "10.5.0.0/24", assigned: "10.99.0.1/32", remote: "10.20.0.0/16", addresses: "10.5.0.7/32", routes: "10.20.0.0/16"},
+		{name: "inside of the company's network", local: "10.5.0.0/16", remote: "10.4.0.0/15", addresses: "10.5.0.7/32", routes: "10.4.0.0/16"},
+		{name: "full tunnel", local: "10.5.0.0/24", remote: "0.0.0.0/0", addresses: "10.5.0.7/32", routes: "0.0.0.0/0", outside: "10.5.0.0/24"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			session := &fakeSession{assignment: ike.Assignment{Addresses: nets(tc.assigned)}}
+			for _, remote := range nets(tc.remote) {
+				session.stats.Children = append(session.stats.Children, ike.ChildStats{Remote: remote})
+			}
+			s := newSettings(&app.Profile{LocalNetworks: strings.Fields(tc.local)}, session, func() []netip.Addr { return own })
+			tunnel := s.tunnel("wayfarer0")
+			if !slices.Equal(tunnel.Addresses, nets(tc.addresses)) || len(s.tunConfig().Addresses) != len(nets(tc.addresses)) {
+				t.Errorf("addresses %v, want %v", tunnel.Addresses, tc.addresses)
+			}
+			if !slices.Equal(tunnel.Routes, nets(tc.routes)) || !slices.Equal(tunnel.Exclude, nets(tc.outside)) {
+				t.Errorf("routes %v without %v, want %v without %v", tunnel.Routes, tunnel.Exclude, tc.routes, tc.outside)
+			}
+			var codes []string
+			for _, w := range s.warnings {
+				codes = append(codes, w.Code)
+			}
+			if strings.Join(codes, " ") != tc.warning {
+				t.Errorf("warnings %v", s.warnings)
+			}
+			var c app.Connection
+			if s.show(&c); !slices.Equal(c.Addresses, nets(tc.addresses)) {
+				t.Errorf("status shows %v", c.Addresses)
 			}
 		})
 	}
@@ -139,7 +184,7 @@ func TestDomains(t *testing.T) {
 	}
 	for i, tc := range cases {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			s := newSettings(&app.Profile{}, &fakeSession{assignment: ike.Assignment{DefaultDomain: tc.def, SplitDNS: strings.Fields(tc.split)}})
+			s := newSettings(&app.Profile{}, &fakeSession{assignment: ike.Assignment{DefaultDomain: tc.def, SplitDNS: strings.Fields(tc.split)}}, nil)
 			tunnel := s.tunnel("wayfarer0")
 			for _, c := range []struct {
 				what      string
@@ -161,13 +206,13 @@ func TestDomains(t *testing.T) {
 }
 
 func TestSettingsOfAProfile(t *testing.T) {
-	if got := newSettings(&app.Profile{}, &fakeSession{}).mtu; got != 1280 {
+	if got := newSettings(&app.Profile{}, &fakeSession{}, nil).mtu; got != 1280 {
 		t.Errorf("MTU of the session: %d", got)
 	}
-	if got := newSettings(&app.Profile{MTU: 1400}, &fakeSession{}).mtu; got != 1400 {
+	if got := newSettings(&app.Profile{MTU: 1400}, &fakeSession{}, nil).mtu; got != 1400 {
 		t.Errorf("MTU of the profile: %d", got)
 	}
-	s := newSettings(&app.Profile{}, &fakeSession{assignment: ike.Assignment{ForbidSave: true}})
+	s := newSettings(&app.Profile{}, &fakeSession{assignment: ike.Assignment{ForbidSave: true}}, nil)
 	if len(s.warnings) != 1 || s.warnings[0].Code != app.WarningNoSave {
 		t.Errorf("warnings %v", s.warnings)
 	}

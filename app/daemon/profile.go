@@ -1,22 +1,21 @@
 package daemon
 
 import (
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"wayfarer/app"
+	"wayfarer/app/control"
 	"wayfarer/ike"
 	"wayfarer/tun"
 )
 
 const (
 	maxCAs    = 64  // certificates in a profile
-	maxRoutes = 256 // routes_add and routes_skip, each
+	maxRoutes = 256 // networks in each list of a profile
 	maxString = 1024
 )
 
@@ -26,22 +25,12 @@ var unsupported = []struct {
 	key string
 	set func(*app.Profile) bool
 }{
-	{"auth", func(p *app.Profile) bool { return p.Auth != "" && p.Auth != string(ike.AuthHybrid) }},
-	{"group_id", func(p *app.Profile) bool { return p.GroupID != "" }},
-	{"certificate", func(p *app.Profile) bool { return p.Certificate != "" }},
-	{"key", func(p *app.Profile) bool { return p.Key != "" }},
-	{"mode_config", func(p *app.Profile) bool { return p.ModeConfig == "off" }},
-	{"selectors", func(p *app.Profile) bool { return p.Selectors == "per-network" }},
-	{"local_networks", func(p *app.Profile) bool { return len(p.LocalNetworks) > 0 }},
-	{"remote_networks", func(p *app.Profile) bool { return len(p.RemoteNetworks) > 0 }},
-	{"nat_t", func(p *app.Profile) bool { return p.NATT != "" && p.NATT != "auto" }},
 	{"local_port", func(p *app.Profile) bool { return p.LocalPort != 0 }},
 	{"ipcomp", func(p *app.Profile) bool { return p.IPComp }},
 	{"local_network", func(p *app.Profile) bool { return p.LocalNetwork }},
 	{"block_outside", func(p *app.Profile) bool { return p.BlockOutside }},
 	{"always_on", func(p *app.Profile) bool { return p.AlwaysOn }},
 	{"secret_file", func(p *app.Profile) bool { return p.SecretFile != "" }},
-	{"quirks", func(p *app.Profile) bool { return len(p.Quirks) > 0 }},
 }
 
 // choices are the keys with few values; the empty one is the default.
@@ -50,16 +39,18 @@ var choices = []struct {
 	value  func(*app.Profile) string
 	values []string
 }{
-	{"auth", func(p *app.Profile) string { return p.Auth }, []string{"hybrid", "xauth-psk", "xauth-rsa", "psk", "rsa"}},
+	{"auth", func(p *app.Profile) string { return p.Auth }, app.AuthMethods()},
 	{"exchange", func(p *app.Profile) string { return p.Exchange }, []string{"auto", "main", "aggressive"}},
 	{"mode_config", func(p *app.Profile) string { return p.ModeConfig }, []string{"auto", "pull", "push", "off"}},
 	{"selectors", func(p *app.Profile) string { return p.Selectors }, []string{"auto", "one", "per-network"}},
 	{"nat_t", func(p *app.Profile) string { return p.NATT }, []string{"auto", "off", "draft-00", "draft-01", "draft-02", "draft-03"}},
 }
 
-// newConfig makes the engine's configuration of a profile, without secrets and
-// hooks. A profile that cannot be used is a usage failure that names the key.
-func newConfig(p *app.Profile) (*ike.Config, *app.Failure) {
+// newConfig makes the engine's configuration of a request, without the secrets that
+// must be copied, and hooks. A request that cannot be used is a usage failure that
+// names the key.
+func newConfig(req *control.ConnectRequest) (*ike.Config, *app.Failure) {
+	p := &req.Profile
 	if err := checkProfile(p); err != nil {
 		return nil, usage(err)
 	}
@@ -69,17 +60,25 @@ func newConfig(p *app.Profile) (*ike.Config, *app.Failure) {
 		}
 	}
 	cfg := &ike.Config{
-		Gateway:    p.Gateway,
-		Login:      p.Login,
-		Auth:       ike.AuthHybrid,
-		Exchange:   ike.Exchange(or(p.Exchange, string(ike.ExchangeAuto))),
-		PFS:        ike.PFS(or(p.PFS, string(ike.PFSAuto))),
-		ModeConfig: ike.ModeConfig(or(p.ModeConfig, string(ike.ModeConfigAuto))),
+		Gateway:        p.Gateway,
+		Login:          p.Login,
+		Auth:           ike.AuthMethod(or(p.Auth, string(ike.AuthHybrid))),
+		Exchange:       ike.Exchange(or(p.Exchange, string(ike.ExchangeAuto))),
+		PFS:            ike.PFS(or(p.PFS, string(ike.PFSAuto))),
+		ModeConfig:     ike.ModeConfig(or(p.ModeConfig, string(ike.ModeConfigAuto))),
+		Selectors:      ike.Selectors(or(p.Selectors, string(ike.SelectorsAuto))),
+		NATT:           ike.NATT(or(p.NATT, string(ike.NATTAuto))),
+		LocalNetworks:  prefixes(p.LocalNetworks),
+		RemoteNetworks: prefixes(p.RemoteNetworks),
+		Networks:       prefixes(p.RoutesAdd),
 	}
-	for _, part := range []func(*ike.Config, *app.Profile) error{identities, trust, suites} {
+	for _, part := range []func(*ike.Config, *app.Profile) error{identities, trust, suites, exchange, quirks} {
 		if err := part(cfg, p); err != nil {
 			return nil, usage(err)
 		}
+	}
+	if err := credentials(cfg, req); err != nil {
+		return nil, usage(err)
 	}
 	return cfg, nil
 }
@@ -116,6 +115,7 @@ func checkProfile(p *app.Profile) error {
 	}
 	for _, s := range []struct{ key, value string }{
 		{"name", p.Name}, {"gateway", p.Gateway}, {"login", p.Login}, {"remote_id", p.RemoteID}, {"local_id", p.LocalID},
+		{"group_id", p.GroupID},
 	} {
 		if len(s.value) > maxString || printable(s.value, maxString) != s.value || strings.Contains(s.value, "\n") {
 			return &keyError{key: s.key, err: errors.New("too long, or with control characters")}
@@ -124,7 +124,7 @@ func checkProfile(p *app.Profile) error {
 	if strings.Trim(p.Gateway, ", ") == "" {
 		return &keyError{key: "gateway", err: errors.New("missing"), hint: "give a host name or address"}
 	}
-	if p.Login == "" {
+	if m, ok := p.AuthMethod(); ok && m.Login && p.Login == "" {
 		return &keyError{key: "login", err: errors.New("missing"), hint: "give the user name for the gateway"}
 	}
 	for _, c := range choices {
@@ -132,13 +132,22 @@ func checkProfile(p *app.Profile) error {
 			return &keyError{key: c.key, err: err}
 		}
 	}
+	if p.ModeConfig == string(ike.ModeConfigOff) && len(p.LocalNetworks) == 0 {
+		return &keyError{key: "mode_config", err: errors.New("without it nothing says what is on this side"), hint: "give local_networks"}
+	}
 	if p.MTU != 0 && (p.MTU < tun.MinMTU || p.MTU > 1500) {
 		return &keyError{key: "mtu", err: fmt.Errorf("%d is not within %d to 1500", p.MTU, tun.MinMTU)}
+	}
+	if p.Key != "" {
+		return &keyError{key: "key", err: errors.New("its place is not the profile that is sent"), hint: "send it as the request's key"}
 	}
 	for _, r := range []struct {
 		key    string
 		values []string
-	}{{"routes_add", p.RoutesAdd}, {"routes_skip", p.RoutesSkip}} {
+	}{
+		{"routes_add", p.RoutesAdd}, {"routes_skip", p.RoutesSkip},
+		{"local_networks", p.LocalNetworks}, {"remote_networks", p.RemoteNetworks},
+	} {
 		if len(r.values) > maxRoutes {
 			return &keyError{key: r.key, err: fmt.Errorf("more than %d networks", maxRoutes)}
 		}
@@ -193,13 +202,22 @@ func identities(cfg *ike.Config, p *app.Profile) error {
 		}
 		*id.to = &parsed
 	}
+	if p.GroupID == "" || cfg.LocalID != nil {
+		return nil
+	}
+	// A group's name is a KEY_ID, whatever it looks like.
+	group, err := ike.ParseIdentity("keyid:" + strings.TrimPrefix(p.GroupID, "keyid:"))
+	if err != nil || len(group.Data) == 0 {
+		return &keyError{key: "group_id", err: errors.New("not the name of a group")}
+	}
+	cfg.LocalID = &group
 	return nil
 }
 
 func trust(cfg *ike.Config, p *app.Profile) error {
 	cfg.Trust.SystemRoots = p.SystemRoots
 	for _, text := range p.CA {
-		certs, err := parseCertificates(text)
+		certs, err := app.ParseCertificates([]byte(text))
 		if err != nil {
 			return &keyError{key: "ca", err: err}
 		}
@@ -215,28 +233,6 @@ func trust(cfg *ike.Config, p *app.Profile) error {
 		copy(cfg.Trust.Pin[:], pin)
 	}
 	return nil
-}
-
-func parseCertificates(text string) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	for rest := []byte(text); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("unreadable certificate: %w", err)
-		}
-		certs = append(certs, cert)
-	}
-	if len(certs) == 0 {
-		return nil, errors.New("no PEM certificate in it")
-	}
-	return certs, nil
 }
 
 // suites reads offers. A weak one that is not allowed is a mistake of the profile
@@ -267,6 +263,26 @@ func parseSuites[S any](key string, names []string, allow ike.Weak, parse func(s
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+// exchange refuses what would give a group's secret away: in aggressive mode HASH_R
+// is a proof over the secret, for whoever asks (RFC 2409 §5.4).
+func exchange(cfg *ike.Config, p *app.Profile) error {
+	m, _ := p.AuthMethod() // checkProfile has seen that there is one
+	if m.GroupSecret == app.Required && cfg.Exchange == ike.ExchangeAggressive && cfg.AllowWeak&ike.WeakPSKAggressive == 0 {
+		return &keyError{
+			key: "exchange", err: errors.New("in aggressive mode anybody can obtain what is needed to guess the group's secret"),
+			hint: allowWeak(ike.WeakPSKAggressive),
+		}
+	}
+	return nil
+}
+
+func quirks(cfg *ike.Config, p *app.Profile) (err error) {
+	if cfg.Quirks, err = ike.ParseQuirks(p.Quirks); err != nil {
+		return &keyError{key: "quirks", err: err}
+	}
+	return nil
 }
 
 // allowWeak is the hint that would help, and what it costs.

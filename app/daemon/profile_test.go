@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"encoding/pem"
+	"slices"
 	"strings"
 	"testing"
 
 	"wayfarer/app"
+	"wayfarer/app/control"
 	"wayfarer/ike"
 )
 
@@ -18,12 +20,13 @@ func testCA(t *testing.T) string {
 }
 
 func TestConfigOfAProfile(t *testing.T) {
-	cfg, failure := newConfig(&app.Profile{
+	cfg, failure := newConfig(&control.ConnectRequest{Profile: app.Profile{
 		Version: 1, Name: "office", Gateway: "vpn.example.com, 192.0.2.1:4500", Login: "ada", Auth: "hybrid",
 		Exchange: "main", CA: []string{testCA(t) + testCA(t)}, Pin: strings.Repeat("Ab:", 31) + "ab", SystemRoots: true,
 		IKE: []string{"aes256-sha256-modp2048", "3des-sha1-modp1024"}, ESP: []string{"aes128gcm16"},
 		AllowWeak: []string{"3des", "modp1024"}, PFS: "modp2048", ModeConfig: "push", RemoteID: "fqdn:vpn.example.com",
-	})
+		Selectors: "per-network", NATT: "draft-02", RoutesAdd: []string{"172.16.0.0/12", "10.1.1.1"}, Quirks: []string{"latin1"},
+	}})
 	if failure != nil {
 		t.Fatal(failure)
 	}
@@ -31,16 +34,50 @@ func TestConfigOfAProfile(t *testing.T) {
 		cfg.Exchange != ike.ExchangeMain || cfg.PFS != "modp2048" || cfg.ModeConfig != ike.ModeConfigPush ||
 		cfg.AllowWeak != ike.Weak3DES|ike.WeakMODP1024 || len(cfg.Trust.CAs) != 2 || !cfg.Trust.SystemRoots ||
 		cfg.Trust.Pin != [32]byte([]byte(strings.Repeat("\xab", 32))) ||
+		cfg.Selectors != ike.SelectorsPerNetwork || cfg.NATT != ike.NATTDraft02 || !slices.Equal(cfg.Networks, nets("172.16.0.0/12 10.1.1.1/32")) ||
+		cfg.Quirks == (ike.Quirks{}) ||
 		len(cfg.IKE) != 2 || len(cfg.ESP) != 1 || cfg.RemoteID == nil || cfg.LocalID != nil {
 		t.Errorf("config %+v", cfg)
 	}
 
-	cfg, failure = newConfig(&app.Profile{Gateway: "vpn.example.com", Login: "ada"})
+	cfg, failure = newConfig(&control.ConnectRequest{Profile: app.Profile{Gateway: "vpn.example.com", Login: "ada"}})
 	if failure != nil {
 		t.Fatal(failure)
 	}
-	if cfg.Exchange != ike.ExchangeAuto || cfg.PFS != ike.PFSAuto || cfg.ModeConfig != ike.ModeConfigAuto || cfg.Auth != ike.AuthHybrid {
+	if cfg.Exchange != ike.ExchangeAuto || cfg.PFS != ike.PFSAuto || cfg.ModeConfig != ike.ModeConfigAuto || cfg.Auth != ike.AuthHybrid ||
+		cfg.Selectors != ike.SelectorsAuto || cfg.NATT != ike.NATTAuto || cfg.Certificates != nil || cfg.Key != nil || cfg.LocalNetworks != nil {
 		t.Errorf("defaults %+v", cfg)
+	}
+}
+
+// secretFor is what a method that needs a group's secret gets.
+func secretFor(p *app.Profile) []byte {
+	if m, _ := p.AuthMethod(); m.GroupSecret == app.Required {
+		return []byte("hush")
+	}
+	return nil
+}
+
+func TestIdentityOfAProfile(t *testing.T) {
+	for _, tt := range []struct{ local, group, want string }{
+		{"", "", ""},
+		{"", "staff", "keyid:staff"},
+		{"", "keyid:staff", "keyid:staff"},
+		{"", "10.0.0.1", "keyid:10.0.0.1"},
+		{"", "ada@example.com", "keyid:ada@example.com"},
+		{"ada@example.com", "staff", "ada@example.com"},
+	} {
+		cfg, failure := newConfig(&control.ConnectRequest{Profile: app.Profile{Gateway: "g", Login: "ada", LocalID: tt.local, GroupID: tt.group}})
+		if failure != nil {
+			t.Fatal(failure)
+		}
+		got := ""
+		if cfg.LocalID != nil {
+			got = cfg.LocalID.String()
+		}
+		if got != tt.want {
+			t.Errorf("local_id %q, group_id %q: %q, want %q", tt.local, tt.group, got, tt.want)
+		}
 	}
 }
 
@@ -67,6 +104,16 @@ func TestRefusedProfiles(t *testing.T) {
 		{"routes_add", "cannot be behind", func(p *app.Profile) { p.RoutesAdd = []string{"127.0.0.0/8"} }},
 		{"routes_skip", "not a network", func(p *app.Profile) { p.RoutesSkip = []string{"10.0.0.0/8", "10.0.0.0/33"} }},
 		{"routes_skip", "more than", func(p *app.Profile) { p.RoutesSkip = make([]string, 257) }},
+		{"local_networks", "not a network", func(p *app.Profile) { p.LocalNetworks = []string{"office"} }},
+		{"local_networks", "cannot be behind", func(p *app.Profile) { p.LocalNetworks = []string{"169.254.0.0/16"} }},
+		{"remote_networks", "not a network", func(p *app.Profile) { p.RemoteNetworks = []string{"10.0.0.0/8 "} }},
+		{"mode_config", "local_networks", func(p *app.Profile) { p.ModeConfig = "off" }},
+		{"group_id", "control characters", func(p *app.Profile) { p.GroupID = "staff\x1b" }},
+		{"group_id", "not the name", func(p *app.Profile) { p.GroupID = "keyid:" }},
+		{"quirks", "unknown quirk", func(p *app.Profile) { p.Quirks = []string{"racoon"} }},
+		{"key", "not the profile", func(p *app.Profile) { p.Key = "/home/ada/key.pem" }},
+		{"exchange", "--allow-weak psk-aggressive", func(p *app.Profile) { p.Auth, p.Exchange = "xauth-psk", "aggressive" }},
+		{"exchange", "--allow-weak psk-aggressive", func(p *app.Profile) { p.Auth, p.Exchange = "psk", "aggressive" }},
 		{"ca", "no PEM certificate", func(p *app.Profile) { p.CA = []string{"/etc/ssl/ca.pem"} }},
 		{"ca", "unreadable", func(p *app.Profile) {
 			p.CA = []string{"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}
@@ -80,30 +127,19 @@ func TestRefusedProfiles(t *testing.T) {
 		{"esp", "never used", func(p *app.Profile) { p.ESP = []string{"aes128"} }},
 		{"allow_weak", "unknown weakness", func(p *app.Profile) { p.AllowWeak = []string{"des"} }},
 
-		{"auth", "not supported yet", func(p *app.Profile) { p.Auth = "xauth-psk" }},
-		{"auth", "not supported yet", func(p *app.Profile) { p.Auth = "rsa" }},
-		{"group_id", "not supported yet", func(p *app.Profile) { p.GroupID = "staff" }},
-		{"certificate", "not supported yet", func(p *app.Profile) { p.Certificate = "x" }},
-		{"key", "not supported yet", func(p *app.Profile) { p.Key = "x" }},
-		{"mode_config", "not supported yet", func(p *app.Profile) { p.ModeConfig = "off" }},
-		{"selectors", "not supported yet", func(p *app.Profile) { p.Selectors = "per-network" }},
-		{"local_networks", "not supported yet", func(p *app.Profile) { p.LocalNetworks = []string{"10.0.0.0/8"} }},
-		{"remote_networks", "not supported yet", func(p *app.Profile) { p.RemoteNetworks = []string{"10.0.0.0/8"} }},
-		{"nat_t", "not supported yet", func(p *app.Profile) { p.NATT = "off" }},
 		{"local_port", "not supported yet", func(p *app.Profile) { p.LocalPort = 500 }},
 		{"ipcomp", "not supported yet", func(p *app.Profile) { p.IPComp = true }},
 		{"local_network", "not supported yet", func(p *app.Profile) { p.LocalNetwork = true }},
 		{"block_outside", "not supported yet", func(p *app.Profile) { p.BlockOutside = true }},
 		{"always_on", "not supported yet", func(p *app.Profile) { p.AlwaysOn = true }},
 		{"secret_file", "not supported yet", func(p *app.Profile) { p.SecretFile = "/etc/shadow" }},
-		{"quirks", "not supported yet", func(p *app.Profile) { p.Quirks = []string{"racoon"} }},
 	}
 	seen := map[string]bool{}
 	for _, tc := range cases {
 		t.Run(tc.key+" "+tc.says, func(t *testing.T) {
 			p := app.Profile{Gateway: "vpn.example.com", Login: "ada"}
 			tc.change(&p)
-			_, failure := newConfig(&p)
+			_, failure := newConfig(&control.ConnectRequest{Profile: p, GroupSecret: secretFor(&p)})
 			if failure == nil {
 				t.Fatal("accepted")
 			}

@@ -83,7 +83,7 @@ func (t *tunnel) answer(a *control.Answer) *app.Failure {
 // needPassword asks before the first packet: gateways drop a half-open SA long
 // before a person has found a password.
 func (t *tunnel) needPassword(ctx context.Context) error {
-	if len(t.config.Password) > 0 {
+	if m, _ := t.profile.AuthMethod(); !m.Login || len(t.config.Password) > 0 {
 		return nil
 	}
 	t.setStep(app.StepSignIn)
@@ -176,6 +176,25 @@ func certificateNames(cert *x509.Certificate) []string {
 		names = append(names, printable(mail, 253))
 	}
 	return names[:min(len(names), maxNames)]
+}
+
+// engineWarnings words the engine's warnings by their code. What is not here is
+// shown as the engine words it.
+var engineWarnings = map[string]struct {
+	severity app.Severity
+	text     string // around the engine's
+}{
+	"gateway-settings": {app.SeverityInfo, "a setting of the gateway makes no sense and is ignored: %s"},
+	"network-refused":  {app.SeverityWarning, "%s: it cannot be reached"},
+	"sha256-96":        {app.SeverityWarning, "%s (--esp)"},
+}
+
+func warningOf(e ike.Event) app.Warning {
+	w := app.Warning{Code: e.Code, Severity: app.SeverityWarning, Text: printable(e.Text, maxText)}
+	if row, ok := engineWarnings[e.Code]; ok {
+		w.Severity, w.Text = row.severity, fmt.Sprintf(row.text, w.Text)
+	}
+	return w
 }
 
 // warn adds a remark once.

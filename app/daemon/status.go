@@ -57,7 +57,7 @@ func hostOf(gateway string) string {
 
 func (s *settings) show(c *app.Connection) {
 	a := &s.assignment
-	c.Addresses = slices.Clone(a.Addresses)
+	c.Addresses = slices.Clone(s.addresses)
 	c.DNS = slices.Clone(a.DNS)
 	c.WINS = slices.Clone(a.WINS)
 	c.Domains = s.allDomains()
@@ -113,9 +113,15 @@ func showChild(s *ike.ChildStats) app.ESP {
 	}
 }
 
-// warnWeak stands as long as weak algorithms are in use, whether or not the engine
-// has said so.
+// warnWeak stands as long as something weak is in use, whether or not the engine has
+// said so.
 func warnWeak(c *app.Connection, s ike.Stats) {
+	if m, _ := (&app.Profile{Auth: s.Auth}).AuthMethod(); m.GroupSecret == app.Required && s.Exchange == ike.ExchangeAggressive {
+		c.Warnings = append(c.Warnings, app.Warning{
+			Code: "psk-aggressive", Severity: app.SeverityWarning,
+			Text: "aggressive mode gives everybody who asks what is needed to guess the group's secret",
+		})
+	}
 	const code = "weak-crypto"
 	if slices.ContainsFunc(c.Warnings, func(w app.Warning) bool { return w.Code == code }) {
 		return

@@ -112,24 +112,54 @@ func TestWarnings(t *testing.T) {
 		session.assignment.DefaultDomain = "not a domain"
 		w.script = func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
 			for range 2 {
-				cfg.Event(ike.Event{Kind: ike.EventWarning, Code: "gateway-settings", Text: "dropped 127.0.0.1\x1b"})
+				cfg.Event(ike.Event{Kind: ike.EventWarning, Code: "gateway-settings", Text: "DNS server 127.0.0.1\x1b"})
 			}
+			cfg.Event(ike.Event{Kind: ike.EventWarning, Code: "network-refused", Text: "the gateway refuses 10.3.0.0/16"})
+			cfg.Event(ike.Event{Kind: ike.EventWarning, Code: "sha256-96", Text: "the ESP suite aes256-sha256_96 is needed"})
+			cfg.Event(ike.Event{Kind: ike.EventWarning, Code: "from-the-future", Text: "beware 100%s"})
 			return session, nil
 		}
 		id := w.connect(request())
 		var got []string
 		for _, warning := range w.get(id).Warnings {
-			got = append(got, warning.Code+": "+warning.Text)
+			got = append(got, string(warning.Severity)+" "+warning.Code+": "+warning.Text)
 		}
 		want := []string{
-			"gateway-settings: dropped 127.0.0.1",
-			`gateway-settings: the gateway gave a domain that is none: "not a domain"`,
-			"weak-crypto: this connection uses algorithms that are no longer safe: 3des,md5,modp1024",
+			"info gateway-settings: a setting of the gateway makes no sense and is ignored: DNS server 127.0.0.1",
+			"warning network-refused: the gateway refuses 10.3.0.0/16: it cannot be reached",
+			"warning sha256-96: the ESP suite aes256-sha256_96 is needed (--esp)",
+			"warning from-the-future: beware 100%s",
+			`info gateway-settings: the gateway gave a domain that is none: "not a domain"`,
+			"warning weak-crypto: this connection uses algorithms that are no longer safe: 3des,md5,modp1024",
 		}
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("warnings:\n%s", strings.Join(got, "\n"))
 		}
 	})
+}
+
+// A group's secret in aggressive mode is remarked upon for as long as it is used so.
+func TestWarningOfAggressiveSecrets(t *testing.T) {
+	for _, tt := range []struct {
+		auth     string
+		exchange ike.Exchange
+		want     bool
+	}{
+		{"xauth-psk", ike.ExchangeAggressive, true},
+		{"psk", ike.ExchangeAggressive, true},
+		{"xauth-psk", ike.ExchangeMain, false},
+		{"hybrid-rsa", ike.ExchangeAggressive, false},
+		{"ecdsa-256", ike.ExchangeAggressive, false},
+	} {
+		c := app.Connection{Gateway: &app.Gateway{}}
+		showStats(&c, ike.Stats{Auth: tt.auth, Exchange: tt.exchange})
+		if got := len(c.Warnings) == 1 && c.Warnings[0].Code == "psk-aggressive" && c.Warnings[0].Severity == app.SeverityWarning; got != tt.want {
+			t.Errorf("%s, %s: %+v", tt.auth, tt.exchange, c.Warnings)
+		}
+		if c.IKE.Auth != tt.auth {
+			t.Errorf("auth %q", c.IKE.Auth)
+		}
+	}
 }
 
 // The engine's own warning of weak algorithms is not doubled, and warnings are

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,6 +77,7 @@ type tunnel struct {
 	config   ike.Config
 	link     *link
 	settings settings
+	backups  []string // gateways that the last session named, for the next one
 	backoff  time.Duration
 
 	pushed chan struct{} // the gateway has new settings
@@ -132,6 +134,9 @@ func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ik
 	t.ctx, t.cancel = context.WithCancelCause(context.Background())
 	if len(req.Password) > 0 {
 		t.config.Password = bytes.Clone(req.Password)
+	}
+	if len(req.GroupSecret) > 0 {
+		t.config.GroupSecret = bytes.Clone(req.GroupSecret)
 	}
 	t.config.Log = t.log
 	t.config.Prompt = t.answerGateway
@@ -192,6 +197,8 @@ func (t *tunnel) run() {
 	}
 	t.adoptPassword()
 	t.config.Password.Zero()
+	t.config.GroupSecret.Zero()
+	t.config.Key = nil // which cannot be overwritten
 	t.update(func() {
 		t.session, t.tun, t.shown = nil, nil, settings{}
 		if !stopped {
@@ -262,6 +269,7 @@ func (t *tunnel) attempt(state app.State) (Session, error) {
 	}
 	t.config.Reconnect = true
 	t.config.RequestAddress = t.settings.address()
+	t.backups = t.settings.assignment.BackupServers
 	return session, nil
 }
 
@@ -289,7 +297,7 @@ func (t *tunnel) establish(ctx context.Context) (_ Session, err error) {
 		}
 	}()
 	t.setStep(app.StepBuildTunnel)
-	next := newSettings(&t.profile, session)
+	next := newSettings(&t.profile, session, t.daemon.addresses)
 	if err := t.raise(ctx, next); err != nil {
 		return nil, err
 	}
@@ -305,6 +313,13 @@ func (t *tunnel) establish(ctx context.Context) (_ Session, err error) {
 func (t *tunnel) dial(ctx context.Context) (Session, error) {
 	session, err := t.dialOnce(ctx)
 	trust, ok := errors.AsType[*ike.TrustError](err)
+	if ok && len(t.backups) > 0 {
+		// Perhaps of a backup server, which must not cost more than it can give.
+		t.log.Warn("a gateway is not trusted; trying again without the backup servers", "error", err, "backups", t.backups)
+		t.backups = nil
+		session, err = t.dialOnce(ctx)
+		trust, ok = errors.AsType[*ike.TrustError](err)
+	}
 	if !ok || !trust.Askable || t.config.Trust.Pin != [32]byte{} {
 		return session, err
 	}
@@ -327,6 +342,7 @@ func (t *tunnel) dialOnce(ctx context.Context) (Session, error) {
 	// INITIAL-CONTACT would end another connection to this gateway (RFC 2407
 	// §4.6.3.3), which it may be under another name.
 	cfg.Reconnect = cfg.Reconnect || t.daemon.hasOther(t)
+	cfg.Gateway = strings.Join(append([]string{cfg.Gateway}, t.backups...), ", ")
 	return t.daemon.dial(ctx, &cfg)
 }
 
@@ -432,7 +448,7 @@ func (t *tunnel) carry(session Session) (err error) {
 // push applies the settings that the gateway sent to a living session. An interface
 // that has to change needs a new one.
 func (t *tunnel) push(ctx context.Context, session Session) error {
-	next := newSettings(&t.profile, session)
+	next := newSettings(&t.profile, session, t.daemon.addresses)
 	cfg := next.tunConfig()
 	if cfg.Name = t.link.config.Name; !t.link.config.equal(&cfg) {
 		return errSettingsChanged
@@ -440,6 +456,7 @@ func (t *tunnel) push(ctx context.Context, session Session) error {
 	if err := t.raise(ctx, next); err != nil {
 		return err
 	}
+	t.backups = next.assignment.BackupServers
 	t.update(func() { t.shown = next })
 	return nil
 }
@@ -474,7 +491,7 @@ func (t *tunnel) event(e ike.Event) {
 	case ike.EventStep:
 		t.setStep(app.Step(e.Step))
 	case ike.EventWarning:
-		t.warn(app.Warning{Code: e.Code, Severity: app.SeverityWarning, Text: printable(e.Text, maxText)})
+		t.warn(warningOf(e))
 	case ike.EventAssignment:
 		select {
 		case t.pushed <- struct{}{}:
