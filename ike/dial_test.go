@@ -210,6 +210,12 @@ func TestSeveralGateways(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.client.Gateway = "gw.example.com,dead.example.com"
+			w.client.Resolve = func(_ context.Context, host string) ([]netip.Addr, error) {
+				if host == "gw.example.com" {
+					return []netip.Addr{gatewayAddr}, nil
+				}
+				return []netip.Addr{dead}, nil
+			}
 			w.client.Password = Secret("wrong")
 			w.start()
 			_, err := w.tryDial()

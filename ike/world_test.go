@@ -48,6 +48,8 @@ type world struct {
 	client  Config
 	prepare func(*Session) // see dial
 
+	rawSockets []gateway.Socket // for ESP as an IP protocol
+
 	mu       sync.Mutex
 	rule     gateway.Filter
 	hooks    map[gateway.Step]hook
@@ -147,12 +149,18 @@ func (w *world) start() {
 // startAt runs the gateway on the given ports; all but port 500 carry the marker.
 func (w *world) startAt(at ...netip.AddrPort) {
 	w.t.Helper()
-	gw, err := gateway.New(w.gateway)
+	w.gw, w.crash, w.stop = w.serve(w.gateway, at...)
+}
+
+// serve runs a gateway.
+func (w *world) serve(cfg gateway.Config, at ...netip.AddrPort) (gw *gateway.Gateway, crash, stop func()) {
+	w.t.Helper()
+	gw, err := gateway.New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.gw = gw
-	var sockets []gateway.Socket
+	sockets := w.rawSockets
+	w.rawSockets = nil
 	for _, a := range at {
 		conn, err := w.net.Listen(a)
 		if err != nil {
@@ -166,9 +174,10 @@ func (w *world) startAt(at ...netip.AddrPort) {
 		defer close(served)
 		gw.Serve(ctx, sockets...) // its error is that of the crash
 	}()
-	w.stop = func() { cancel(); <-served }
-	w.crash = func() { sockets[0].Conn.Close(); <-served }
-	w.t.Cleanup(w.stop)
+	crash = func() { sockets[0].Conn.Close(); <-served }
+	stop = func() { cancel(); <-served }
+	w.t.Cleanup(stop)
+	return gw, crash, stop
 }
 
 // gatewayGot is called with the inner packets that reach the gateway.
