@@ -31,4 +31,5 @@ require (
 	golang.org/x/term v0.47.0 // indirect
 	golang.org/x/time v0.7.0 // indirect
 	golang.zx2c4.com/wintun v0.0.0-20230126152724-0fa3db229ce2 // indirect
+	software.sslmate.com/src/go-pkcs12 v0.7.4
 )

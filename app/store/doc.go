@@ -7,7 +7,11 @@
 // them, and the entry names those. One more entry lists the names of all profiles:
 // keyrings cannot be searched on every system.
 //
-//	toml.go   app.Profile <-> TOML, strict
-//	store.go  the keyring's entries
-//	material.go  certificates in files
+// A user's own certificate and key stay where they are: the profile has their paths,
+// and they are read anew for each connection.
+//
+//	toml.go         app.Profile <-> TOML, strict
+//	store.go        the keyring's entries
+//	material.go     certificates in files
+//	credentials.go  the user's own certificate and key, from their files
 package store

@@ -16,7 +16,8 @@ import (
 // materialPrefix marks a value that stands in a file; the SHA-256 follows.
 const materialPrefix = "sha256:"
 
-// certificates are the fields of a profile that are too big for a keyring.
+// certificates are the fields of a profile that may hold PEM texts, which are too big
+// for a keyring.
 func certificates(p *app.Profile) []*string {
 	fields := []*string{&p.Certificate}
 	for i := range p.CA {

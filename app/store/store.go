@@ -39,12 +39,16 @@ var (
 
 // Entry is a profile with its secrets.
 type Entry struct {
-	Profile  app.Profile
-	Password []byte // nil: not stored
+	Profile     app.Profile
+	Password    []byte // nil: not stored
+	GroupSecret []byte // nil: not stored
 }
 
 // Zero overwrites the secrets.
-func (e *Entry) Zero() { clear(e.Password) }
+func (e *Entry) Zero() {
+	clear(e.Password)
+	clear(e.GroupSecret)
+}
 
 // Store is the user's profiles.
 type Store struct {
@@ -68,7 +72,9 @@ type stored struct {
 }
 
 type secrets struct {
-	Password string `toml:"password,omitempty"` // base64: any bytes, whatever the keyring
+	// In base64: any bytes, whatever the keyring.
+	Password    string `toml:"password,omitempty"`
+	GroupSecret string `toml:"group_secret,omitempty"`
 }
 
 // CheckName says whether name can be that of a profile: printable, without spaces
@@ -126,9 +132,16 @@ func (s *Store) Load(name string) (*Entry, error) {
 		}
 	}
 	entry := &Entry{Profile: in.Profile}
-	if in.Secrets.Password != "" {
-		if entry.Password, err = base64.StdEncoding.DecodeString(in.Secrets.Password); err != nil {
-			return nil, fmt.Errorf("the stored password of profile %q is damaged", name)
+	for _, secret := range []struct {
+		what, stored string
+		to           *[]byte
+	}{{"password", in.Secrets.Password, &entry.Password}, {"group's secret", in.Secrets.GroupSecret, &entry.GroupSecret}} {
+		if secret.stored == "" {
+			continue
+		}
+		if *secret.to, err = base64.StdEncoding.DecodeString(secret.stored); err != nil {
+			entry.Zero()
+			return nil, fmt.Errorf("the stored %s of profile %q is damaged", secret.what, name)
 		}
 	}
 	return entry, nil
@@ -144,16 +157,17 @@ func (s *Store) Save(e *Entry) error {
 	out.Version = profileVersion
 	out.CA = slices.Clone(out.CA) // the caller keeps its texts
 	for _, field := range certificates(&out.Profile) {
-		if *field == "" {
-			continue
+		if !app.IsPEM([]byte(*field)) {
+			continue // none, or the path of a file that the user keeps
 		}
 		var err error
 		if *field, err = s.putAway(*field); err != nil {
 			return fmt.Errorf("store a certificate of the profile: %w", err)
 		}
 	}
-	if len(e.Password) > 0 {
-		out.Secrets.Password = base64.StdEncoding.EncodeToString(e.Password)
+	out.Secrets = secrets{
+		Password:    base64.StdEncoding.EncodeToString(e.Password),
+		GroupSecret: base64.StdEncoding.EncodeToString(e.GroupSecret),
 	}
 	data, err := toml.Marshal(&out)
 	if err != nil {

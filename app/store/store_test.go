@@ -123,20 +123,20 @@ func newStore(t *testing.T) *Store {
 	return &Store{dir: filepath.Join(t.TempDir(), "certificates")}
 }
 
-const pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+const testPEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 func TestSaveAndLoad(t *testing.T) {
 	s := newStore(t)
 	profile := app.Profile{
 		Version: profileVersion, Name: "office", Gateway: "vpn.example.com", Login: "ada",
-		CA: []string{strings.Repeat(pem, 100), pem}, Certificate: pem, AllowWeak: []string{"3des"},
+		CA: []string{strings.Repeat(testPEM, 100), testPEM}, Certificate: testPEM, AllowWeak: []string{"3des"},
 	}
-	// Any bytes are a password.
-	entry := &Entry{Profile: profile, Password: []byte(" \"p\x00\xffß' \n")}
+	// Any bytes are a password or a group's secret.
+	entry := &Entry{Profile: profile, Password: []byte(" \"p\x00\xffß' \n"), GroupSecret: []byte("\x00\xfe\n")}
 	if err := s.Save(entry); err != nil {
 		t.Fatal(err)
 	}
-	if entry.Profile.CA[1] != pem {
+	if entry.Profile.CA[1] != testPEM {
 		t.Error("Save changed the caller's profile")
 	}
 	got, err := s.Load("office")
@@ -174,6 +174,22 @@ func TestSaveWithoutPassword(t *testing.T) {
 	}
 }
 
+// The user's own certificate and key stay in their files: the profile has the paths.
+func TestPathsAreKept(t *testing.T) {
+	s := newStore(t)
+	profile := app.Profile{Version: profileVersion, Name: "office", Certificate: "/home/ada/ada.p12", Key: "/home/ada/ada.key"}
+	if err := s.Save(&Entry{Profile: profile}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Load("office")
+	if err != nil || !reflect.DeepEqual(got.Profile, profile) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if files, _ := os.ReadDir(s.dir); len(files) != 0 {
+		t.Errorf("%d files", len(files))
+	}
+}
+
 func TestNames(t *testing.T) {
 	s := newStore(t)
 	if names, err := s.Names(); err != nil || len(names) != 0 {
@@ -200,6 +216,7 @@ func TestLoadErrors(t *testing.T) {
 		"no TOML":        "version = ",
 		"newer":          "version = 7",
 		"password":       "version = 1\n[secrets]\npassword = '%'",
+		"group secret":   "version = 1\n[secrets]\npassword = 'aHVzaA=='\ngroup_secret = '%'",
 		"no such file":   "version = 1\nca = ['sha256:" + strings.Repeat("0", 64) + "']",
 		"path traversal": "version = 1\nca = ['sha256:../../etc/passwd']",
 	}
@@ -212,18 +229,18 @@ func TestLoadErrors(t *testing.T) {
 		}
 	}
 
-	if err := s.Save(&Entry{Profile: app.Profile{Name: "ca", CA: []string{pem}}}); err != nil {
+	if err := s.Save(&Entry{Profile: app.Profile{Name: "ca", CA: []string{testPEM}}}); err != nil {
 		t.Fatal(err)
 	}
 	files, _ := filepath.Glob(filepath.Join(s.dir, "*.pem"))
-	if err := os.WriteFile(files[0], []byte(pem+pem), 0o600); err != nil {
+	if err := os.WriteFile(files[0], []byte(testPEM+testPEM), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Load("ca"); err == nil || !strings.Contains(err.Error(), "was changed") {
 		t.Errorf("exchanged certificate: got %v", err)
 	}
 	// Saving again repairs the file.
-	if err := s.Save(&Entry{Profile: app.Profile{Name: "ca", CA: []string{pem}}}); err != nil {
+	if err := s.Save(&Entry{Profile: app.Profile{Name: "ca", CA: []string{testPEM}}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Load("ca"); err != nil {
@@ -261,26 +278,26 @@ func TestSaveErrors(t *testing.T) {
 // Neither errors nor files hold the password.
 func TestPasswordStaysInTheKeyring(t *testing.T) {
 	s := newStore(t)
-	const password = "correct horse"
-	entry := &Entry{Profile: app.Profile{Name: "office", CA: []string{pem}}, Password: []byte(password)}
+	const password, group = "correct horse", "battery staple"
+	entry := &Entry{Profile: app.Profile{Name: "office", CA: []string{testPEM}}, Password: []byte(password), GroupSecret: []byte(group)}
 	if err := s.Save(entry); err != nil {
 		t.Fatal(err)
 	}
 	entry.Profile.Key = strings.Repeat("x", maxEntry)
 	err := s.Save(entry)
-	if err == nil || strings.Contains(err.Error(), password) {
+	if err == nil || strings.Contains(err.Error(), password) || strings.Contains(err.Error(), group) {
 		t.Errorf("got %v", err)
 	}
 	files, _ := filepath.Glob(filepath.Join(s.dir, "*"))
 	for _, file := range files {
 		data, err := os.ReadFile(file)
-		if err != nil || bytes.Contains(data, []byte(password)) {
+		if err != nil || bytes.Contains(data, []byte(password)) || bytes.Contains(data, []byte(group)) {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
 	entry.Zero()
-	if !bytes.Equal(entry.Password, make([]byte, len(password))) {
-		t.Error("Zero left the password")
+	if !bytes.Equal(entry.Password, make([]byte, len(password))) || !bytes.Equal(entry.GroupSecret, make([]byte, len(group))) {
+		t.Error("Zero left a secret")
 	}
 }
 
