@@ -56,7 +56,10 @@ func (m *manager) FlushCaches() *dbus.Error          { return m.note("FlushCache
 
 // Get is org.freedesktop.DBus.Properties.Get.
 func (m *manager) Get(iface, name string) (dbus.Variant, *dbus.Error) {
-	if iface != "org.freedesktop.resolve1.Manager" || name != "DNS" {
+	if iface == resolvedManager && name == "Domains" {
+		return dbus.MakeVariant([]resolvedDomain{{0, "home.example", false}, {7, ".", true}}), nil
+	}
+	if iface != resolvedManager || name != "DNS" {
 		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", nil)
 	}
 	return dbus.MakeVariant([]string{}), nil
@@ -99,6 +102,9 @@ func TestSystemBus(t *testing.T) {
 	run(t, "name", err)
 	if !bus.answers(t.Context(), resolvedName, resolvedPath, resolvedManager, "DNS") {
 		t.Fatal("does not answer")
+	}
+	if domains, err := bus.domains(t.Context()); err != nil || !slices.Equal(domains, []resolvedDomain{{0, "home.example", false}, {7, ".", true}}) {
+		t.Errorf("%v, %v", domains, err)
 	}
 	c := &resolvedChange{
 		h: &linuxHost{bus: bus, nl: &netlink.Handle{}}, Index: 1, Name: "lo", Servers: addrs("10.1.1.1"), Search: []string{"corp.example"}, Match: []string{"lab.example"},

@@ -224,19 +224,3 @@ func way(t *testing.T, dst string, mark uint32) string {
 	run(t, "link", err)
 	return fmt.Sprintf("%s from %v", link.Attrs().Name, routes[0].Src)
 }
-
-func prefixes(texts ...string) []netip.Prefix {
-	var all []netip.Prefix
-	for _, text := range texts {
-		all = append(all, netip.MustParsePrefix(text))
-	}
-	return all
-}
-
-func addrs(texts ...string) []netip.Addr {
-	var all []netip.Addr
-	for _, text := range texts {
-		all = append(all, netip.MustParseAddr(text))
-	}
-	return all
-}

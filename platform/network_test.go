@@ -301,9 +301,25 @@ func TestConfigCheck(t *testing.T) {
 
 func TestListenPacketError(t *testing.T) {
 	n := &Network{host: &world{}}
-	conn, err := n.ListenPacket(t.Context(), netip.MustParseAddr("192.0.2.1"))
+	conn, err := n.ListenPacket(t.Context(), addrs("192.0.2.1")[0])
 	var e *Error
 	if conn != nil || !errors.As(err, &e) || e.Part != PartSocket {
 		t.Errorf("%v, %v", conn, err)
 	}
+}
+
+func prefixes(texts ...string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
+func addrs(texts ...string) []netip.Addr {
+	var all []netip.Addr
+	for _, text := range texts {
+		all = append(all, netip.MustParseAddr(text))
+	}
+	return all
 }

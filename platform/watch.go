@@ -52,21 +52,21 @@ func (n *Network) Watch(ctx context.Context) (<-chan Event, error) {
 	if err != nil {
 		return nil, &Error{PartWatch, err}
 	}
+	before, err := source.look()
+	if err != nil {
+		return nil, &Error{PartWatch, err}
+	}
 	events := make(chan Event)
-	go watchLoop(ctx, n.log, source, events)
+	go watchLoop(ctx, n.log, source, before, events)
 	return events, nil
 }
 
-func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, events chan<- Event) {
+func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last surroundings, events chan<- Event) {
 	defer close(events)
 	var pending []Event
 	report := func(kind EventKind) {
 		e := Event{kind}
 		pending = append(slices.DeleteFunc(pending, func(p Event) bool { return p == e }), e)
-	}
-	last, err := source.look()
-	if err != nil {
-		log.Warn("network: cannot see the host", "error", err)
 	}
 	var settled <-chan time.Time
 	for {

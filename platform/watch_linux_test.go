@@ -1,0 +1,170 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/vishvananda/netlink"
+)
+
+// TestWatch makes changes in a namespace. Real time goes by, but none is measured.
+func TestWatch(t *testing.T) {
+	enterNamespace(t)
+	addTUN(t, "wayfarer0")
+	n, _ := testNetwork(t)
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{splitTunnel}}))
+	ctx, cancel := context.WithCancel(t.Context())
+	events, err := n.Watch(ctx)
+	run(t, "Watch", err)
+	eth0, wayfarer0 := linkByName(t, "eth0"), linkByName(t, "wayfarer0")
+	address := func(text string) *netlink.Addr {
+		addr, err := netlink.ParseAddr(text)
+		run(t, text, err)
+		return addr
+	}
+	defaultRoute := &netlink.Route{Gw: net.ParseIP("192.0.2.1"), LinkIndex: eth0.Attrs().Index}
+	for _, tt := range []struct {
+		name   string
+		change func() error
+		want   []EventKind // none: those of the next row only
+	}{
+		{"an address of the tunnel", func() error { return netlink.AddrAdd(wayfarer0, address("10.1.2.99/32")) }, nil},
+		{"a route that is no way out", func() error {
+			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(prefixes("203.0.113.0/24")[0]), LinkIndex: eth0.Attrs().Index})
+		}, nil},
+		{"an address", func() error { return netlink.AddrAdd(eth0, address("192.0.2.55/24")) }, []EventKind{EventNetwork}},
+		{"no default route", func() error { return netlink.RouteDel(defaultRoute) }, []EventKind{EventDefaultRoute}},
+		{"a default route", func() error { return netlink.RouteAdd(defaultRoute) }, []EventKind{EventDefaultRoute}},
+		{"an interface down", func() error { return netlink.LinkSetDown(eth0) }, []EventKind{EventNetwork, EventDefaultRoute}},
+	} {
+		run(t, tt.name, tt.change())
+		var got []EventKind
+		for len(got) < len(tt.want) {
+			got = append(got, (<-events).Kind)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+	cancel()
+	for range events {
+	}
+}
+
+func TestWatchClocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var slept, asked atomic.Int64
+		wakes := watchClocks(t.Context(), func() (time.Duration, error) {
+			asked.Add(1)
+			return time.Duration(slept.Load()), nil
+		})
+		select {
+		case <-wakes:
+			t.Error("woke up without sleep")
+		case <-time.After(10*clockTime + clockTime/2):
+		}
+		if got := asked.Load(); got != 11 {
+			t.Errorf("looked %d times", got)
+		}
+		for _, more := range []time.Duration{time.Hour, clockJump} {
+			slept.Add(int64(more))
+			start := time.Now()
+			if asleep := <-wakes; asleep || time.Since(start) > clockTime {
+				t.Errorf("after %v: %v", time.Since(start), asleep)
+			}
+		}
+		slept.Add(int64(clockJump - time.Millisecond))
+		select {
+		case <-wakes:
+			t.Error("woke up after the blink of an eye")
+		case <-time.After(10 * clockTime):
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		watchClocks(t.Context(), func() (time.Duration, error) { return 0, errors.New("no clock") })
+	})
+	if slept, err := sleptFor(); err != nil || slept < 0 {
+		t.Errorf("%v, %v", slept, err)
+	}
+}
+
+// login is an org.freedesktop.login1.Manager.
+type login struct{}
+
+func (login) Get(_, name string) (dbus.Variant, *dbus.Error) {
+	if name != "PreparingForSleep" {
+		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", nil)
+	}
+	return dbus.MakeVariant(false), nil
+}
+
+// TestSleeps is the whole way from a login manager, over a real bus.
+func TestSleeps(t *testing.T) {
+	bus := systemBus{privateBus(t)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if _, err := bus.sleeps(ctx); err == nil {
+		t.Error("no error without a login manager")
+	}
+	conn, err := dbus.Connect(bus.address)
+	run(t, "connect", err)
+	defer conn.Close()
+	run(t, "export", conn.Export(login{}, loginPath, "org.freedesktop.DBus.Properties"))
+	_, err = conn.RequestName(loginName, dbus.NameFlagDoNotQueue)
+	run(t, "name", err)
+	sleeps, err := bus.sleeps(ctx)
+	run(t, "sleeps", err)
+	run(t, "noise", conn.Emit(loginPath, loginManager+".SessionNew", "1"))
+	for _, asleep := range []bool{true, false} {
+		run(t, "emit", conn.Emit(loginPath, loginManager+"."+sleepSignal, asleep))
+		if got, open := <-sleeps; got != asleep || !open {
+			t.Errorf("%v, open %v", got, open)
+		}
+	}
+	cancel()
+	if _, open := <-sleeps; open {
+		t.Error("goes on")
+	}
+}
+
+// TestConflicts: other VPNs that have all the way out, or all the names.
+func TestConflicts(t *testing.T) {
+	enterNamespace(t)
+	addTUN(t, "wayfarer0")
+	addTUN(t, "tun0")
+	addTUN(t, "tun1")
+	n, h := testNetwork(t)
+	bus := &fakeBus{silent: true}
+	h.bus = bus
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{fullTunnel}}))
+	if found, err := n.Conflicts(t.Context()); err != nil || len(found) > 0 {
+		t.Errorf("%v, %v", found, err)
+	}
+	route := func(link, dst string, table int) {
+		run(t, link, netlink.LinkSetUp(linkByName(t, link)))
+		run(t, dst, netlink.RouteAdd(&netlink.Route{Dst: ipNet(prefixes(dst)[0]), LinkIndex: linkByName(t, link).Attrs().Index, Table: table, Scope: netlink.SCOPE_LINK}))
+	}
+	route("tun0", "0.0.0.0/1", 254)
+	route("tun0", "128.0.0.0/1", 254)
+	route("tun1", "::/0", 51820)
+	route("tun1", "10.0.0.0/8", 254)
+	for _, link := range []string{"eth0", "wayfarer0"} {
+		bus.where = append(bus.where, resolvedDomain{int32(linkByName(t, link).Attrs().Index), ".", true})
+	}
+	bus.where = append(bus.where, resolvedDomain{int32(linkByName(t, "tun1").Attrs().Index), "corp.example", true}, resolvedDomain{0, ".", true})
+	want := []Conflict{{"tun0", "tun", "0.0.0.0/1"}, {"tun0", "tun", "128.0.0.0/1"}, {"tun1", "tun", "::/0"}, {"eth0", "veth", "DNS"}}
+	found, err := n.Conflicts(t.Context())
+	if err != nil || !slices.Equal(found, want) {
+		t.Errorf("%v, %v", found, err)
+	}
+	if text := found[0].String(); text != "tun0 (tun) has 0.0.0.0/1" {
+		t.Error(text)
+	}
+}

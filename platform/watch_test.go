@@ -1,0 +1,158 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// scene is a watchSource in a test's hand.
+type scene struct {
+	hints  chan struct{}
+	sleeps chan bool
+
+	mu    sync.Mutex
+	now   surroundings
+	err   error
+	looks int
+}
+
+func (s *scene) source() *watchSource {
+	return &watchSource{s.hints, s.sleeps, func() (surroundings, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.looks++
+		return s.now, s.err
+	}}
+}
+
+// set is how it looks from now on.
+func (s *scene) set(network, defaults string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now, s.err = surroundings{network, defaults}, err
+}
+
+func (s *scene) looked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looks
+}
+
+func TestWatchLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := &scene{hints: make(chan struct{}, 1), sleeps: make(chan bool), now: surroundings{"n0", "d0"}}
+		events := make(chan Event)
+		go watchLoop(ctx, slog.New(slog.DiscardHandler), s.source(), s.now, events)
+		synctest.Wait()
+		// got is what comes until nothing more does, with the time it took.
+		got := func() string {
+			start := time.Now()
+			var all []string
+			for {
+				select {
+				case e := <-events:
+					all = append(all, fmt.Sprintf("%s after %v", e.Kind, time.Since(start)))
+				case <-time.After(time.Hour):
+					return fmt.Sprint(all)
+				}
+			}
+		}
+		hint := func() { s.hints <- struct{}{} }
+
+		hint()
+		if g := got(); g != "[]" {
+			t.Errorf("nothing has changed: %s", g)
+		}
+		s.set("n1", "d0", nil)
+		hint()
+		if g := got(); g != "[network after 250ms]" {
+			t.Errorf("network: %s", g)
+		}
+		s.set("n1", "d1", nil)
+		hint()
+		if g := got(); g != "[default-route after 250ms]" {
+			t.Errorf("default route: %s", g)
+		}
+		looks := s.looked()
+		s.set("n2", "d2", nil)
+		for range 5 { // within the time of one look
+			hint()
+			time.Sleep(settleTime / 10)
+		}
+		s.set("n3", "d3", nil)
+		if g := got(); g != "[network after 125ms default-route after 125ms]" || s.looked() != looks+1 {
+			t.Errorf("several: %s, %d looks", g, s.looked()-looks)
+		}
+		s.set("away", "away", nil)
+		hint()
+		time.Sleep(settleTime / 2)
+		s.set("n3", "d3", nil)
+		hint()
+		if g := got(); g != "[]" {
+			t.Errorf("there and back again: %s", g)
+		}
+		s.set("n4", "d3", errors.New("dark"))
+		hint()
+		if g := got(); g != "[]" {
+			t.Errorf("cannot look: %s", g)
+		}
+		s.set("n4", "d3", nil)
+		hint()
+		if g := got(); g != "[network after 250ms]" {
+			t.Errorf("can look again: %s", g)
+		}
+		go func() {
+			s.sleeps <- true
+			time.Sleep(time.Minute)
+			s.sleeps <- false
+		}()
+		if g := got(); g != "[sleep after 0s wake after 1m0s]" {
+			t.Errorf("sleep: %s", g)
+		}
+		// Who does not read gets the last of each.
+		for range 3 {
+			s.sleeps <- true
+			s.sleeps <- false
+		}
+		if g := got(); g != "[sleep after 0s wake after 0s]" {
+			t.Errorf("slow reader: %s", g)
+		}
+		cancel()
+		if _, open := <-events; open {
+			t.Error("the channel is open")
+		}
+	})
+}
+
+func TestWatchUnavailable(t *testing.T) {
+	n := (&world{}).on(t)
+	var e *Error
+	if events, err := n.Watch(t.Context()); events != nil || !errors.As(err, &e) || e.Part != PartWatch {
+		t.Errorf("%v, %v", events, err)
+	}
+}
+
+func TestOverlapString(t *testing.T) {
+	nets := []string{
+		"network 192.168.1.0/24 on eth0 meets the tunnel's network 192.168.1.0/24: the tunnel has it",
+		"router 192.168.1.1/32 on eth0 meets the tunnel's network 192.168.1.0/24: it stays reachable",
+		"network 10.0.0.0/8 on eth0 meets the tunnel's network 10.1.0.0/16: the tunnel has that part of it",
+	}
+	p := prefixes("192.168.1.0/24", "192.168.1.1/32", "10.0.0.0/8", "10.1.0.0/16")
+	got := []string{
+		Overlap{OverlapNetwork, p[0], "eth0", "wayfarer0", p[0], false}.String(),
+		Overlap{OverlapRouter, p[1], "eth0", "wayfarer0", p[0], true}.String(),
+		Overlap{OverlapNetwork, p[2], "eth0", "wayfarer0", p[3], false}.String(),
+	}
+	if !slices.Equal(got, nets) {
+		t.Errorf("%q", got)
+	}
+}
