@@ -128,6 +128,8 @@ type watchdog struct {
 	// renewed is the age of the ISAKMP SA at which ESP fell silent, while a new
 	// ChildSA is tried as the remedy.
 	renewed time.Duration
+	// suspected is an age at which that healed the silence before.
+	suspected time.Duration
 }
 
 // sent notes an outgoing packet; it wakes the control loop if it does not look.
@@ -206,7 +208,12 @@ func (s *Session) watch(now time.Time) (renew bool) {
 // nobody. From now on phase 1 is renewed before that age.
 func (s *Session) trafficFlows(now time.Time) {
 	w := &s.watchdog
-	if w.renewed >= minLearned {
+	// Where renewing means asking the user, one occurrence may be chance.
+	sure := !s.asked.Load() || w.suspected > 0 && w.renewed >= w.suspected*3/4 && w.renewed <= w.suspected*5/4
+	if w.renewed >= minLearned && !sure {
+		w.suspected = w.renewed
+	}
+	if w.renewed >= minLearned && sure {
 		s.log.Info("the gateway drops ESP when phase 1 reaches an age; renewing earlier", "age", w.renewed)
 		s.learned = w.renewed
 		s.sa.reauthAt = now

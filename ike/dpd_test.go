@@ -2,6 +2,7 @@ package ike
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -408,6 +409,37 @@ func TestLostESP(t *testing.T) {
 			began = time.Now()
 		}
 		w.flowsWithin(s, received, 0)
+	})
+}
+
+// TestLostESPAsked: where signing in means asking the user, one loss may be chance; a
+// second one at the same age is not.
+func TestLostESPAsked(t *testing.T) {
+	const age = 300 * time.Second
+	inWorld(t, func(w *world) {
+		w.client.Password = nil
+		w.client.Prompt = func(context.Context, Prompt) (Answer, error) { return Answer{Text: Secret(testPassword)}, nil }
+		w.start()
+		s := w.dial()
+		received := receive(s)
+		lose := func() {
+			w.talk(s, time.Second, age)
+			child := s.Stats().Children[0]
+			w.setRule(loseSPIs(child.SPIIn, child.SPIOut))
+			w.flowsWithin(s, received, 10*time.Second)
+			w.setRule(nil)
+			w.talk(s, time.Second, 10*time.Second)
+		}
+		lose()
+		if n := len(w.eventsOf(EventReauth)); n != 0 {
+			t.Fatalf("%d reauthentications after the first loss", n)
+		}
+		w.do(s, func() { s.sa.reauthAt = time.Now() }) // an ordinary one
+		w.talk(s, time.Second, time.Second)
+		lose()
+		if n := len(w.eventsOf(EventReauth)); n != 2 {
+			t.Errorf("%d reauthentications after the second loss", n)
+		}
 	})
 }
 

@@ -259,7 +259,9 @@ func (sa *isakmpSA) receive(datagram []byte, accept acceptFunc) (*message, error
 		switch err = accept(m); {
 		case err == nil:
 			sa.commit(m)
-			sa.s.heard()
+			if m.Encrypted() { // what came in the clear proves nothing yet
+				sa.s.heard()
+			}
 			return m, nil
 		case !errors.Is(err, errNotMine):
 			return nil, err

@@ -84,6 +84,7 @@ type Session struct {
 	learned    time.Duration // age at which the gateway ends phase 1; 0: as it says
 
 	connected atomic.Bool // Dial is over
+	asked     atomic.Bool // signing in needed the user
 	lastHeard atomic.Int64
 
 	mu         sync.Mutex

@@ -299,6 +299,7 @@ func (sa *isakmpSA) ask(ctx context.Context, p Prompt) (Secret, error) {
 	if sa.s.cfg.Prompt == nil {
 		return nil, ErrNobodyToAsk
 	}
+	sa.s.asked.Store(true)
 	answer, err := sa.s.cfg.Prompt(ctx, p)
 	return answer.Text, err
 }
