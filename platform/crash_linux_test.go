@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -180,6 +181,49 @@ func stops(t *testing.T, f func() error) (stopped_ bool) {
 	}()
 	run(t, "a life without a crash", f())
 	return false
+}
+
+// TestAnotherInterface: an interface that has got a dead tunnel's index is not touched,
+// although it looks as the tunnel did.
+func TestAnotherInterface(t *testing.T) {
+	enterNamespace(t)
+	const index = 500
+	add := func(name string) netlink.Link {
+		run(t, name, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, Index: index}, PeerName: "far"}))
+		run(t, "far", netlink.LinkSetUp(linkByName(t, "far")))
+		return linkByName(t, name)
+	}
+	ours := add("wayfarer0")
+	n, h := testNetwork(t)
+	bus := &fakeBus{links: map[int32]bool{}}
+	h.bus = bus
+	writeAt(t, h.root, "etc/resolv.conf", "nameserver 127.0.0.53\n", 0o644)
+	tunnel := splitTunnel
+	tunnel.DNS = addrs("10.1.1.1")
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}}))
+	n.journal.close() // killed
+	n.applied = nil
+	run(t, "remove", netlink.LinkDel(ours))
+	other := add("other")
+	run(t, "MTU", netlink.LinkSetMTU(other, tunnel.MTU))
+	run(t, "address", netlink.AddrAdd(other, &netlink.Addr{IPNet: ipNet(tunnel.Addresses[0])}))
+	run(t, "up", netlink.LinkSetUp(other))
+	settle(t)
+	want := hostState(t)
+	next, nextHost, err := networkBelow(h.root)
+	run(t, "open", err)
+	nextHost.bus = bus
+	n.journal = next.journal
+	run(t, "Recover", next.Recover(t.Context(), false))
+	var rest []string
+	for line := range strings.Lines(want) { // what is ours, by its names
+		if !strings.Contains(line, "proto 119") && !strings.Contains(line, "wayfarer") {
+			rest = append(rest, line)
+		}
+	}
+	if state := hostState(t); state != strings.Join(rest, "") || !bus.links[index] {
+		t.Errorf("the host is\n%s\nand not\n%s", state, strings.Join(rest, ""))
+	}
 }
 
 const crashEnv = "WAYFARER_TEST_CRASH" // "after root" of TestKilledChild

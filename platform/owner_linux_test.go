@@ -265,6 +265,20 @@ func TestTornFile(t *testing.T) {
 	}
 }
 
+// TestHalfWrittenFile: a crash before a file was replaced leaves nothing beside it.
+func TestHalfWrittenFile(t *testing.T) {
+	h, path := fileHost(t)
+	run(t, "write", os.WriteFile(path, []byte("nameserver 192.0.2.9\n"), 0o644))
+	before := describe(t, h.root)
+	wanted, _, err := h.planDNS(t.Context(), Config{Tunnels: []Tunnel{dnsTunnel}}, nil)
+	run(t, "plan", err)
+	run(t, "half", os.WriteFile(h.tempFor(resolvConfPath), []byte("# writ"), 0o600))
+	run(t, "undo", wanted[0].undo(t.Context()))
+	if after := describe(t, h.root); after != before {
+		t.Errorf("it was\n%s\nand is\n%s", before, after)
+	}
+}
+
 func TestNameservers(t *testing.T) {
 	h, path := fileHost(t)
 	run(t, "write", os.WriteFile(path, []byte("nameserver 192.0.2.9\nnameserver fe80::1%eth0\nnameserver x\n"), 0o644))

@@ -39,9 +39,9 @@ func TestWatch(t *testing.T) {
 		{"a route that is no way out", func() error {
 			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(prefixes("203.0.113.0/24")[0]), LinkIndex: eth0.Attrs().Index})
 		}, nil},
-		{"an address", func() error { return netlink.AddrAdd(eth0, address("192.0.2.55/24")) }, []EventKind{EventNetwork}},
 		{"no default route", func() error { return netlink.RouteDel(defaultRoute) }, []EventKind{EventDefaultRoute}},
 		{"a default route", func() error { return netlink.RouteAdd(defaultRoute) }, []EventKind{EventDefaultRoute}},
+		{"an address", func() error { return netlink.AddrAdd(eth0, address("192.0.2.55/24")) }, []EventKind{EventNetwork}},
 		{"an interface down", func() error { return netlink.LinkSetDown(eth0) }, []EventKind{EventNetwork, EventDefaultRoute}},
 	} {
 		run(t, tt.name, tt.change())
