@@ -100,6 +100,20 @@ func explain(err error, step app.Step) *app.Failure {
 	return app.NewFailure(s.code, step, strings.ReplaceAll(s.message, "\n", " "), s.hint)
 }
 
+// explainSilence improves the hint of a gateway that falls silent right after this side
+// has proved itself: most say nothing when they do not believe it.
+func explainSilence(f *app.Failure, p *app.Profile) {
+	if f.Code != app.CodeNoAnswer {
+		return
+	}
+	switch m, _ := p.AuthMethod(); {
+	case m.GroupSecret == app.Required && f.Step == app.StepCheckCertificate:
+		f.Hint = "the group's secret may be wrong, or the gateway may not know this side (--local-id, --group-id)"
+	case m.Certificate && (f.Step == app.StepCheckCertificate || f.Step == app.StepSignIn || f.Step == app.StepGetSettings):
+		f.Hint = "the gateway may not accept the certificate, or a firewall on the way may drop large packets"
+	}
+}
+
 // worthRetrying says whether a connection that err ended may come back.
 func worthRetrying(err error) bool { return lookUp(err).again }
 

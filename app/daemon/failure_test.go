@@ -106,6 +106,40 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// A gateway that does not believe a secret or a certificate often says nothing.
+func TestExplainSilence(t *testing.T) {
+	silent := func(step app.Step) error {
+		return &ike.NoAnswerError{Step: ike.Step(step), Gateway: "192.0.2.1"}
+	}
+	for _, tt := range []struct {
+		auth string
+		err  error
+		says string
+	}{
+		{"xauth-psk", silent(app.StepCheckCertificate), "secret may be wrong"},
+		{"psk", errTimeout, "secret may be wrong"},
+		{"psk", silent(app.StepFindGateway), "UDP ports"},
+		{"xauth-psk", silent(app.StepSignIn), "firewall or hotspot"},
+		{"rsa", silent(app.StepCheckCertificate), "not accept the certificate"},
+		{"rsa", silent(app.StepGetSettings), "not accept the certificate"},
+		{"xauth-rsa", silent(app.StepSignIn), "not accept the certificate"},
+		{"rsa", silent(app.StepBuildTunnel), "firewall or hotspot"},
+		{"hybrid", silent(app.StepCheckCertificate), "firewall or hotspot"},
+		{"psk", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustSecret}, "check the group's secret"},
+	} {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.script = func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
+				cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.StepCheckCertificate})
+				return nil, tt.err
+			}
+			c := w.get(w.connect(requestWith(t, tt.auth)))
+			if c.Failure == nil || !strings.Contains(c.Failure.Hint, tt.says) {
+				t.Errorf("%s, %v: %+v", tt.auth, tt.err, c.Failure)
+			}
+		})
+	}
+}
+
 // A gateway's words cannot break the one line of an error.
 func TestExplainStaysOneLine(t *testing.T) {
 	f := explain(&ike.CredentialsError{Message: "a\nwayfarer: all is well"}, app.StepSignIn)

@@ -114,7 +114,11 @@ func checkProfile(p *app.Profile) error {
 		return &keyError{key: "version", err: fmt.Errorf("%d is not known", p.Version)}
 	}
 	for _, s := range []struct{ key, value string }{
-		{"name", p.Name}, {"gateway", p.Gateway}, {"login", p.Login}, {"remote_id", p.RemoteID}, {"local_id", p.LocalID},
+		{"name", p.Name},
+		{"gateway", p.Gateway},
+		{"login", p.Login},
+		{"remote_id", p.RemoteID},
+		{"local_id", p.LocalID},
 		{"group_id", p.GroupID},
 	} {
 		if len(s.value) > maxString || printable(s.value, maxString) != s.value || strings.Contains(s.value, "\n") {
@@ -145,8 +149,10 @@ func checkProfile(p *app.Profile) error {
 		key    string
 		values []string
 	}{
-		{"routes_add", p.RoutesAdd}, {"routes_skip", p.RoutesSkip},
-		{"local_networks", p.LocalNetworks}, {"remote_networks", p.RemoteNetworks},
+		{"routes_add", p.RoutesAdd},
+		{"routes_skip", p.RoutesSkip},
+		{"local_networks", p.LocalNetworks},
+		{"remote_networks", p.RemoteNetworks},
 	} {
 		if len(r.values) > maxRoutes {
 			return &keyError{key: r.key, err: fmt.Errorf("more than %d networks", maxRoutes)}
@@ -231,6 +237,9 @@ func trust(cfg *ike.Config, p *app.Profile) error {
 			return &keyError{key: "pin", err: errors.New("not a SHA-256 fingerprint"), hint: "give 64 hexadecimal digits"}
 		}
 		copy(cfg.Trust.Pin[:], pin)
+		if cfg.Trust.Pin == ([32]byte{}) { // which would mean that there is none
+			return &keyError{key: "pin", err: errors.New("not a fingerprint of anything")}
+		}
 	}
 	return nil
 }

@@ -121,6 +121,7 @@ func TestRefusedProfiles(t *testing.T) {
 		{"ca", "more than 64", func(p *app.Profile) { p.CA = []string{strings.Repeat(testCA(t), 65)} }},
 		{"pin", "fingerprint", func(p *app.Profile) { p.Pin = "ab" }},
 		{"pin", "fingerprint", func(p *app.Profile) { p.Pin = strings.Repeat("x", 64) }},
+		{"pin", "fingerprint of anything", func(p *app.Profile) { p.Pin = strings.Repeat("0", 64) }},
 		{"ike", "unknown cipher", func(p *app.Profile) { p.IKE = []string{"rot13-sha1-modp2048"} }},
 		{"ike", "--allow-weak md5", func(p *app.Profile) { p.IKE = []string{"aes128-md5-modp2048"} }},
 		{"esp", "--allow-weak 3des", func(p *app.Profile) { p.ESP = []string{"3des-sha1"} }},

@@ -21,7 +21,7 @@ const (
 	maxChain       = 8         // certificates that are sent to a gateway
 )
 
-// ErrPassphrase: the passphrase of a PKCS #12 file is wrong.
+// ErrPassphrase means that the passphrase of a PKCS #12 file is wrong.
 var ErrPassphrase = errors.New("wrong passphrase")
 
 // Credentials are a user's certificate and its key, as the service takes them.
