@@ -85,7 +85,7 @@ func asking(status *app.Status, ids []string) (*app.Connection, error) {
 
 // answerFromInput takes the answer from standard input, where there is no terminal.
 func (e *env) answerFromInput(_ context.Context, c *app.Connection) (*control.Answer, error) {
-	text, err := readSecret(e.in, "standard input")
+	text, err := readSecret(e.in, "standard input", "answer")
 	if err != nil {
 		return nil, app.NewFailure(app.CodeCancelled, "", "no answer was given", "write it to standard input")
 	}

@@ -17,7 +17,7 @@ type completer = func(cmd *cobra.Command, args []string, typed string) ([]string
 func completeConnectFlags(cmd *cobra.Command) {
 	none := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
 	for flag, complete := range map[string]completer{
-		"auth":       cobra.FixedCompletions(authMethods, cobra.ShellCompDirectiveNoFileComp),
+		"auth":       cobra.FixedCompletions(app.AuthMethods(), cobra.ShellCompDirectiveNoFileComp),
 		"exchange":   cobra.FixedCompletions(exchanges, cobra.ShellCompDirectiveNoFileComp),
 		"allow-weak": completeList(func() []string { return append(ike.WeakAll.Names(), "all") }),
 		"ike":        completeList(func() []string { return names(ike.DefaultIKE(ike.WeakAll)) }),

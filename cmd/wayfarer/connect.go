@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,7 @@ func newConnect(e *env) *cobra.Command {
 		ValidArgsFunction: e.completeProfiles,
 	}
 	flags := addConnectFlags(cmd)
-	cmd.Flags().StringVar(&save, "save", "", "keep profile and password under `NAME` in the keyring, once connected")
+	cmd.Flags().StringVar(&save, "save", "", "keep profile and secrets under `NAME` in the keyring, once connected")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the connection as JSON")
 	if err := cmd.RegisterFlagCompletionFunc("save", cobra.NoFileCompletions); err != nil {
 		panic(err) // the flag is not there
@@ -51,11 +52,10 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 		}
 	}
 	svc := e.service(e.socket)
-	if err := e.password(ctx, svc, flags, entry); err != nil {
+	req, err := e.request(ctx, svc, flags, entry)
+	if err != nil {
 		return err
 	}
-	req := flags.request(e, entry)
-	req.Password = slices.Clone(entry.Password) // which is zeroised once sent
 	a, conn, err := e.establish(ctx, svc, req, flags.timeout)
 	if err != nil {
 		return err
@@ -76,26 +76,6 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 		return e.update(name, pin, conn)
 	}
 	return nil
-}
-
-// password sees to it that the entry has a password, if it needs one.
-func (e *env) password(ctx context.Context, svc service, flags *connectFlags, entry *store.Entry) (err error) {
-	switch {
-	case flags.passwordFile != "":
-		entry.Zero()
-		entry.Password, err = e.passwordFile(flags.passwordFile)
-		return err
-	case len(entry.Password) > 0 || !needsPassword(&entry.Profile):
-		return nil
-	}
-	if e.ask != nil {
-		// Nobody likes to type a password only to hear that there is no service.
-		if _, err := svc.Status(ctx); err != nil {
-			return err
-		}
-	}
-	entry.Password, err = e.askPassword(ctx, &entry.Profile)
-	return err
 }
 
 // hasTrust says whether the profile itself says which gateways to trust.
@@ -124,9 +104,10 @@ func (e *env) save(entry *store.Entry, pin string, conn *app.Connection) error {
 	}
 	forbidden := forbidsSaving(conn)
 	if forbidden {
-		entry.Zero()
-		entry.Password = nil
+		forgetPassword(entry)
 	}
+	absolute(&entry.Profile.Certificate)
+	absolute(&entry.Profile.Key)
 	if err := e.store(entry); err != nil {
 		return err
 	}
@@ -156,10 +137,24 @@ func (e *env) update(name, pin string, conn *app.Connection) error {
 		entry.Profile.Pin = pin
 	}
 	if forbidden {
-		entry.Zero()
-		entry.Password = nil
+		forgetPassword(entry)
 	}
 	return e.store(entry)
+}
+
+func forgetPassword(entry *store.Entry) {
+	clear(entry.Password)
+	entry.Password = nil
+}
+
+// absolute makes the path of a file one that holds wherever the profile is used.
+func absolute(path *string) {
+	if *path == "" || app.IsPEM([]byte(*path)) {
+		return
+	}
+	if whole, err := filepath.Abs(*path); err == nil { // else the working directory is gone
+		*path = whole
+	}
 }
 
 func (e *env) store(entry *store.Entry) error {

@@ -88,8 +88,12 @@ func startGateway(ctx context.Context) (*demoHost, error) {
 	if err != nil {
 		return nil, err
 	}
+	return serveGateway(ctx, credentials, demoConfig(credentials))
+}
+
+func demoConfig(credentials *gateway.Credentials) gateway.Config {
 	dns, web := netip.MustParseAddr("10.77.0.53"), netip.MustParseAddr("10.77.0.80")
-	gw, err := gateway.New(gateway.Config{
+	return gateway.Config{
 		Chain: credentials.Chain,
 		Key:   credentials.Key,
 		Users: map[string]string{demoLogin: demoPassword},
@@ -105,7 +109,11 @@ func startGateway(ctx context.Context) (*demoHost, error) {
 			Addresses: []netip.Addr{dns, web},
 			Hosts:     map[string]netip.Addr{"www." + demoDomain: web, "dns." + demoDomain: dns},
 		},
-	})
+	}
+}
+
+func serveGateway(ctx context.Context, credentials *gateway.Credentials, cfg gateway.Config) (*demoHost, error) {
+	gw, err := gateway.New(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@
 //	env.go       what a command needs of the world; tests put in their own
 //	flags.go     the flags of connect, which other commands that connect share
 //	profile.go   from flags to a checked profile
+//	request.go   what the service gets: certificate and secrets, from files or a person
 //	attempt.go   follow a connection until it stands: steps, prompts, Ctrl+C, time-out
 //	terminal.go  questions to a person
 //	render.go    a connection in words

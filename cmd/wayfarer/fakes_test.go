@@ -107,7 +107,7 @@ func (s *fakeService) Connect(_ context.Context, req *control.ConnectRequest) (s
 		return "", err
 	}
 	kept := *req
-	kept.Password = slices.Clone(req.Password)
+	kept.Password, kept.GroupSecret, kept.Key = slices.Clone(req.Password), slices.Clone(req.GroupSecret), slices.Clone(req.Key)
 	s.change(func() { s.requests = append(s.requests, kept) })
 	if s.refusal != nil {
 		return "", s.refusal

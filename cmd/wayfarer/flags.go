@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"wayfarer/app"
-	"wayfarer/app/control"
 	"wayfarer/app/store"
 )
 
@@ -20,13 +19,13 @@ const defaultTimeout = time.Minute
 
 // connectFlags are the flags of every command that connects.
 type connectFlags struct {
-	set          []string
-	passwordFile string
-	groupSecret  string
-	trustNew     bool
-	noReconnect  bool
-	timeout      time.Duration
-	flags        *pflag.FlagSet
+	set             []string
+	passwordFile    string
+	groupSecretFile string
+	trustNew        bool
+	noReconnect     bool
+	timeout         time.Duration
+	flags           *pflag.FlagSet
 }
 
 // profileFlags are the flags that set one key of the profile each. The word in back
@@ -42,10 +41,10 @@ var profileFlags = []struct {
 	{"pin", "pin", "trust the gateway whose certificate has this SHA-256: `SHA256HEX`"},
 	{"system-roots", "system_roots", "trust the CAs of the operating system"},
 	{"remote-id", "remote_id", "the `ID` that the gateway must have"},
-	{"local-id", "local_id", "the `ID` of this side (default: its address)"},
+	{"local-id", "local_id", "the `ID` of this side (default: the group, the certificate's subject, or its address)"},
 	{"group-id", "group_id", "the `ID` of the group: its name"},
-	{"cert", "certificate", "`FILE` with the user's certificate"},
-	{"key", "key", "`FILE` with the key of the user's certificate"},
+	{"cert", "certificate", "`FILE` with the user's certificate: PEM, or PKCS #12 with the key"},
+	{"key", "key", "`FILE` with the key of the user's certificate: PEM without a passphrase"},
 	{"allow-weak", "allow_weak", "`LIST` of weaknesses to accept: 3des, md5, modp1024, modp1536, rsa1024, sha1-cert, expired, psk-aggressive, all"},
 	{"esp", "esp", "`LIST` of suites for data, as in aes256gcm16 (default: all that are strong)"},
 	{"ike", "ike", "`LIST` of suites for the negotiation, as in aes256-sha256-modp2048"},
@@ -69,7 +68,7 @@ func addConnectFlags(cmd *cobra.Command) *connectFlags {
 	}
 	f.flags.StringArrayVar(&f.set, "set", nil, "`KEY=VALUE` for any key of a profile (repeatable)")
 	f.flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password; - is standard input")
-	f.flags.StringVar(&f.groupSecret, "group-secret-file", "", "`FILE` with the group's password")
+	f.flags.StringVar(&f.groupSecretFile, "group-secret-file", "", "`FILE` with the group's secret; - is standard input")
 	f.flags.BoolVar(&f.trustNew, "trust-new", false, "trust an unknown gateway without asking")
 	f.flags.BoolVar(&f.noReconnect, "no-reconnect", false, "end the connection when it is lost")
 	f.flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "`TIME` that connecting may take, as in 60s")
@@ -80,8 +79,8 @@ func addConnectFlags(cmd *cobra.Command) *connectFlags {
 // entry is what a command line describes: the saved profile of this name, if any,
 // with what the flags change about it, checked. The caller zeroises it.
 func (f *connectFlags) entry(e *env, name string) (*store.Entry, error) {
-	if f.groupSecret != "" {
-		return nil, notYet("--group-secret-file")
+	if f.passwordFile == "-" && f.groupSecretFile == "-" {
+		return nil, usage("--password-file and --group-secret-file cannot both be standard input", "give a file for one of them")
 	}
 	if f.timeout <= 0 {
 		return nil, usage("--timeout must be more than zero", "as in --timeout 60s")
@@ -96,10 +95,25 @@ func (f *connectFlags) entry(e *env, name string) (*store.Entry, error) {
 	if err := f.apply(&entry.Profile); err != nil {
 		return nil, err
 	}
-	if err := readMaterial(&entry.Profile); err != nil {
+	if err := readCAs(&entry.Profile); err != nil {
 		return nil, err
 	}
-	return entry, check(&entry.Profile)
+	if err := check(&entry.Profile); err != nil {
+		return nil, err
+	}
+	return entry, f.checkSecrets(&entry.Profile)
+}
+
+// checkSecrets refuses secrets that the profile's method has no use for.
+func (f *connectFlags) checkSecrets(p *app.Profile) error {
+	method, _ := p.AuthMethod() // check has seen that there is one
+	switch {
+	case f.passwordFile != "" && !method.Login:
+		return usage(fmt.Sprintf("--password-file: %s has no use for a password", method.Name), "leave it out")
+	case f.groupSecretFile != "" && method.GroupSecret == app.NotUsed:
+		return usage(fmt.Sprintf("--group-secret-file: %s has no use for a secret", method.Name), "leave it out")
+	}
+	return nil
 }
 
 // apply sets in p what was given on the command line; a flag of its own wins over
@@ -123,23 +137,14 @@ func (f *connectFlags) apply(p *app.Profile) error {
 			p.CA = files.GetSlice()
 			continue
 		}
+		if row.flag == "group-id" && flag.Value.String() == "" {
+			return usage("--group-id: the group's name is empty", "")
+		}
 		if err := setKey(p, row.key, flag.Value.String()); err != nil {
 			return usage(fmt.Sprintf("--%s: %v", row.flag, err), "")
 		}
 	}
 	return nil
-}
-
-// request is the body for the service. It shares the entry's password.
-func (f *connectFlags) request(e *env, entry *store.Entry) *control.ConnectRequest {
-	return &control.ConnectRequest{
-		Profile:        entry.Profile,
-		Password:       entry.Password,
-		TrustNew:       f.trustNew,
-		Ask:            e.ask != nil,
-		NoReconnect:    f.noReconnect,
-		TimeoutSeconds: int((f.timeout + time.Second - 1) / time.Second),
-	}
 }
 
 // load reads a saved profile.

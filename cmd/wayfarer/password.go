@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,23 +13,24 @@ import (
 // maxSecret bounds a password or answer; gateways take far less.
 const maxSecret = 4096
 
-// passwordFile reads a password from a file, or with "-" from standard input. One
-// newline at its end is dropped; nothing else is changed. The caller zeroises it.
-func (e *env) passwordFile(path string) ([]byte, error) {
+// secretFile reads a secret (what) from a file that a flag names, or with "-" from
+// standard input. One newline at its end is dropped; nothing else is changed. The
+// caller zeroises it.
+func (e *env) secretFile(path, flag, what string) ([]byte, error) {
 	in, name := e.in, "standard input"
 	if path != "-" {
 		file, err := os.Open(path)
 		if err != nil {
-			return nil, usage("the password file cannot be read: "+reason(err), "check --password-file")
+			return nil, usage("the "+what+" file cannot be read: "+reason(err), "check "+flag)
 		}
 		defer file.Close()
 		in, name = file, path
 	}
-	return readSecret(in, name)
+	return readSecret(in, name, what)
 }
 
 // readSecret reads all of in as a secret.
-func readSecret(in io.Reader, name string) ([]byte, error) {
+func readSecret(in io.Reader, name, what string) ([]byte, error) {
 	// One buffer, so that no copy of a growing one stays behind.
 	buf := make([]byte, maxSecret+len("\r\n")+1)
 	n, err := io.ReadFull(in, buf)
@@ -45,27 +45,11 @@ func readSecret(in io.Reader, name string) ([]byte, error) {
 	switch {
 	case len(secret) > maxSecret:
 		clear(buf)
-		return nil, usage(fmt.Sprintf("%s is longer than %d bytes", name, maxSecret), "give a file with nothing but the password")
+		return nil, usage(fmt.Sprintf("%s is longer than %d bytes", name, maxSecret), "give a file with nothing but the "+what)
 	case len(secret) == 0:
-		return nil, usage(name+" holds no password", "")
+		return nil, usage(name+" holds no "+what, "")
 	}
 	return secret, nil
-}
-
-// askPassword asks the person for the password of a profile.
-func (e *env) askPassword(ctx context.Context, p *app.Profile) ([]byte, error) {
-	if e.ask == nil {
-		return nil, app.NewFailure(app.CodeCancelled, app.StepSignIn, "a password is needed and there is no terminal to ask on",
-			"use --password-file")
-	}
-	password, err := e.ask.secret(ctx, fmt.Sprintf("Password for %s at %s: ", plainLine(p.Login), plainLine(p.Gateway)))
-	if err != nil {
-		return nil, cancelled()
-	}
-	if len(password) == 0 {
-		return nil, app.NewFailure(app.CodeCancelled, app.StepSignIn, "no password was given", "")
-	}
-	return password, nil
 }
 
 func cancelled() *app.Failure {

@@ -11,7 +11,7 @@ import (
 	"wayfarer/app"
 )
 
-func TestPasswordFile(t *testing.T) {
+func TestSecretFile(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
 		{"plain", "secret", "secret"},
 		{"newline", "secret\n", "secret"},
@@ -34,10 +34,12 @@ func TestPasswordFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, read := range map[string]func() ([]byte, error){
-				"file":  func() ([]byte, error) { return (&env{}).passwordFile(path) },
-				"input": func() ([]byte, error) { return (&env{in: strings.NewReader(tt.file)}).passwordFile("-") },
+				"file": func() ([]byte, error) { return (&env{}).secretFile(path, "--password-file", "password") },
+				"input": func() ([]byte, error) {
+					return (&env{in: strings.NewReader(tt.file)}).secretFile("-", "--password-file", "password")
+				},
 				"slow input": func() ([]byte, error) {
-					return (&env{in: iotest.OneByteReader(strings.NewReader(tt.file))}).passwordFile("-")
+					return (&env{in: iotest.OneByteReader(strings.NewReader(tt.file))}).secretFile("-", "--password-file", "password")
 				},
 			} {
 				got, err := read()
@@ -51,7 +53,7 @@ func TestPasswordFile(t *testing.T) {
 			}
 		})
 	}
-	_, err := (&env{in: iotest.ErrReader(errors.New("torn"))}).passwordFile("-")
+	_, err := (&env{in: iotest.ErrReader(errors.New("torn"))}).secretFile("-", "--password-file", "password")
 	var f *app.Failure
 	if !errors.As(err, &f) || f.Exit != 2 || !strings.Contains(f.Message, "torn") {
 		t.Errorf("got %v", err)

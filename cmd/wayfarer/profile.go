@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -71,23 +70,18 @@ func splitList(text string) []string {
 	return list
 }
 
-// readMaterial replaces the paths of certificate files by what is in them: the
-// service reads no files of users.
-func readMaterial(p *app.Profile) error {
-	fields := []*string{&p.Certificate, &p.Key}
+// readCAs replaces the paths of files with CAs by what is in them: the service reads
+// no files of users.
+func readCAs(p *app.Profile) error {
 	p.CA = slices.Clone(p.CA)
-	for i := range p.CA {
-		fields = append(fields, &p.CA[i])
-	}
-	for _, field := range fields {
-		if *field == "" || strings.Contains(*field, "-----BEGIN ") {
+	for i, text := range p.CA {
+		if app.IsPEM([]byte(text)) {
 			continue
 		}
-		text, err := readPEM(*field)
-		if err != nil {
+		var err error
+		if p.CA[i], err = readPEM(text); err != nil {
 			return err
 		}
-		*field = text
 	}
 	return nil
 }
@@ -105,7 +99,7 @@ func readPEM(path string) (string, error) {
 		return "", usage(reason(err), "")
 	case len(data) > maxMaterial:
 		return "", usage(fmt.Sprintf("%s is larger than %d bytes", path, maxMaterial), "give only the CAs that are needed")
-	case bytes.Contains(data, []byte("-----BEGIN ")):
+	case app.IsPEM(data):
 		return string(data), nil
 	}
 	if _, err := x509.ParseCertificate(data); err != nil {
@@ -121,9 +115,9 @@ var checks = []struct {
 	check func(*app.Profile) error
 }{
 	{"gateway", func(p *app.Profile) error { return needed(p.Gateway, "give a saved profile or --gateway") }},
-	{"auth", func(p *app.Profile) error { return oneOf(p.Auth, authMethods) }},
+	{"auth", func(p *app.Profile) error { return oneOf(p.Auth, app.AuthMethods()) }},
 	{"login", func(p *app.Profile) error {
-		if !needsPassword(p) {
+		if method, _ := p.AuthMethod(); !method.Login {
 			return nil
 		}
 		return needed(p.Login, "give --login")
@@ -132,6 +126,8 @@ var checks = []struct {
 	{"remote_id", func(p *app.Profile) error { return identity(p.RemoteID) }},
 	{"local_id", func(p *app.Profile) error { return identity(p.LocalID) }},
 	{"ca", checkCA},
+	{"certificate", checkCertificate},
+	{"key", checkKey},
 	{"pin", checkPin},
 	{"ike", func(p *app.Profile) error { return each(p.IKE, ike.ParseIKESuite) }},
 	{"esp", func(p *app.Profile) error { return each(p.ESP, ike.ParseESPSuite) }},
@@ -141,11 +137,8 @@ var checks = []struct {
 	}},
 }
 
-// Values of enumerated keys.
-var (
-	authMethods = []string{"hybrid", "xauth-psk", "xauth-rsa", "psk", "rsa"}
-	exchanges   = []string{"auto", "main", "aggressive"}
-)
+// exchanges are the values of that key.
+var exchanges = []string{"auto", "main", "aggressive"}
 
 // check runs checks; an error is a usage failure that names the key. It brings the
 // pin into its canonical form.
@@ -157,14 +150,6 @@ func check(p *app.Profile) error {
 	}
 	return nil
 }
-
-// notYet is the failure of what has no place in a request yet.
-func notYet(what string) *app.Failure {
-	return usage(what+" is not supported yet", "leave it out")
-}
-
-// needsPassword says whether the user signs in by XAUTH.
-func needsPassword(p *app.Profile) bool { return p.Auth != "psk" && p.Auth != "rsa" }
 
 func needed(value, what string) error {
 	if value == "" {
@@ -200,19 +185,33 @@ func each[T any](names []string, parse func(string) (T, error)) error {
 // checkCA: each text holds certificates, all of which can be read.
 func checkCA(p *app.Profile) error {
 	for _, text := range p.CA {
-		found := false
-		for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
-			if block.Type != "CERTIFICATE" {
-				continue
-			}
-			if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-				return fmt.Errorf("a certificate cannot be read: %w", err)
-			}
-			found = true
+		if _, err := app.ParseCertificates([]byte(text)); err != nil {
+			return err
 		}
-		if !found {
-			return errors.New("a file holds no certificate")
-		}
+	}
+	return nil
+}
+
+// checkCertificate: a method that needs a certificate has one, and no other has. A
+// private key stays in its file: profiles are kept and shared.
+func checkCertificate(p *app.Profile) error {
+	switch method, _ := p.AuthMethod(); {
+	case strings.Contains(p.Certificate, "PRIVATE KEY-----"):
+		return errors.New("it holds a private key; give the path of a file instead")
+	case method.Certificate && p.Certificate == "":
+		return fmt.Errorf("%s needs one; give --cert and --key", method.Name)
+	case !method.Certificate && p.Certificate != "":
+		return fmt.Errorf("%s has no use for it; give --auth xauth-rsa or rsa", method.Name)
+	}
+	return nil
+}
+
+func checkKey(p *app.Profile) error {
+	switch {
+	case app.IsPEM([]byte(p.Key)):
+		return errors.New("the path of a file is expected, not the key itself")
+	case p.Key != "" && p.Certificate == "":
+		return errors.New("there is no certificate for it; give --cert")
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,11 +61,10 @@ func (e *env) proxy(ctx context.Context, flags *connectFlags, name, listen strin
 	defer listener.Close()
 	svc := newRootless()
 	defer func() { err = errors.Join(err, svc.close(ctx)) }()
-	if err := e.password(ctx, svc, flags, entry); err != nil {
+	req, err := e.request(ctx, svc, flags, entry)
+	if err != nil {
 		return err
 	}
-	req := flags.request(e, entry)
-	req.Password = slices.Clone(entry.Password) // which is zeroised once sent
 	a, conn, err := e.establish(ctx, svc, req, flags.timeout)
 	if err != nil {
 		return err

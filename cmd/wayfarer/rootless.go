@@ -39,6 +39,9 @@ func newRootless() *rootless {
 }
 
 func (r *rootless) open(cfg daemon.TUNConfig) (tun.Device, error) {
+	if len(cfg.Addresses) == 0 {
+		return nil, usage("local_networks: this computer has no address there to speak from", "give a single address, as in local_networks=10.1.0.7")
+	}
 	stack, err := tun.NewStack(tun.StackConfig{
 		Addresses:     cfg.Addresses,
 		MTU:           cfg.MTU,
