@@ -369,6 +369,10 @@ func (sa *isakmpSA) authenticateGateway(m *message, hashR []byte) error {
 	} else {
 		err = sa.checkSigR(m, id, hashR)
 	}
+	var trust *TrustError
+	if errors.As(err, &trust) {
+		trust.Host = sa.s.host
+	}
 	if err != nil {
 		return err
 	}

@@ -229,6 +229,7 @@ type Assignment struct {
 
 // Stats is a snapshot for people and programs. Slices are the caller's own.
 type Stats struct {
+	Host              string         // of Config.Gateway, the one that answered
 	Gateway           netip.AddrPort // where the gateway's packets come from
 	Local             netip.AddrPort
 	Identity          string // IDir, for people

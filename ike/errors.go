@@ -135,6 +135,7 @@ const (
 // TrustError says that the gateway is not trusted. Nothing secret has been sent.
 type TrustError struct {
 	Step        Step
+	Host        string // of Config.Gateway, the one that answered
 	Reason      TrustReason
 	Certificate *x509.Certificate // nil if there is none to show
 	Needs       Weak              // what AllowWeak would have to contain, if that helps

@@ -538,7 +538,7 @@ func (s *Session) publishStats() {
 		rekeys = s.stats.Rekeys + 1
 	}
 	s.stats = Stats{
-		Gateway: sa.peer, Local: s.transport.local(sa.peer.Addr()),
+		Host: s.host, Gateway: sa.peer, Local: s.transport.local(sa.peer.Addr()),
 		Identity: describeID(sa.idir), CertificateSHA256: sa.certificate,
 		Exchange: exchangeOf(sa.phase1), Auth: s.method.name, Suite: sa.suite.String(),
 		NATT: sa.nattName(), NAT: sa.nat, Fragmentation: sa.caps&capFragmentation != 0, DPD: sa.caps&capDPD != 0,
