@@ -54,7 +54,7 @@ func with(g gives, change func(*gives)) gives {
 	return g
 }
 
-// connectable are the hybrid profiles that a correct client can use.
+// connectable are the profiles that a correct client can use.
 var connectable = []struct {
 	name  string
 	gives gives
@@ -77,9 +77,13 @@ var connectable = []struct {
 	{"pfs", corp},
 	{"hybrid6", corp},
 	{"other", other},
+	{"psk", corp},
+	{"psk-am", corp},
+	{"rsa", corp},
+	{"rsa-am", corp},
 }
 
-// Every hybrid profile that can be connected works, from behind NAT (rw) and from a
+// Every profile that can be connected works, from behind NAT (rw) and from a
 // public address (rw2), and leaves the host as it was.
 func TestProfiles(t *testing.T) {
 	for _, ns := range []string{"rw", "rw2"} {

@@ -30,6 +30,9 @@ var certificates = map[string]string{
 
 func fingerprint(t *testing.T, p profile) string {
 	t.Helper()
+	if p["AUTH"] == "psk" {
+		return "" // a secret proves it
+	}
 	name, ok := certificates[p["NAME"]]
 	if !ok {
 		name = "gw"
@@ -86,7 +89,8 @@ func (h *host) checkStatus(t *testing.T, p profile, g gives, c app.Connection) {
 	same("ike.version", c.IKE.Version, 1)
 	exchange := map[string]string{"main": "main", "push": "main", "aggr": "aggressive"}[p["MODE"]]
 	same("ike.exchange", c.IKE.Exchange, exchange)
-	same("ike.auth", c.IKE.Auth, "hybrid-rsa")
+	auth := map[string]string{"hybrid": "hybrid-rsa", "psk": "xauth-psk", "rsa": "xauth-rsa"}[p["AUTH"]]
+	same("ike.auth", c.IKE.Auth, auth)
 	same("ike.suite", c.IKE.Suite, p["IKE_PROPOSAL"])
 	same("ike.nat_t", c.IKE.NATT, "rfc3947")
 	same("ike.dpd", c.IKE.DPD, true)
@@ -108,10 +112,10 @@ func (h *host) checkStatus(t *testing.T, p profile, g gives, c app.Connection) {
 	same("esp.replayed and bad_icv", []uint64{esp.Replayed, esp.BadICV}, []uint64{0, 0})
 	within(t, "esp.established", esp.Established, -time.Minute, 0)
 	within(t, "esp.expires", esp.Expires, 0, 25*time.Hour)
-	if weak := strings.HasPrefix(p["NAME"], "legacy"); weak != slices.ContainsFunc(c.Warnings, func(w app.Warning) bool {
-		return w.Code == "weak-crypto"
-	}) {
-		t.Errorf("status: warnings %v", c.Warnings)
+	for code, want := range map[string]bool{"weak-crypto": strings.HasPrefix(p["NAME"], "legacy"), "psk-aggressive": p["NAME"] == "psk-am"} {
+		if want != slices.ContainsFunc(c.Warnings, func(w app.Warning) bool { return w.Code == code }) {
+			t.Errorf("status: warnings %v", c.Warnings)
+		}
 	}
 	if c.Step != "" || c.Prompt != nil || c.Failure != nil {
 		t.Errorf("status: step %q, prompt %v, failure %v of a connection that is up", c.Step, c.Prompt, c.Failure)
