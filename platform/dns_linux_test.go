@@ -419,6 +419,9 @@ func TestWhoOwnsDNS(t *testing.T) {
 		bus.silent, bus.calls = tt.silent, nil
 		run(t, "set", n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}}))
 		content, _ := os.ReadFile(path)
+		if owner := n.Report().DNS; owner != map[bool]string{true: "file", false: "systemd-resolved"}[tt.file] {
+			t.Errorf("%q, silent %v: owner %s", tt.content, tt.silent, owner)
+		}
 		if file := bytes.HasPrefix(content, []byte(resolvHeader)); file != tt.file || (len(bus.calls) > 0) == tt.file {
 			t.Errorf("%q, silent %v: file %v, calls %q", tt.content, tt.silent, file, bus.calls)
 		}

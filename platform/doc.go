@@ -1,40 +1,64 @@
 // Package platform is everything about the host that differs per operating system,
-// the virtual interface itself aside: addresses, routes and DNS of tunnels, and
-// sockets that stay outside of them.
+// the virtual interface itself aside: addresses, routes and DNS of tunnels, a block for
+// all that does not go through them, sockets that stay outside of them, and what
+// happens to the host meanwhile.
 //
 // # Wish, not command
 //
 // [Network.Set] takes a whole [Config], the wish, and makes the host so. It can be
 // called again at any time: what is as wished is not touched, what somebody took
 // away meanwhile comes back, what is no longer wished is undone. The zero Config
-// restores the host.
+// restores the host. It should be called again after an [Event]: which networks are
+// local, and which DNS servers are the host's own, is looked up by Set.
 //
 // A wish is turned into a list of changes (change.go), each with what it needs to
 // be undone. They are applied in order, and undone in the reverse order. What a
 // wish no longer contains is undone only after everything new stands, so a failure
-// half way rolls back to exactly the wish before. A change is plain data, so that a
-// journal can hold it.
+// half way rolls back to exactly the wish before.
+//
+// # Journal
+//
+// A change is plain data, and stands in the journal (journal.go) before it is made and
+// until it is undone: network.journal in the state directory, one line of JSON each,
+// always replaced as a whole and synced. A process that is killed leaves a list that
+// [Network.Recover] or [Restore] undoes, the newest first. While one wish replaces
+// another, both are in it. Undoing is conditional: an interface that has got a dead
+// one's index, a file that somebody else has written since, a route without our protocol
+// number stay as they are; so does everything that is in no journal.
+//
+// Each line has the name of the computer's run (boot_id): after a restart only files
+// are put back, for the rest is gone. Lines of a newer version are kept for that, and
+// reported. network.lock, locked by flock, holds the number of the process that has the
+// host's network; it is locked for as long as that lives, and a second one gets a
+// [BusyError].
 //
 // # Linux: routes
 //
 // Netlink goes through github.com/vishvananda/netlink: Apache-2.0, with releases, and
-// it covers links, addresses, routes and rules with suppress_prefixlength, protocol
-// and mark, where jsimonetti/rtnetlink is closer to the messages on the wire.
+// it covers links, addresses, routes and rules with protocol and mark, where
+// jsimonetti/rtnetlink is closer to the messages on the wire.
 //
 // All routes stand in a table of their own, 119, and never in main, so that no DHCP
-// client, and no more specific route of the local network, competes with them. Three
-// rules lead there, of which a split tunnel needs the first only:
+// client (CVE-2024-3661), and no more specific route of the local network, competes with
+// them. One rule per address family leads there:
 //
-//	30560: not fwmark 0x3766 lookup 119 suppress_prefixlength 0   the tunnels' networks
-//	30561: lookup main suppress_prefixlength 0                   the local networks
-//	30562: not fwmark 0x3766 lookup 119                           a full tunnel's default route
+//	30560: not fwmark 0x3766 lookup 119
 //
 // A network that stays outside is a throw route in that table: the search goes on
-// in main. Sockets of [Network.ListenPacket] carry the mark, so packets to a gateway
-// need no host route and follow the host when it moves to another network. Routes
-// and rules carry the protocol number 119, by which they can be told from others'.
-// The mark avoids the bits that Kubernetes (0x4000, 0x8000) and Tailscale
-// (0xff0000) give a meaning.
+// in main. Beside what the wish excludes these are (outsiders in home_linux.go)
+//
+//   - networks that end within the host, such as containers', beside a full tunnel;
+//   - with AllowLocal, the local networks beside a full tunnel, if their addresses are
+//     private: a network that hands out somebody's public addresses as its own would
+//     see the packets to them (CVE-2023-36672);
+//   - the local router, and local DNS servers that are still needed, where a company's
+//     network has their addresses too. [Report] lists such overlaps.
+//
+// Sockets of [Network.ListenPacket] and [Network.Dialer] carry the mark, so packets to a
+// gateway need no host route (CVE-2023-36673) and follow the host when it moves to
+// another network. Routes and rules carry the protocol number 119, by which they can be
+// told from others'. The mark avoids the bits that Kubernetes (0x4000, 0x8000) and
+// Tailscale (0xff0000) give a meaning.
 //
 // With rp_filter=1 the kernel drops packets from a gateway whose address is routed
 // into the tunnel: its check looks the source up without the mark. The sysctl
@@ -42,19 +66,67 @@
 // wg-quick adds firewall rules that give them one. Here
 // net.ipv4.conf.all.rp_filter becomes 2 (loose) meanwhile, only if it is needed.
 //
-// WINS servers are ignored: Linux has no place for them.
+// # Linux: firewall
+//
+// The table inet wayfarer, through github.com/google/nftables (Apache-2.0, with
+// releases, without the C library), is replaced in one transaction. Its chains are
+//
+//   - guard: packets for a tunnel's address that come in by another interface are
+//     dropped (CVE-2019-14899). Always there while there is a tunnel;
+//   - output, forward: with BlockOutside, all that does not leave by a tunnel is
+//     rejected, but for marked packets, DHCP, neighbour discovery, and with AllowLocal
+//     the local networks. Without it, and if the tunnels take all IPv4 but not all IPv6,
+//     the same for IPv6, link-local addresses aside.
+//
+// What is rejected is answered with ICMP, so that programs need not wait. ARP, and what
+// programs such as DHCP clients send by packet sockets, passes by the firewall. A rule's
+// comment is its text, by which Set sees whether the table is as it should be. The block
+// is the first change to come and the last to go. A kernel without nftables can have
+// tunnels ([Report] has a warning), but no block.
 //
 // # Linux: DNS
 //
-// Where /etc/resolv.conf names systemd-resolved's stub and resolved answers on the
-// system bus, each tunnel's servers and domains belong to its link. Otherwise
-// /etc/resolv.conf itself is replaced, never written through a symlink, and put back
-// as it was, unless somebody else has written it meanwhile. A file cannot send some
-// names here and others there: tunnels that are to resolve all names come first; the
-// servers from before stay only if no tunnel wants all names, behind the tunnels'
-// own, where the resolver asks them when the others do not answer.
+// Who owns name resolution is found out as Tailscale does (detectDNS), and reported:
+//
+//   - systemd-resolved, if /etc/resolv.conf names its stub or the C library asks it
+//     first, and it answers on the system bus: each tunnel's servers and domains belong
+//     to its link.
+//   - resolvconf or openresolv, if resolv.conf says so and the program is there: each
+//     tunnel has a record, tun-NAME.wayfarer or NAME.wayfarer. This is the only
+//     program that is ever run; it has no other interface. It needs root.
+//   - NetworkManager, if resolv.conf says so and it runs: it takes no servers for
+//     interfaces that are not its own (since 1.26.6), so the file is replaced, and
+//     replaced again, by the next Set, whenever NetworkManager has written it.
+//   - otherwise the file is nobody's.
+//
+// /etc/resolv.conf is replaced, never written through a symlink, and put back as it was,
+// unless somebody else has written it meanwhile. Where it is a mount, as in containers,
+// it is written in place. A file cannot send some names here and others there: tunnels
+// that are to resolve all names come first; the servers from before stay only if no
+// tunnel wants all names, behind the tunnels' own, where the resolver asks them when the
+// others do not answer. A process that may not replace it gets a [FileError].
+//
+// [Network.LookupOutside] asks the host's own servers, past the tunnels, for the names
+// of gateways. [Network.Conflicts] says which other VPN has the default route or all
+// the names.
+//
+// # Linux: WINS
+//
+// Linux has no place for WINS servers. They are written to samba-wins.conf in the state
+// directory, which is there while a tunnel has some. An administrator who wants Samba
+// to use them adds to the section [global] of smb.conf:
+//
+//	include = /var/lib/wayfarer/samba-wins.conf
+//
+// # Linux: events
+//
+// Netlink tells that something has changed; what has is seen by looking 250 ms later,
+// so that one change of network is one [Event], and routes that are merely refreshed are
+// none. Sleep and wake are logind's to tell. Without logind, the clock that goes on
+// during sleep (CLOCK_BOOTTIME) is compared with the one that does not
+// (CLOCK_MONOTONIC), every 30 s: a wake is noticed at most that much later.
 //
 // # Windows and macOS
 //
-// Not there yet: Set and ListenPacket answer [ErrUnsupported].
+// Not there yet: Set, ListenPacket and Watch answer [ErrUnsupported].
 package platform

@@ -72,7 +72,12 @@ func (h *linuxHost) planFirewall(cfg Config, home *home, applied []change) ([]ch
 			}
 		}
 	}
-	state, err := readFirewall()
+	if c.BlockIPv6 { // what the wish excludes is meant to be outside
+		for _, t := range cfg.Tunnels {
+			c.Local = appendNew(c.Local, t.Exclude...)
+		}
+	}
+	state, err := h.firewall()
 	if noFirewall(err) && !cfg.BlockOutside {
 		report.IPv6Blocked = false
 		report.Unguarded = fmt.Sprintf("the kernel has no nftables: %v", err)
@@ -108,9 +113,10 @@ func takesAll(cfg Config, zero netip.Addr) bool {
 	return len(halves) == 2
 }
 
-// noFirewall says whether the kernel does not know nftables.
+// noFirewall says whether the kernel does not know nftables: no netfilter, netfilter
+// without tables (EINVAL), or without a table for both address families.
 func noFirewall(err error) bool {
-	for _, unknown := range []error{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.ENOSYS} {
+	for _, unknown := range []error{unix.EPROTONOSUPPORT, unix.EINVAL, unix.EAFNOSUPPORT, unix.EOPNOTSUPP} {
 		if errors.Is(err, unknown) {
 			return true
 		}

@@ -235,6 +235,8 @@ func TestLeaks(t *testing.T) {
 	full4.Addresses, full4.Routes, full4.Exclude = prefixes("10.1.2.3/32"), prefixes("0.0.0.0/0"), nil
 	halves := full4
 	halves.Routes = prefixes("0.0.0.0/1", "128.0.0.0/1")
+	excluded := full4
+	excluded.Exclude = prefixes("2001:db8:2::1/128")
 	full := fullTunnel
 	full.Exclude = nil
 	split := splitTunnel
@@ -253,6 +255,7 @@ func TestLeaks(t *testing.T) {
 		{name: "full tunnel", cfg: Config{Tunnels: []Tunnel{full}}, want: without(company, out4, out6, local4, forwarded)},
 		{name: "full tunnel, local", cfg: Config{Tunnels: []Tunnel{full}, AllowLocal: true}, want: without(company, out4, out6, forwarded)},
 		{name: "full IPv4 tunnel", cfg: Config{Tunnels: []Tunnel{full4}}, want: without(company, out4, out6, bound6, local4, forwarded), ipv6: true},
+		{name: "full IPv4 tunnel, IPv6 excluded", cfg: Config{Tunnels: []Tunnel{excluded}}, want: without(company, out4, bound6, local4, forwarded), ipv6: true},
 		{name: "full IPv4 tunnel in halves", cfg: Config{Tunnels: []Tunnel{halves}}, want: without(company, out4, out6, bound6, local4, forwarded), ipv6: true},
 		{name: "blocked", cfg: Config{BlockOutside: true}, want: housekeeping},
 		{name: "blocked, full tunnel", cfg: Config{Tunnels: []Tunnel{full}, BlockOutside: true}, want: housekeeping},
@@ -419,6 +422,27 @@ func TestForeignTable(t *testing.T) {
 	run(t, "undo", (&firewallChange{}).undo(t.Context()))
 	if after := hostState(t); after != before {
 		t.Errorf("the host was\n%s\nand is\n%s", before, after)
+	}
+}
+
+// TestNoFirewall: a kernel without nftables has tunnels, and says what is missing.
+func TestNoFirewall(t *testing.T) {
+	for _, missing := range []error{unix.EPROTONOSUPPORT, unix.EINVAL, unix.EOPNOTSUPP} {
+		enterNamespace(t)
+		addTUN(t, "wayfarer0")
+		n, h := testNetwork(t)
+		h.firewall = func() (firewallState, error) { return firewallState{}, os.NewSyscallError("netlink", missing) }
+		full4 := fullTunnel
+		full4.Addresses, full4.Routes = prefixes("10.1.2.3/32"), prefixes("0.0.0.0/0")
+		run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{full4}}))
+		if r := n.Report(); r.IPv6Blocked || !strings.Contains(r.Unguarded, missing.Error()) {
+			t.Errorf("%+v", r)
+		}
+		var e *Error
+		if err := n.Set(t.Context(), Config{BlockOutside: true}); !errors.As(err, &e) || e.Part != PartFirewall || !errors.Is(err, missing) {
+			t.Errorf("a block: %v", err)
+		}
+		run(t, "restore", n.Set(t.Context(), Config{}))
 	}
 }
 

@@ -44,6 +44,7 @@ type linuxHost struct {
 	// stateDir is a folder below root.
 	stateDir string
 	bus      bus
+	firewall func() (firewallState, error)
 
 	// Owned by Network.Set:
 	routes  map[netip.Prefix]netlink.Route // our table as it is; nil: not read yet
@@ -58,7 +59,7 @@ func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("netlink: %w", err)
 	}
-	h := &linuxHost{log: log, nl: handle, root: "/", stateDir: stateDir, bus: systemBus{}, written: map[string][]byte{}}
+	h := &linuxHost{log: log, nl: handle, root: "/", stateDir: stateDir, bus: systemBus{}, firewall: readFirewall, written: map[string][]byte{}}
 	boot, err = h.sysctl("kernel/random/boot_id")
 	if err != nil {
 		log.Warn("network: this run of the computer has no name", "error", err)
