@@ -114,6 +114,10 @@ func serve(ctx context.Context, log *slog.Logger, opts options) (err error) {
 		return fmt.Errorf("open this computer's network: %w", err)
 	}
 	defer func() { err = errors.Join(err, network.Close()) }()
+	// What a service that crashed left must not last until somebody connects.
+	if err := network.Recover(ctx, false); err != nil {
+		log.Warn("not everything that an earlier service left is undone", "error", err)
+	}
 	d := daemon.New(daemon.Options{Log: log, Version: app.Version(), Network: network})
 
 	server := &control.Server{Backend: d, Log: log, Version: app.Version()}

@@ -48,7 +48,11 @@ type running struct {
 // start starts the service. Connecting to nobody, it changes nothing of the host.
 func start(t *testing.T) *running {
 	t.Helper()
-	dir := t.TempDir()
+	return startIn(t, t.TempDir())
+}
+
+func startIn(t *testing.T, dir string) *running {
+	t.Helper()
 	r := &running{socket: filepath.Join(dir, "run", "s"), log: &safeBuffer{ready: make(chan struct{}, 1)}}
 	ctx, cancel := context.WithCancel(t.Context())
 	exit := make(chan int, 1)
@@ -87,6 +91,27 @@ func TestService(t *testing.T) {
 	}
 	if _, err := os.Stat(r.socket); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the socket stays: %v", err)
+	}
+}
+
+// What a service that crashed left is undone before anybody can connect. The journal
+// of another version cannot be, which the log says, and nothing of the host changes.
+func TestStartUndoesWhatACrashLeft(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	left := []byte(`{"v":99,"kind":"route","change":{}}` + "\n")
+	if err := os.WriteFile(filepath.Join(dir, "state", "network.journal"), left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := startIn(t, dir)
+	log, _, found := strings.Cut(r.log.String(), "wayfarerd runs")
+	if !found || !strings.Contains(log, "level=WARN") || !strings.Contains(log, "an earlier service left") || !strings.Contains(log, "network.journal") {
+		t.Errorf("log at the start: %s", r.log)
+	}
+	if _, err := (&control.Client{Path: r.socket}).Status(t.Context()); err != nil {
+		t.Errorf("it does not serve: %v", err)
 	}
 }
 
