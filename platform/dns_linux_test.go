@@ -27,8 +27,9 @@ type fakeBus struct {
 	only   string // the one service that answers; empty: all
 	where  []resolvedDomain
 	links  map[int32]bool // with settings
-	fail   error          // of every call
-	next   []error        // of the next calls, before fail
+	login  chan bool
+	fail   error   // of every call
+	next   []error // of the next calls, before fail
 	calls  []string
 }
 
@@ -39,6 +40,9 @@ func (b *fakeBus) answers(_ context.Context, name, _, _, _ string) bool {
 func (b *fakeBus) domains(context.Context) ([]resolvedDomain, error) { return b.where, b.fail }
 
 func (b *fakeBus) sleeps(context.Context) (<-chan bool, error) {
+	if b.login != nil {
+		return b.login, nil
+	}
 	return nil, errors.New("nobody sleeps")
 }
 

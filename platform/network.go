@@ -107,7 +107,7 @@ type Network struct {
 	applied []change // in the order of their application
 	report  Report   // of the wish that stands
 
-	tunnels atomic.Pointer[[]string] // interfaces of the wish that stands
+	tunnels atomic.Pointer[[]string] // interfaces of the wish that stands or comes
 }
 
 // host is what an operating system implements.
@@ -190,12 +190,16 @@ func (n *Network) Set(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	before := n.interfaces()
+	n.tunnels.Store(new(slices.Concat(before, interfaces(cfg)))) // none of them is news
 	n.applied, err = converge(ctx, n.log, n.journal, n.applied, wanted)
-	if err == nil {
-		n.report = report
-		n.tunnels.Store(new(interfaces(cfg)))
+	if err != nil {
+		n.tunnels.Store(&before)
+		return err
 	}
-	return err
+	n.report = report
+	n.tunnels.Store(new(interfaces(cfg)))
+	return nil
 }
 
 func interfaces(cfg Config) []string {

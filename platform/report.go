@@ -99,7 +99,7 @@ func (n *Network) Conflicts(ctx context.Context) ([]Conflict, error) {
 	return n.host.conflicts(ctx, n.interfaces())
 }
 
-// interfaces of the wish that stands.
+// interfaces of the wish that stands, and of one that comes.
 func (n *Network) interfaces() []string {
 	if names := n.tunnels.Load(); names != nil {
 		return *names

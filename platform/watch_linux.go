@@ -40,12 +40,38 @@ func (h *linuxHost) watch(ctx context.Context, tunnels func() []string) (*watchS
 		return nil, err
 	}
 	go listen(h, hints)
-	sleeps, err := h.bus.sleeps(ctx)
+	look := func() (surroundings, error) { return h.surroundings(tunnels()) }
+	return &watchSource{hints, h.sleeps(ctx, sleptFor), look}, nil
+}
+
+// sleeps is what the login manager tells for as long as it does, then the clocks.
+func (h *linuxHost) sleeps(ctx context.Context, slept func() (time.Duration, error)) <-chan bool {
+	told, err := h.bus.sleeps(ctx)
 	if err != nil {
 		h.log.Debug("network: no login manager tells of sleep, the clocks do", "error", err)
-		sleeps = watchClocks(ctx, sleptFor)
+		return watchClocks(ctx, slept)
 	}
-	return &watchSource{hints, sleeps, func() (surroundings, error) { return h.surroundings(tunnels()) }}, nil
+	all := make(chan bool)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case asleep, open := <-told:
+				if !open {
+					h.log.Debug("network: the login manager tells of sleep no more, the clocks do")
+					told = watchClocks(ctx, slept)
+					continue
+				}
+				select {
+				case all <- asleep:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}()
+	return all
 }
 
 // subscribe opens netlink for changes of links, addresses and routes, in the network
@@ -138,9 +164,9 @@ func (h *linuxHost) surroundings(tunnels []string) (surroundings, error) {
 	names := map[int]string{}
 	for _, link := range links {
 		a := link.Attrs()
-		if a.Flags&net.FlagLoopback == 0 && !slices.Contains(tunnels, a.Name) {
+		if a.Flags&net.FlagLoopback == 0 && a.Flags&net.FlagUp != 0 && !slices.Contains(tunnels, a.Name) {
 			names[a.Index] = a.Name
-			network = append(network, fmt.Sprintf("link %d %s %v", a.Index, a.Name, a.Flags&(net.FlagUp|net.FlagRunning)))
+			network = append(network, fmt.Sprintf("link %d %s %v", a.Index, a.Name, a.Flags&net.FlagRunning))
 		}
 	}
 	addrs, err := dump(func() ([]netlink.Addr, error) { return h.nl.AddrList(nil, netlink.FAMILY_ALL) })

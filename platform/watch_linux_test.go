@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -36,11 +37,18 @@ func TestWatch(t *testing.T) {
 		want   []EventKind // none: those of the next row only
 	}{
 		{"an address of the tunnel", func() error { return netlink.AddrAdd(wayfarer0, address("10.1.2.99/32")) }, nil},
+		{"a tunnel that comes", func() error {
+			addTUN(t, "wayfarer1")
+			return n.Set(ctx, Config{Tunnels: []Tunnel{splitTunnel, otherTunnel}})
+		}, nil},
 		{"a route that is no way out", func() error {
 			return netlink.RouteAdd(&netlink.Route{Dst: ipNet(prefixes("203.0.113.0/24")[0]), LinkIndex: eth0.Attrs().Index})
 		}, nil},
 		{"no default route", func() error { return netlink.RouteDel(defaultRoute) }, []EventKind{EventDefaultRoute}},
 		{"a default route", func() error { return netlink.RouteAdd(defaultRoute) }, []EventKind{EventDefaultRoute}},
+		{"a tunnel that goes", func() error { return n.Set(ctx, Config{Tunnels: []Tunnel{splitTunnel}}) }, nil},
+		{"no default route again", func() error { return netlink.RouteDel(defaultRoute) }, []EventKind{EventDefaultRoute}},
+		{"the default route again", func() error { return netlink.RouteAdd(defaultRoute) }, []EventKind{EventDefaultRoute}},
 		{"an address", func() error { return netlink.AddrAdd(eth0, address("192.0.2.55/24")) }, []EventKind{EventNetwork}},
 		{"an interface down", func() error { return netlink.LinkSetDown(eth0) }, []EventKind{EventNetwork, EventDefaultRoute}},
 	} {
@@ -93,6 +101,31 @@ func TestWatchClocks(t *testing.T) {
 	if slept, err := sleptFor(); err != nil || slept < 0 {
 		t.Errorf("%v, %v", slept, err)
 	}
+}
+
+// TestSleepTellerGone: when the login manager tells no more, the clocks do.
+func TestSleepTellerGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var slept atomic.Int64
+		bus := &fakeBus{login: make(chan bool)}
+		h := &linuxHost{log: slog.New(slog.DiscardHandler), bus: bus}
+		sleeps := h.sleeps(t.Context(), func() (time.Duration, error) { return time.Duration(slept.Load()), nil })
+		go func() {
+			bus.login <- true
+			bus.login <- false
+			close(bus.login)
+		}()
+		for _, want := range []bool{true, false} {
+			if got := <-sleeps; got != want {
+				t.Errorf("told %v", got)
+			}
+		}
+		synctest.Wait()
+		slept.Add(int64(time.Minute))
+		if asleep := <-sleeps; asleep {
+			t.Error("the clocks tell of sleep that comes")
+		}
+	})
 }
 
 // login is an org.freedesktop.login1.Manager.
