@@ -25,6 +25,16 @@ func (e *hostError) Error() string { return e.err.Error() }
 
 func (e *hostError) Unwrap() error { return e.err }
 
+// timeoutError: the attempt took too long, and stood at step then.
+type timeoutError struct {
+	step    app.Step
+	gateway string // of the profile, one or several
+}
+
+func (e *timeoutError) Error() string { return fmt.Sprintf("%s: %v", e.step, errTimeout) }
+
+func (e *timeoutError) Unwrap() error { return errTimeout }
+
 // said is what a user is told of an error, and whether a lost connection is worth
 // another attempt after it.
 type said struct {
@@ -43,11 +53,7 @@ var explanations = []func(error) (said, bool){
 	whenIs(errStopped, said{code: app.CodeCancelled, message: "disconnected", hint: "connect again when you like"}),
 	whenIs(errCancelled, said{code: app.CodeCancelled, message: "cancelled", hint: "connect again when you like"}),
 	when(explainUnanswered),
-	whenIs(errTimeout, said{
-		code: app.CodeNoAnswer, again: true,
-		message: "there was no connection before the timeout",
-		hint:    "allow more time, or look at the log to see what was missing",
-	}),
+	when(explainTimeout),
 	whenIs(errSettingsChanged, said{
 		code: app.CodeSettingsRefused, again: true,
 		message: "the gateway changed the settings of the connection", hint: "connect again",
@@ -288,6 +294,36 @@ func explainProtocol(e *ike.ProtocolError) said {
 	}
 }
 
+// Hints for a gateway that is silent from the start, and for one that falls silent.
+const (
+	hintUnreachable = "check the name and whether UDP ports 500 and 4500 get through"
+	hintPathDrops   = "a firewall or hotspot on the way may drop large or fragmented packets; try another network"
+)
+
+// timeouts say what a gateway had not done when the time was over.
+var timeouts = map[app.Step]string{
+	app.StepAgreeSecurity:    "did not agree on security in time",
+	app.StepCheckCertificate: "did not prove who it is in time",
+	app.StepSignIn:           "did not answer the sign-in in time",
+	app.StepGetSettings:      "did not give its settings in time",
+	app.StepBuildTunnel:      "had no tunnel ready in time",
+	app.StepTest:             "did not answer through the tunnel in time",
+}
+
+func explainTimeout(e *timeoutError) said {
+	s := said{code: app.CodeNoAnswer, step: e.step, again: true, hint: "allow more time (--timeout); " + hintPathDrops}
+	what, answered := timeouts[e.step]
+	switch {
+	case answered:
+		s.message = fmt.Sprintf("the gateway %s %s", e.gateway, what)
+	case strings.Contains(e.gateway, ","):
+		s.message, s.hint = fmt.Sprintf("none of the gateways %s answers", e.gateway), hintUnreachable
+	default:
+		s.message, s.hint = fmt.Sprintf("the gateway %s does not answer", e.gateway), hintUnreachable
+	}
+	return s
+}
+
 func explainNoAnswer(e *ike.NoAnswerError) said {
 	s := said{
 		code: app.CodeNoAnswer, step: app.Step(e.Step), again: true,
@@ -295,13 +331,13 @@ func explainNoAnswer(e *ike.NoAnswerError) said {
 	}
 	switch s.step {
 	case "", app.StepFindGateway:
-		s.hint = "check the name and whether UDP ports 500 and 4500 get through"
+		s.hint = hintUnreachable
 	case app.StepTest:
 		s.message = fmt.Sprintf("the gateway %s stopped answering", e.Gateway)
 		s.hint = "check this computer's network connection"
 	default:
 		s.message = fmt.Sprintf("the gateway %s stopped answering", e.Gateway)
-		s.hint = "a firewall or hotspot on the way may drop large or fragmented packets; try another network"
+		s.hint = hintPathDrops
 	}
 	if dns, ok := errors.AsType[*net.DNSError](e.Err); ok {
 		s.message = fmt.Sprintf("the gateway's name %s could not be found", printable(dns.Name, 253))

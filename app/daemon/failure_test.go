@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"wayfarer/app"
 	"wayfarer/ike"
@@ -34,7 +36,9 @@ func TestExplain(t *testing.T) {
 		{"context cancelled", context.Canceled, app.CodeCancelled, here, false, []string{"cancelled"}},
 		{"unanswered otp", &unansweredError{app.PromptOTP}, app.CodeCancelled, app.StepSignIn, false, []string{"one-time password", "nobody"}},
 		{"unanswered banner", &unansweredError{app.PromptBanner}, app.CodeCancelled, app.StepSignIn, false, []string{"an answer"}},
-		{"timeout", errTimeout, app.CodeNoAnswer, here, true, []string{"timeout"}},
+		{"timeout", &timeoutError{app.StepFindGateway, "vpn.example.com"}, app.CodeNoAnswer, app.StepFindGateway, true, []string{"the gateway vpn.example.com does not answer", "500 and 4500"}},
+		{"timeout of several", &timeoutError{app.StepFindGateway, "a.example, b.example"}, app.CodeNoAnswer, app.StepFindGateway, true, []string{"none of the gateways a.example, b.example answers", "500 and 4500"}},
+		{"timeout at sign-in", &timeoutError{app.StepSignIn, "vpn.example.com"}, app.CodeNoAnswer, app.StepSignIn, true, []string{"vpn.example.com did not answer the sign-in in time", "--timeout"}},
 		{"deadline", context.DeadlineExceeded, app.CodeNoAnswer, here, true, []string{"in time"}},
 		{"settings", errSettingsChanged, app.CodeSettingsRefused, here, true, []string{"changed the settings"}},
 
@@ -101,6 +105,50 @@ func TestExplain(t *testing.T) {
 			}
 			if f.Message == "" || f.Hint == "" || strings.Contains(f.Error(), "\n") {
 				t.Errorf("not one line that says what to do: %q", f.Error())
+			}
+		})
+	}
+}
+
+// A dead gateway is told as one, whoever gives up first: the engine, or the timeout of
+// the same length.
+func TestSilentGatewayAtTheTimeout(t *testing.T) {
+	for _, patience := range []time.Duration{defaultTimeout - 1, defaultTimeout, defaultTimeout + 1} {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.script = func(ctx context.Context, _ int, _ *ike.Config) (Session, error) {
+				select {
+				case <-time.After(patience):
+					return nil, &ike.NoAnswerError{Step: ike.StepFindGateway, Gateway: "192.0.2.1:500"}
+				case <-ctx.Done():
+					return nil, context.Cause(ctx)
+				}
+			}
+			id := w.connect(request())
+			time.Sleep(defaultTimeout + 1)
+			synctest.Wait()
+			f := w.wantFailure(id, app.CodeNoAnswer)
+			if f.Step != app.StepFindGateway || !strings.Contains(f.Message, "does not answer") ||
+				!strings.Contains(f.Hint, "UDP ports 500 and 4500") || strings.Contains(f.Error(), "log") {
+				t.Errorf("after %v: %+v", patience, f)
+			}
+		})
+	}
+}
+
+// The timeout says what the gateway had not done yet.
+func TestTimeoutNamesItsStep(t *testing.T) {
+	for _, step := range app.Steps()[1:5] {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.script = func(ctx context.Context, n int, cfg *ike.Config) (Session, error) {
+				cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.Step(step)})
+				return hang(ctx, n, cfg)
+			}
+			id := w.connect(request())
+			time.Sleep(defaultTimeout)
+			synctest.Wait()
+			f := w.wantFailure(id, app.CodeNoAnswer)
+			if f.Step != step || !strings.Contains(f.Message, "the gateway vpn.example.com "+timeouts[step]) || strings.Contains(f.Error(), "log") {
+				t.Errorf("at %s: %+v", step, f)
 			}
 		})
 	}

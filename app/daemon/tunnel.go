@@ -264,9 +264,13 @@ func (t *tunnel) attempt(state app.State) (Session, error) {
 	})
 	t.adoptPassword()
 	session, err := t.establish(ctx)
-	t.update(func() { t.clock = nil })
+	var step app.Step
+	t.update(func() { t.clock, step = nil, t.step })
+	if err = attemptError(ctx, err); errors.Is(err, errTimeout) {
+		err = &timeoutError{step: step, gateway: t.profile.Gateway}
+	}
 	if err != nil {
-		return nil, attemptError(ctx, err)
+		return nil, err
 	}
 	t.config.Reconnect = true
 	t.config.RequestAddress = t.settings.address()
@@ -276,6 +280,9 @@ func (t *tunnel) attempt(state app.State) (Session, error) {
 
 // attemptError prefers the reason for which ctx ended to its mere end.
 func attemptError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	cause := context.Cause(ctx)
 	ended := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 	if cause == nil || cause == errTimeout && !ended {
