@@ -175,7 +175,11 @@ func explainHost(e *hostError) said {
 }
 
 func explainTrust(e *ike.TrustError) said {
-	s := said{code: app.CodeUntrusted, step: app.Step(e.Step), message: "the gateway is not trusted: " + printable(e.Detail, maxText)}
+	gateway := "the gateway"
+	if e.Host != "" {
+		gateway += " " + printable(e.Host, 253)
+	}
+	s := said{code: app.CodeUntrusted, step: app.Step(e.Step), message: gateway + " is not trusted: " + printable(e.Detail, maxText)}
 	switch e.Reason {
 	case ike.TrustUnknown:
 		s.hint = "compare the fingerprint with the administrator's and accept it (--trust-new), or give the CA certificate (--ca)"
@@ -195,7 +199,9 @@ func explainTrust(e *ike.TrustError) said {
 		s.hint = "have the gateway's certificate corrected; otherwise somebody may be listening"
 	}
 	if e.Certificate != nil && (e.Reason == ike.TrustUnknown || e.Reason == ike.TrustPin || e.Reason == ike.TrustIssuer) {
-		s.message += fmt.Sprintf(" (SHA-256 %x)", e.SHA256())
+		if sum := fmt.Sprintf("%x", e.SHA256()); !strings.Contains(e.Detail, sum) {
+			s.message += fmt.Sprintf(" (SHA-256 %s)", sum)
+		}
 	}
 	if e.Needs != 0 {
 		s.hint += "; " + allowWeak(e.Needs)

@@ -50,6 +50,7 @@ func TestExplain(t *testing.T) {
 		{"socket", &ike.NoAnswerError{Err: &hostError{err: errors.New("SO_MARK"), passing: true}}, app.CodeNetworkConfig, app.StepBuildTunnel, true, []string{"SO_MARK"}},
 
 		{"unknown gateway", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustUnknown, Detail: "no CA"}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"no CA", "--trust-new", "--ca"}},
+		{"unknown gateway of several", &ike.TrustError{Host: "b.example", Step: ike.StepCheckCertificate, Reason: ike.TrustUnknown}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"the gateway b.example is not trusted"}},
 		{"issuer", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustIssuer}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"--ca", "--pin"}},
 		{"name", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustName}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"--remote-id"}},
 		{"pin", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustPin}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"administrator confirms"}},
@@ -185,6 +186,21 @@ func TestExplainSilence(t *testing.T) {
 				t.Errorf("%s, %v: %+v", tt.auth, tt.err, c.Failure)
 			}
 		})
+	}
+}
+
+// The fingerprint of a certificate that is refused stands in the failure once, whether
+// or not the engine has told it.
+func TestExplainTellsTheFingerprintOnce(t *testing.T) {
+	for _, reason := range []ike.TrustReason{ike.TrustUnknown, ike.TrustIssuer, ike.TrustPin} {
+		e := unknownGateway(t)
+		e.Reason = reason
+		for _, detail := range []string{"another one than before", fmt.Sprintf("another one than before (SHA-256 %x)", e.SHA256())} {
+			e.Detail = detail
+			if f := explain(e, app.StepCheckCertificate); strings.Count(f.Message, fmt.Sprintf("%x", e.SHA256())) != 1 {
+				t.Errorf("%s: %q", reason, f.Message)
+			}
+		}
 	}
 }
 

@@ -140,9 +140,13 @@ func (t *tunnel) askTrust(ctx context.Context, trust *ike.TrustError) (bool, err
 	if !t.canAsk {
 		return false, nil
 	}
+	host := trust.Host
+	if host == "" {
+		host = t.profile.Gateway
+	}
 	answer, err := t.ask(ctx, app.Prompt{
 		Kind:        app.PromptTrust,
-		Text:        fmt.Sprintf("Trust the gateway %s?", t.profile.Gateway),
+		Text:        fmt.Sprintf("Trust the gateway %s?", printable(host, 253)),
 		Certificate: certificateOf(trust),
 	})
 	return answer.Accept, err

@@ -101,6 +101,23 @@ func TestTrustQuestion(t *testing.T) {
 	}
 }
 
+// The question names the gateway that answered, of a profile's several.
+func TestTrustQuestionNamesTheGateway(t *testing.T) {
+	for host, want := range map[string]string{"b.example": "Trust the gateway b.example?", "": "Trust the gateway a.example, b.example?"} {
+		inWorld(t, func(t *testing.T, w *world) {
+			unknown := unknownGateway(t)
+			unknown.Host = host
+			w.script = func(context.Context, int, *ike.Config) (Session, error) { return nil, unknown }
+			req := request()
+			req.Ask, req.Profile.Gateway = true, "a.example, b.example"
+			c := w.wantState(w.connect(req), app.StateActionNeeded)
+			if c.Prompt.Text != want {
+				t.Errorf("asked %q, want %q", c.Prompt.Text, want)
+			}
+		})
+	}
+}
+
 func TestTrustNew(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.script = trusting(t, newSession())

@@ -69,6 +69,9 @@ func (s *settings) show(c *app.Connection) {
 }
 
 func showStats(c *app.Connection, s ike.Stats) {
+	if s.Host != "" {
+		c.Gateway.Host = s.Host
+	}
 	c.Gateway.Address, c.Gateway.Port = s.Gateway.Addr().Unmap(), s.Gateway.Port()
 	c.Gateway.Identity = printable(s.Identity, maxText)
 	if s.CertificateSHA256 != [32]byte{} {

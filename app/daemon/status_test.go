@@ -104,6 +104,27 @@ func TestStatusOfStates(t *testing.T) {
 	})
 }
 
+// Of several gateways, status names the first until one answers, then that.
+func TestStatusNamesTheGatewayThatAnswered(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		session := newSession()
+		w.script = fixed(session)
+		req := request()
+		req.Profile.Gateway = "a.example:4711, b.example"
+		id := w.connect(req)
+		if c := w.wantState(id, app.StateConnected); c.Gateway.Host != "a.example" {
+			t.Errorf("host %q of an engine that does not tell", c.Gateway.Host)
+		}
+		w.Disconnect(t.Context(), id)
+		session = newSession()
+		session.stats.Host = "b.example"
+		w.script = fixed(session)
+		if c := w.wantState(w.connect(req), app.StateConnected); c.Gateway.Host != "b.example" {
+			t.Errorf("host %q", c.Gateway.Host)
+		}
+	})
+}
+
 func TestWarnings(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		session := newSession()
