@@ -10,7 +10,7 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
-.PHONY: help build demo test test-unit test-smoke tools lint fuzz bench cover lab lab-connect-time clean
+.PHONY: help build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab lab-connect-time clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import direc
 	@echo govulncheck; out=$$(build/tools/govulncheck ./... 2>&1) && echo "$$out" || case $$out in \
 		*"fetching vulnerabilities"*) echo "skipped: the vulnerability database cannot be reached" ;; \
 		*) echo "$$out"; exit 1 ;; esac
+
+exhaustive: ## tests that "make test" takes in strides, in full: every bit, every pair of losses
+	EXHAUSTIVE=1 $(GO) test -count=1 -timeout 30m -run '^(TestFlippedBits|TestPairsOfFaults)$$' -v ./ike | grep -v '^ *=== '
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@set -e; list=$$($(GO) test -list '^Fuzz' ./...); \
