@@ -106,13 +106,30 @@ func explain(err error, step app.Step) *app.Failure {
 	return app.NewFailure(s.code, step, strings.ReplaceAll(s.message, "\n", " "), s.hint)
 }
 
-// explainSilence improves the hint of a gateway that falls silent right after this side
-// has proved itself: most say nothing when they do not believe it.
-func explainSilence(f *app.Failure, p *app.Profile) {
-	if f.Code != app.CodeNoAnswer {
+// explainFor improves a failure by what the profile tells: how this side had proved
+// itself when the gateway fell silent or refused.
+func explainFor(f *app.Failure, err error, p *app.Profile) {
+	m, _ := p.AuthMethod()
+	if f.Code == app.CodeNoAnswer {
+		explainSilence(f, m)
 		return
 	}
-	switch m, _ := p.AuthMethod(); {
+	refused, ok := errors.AsType[*ike.RefusedError](err)
+	if ok && refused.What == ike.RefusedConnection && beforeSignIn(f.Step) && !m.Certificate && m.GroupSecret != app.Required {
+		// Neither login nor password has left: it is not they that were refused.
+		*f = *app.NewFailure(app.CodeNoProposal, f.Step, f.Message,
+			"ask the administrator how the gateway wants its users to sign in (--auth, --group-id) and in which exchange (--exchange)")
+	}
+}
+
+func beforeSignIn(step app.Step) bool {
+	return step == app.StepFindGateway || step == app.StepAgreeSecurity || step == app.StepCheckCertificate
+}
+
+// explainSilence improves the hint of a gateway that falls silent right after this side
+// has proved itself: most say nothing when they do not believe it.
+func explainSilence(f *app.Failure, m app.AuthMethod) {
+	switch {
 	case m.GroupSecret == app.Required && f.Step == app.StepCheckCertificate:
 		f.Hint = "the group's secret may be wrong, or the gateway may not know this side (--local-id, --group-id)"
 	case m.Certificate && (f.Step == app.StepCheckCertificate || f.Step == app.StepSignIn || f.Step == app.StepGetSettings):

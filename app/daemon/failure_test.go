@@ -189,6 +189,39 @@ func TestExplainSilence(t *testing.T) {
 	}
 }
 
+// A refusal before anything of the user has left is not one of the sign-in, unless
+// this side has proved itself already: with a secret or a certificate.
+func TestExplainRefusalBeforeSignIn(t *testing.T) {
+	refused := func(step ike.Step, notify isakmp.NotifyType) error {
+		return &ike.RefusedError{Step: step, What: ike.RefusedConnection, Notify: notify}
+	}
+	const auth = isakmp.NotifyAuthenticationFailed
+	for _, tt := range []struct {
+		auth string
+		err  error
+		code app.Code
+		says string
+	}{
+		{"", refused(ike.StepAgreeSecurity, auth), app.CodeNoProposal, "--auth, --group-id"},
+		{"hybrid", refused(ike.StepFindGateway, auth), app.CodeNoProposal, "--exchange"},
+		{"hybrid", refused(ike.StepCheckCertificate, isakmp.NotifyInvalidIDInfo), app.CodeNoProposal, "--group-id"},
+		{"hybrid", refused(ike.StepAgreeSecurity, 0), app.CodeNoProposal, "--exchange"},
+		{"hybrid", refused(ike.StepSignIn, auth), app.CodeSignInRefused, "check login"},
+		{"psk", refused(ike.StepCheckCertificate, auth), app.CodeSignInRefused, "secret"},
+		{"xauth-psk", refused(ike.StepAgreeSecurity, auth), app.CodeSignInRefused, "secret"},
+		{"rsa", refused(ike.StepCheckCertificate, auth), app.CodeSignInRefused, "certificate"},
+		{"xauth-rsa", refused(ike.StepCheckCertificate, auth), app.CodeSignInRefused, "certificate"},
+	} {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.script = func(context.Context, int, *ike.Config) (Session, error) { return nil, tt.err }
+			f := w.wantFailure(w.connect(requestWith(t, tt.auth)), tt.code)
+			if !strings.Contains(f.Hint, tt.says) {
+				t.Errorf("%s, %v: %+v", tt.auth, tt.err, f)
+			}
+		})
+	}
+}
+
 // The fingerprint of a certificate that is refused stands in the failure once, whether
 // or not the engine has told it.
 func TestExplainTellsTheFingerprintOnce(t *testing.T) {

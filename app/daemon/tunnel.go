@@ -203,7 +203,7 @@ func (t *tunnel) run() {
 		t.session, t.tun, t.shown = nil, nil, settings{}
 		if !stopped {
 			t.failure = explain(err, t.step)
-			explainSilence(t.failure, &t.profile)
+			explainFor(t.failure, err, &t.profile)
 			t.setState(app.StateFailed)
 			t.log.Info("connection failed", "code", t.failure.Code, "step", t.failure.Step, "error", err)
 		}
