@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -23,7 +24,8 @@ const (
 	rekeyShare      = 0.9
 	rekeyMargin     = 60 * time.Second
 	rekeyJitter     = 0.05
-	maxHeldPackets  = 16 // for an SA that is about to be installed
+	rekeyPause      = 10 * time.Second // after a refusal, at least
+	maxHeldPackets  = 16               // for an SA that is about to be installed
 	heldFor         = 2 * time.Second
 	rekeySequence   = 3 << 30 // of 2^32 sequence numbers (RFC 4303 §3.3.3)
 	rekeySequence64 = 1 << 19 // 64-bit block ciphers: under 1 GB (Sweet32)
@@ -134,7 +136,7 @@ func (s *Session) reserve() (uint32, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		if _, err := s.rand.Read(b[:]); err != nil {
+		if _, err := io.ReadFull(s.rand, b[:]); err != nil {
 			return 0, fmt.Errorf("random numbers: %w", err)
 		}
 		spi := binary.BigEndian.Uint32(b[:])

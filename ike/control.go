@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"time"
 
@@ -116,14 +117,15 @@ func (s *Session) finish(err error) {
 	}
 	s.sa.discard()
 	s.transport.close()
+	s.asking.Wait()
 	s.mu.Lock()
 	s.err = err
 	s.mu.Unlock()
-	close(s.done)
 	for _, c := range children {
 		s.remove(c)
 	}
 	s.keepPassword(nil)
+	close(s.done)
 }
 
 // nextDeadline is when tick has something to do. A deadline that tick does not act
@@ -225,6 +227,15 @@ func (s *Session) abandoned(now time.Time) bool {
 	return since != 0 && now.Sub(time.Unix(0, since)) >= renewAfter && !s.espAlive()
 }
 
+// unwrapFatal takes the mark off an error that ends a session.
+func unwrapFatal(err error) error {
+	var fatal fatalError
+	if errors.As(err, &fatal) {
+		return fatal.error
+	}
+	return err
+}
+
 // addressDue is when the assigned address is asked for again (ADDRESS_EXPIRY,
 // draft-dukes-ike-mode-cfg-02 §3.4): in time to try more than once.
 func (s *Session) addressDue() time.Time {
@@ -243,11 +254,7 @@ func (s *Session) renewAddress() error {
 	if err != nil {
 		return err
 	}
-	if old := s.Assignment(); !slices.Equal(a.Addresses, old.Addresses) {
-		return addressChanged(old, a)
-	}
-	s.setAssignment(a)
-	return nil
+	return unwrapFatal(s.newSettings(a))
 }
 
 // detectDeath probes a silent gateway and gives up on one that does not answer.
@@ -267,8 +274,13 @@ func (s *Session) detectDeath(now time.Time) error {
 func (s *Session) networkChanged() {
 	s.transport.localAddr.Store(nil)
 	s.transport.send(natKeepalive, s.sa.peer)
-	if s.orphaned.IsZero() {
+	switch {
+	case !s.orphaned.IsZero():
+	case s.sa.caps&capDPD != 0:
 		s.sa.probeUrgently(time.Now())
+	default:
+		s.renewAll = true // a Quick Mode is answered or not
+		s.wake()
 	}
 }
 
@@ -348,7 +360,7 @@ func (s *Session) rekeyChild(c *childSA) error {
 	_, err := s.sa.newChild(s.ctx, c.pair)
 	if left := time.Until(c.expires); isRefused(err) && left > 0 && s.current(c.pair) == c {
 		s.log.Warn("rekeying failed", "err", err)
-		c.rekeyAt = time.Now().Add(left / 2)
+		c.rekeyAt = time.Now().Add(max(left/2, rekeyPause))
 		return nil
 	}
 	return err
@@ -396,6 +408,9 @@ func (s *Session) lost(sa *isakmpSA) error {
 		return fatalError{&ClosedByGatewayError{}}
 	}
 	s.orphaned = time.Now()
+	if w := &s.watchdog; w.suspect == sa && s.orphaned.Sub(sa.established) <= 2*w.suspected {
+		s.learn(w.suspected) // first its ESP, soon after itself: that was no chance
+	}
 	sa.gone = true
 	sa.reauthAt = s.orphaned
 	if soon := sa.established.Add(reauthRetry); soon.After(s.orphaned) {
@@ -416,7 +431,9 @@ func (s *Session) newSettings(a Assignment) error {
 		return fatalError{addressChanged(old, a)}
 	}
 	s.setAssignment(a)
-	s.event(Event{Kind: EventAssignment})
+	if !reflect.DeepEqual(a, old) {
+		s.event(Event{Kind: EventAssignment})
+	}
 	return nil
 }
 
@@ -463,10 +480,15 @@ func (s *Session) reauthenticated(r reauthResult) error {
 	}
 	previous := s.sa
 	s.sa = r.sa
+	s.sa.giveUp, s.sa.inControl = controlPatience, true
 	s.setAssignment(r.assignment)
 	wasOrphaned := !s.orphaned.IsZero()
 	s.orphaned = time.Time{}
-	if err := s.childForEach(s.ctx, r.sa); err != nil {
+	err = s.openESP(s.ctx, r.sa)
+	if err == nil {
+		err = s.childForEach(s.ctx, r.sa)
+	}
+	if err != nil {
 		if !wasOrphaned {
 			previous.closeSA(nil)
 		}

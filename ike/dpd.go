@@ -128,8 +128,10 @@ type watchdog struct {
 	// renewed is the age of the ISAKMP SA at which ESP fell silent, while a new
 	// ChildSA is tried as the remedy.
 	renewed time.Duration
-	// suspected is an age at which that healed the silence before.
+	// suspected is the age at which that last healed the silence, and suspect the
+	// SA that had it.
 	suspected time.Duration
+	suspect   *isakmpSA
 }
 
 // sent notes an outgoing packet; it wakes the control loop if it does not look.
@@ -203,20 +205,17 @@ func (s *Session) watch(now time.Time) (renew bool) {
 }
 
 // trafficFlows ends the watch until the next packet goes out. If a new ChildSA has
-// just healed the silence, the gateway had dropped the old one at the age that its
-// ISAKMP SA had then: strongSwan does so at its rekey time, of which it tells
-// nobody. From now on phase 1 is renewed before that age.
+// just healed the silence, the gateway may have dropped the old one at the age that
+// its ISAKMP SA had then: strongSwan does so at its rekey time, of which it tells
+// nobody. Once may be chance; the second time at the same age is none.
 func (s *Session) trafficFlows(now time.Time) {
 	w := &s.watchdog
-	// Where renewing means asking the user, one occurrence may be chance.
-	sure := !s.asked.Load() || w.suspected > 0 && w.renewed >= w.suspected*3/4 && w.renewed <= w.suspected*5/4
-	if w.renewed >= minLearned && !sure {
-		w.suspected = w.renewed
-	}
-	if w.renewed >= minLearned && sure {
-		s.log.Info("the gateway drops ESP when phase 1 reaches an age; renewing earlier", "age", w.renewed)
-		s.learned = w.renewed
-		s.sa.reauthAt = now
+	if age := w.renewed; age >= minLearned {
+		if w.suspected > 0 && age >= w.suspected*3/4 && age <= w.suspected*5/4 {
+			s.learn(age)
+			s.sa.reauthAt = now
+		}
+		w.suspected, w.suspect = age, s.sa
 	}
 	w.renewed, w.pause, w.renewAt = 0, 0, time.Time{}
 	w.look = time.Time{}
@@ -224,6 +223,13 @@ func (s *Session) trafficFlows(now time.Time) {
 	if w.unanswered.Load() != 0 { // between the two loads
 		w.armed.Store(true)
 	}
+}
+
+// learn takes an age at which the gateway is known to end phase 1: from now on it is
+// renewed before.
+func (s *Session) learn(age time.Duration) {
+	s.log.Info("the gateway drops ESP when phase 1 reaches an age; renewing earlier", "age", age)
+	s.learned = age
 }
 
 // minLearned keeps a coincidence from making us renew all the time.

@@ -2,7 +2,6 @@ package ike
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -135,16 +134,26 @@ func TestTrafficIsProof(t *testing.T) {
 	})
 }
 
-// TestNoDPD: a gateway that does not know DPD is not asked.
+// TestNoDPD: a gateway that does not know DPD is not asked. When the network has
+// changed, a Quick Mode shows whether it is there.
 func TestNoDPD(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.withoutVendor(capDPD)
 		w.start()
 		s := w.dial()
-		w.setRule(loseFromGateway)
 		s.NetworkChanged()
+		time.Sleep(time.Minute)
+		w.wantAlive(s)
+		if n := len(w.messages(gateway.QM1)); n != 2 {
+			t.Errorf("%d Quick Modes", n)
+		}
+		w.setRule(loseFromGateway)
 		time.Sleep(5 * time.Minute)
 		w.wantAlive(s)
+		s.NetworkChanged()
+		if d, _ := w.waitEnd(s, time.Hour); d != controlPatience {
+			t.Errorf("ended after %v", d)
+		}
 		if _, at := w.notifies(isakmp.NotifyRUThere); len(at) != 0 {
 			t.Errorf("probes at %v", at)
 		}
@@ -376,71 +385,59 @@ func loseSPIs(spis ...uint32) gateway.Filter {
 }
 
 // TestLostESP: the gateway has lost the ESP SA and does not say so, but answers
-// probes: a new one is negotiated, and from then on phase 1 is renewed before the
-// age at which that happened.
+// probes: a new one is negotiated. Where that happens at the same age again, or the
+// ISAKMP SA is deleted soon after, phase 1 is from then on renewed before that age.
 func TestLostESP(t *testing.T) {
 	const age = 300 * time.Second
-	inWorld(t, func(w *world) {
-		w.start()
-		s := w.dial()
-		received := receive(s)
-		w.talk(s, time.Second, age)
-		child := s.Stats().Children[0]
-		w.setRule(loseSPIs(child.SPIIn, child.SPIOut))
-		if d := w.flowsWithin(s, received, 10*time.Second); d > 5*time.Second {
-			t.Errorf("it took %v to build another ESP SA", d)
-		}
-		w.setRule(nil)
-		if got := s.Stats().Children; got[0].SPIIn == child.SPIIn {
-			t.Errorf("ESP SAs %+v", got)
-		}
-		w.talk(s, time.Second, 10*time.Second)
-		if n := len(w.eventsOf(EventReauth)); n != 1 {
-			t.Fatalf("%d reauthentications: the ISAKMP SA is as old as the one that was lost", n)
-		}
-		began := time.Now()
-		for range 4 {
-			n := len(w.eventsOf(EventReauth))
-			for len(w.eventsOf(EventReauth)) == n {
-				if w.talk(s, time.Second, 10*time.Second); time.Since(began) > age {
-					t.Fatal("phase 1 is not renewed earlier than before")
+	for name, deletes := range map[string]bool{"twice": false, "then the ISAKMP SA is deleted": true} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.start()
+				s := w.dial()
+				received := receive(s)
+				lose := func() {
+					w.talk(s, time.Second, age)
+					child := s.Stats().Children[0]
+					w.setRule(loseSPIs(child.SPIIn, child.SPIOut))
+					if d := w.flowsWithin(s, received, 10*time.Second); d > 5*time.Second {
+						t.Errorf("it took %v to build another ESP SA", d)
+					}
+					w.setRule(nil)
+					if got := s.Stats().Children; got[0].SPIIn == child.SPIIn {
+						t.Errorf("ESP SAs %+v", got)
+					}
+					w.talk(s, time.Second, 10*time.Second)
 				}
-			}
-			began = time.Now()
-		}
-		w.flowsWithin(s, received, 0)
-	})
-}
-
-// TestLostESPAsked: where signing in means asking the user, one loss may be chance; a
-// second one at the same age is not.
-func TestLostESPAsked(t *testing.T) {
-	const age = 300 * time.Second
-	inWorld(t, func(w *world) {
-		w.client.Password = nil
-		w.client.Prompt = func(context.Context, Prompt) (Answer, error) { return Answer{Text: Secret(testPassword)}, nil }
-		w.start()
-		s := w.dial()
-		received := receive(s)
-		lose := func() {
-			w.talk(s, time.Second, age)
-			child := s.Stats().Children[0]
-			w.setRule(loseSPIs(child.SPIIn, child.SPIOut))
-			w.flowsWithin(s, received, 10*time.Second)
-			w.setRule(nil)
-			w.talk(s, time.Second, 10*time.Second)
-		}
-		lose()
-		if n := len(w.eventsOf(EventReauth)); n != 0 {
-			t.Fatalf("%d reauthentications after the first loss", n)
-		}
-		w.do(s, func() { s.sa.reauthAt = time.Now() }) // an ordinary one
-		w.talk(s, time.Second, time.Second)
-		lose()
-		if n := len(w.eventsOf(EventReauth)); n != 2 {
-			t.Errorf("%d reauthentications after the second loss", n)
-		}
-	})
+				lose()
+				if n := len(w.eventsOf(EventReauth)); n != 0 {
+					t.Fatalf("%d reauthentications after the first loss", n)
+				}
+				if deletes {
+					w.deleteISAKMP()
+				} else {
+					w.do(s, func() { s.sa.reauthAt = time.Now() }) // an ordinary one
+					w.talk(s, time.Second, time.Second)
+					lose()
+				}
+				w.talk(s, time.Second, time.Second)
+				want := map[bool]int{true: 1, false: 2}[deletes]
+				if n := len(w.eventsOf(EventReauth)); n != want {
+					t.Fatalf("%d reauthentications, want %d", n, want)
+				}
+				began := time.Now()
+				for range 4 {
+					n := len(w.eventsOf(EventReauth))
+					for len(w.eventsOf(EventReauth)) == n {
+						if w.talk(s, time.Second, 10*time.Second); time.Since(began) > age {
+							t.Fatal("phase 1 is not renewed earlier than before")
+						}
+					}
+					began = time.Now()
+				}
+				w.flowsWithin(s, received, 0)
+			})
+		})
+	}
 }
 
 // TestSlowHost: a host that answers late is no sign of a lost ESP SA, although a new

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -26,8 +27,11 @@ const (
 	// authenticated has refused the exchange: the true gateway may yet answer.
 	refusedPatience = 5 * time.Second
 	maxPending      = 8 // messages that came before their keys
-	maxReplies      = 8 // answers, and accepted messages, remembered for duplicates
+	maxReplies      = 8 // answers kept for duplicates
 	maxChains       = 64
+	// maxSeen bounds the messages that are remembered against replay: at one DPD
+	// exchange every ten seconds those of four days.
+	maxSeen = 1 << 16
 )
 
 // message is a received message whose structure is understood. Whether it is
@@ -177,8 +181,14 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 			return m, err
 		}
 	}
+	var probe chan struct{}
+	if sa.inControl {
+		probe = sa.s.probeNow
+	}
 	for {
 		select {
+		case <-probe:
+			sa.s.networkChanged()
 		case datagram := <-sa.inbox:
 			if m, err := offer(datagram); m != nil || err != nil {
 				return m, err
@@ -243,6 +253,10 @@ func (sa *isakmpSA) receive(datagram []byte, accept acceptFunc) (*message, error
 	m, err := sa.decode(datagram)
 	if err != nil {
 		sa.log.Debug("dropped a message", "err", err)
+		if sa.s.method.psk && sa.state == stateNew && errors.Is(err, errUndecryptable) {
+			// The keys come from the secret (RFC 2409 §5).
+			return nil, &TrustError{Step: sa.step, Reason: TrustSecret, Detail: "what it sends does not decrypt: it knows another secret of the group"}
+		}
 		return nil, dropped("%v", err)
 	}
 	if m == nil {
@@ -284,7 +298,7 @@ func (sa *isakmpSA) decode(datagram []byte) (*message, error) {
 	if h.NextPayload == isakmp.PayloadFragment {
 		return sa.reassemble(h, body)
 	}
-	if sa.resendReply(datagram) || sa.seen(datagram) {
+	if sa.resendReply(datagram) || sa.seen(body) {
 		return nil, nil
 	}
 	m := &message{Header: h, raw: datagram}
@@ -295,6 +309,11 @@ func (sa *isakmpSA) decode(datagram []byte) (*message, error) {
 			err = fmt.Errorf("%d bytes after the last payload", len(rest))
 		}
 		return m, err
+	}
+	// M-ID is 0 in phase 1 and nowhere else (RFC 2408 §3.1). A later message with
+	// 0 would go without a HASH.
+	if phase1 := h.Exchange == isakmp.MainMode || h.Exchange == isakmp.AggressiveMode; phase1 != (h.MessageID == 0) {
+		return nil, fmt.Errorf("%v with message ID %08x", h.Exchange, h.MessageID)
 	}
 	if sa.keys == nil || sa.state == stateNew && h.MessageID != 0 && h.Exchange != isakmp.Informational {
 		if len(sa.pending) < maxPending {
@@ -327,7 +346,6 @@ func (sa *isakmpSA) reassemble(outer isakmp.Header, body []byte) (*message, erro
 	case h.NextPayload == isakmp.PayloadFragment || h.CKYI != outer.CKYI || h.CKYR != outer.CKYR || int(h.Length) != len(whole):
 		return nil, errors.New("reassembled message contradicts its fragments")
 	}
-	sa.gotFragments = true
 	return sa.decode(whole)
 }
 
@@ -357,8 +375,11 @@ func (sa *isakmpSA) decrypt(m *message, ciphertext []byte) (*message, error) {
 		}
 		last = err
 	}
-	return nil, fmt.Errorf("does not decrypt: %w", last)
+	return nil, fmt.Errorf("%w: %w", errUndecryptable, last)
 }
+
+// errUndecryptable marks messages that make no sense when decrypted.
+var errUndecryptable = errors.New("does not decrypt")
 
 type ivCandidate struct {
 	rule string // for the log, where there is a choice
@@ -407,10 +428,7 @@ func (sa *isakmpSA) checkHash(m *message) error {
 
 // commit takes over the IV of a message that has been verified.
 func (sa *isakmpSA) commit(m *message) {
-	if len(sa.accepted) == maxReplies {
-		sa.accepted = slices.Delete(sa.accepted, 0, 1)
-	}
-	sa.accepted = append(sa.accepted, sha256.Sum256(m.raw))
+	sa.remember(m.raw)
 	if m.nextIV == nil {
 		return
 	}
@@ -423,8 +441,11 @@ func (sa *isakmpSA) commit(m *message) {
 }
 
 func (sa *isakmpSA) setChain(mid uint32, iv []byte) {
-	if len(sa.chains) >= maxChains {
-		clear(sa.chains) // exchanges are over long before; a late message is dropped
+	if _, known := sa.chains[mid]; !known {
+		if sa.chainOrder = append(sa.chainOrder, mid); len(sa.chainOrder) > maxChains {
+			delete(sa.chains, sa.chainOrder[0]) // its exchange is over long before
+			sa.chainOrder = sa.chainOrder[1:]
+		}
 	}
 	sa.chains[mid] = iv
 }
@@ -456,7 +477,9 @@ func (sa *isakmpSA) seal(exchange isakmp.ExchangeType, mid uint32, ps ...isakmp.
 	h := sa.header(exchange, mid)
 	h.Flags, h.NextPayload = isakmp.FlagEncrypted, isakmp.FirstType(ps)
 	h.Length = uint32(isakmp.HeaderLen + len(body))
-	return append(h.Append(nil), body...)
+	msg := append(h.Append(nil), body...)
+	sa.remember(msg)
+	return msg
 }
 
 // sealHashed is seal with HASH(1) in front, as Informational, Transaction and the
@@ -518,10 +541,32 @@ type storedReply struct {
 	msg []byte
 }
 
-// seen reports whether a message was accepted before: a late duplicate is no answer
-// to what is being waited for, nor a refusal.
-func (sa *isakmpSA) seen(datagram []byte) bool {
-	return len(sa.accepted) > 0 && slices.Contains(sa.accepted, sha256.Sum256(datagram))
+// knownSeed keeps others from making messages that look alike.
+var knownSeed = maphash.MakeSeed()
+
+// remember notes a message that was obeyed, or that is our own, by its body: what
+// stands in the header but the message ID, which HASH and IV depend on, is not
+// authenticated. An SA that has seen too many is renewed.
+func (sa *isakmpSA) remember(msg []byte) {
+	if len(sa.known) >= maxSeen {
+		sa.reauthAt = time.Now()
+		return
+	}
+	if sa.known == nil {
+		sa.known = make(map[uint64]struct{})
+	}
+	sa.known[maphash.Bytes(knownSeed, msg[isakmp.HeaderLen:])] = struct{}{}
+}
+
+// seen reports whether a message was obeyed before or is our own, sent back to us: a
+// HASH is the same in both directions. Neither is an answer, a refusal, or a sign of
+// life.
+func (sa *isakmpSA) seen(body []byte) bool {
+	if len(sa.known) >= maxSeen {
+		return true
+	}
+	_, known := sa.known[maphash.Bytes(knownSeed, body)]
+	return known
 }
 
 // resendReply answers a duplicate as its original was answered.

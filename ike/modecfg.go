@@ -50,13 +50,14 @@ var unityAttributes = []uint16{
 // answer, so neither kind of gateway is kept waiting.
 func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
 	sa.enter(StepGetSettings)
-	if sa.pushed != nil && sa.s.cfg.ModeConfig != ModeConfigPull {
-		return sa.checkAssignment(*sa.pushed)
+	if pushed := sa.pushed; pushed != nil && sa.s.cfg.ModeConfig != ModeConfigPull {
+		sa.pushed = nil
+		return sa.checkAssignment(*pushed)
 	}
 	var request []byte
 	var mid uint32
 	var identifier uint16
-	if sa.s.cfg.ModeConfig != ModeConfigPush {
+	if sa.s.cfg.ModeConfig != ModeConfigPush || !sa.s.dialing() {
 		var id [2]byte
 		var err error
 		if mid, err = sa.newMessageID(); err != nil {
@@ -79,7 +80,7 @@ func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
 		switch {
 		case c.Type == isakmp.ConfigReply && request != nil && m.MessageID == mid && c.Identifier == identifier:
 			return nil
-		case c.Type == isakmp.ConfigSet && sa.s.cfg.ModeConfig != ModeConfigPull:
+		case c.Type == isakmp.ConfigSet && sa.s.cfg.ModeConfig != ModeConfigPull && hasSettings(c.Attributes):
 			return nil
 		}
 		return errNotMine
@@ -106,7 +107,9 @@ func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
 		return sa.checkAssignment(a)
 	}
 	sa.takeSet(m, c)
-	return sa.checkAssignment(*sa.pushed)
+	pushed := sa.pushed
+	sa.pushed = nil
+	return sa.checkAssignment(*pushed)
 }
 
 // requestAttributes lists what is asked for: empty values, but the address that we
@@ -142,11 +145,23 @@ func (sa *isakmpSA) takeSet(m *message, c isakmp.Config) {
 		ack.Attributes = append(ack.Attributes, a)
 	}
 	sa.reply(m, sa.sealConfig(m.MessageID, ack))
-	if slices.ContainsFunc(c.Attributes, func(a isakmp.Attribute) bool { return !isXAuthAttribute(a) }) {
-		a, dropped := parseAssignment(c.Attributes)
-		sa.reportDropped(dropped)
+	if hasSettings(c.Attributes) {
+		var a Assignment
+		switch {
+		case sa.pushed != nil:
+			a = *sa.pushed // several early SETs count together
+		case sa.state == stateUp:
+			a = sa.s.Assignment()
+		}
+		a.forget(c.Attributes)
+		sa.reportDropped(a.add(c.Attributes))
 		sa.pushed = &a
 	}
+}
+
+// hasSettings reports whether there is anything but XAUTH's.
+func hasSettings(as []isakmp.Attribute) bool {
+	return slices.ContainsFunc(as, func(a isakmp.Attribute) bool { return !isXAuthAttribute(a) })
 }
 
 func (sa *isakmpSA) reportDropped(dropped []string) {
@@ -201,7 +216,35 @@ func (sa *isakmpSA) transaction(m *message) error {
 // parseAssignment reads Mode-Config and Unity attributes. Repeated ones are merged.
 // What makes no sense is left out and said in dropped.
 func parseAssignment(as []isakmp.Attribute) (a Assignment, dropped []string) {
-	p := settingsParser{a: &a}
+	dropped = a.add(as)
+	return a, dropped
+}
+
+// forget drops the settings that attributes bring anew; all others stay as they are.
+func (a *Assignment) forget(as []isakmp.Attribute) {
+	for _, attr := range as {
+		switch attr.Type {
+		case isakmp.CfgIP4Address, isakmp.CfgIP6Address:
+			a.Addresses = nil
+		case isakmp.CfgIP4DNS, isakmp.CfgIP6DNS:
+			a.DNS = nil
+		case isakmp.CfgIP4NBNS, isakmp.CfgIP6NBNS:
+			a.WINS = nil
+		case isakmp.CfgIP4Subnet, isakmp.UnitySplitInclude:
+			a.SplitInclude = nil
+		case isakmp.UnityLocalLAN:
+			a.SplitExclude = nil
+		case isakmp.UnitySplitDNS:
+			a.SplitDNS = nil
+		case isakmp.UnityBackupServers:
+			a.BackupServers = nil
+		}
+	}
+}
+
+// add takes in attributes, and says what made no sense.
+func (a *Assignment) add(as []isakmp.Attribute) (dropped []string) {
+	p := settingsParser{a: a}
 	for _, attr := range as {
 		if len(attr.Value) == 0 {
 			continue // not granted
@@ -210,7 +253,7 @@ func parseAssignment(as []isakmp.Attribute) (a Assignment, dropped []string) {
 			dropped = append(dropped, err.Error())
 		}
 	}
-	return a, dropped
+	return dropped
 }
 
 type settingsParser struct{ a *Assignment }

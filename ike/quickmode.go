@@ -15,6 +15,7 @@ import (
 
 const (
 	espLifetime = 3600 * time.Second // offered
+	qm3Patience = 10 * time.Second   // ESP on the new SA confirms it as well
 	maxAnswered = 4096               // Quick Modes that the gateway may begin under one ISAKMP SA
 	minSPI      = 256                // the ones below are reserved (RFC 4303 §2.1)
 )
@@ -523,7 +524,7 @@ func (sa *isakmpSA) answerQuickMode(m *message) error {
 	ps = append(ps, isakmp.Payload{Type: isakmp.PayloadID, Body: ids[0].Body}, isakmp.Payload{Type: isakmp.PayloadID, Body: ids[1].Body})
 	hash2 := sa.keys.hash2(m.MessageID, neg.ni, isakmp.AppendPayloads(nil, ps...))
 	qm2 := sa.seal(isakmp.QuickMode, m.MessageID, append([]isakmp.Payload{{Type: isakmp.PayloadHash, Body: hash2}}, ps...)...)
-	_, err = sa.roundTrip(sa.s.ctx, qm2, func(r *message) error {
+	_, err = sa.wait(sa.s.ctx, qm2, qm3Patience, func(r *message) error {
 		if r.Exchange != isakmp.QuickMode || r.MessageID != m.MessageID {
 			return errNotMine
 		}
@@ -535,6 +536,11 @@ func (sa *isakmpSA) answerQuickMode(m *message) error {
 		}
 		return nil
 	})
+	var silent *NoAnswerError
+	var protocol *ProtocolError
+	if err != nil && !errors.As(err, &silent) && !errors.As(err, &protocol) {
+		return fatalError{err} // something else ended the wait, and the session
+	}
 	if err != nil && !child.confirmed() {
 		sa.s.remove(child)
 		return err

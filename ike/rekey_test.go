@@ -588,7 +588,7 @@ func TestRekeyUnanswered(t *testing.T) {
 		w.hook(gateway.QM2, func(*gateway.Message) []*gateway.Message { return nil })
 		w.rekey(s)
 		d, err := w.waitEnd(s, time.Hour)
-		if e := wantError[*NoAnswerError](w.t, err); e.Step != StepBuildTunnel || d != giveUpAfter {
+		if e := wantError[*NoAnswerError](w.t, err); e.Step != StepBuildTunnel || d != controlPatience {
 			t.Errorf("after %v: %+v", d, e)
 		}
 	})

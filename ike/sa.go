@@ -2,7 +2,6 @@ package ike
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -81,15 +80,15 @@ type isakmpSA struct {
 	natt       *nattVariant // nil: ESP goes as IP protocol 50
 	nat        NAT
 
-	keys     *phase1Keys
-	phase1IV []byte            // chain of phase 1, then its last ciphertext block
-	chains   map[uint32][]byte // last ciphertext block by message ID
+	keys       *phase1Keys
+	phase1IV   []byte            // chain of phase 1, then its last ciphertext block
+	chains     map[uint32][]byte // last ciphertext block by message ID
+	chainOrder []uint32          // message IDs of chains, the oldest first
 
-	pending      [][]byte // datagrams that came before their keys
-	replies      []storedReply
-	accepted     [][sha256.Size]byte // datagrams
-	fragments    reassembly
-	gotFragments bool
+	pending   [][]byte // datagrams that came before their keys
+	replies   []storedReply
+	known     map[uint64]struct{} // hashes of messages that were obeyed, and of our own
+	fragments reassembly
 	// fragmentAbove is the longest message that is sent in one datagram.
 	fragmentAbove int
 
@@ -102,6 +101,7 @@ type isakmpSA struct {
 	checkPoint   bool            // numbers XAUTH attributes in its own way
 	answering    bool            // a Quick Mode of the gateway; one at a time
 	answered     map[uint32]bool // message IDs of the gateway's Quick Modes, against replay
+	inControl    bool            // the control loop's; it hears of network changes while it waits
 	established  time.Time
 	lifetime     time.Duration
 	reauthAt     time.Time
@@ -121,7 +121,8 @@ func (s *Session) newSA(exchange isakmp.ExchangeType, peer netip.AddrPort) (*isa
 		s: s, log: s.log,
 		inbox: make(chan []byte, inboxSize), peer: peer, phase1: exchange,
 		step: StepFindGateway, giveUp: giveUpAfter, afterRefusal: refusedPatience, learned: s.learned,
-		chains: make(map[uint32][]byte), answered: make(map[uint32]bool), fragmentAbove: maxUnfragmented,
+		chains: make(map[uint32][]byte), answered: make(map[uint32]bool),
+		fragmentAbove: maxUnfragmented,
 	}
 	if err := sa.random(sa.ckyI[:]); err != nil {
 		return nil, err
@@ -237,6 +238,7 @@ func names[S fmt.Stringer](suites []S) []string {
 func (sa *isakmpSA) handle(m *message) error {
 	switch m.Exchange {
 	case isakmp.Informational:
+		sa.remember(m.raw)
 		sa.s.heard()
 		return sa.informational(m)
 	case isakmp.Transaction:

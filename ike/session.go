@@ -30,6 +30,9 @@ const (
 	// orphanedFor is how long ESP may outlive its ISAKMP SA while a new one is
 	// being built (IOS deletes them separately).
 	orphanedFor = 60 * time.Second
+	// controlPatience is how long the control loop waits for an answer; meanwhile
+	// it does little else.
+	controlPatience = 20 * time.Second
 	// probePatience is how long the question waits what a gateway would accept.
 	probePatience = 3 * time.Second
 	// maxRedirects bounds how often one gateway may send us to another.
@@ -84,7 +87,6 @@ type Session struct {
 	learned    time.Duration // age at which the gateway ends phase 1; 0: as it says
 
 	connected atomic.Bool // Dial is over
-	asked     atomic.Bool // signing in needed the user
 	lastHeard atomic.Int64
 
 	mu         sync.Mutex
@@ -111,6 +113,7 @@ type Session struct {
 	rekeyNow  chan struct{}
 	probeNow  chan struct{}
 	tasks     chan func() error // for the control loop
+	asking    sync.WaitGroup    // goroutines that wait for the user
 	done      chan struct{}
 }
 
@@ -424,6 +427,7 @@ func otherExchangeMayHelp(err error) bool {
 
 func (s *Session) dialOnce(ctx context.Context, peer netip.AddrPort, a attempt, giveUp time.Duration) error {
 	s.aggressiveGroup = a.group
+	s.forget()
 	sa, err := s.newSA(a.exchange.isakmp(), peer)
 	if err != nil {
 		return err
@@ -436,6 +440,18 @@ func (s *Session) dialOnce(ctx context.Context, peer netip.AddrPort, a attempt, 
 		sa.discard()
 	}
 	return err
+}
+
+// forget drops what an attempt that failed has left: the next one begins afresh.
+func (s *Session) forget() {
+	s.pairs, s.quickOffer, s.expiry = nil, nil, time.Time{}
+	s.mu.Lock()
+	children := slices.Clone(s.children)
+	s.assignment = Assignment{}
+	s.mu.Unlock()
+	for _, c := range children {
+		s.remove(c)
+	}
 }
 
 // connect runs everything up to the first ChildSA.
@@ -455,6 +471,7 @@ func (s *Session) connect(ctx context.Context, sa *isakmpSA) error {
 		return err
 	}
 	s.publishStats()
+	sa.giveUp, sa.inControl = controlPatience, true
 	return nil
 }
 

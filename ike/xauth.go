@@ -147,6 +147,7 @@ func (sa *isakmpSA) verdict(status isakmp.Attribute, c isakmp.Config) error {
 	if sa.xauthReplies == 0 && sa.s.dialing() && sa.s.cfg.Login != "" {
 		return &ProtocolError{Step: sa.step, Detail: "it let us in without asking for the login"}
 	}
+	sa.passwordSent, sa.xauthReplies = false, 0 // should it ask again one day
 	return nil
 }
 
@@ -216,6 +217,9 @@ func (sa *isakmpSA) credentials(ctx context.Context, request isakmp.Config) ([]i
 		case isakmp.XAuthMessage, isakmp.XAuthChallenge, isakmp.XAuthStatus:
 			// for the user
 		default:
+			if !isXAuthAttribute(a) {
+				continue // Cisco has some of its own
+			}
 			value, err := sa.credential(ctx, a.Type, &q)
 			if err != nil {
 				return values, err
@@ -299,7 +303,6 @@ func (sa *isakmpSA) ask(ctx context.Context, p Prompt) (Secret, error) {
 	if sa.s.cfg.Prompt == nil {
 		return nil, ErrNobodyToAsk
 	}
-	sa.s.asked.Store(true)
 	answer, err := sa.s.cfg.Prompt(ctx, p)
 	return answer.Text, err
 }
@@ -329,12 +332,17 @@ func (sa *isakmpSA) signInAgain(m *message, request isakmp.Config) {
 	if sa.signingIn {
 		return // a gateway that asks twice at once gets one answer
 	}
-	sa.signingIn, sa.passwordSent, sa.xauthReplies = true, false, 0
+	sa.signingIn, sa.step = true, StepSignIn
 	sa.log.Info("the gateway asks for the login again")
+	sa.s.asking.Add(1)
 	go func() {
+		defer sa.s.asking.Done()
 		values, err := sa.credentials(sa.s.ctx, request)
 		sa.s.do(func() error {
 			sa.signingIn = false
+			if sa != sa.s.sa {
+				return nil // it was replaced meanwhile
+			}
 			return sa.replyXAuth(m, request, values, err)
 		})
 	}()
