@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -166,6 +167,44 @@ func TestSecretRefused(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestAnotherSecretInMainMode: what a gateway with another secret sends does not
+// decrypt. That ends the attempt soon, unless something follows that does: anybody can
+// send noise.
+func TestAnotherSecretInMainMode(t *testing.T) {
+	for garbled, connects := range map[int]bool{1: true, 100: false} {
+		t.Run(fmt.Sprint(garbled), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.client.Auth, w.client.Exchange = AuthXAUTHPSK, ExchangeMain
+				w.withSecret()
+				w.start()
+				count := 0
+				w.setRule(func(from, to netip.AddrPort, data []byte) []gateway.Delivery {
+					h, ok := ikeHeader(from, to, data)
+					if !ok || !toClient(from) || !h.Encrypted() {
+						return deliver(data)
+					}
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					if count++; count > garbled {
+						return deliver(data)
+					}
+					noise := slices.Clone(data)
+					noise[len(noise)-int(h.Length)+isakmp.HeaderLen] ^= 0x5a // in the first block: garbles that
+					return deliver(noise)
+				})
+				if connects {
+					w.dial()
+					return
+				}
+				d, err := w.notBelieved()
+				if e := wantError[*TrustError](w.t, err); e.Reason != TrustSecret || e.Step != StepCheckCertificate || d != refusedPatience {
+					t.Errorf("after %v: %v", d, err)
+				}
+			})
+		})
 	}
 }
 
