@@ -138,7 +138,18 @@ func explainSilence(f *app.Failure, m app.AuthMethod) {
 }
 
 // worthRetrying says whether a connection that err ended may come back.
-func worthRetrying(err error) bool { return lookUp(err).again }
+func worthRetrying(err error) bool {
+	s := lookUp(err)
+	return s.again && s.code != app.CodeSignInRefused
+}
+
+// failedAt is the step at which err happened; step is where the connection stood.
+func failedAt(err error, step app.Step) app.Step {
+	if s := lookUp(err); s.step != "" {
+		return s.step
+	}
+	return step
+}
 
 func lookUp(err error) said {
 	for _, row := range explanations {

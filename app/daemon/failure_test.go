@@ -68,9 +68,9 @@ func TestExplain(t *testing.T) {
 		{"proposal, forgeable", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedProposal}, app.CodeNoProposal, app.StepAgreeSecurity, false, []string{"probably"}},
 		{"esp proposal", &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedProposal, Authenticated: true}, app.CodeNoProposal, app.StepBuildTunnel, false, []string{"--esp", "pfs"}},
 		{"no address", &ike.RefusedError{Step: ike.StepGetSettings, What: ike.RefusedSettings, Authenticated: true, Detail: "no address"}, app.CodeSettingsRefused, app.StepGetSettings, true, []string{"settings", "no address"}},
-		{"authentication", &ike.RefusedError{Step: ike.StepSignIn, What: ike.RefusedConnection, Notify: isakmp.NotifyAuthenticationFailed, Authenticated: true}, app.CodeSignInRefused, app.StepSignIn, true, []string{"AUTHENTICATION_FAILED", "--local-id"}},
+		{"authentication", &ike.RefusedError{Step: ike.StepSignIn, What: ike.RefusedConnection, Notify: isakmp.NotifyAuthenticationFailed, Authenticated: true}, app.CodeSignInRefused, app.StepSignIn, false, []string{"AUTHENTICATION_FAILED", "--local-id"}},
 		{"exchange", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedConnection, Notify: isakmp.NotifyInvalidExchangeType}, app.CodeNoProposal, app.StepAgreeSecurity, true, []string{"--exchange", "probably"}},
-		{"sign-in", &ike.RefusedError{Step: ike.StepSignIn, What: ike.RefusedConnection}, app.CodeSignInRefused, app.StepSignIn, true, []string{"login and password"}},
+		{"sign-in", &ike.RefusedError{Step: ike.StepSignIn, What: ike.RefusedConnection}, app.CodeSignInRefused, app.StepSignIn, false, []string{"login and password"}},
 		{"quick mode", &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedConnection}, app.CodeSettingsRefused, app.StepBuildTunnel, true, []string{"log"}},
 		{"anything", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedConnection}, app.CodeProtocol, app.StepAgreeSecurity, true, []string{"refused the connection"}},
 
@@ -163,26 +163,33 @@ func TestExplainSilence(t *testing.T) {
 	for _, tt := range []struct {
 		auth string
 		err  error
+		code app.Code
 		says string
 	}{
-		{"xauth-psk", silent(app.StepCheckCertificate), "secret may be wrong"},
-		{"psk", errTimeout, "secret may be wrong"},
-		{"psk", silent(app.StepFindGateway), "UDP ports"},
-		{"xauth-psk", silent(app.StepSignIn), "firewall or hotspot"},
-		{"rsa", silent(app.StepCheckCertificate), "not accept the certificate"},
-		{"rsa", silent(app.StepGetSettings), "not accept the certificate"},
-		{"xauth-rsa", silent(app.StepSignIn), "not accept the certificate"},
-		{"rsa", silent(app.StepBuildTunnel), "firewall or hotspot"},
-		{"hybrid", silent(app.StepCheckCertificate), "firewall or hotspot"},
-		{"psk", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustSecret}, "check the group's secret"},
+		{"xauth-psk", silent(app.StepCheckCertificate), app.CodeNoAnswer, "secret may be wrong"},
+		{"psk", errTimeout, app.CodeNoAnswer, "secret may be wrong"},
+		{"psk", silent(app.StepFindGateway), app.CodeNoAnswer, "UDP ports"},
+		{"xauth-psk", silent(app.StepSignIn), app.CodeNoAnswer, "firewall or hotspot"},
+		{"rsa", silent(app.StepCheckCertificate), app.CodeNoAnswer, "not accept the certificate"},
+		{"rsa", silent(app.StepGetSettings), app.CodeNoAnswer, "not accept the certificate"},
+		{"xauth-rsa", silent(app.StepSignIn), app.CodeNoAnswer, "not accept the certificate"},
+		{"rsa", silent(app.StepBuildTunnel), app.CodeNoAnswer, "firewall or hotspot"},
+		{"hybrid", silent(app.StepCheckCertificate), app.CodeNoAnswer, "firewall or hotspot"},
+		{"psk", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustSecret}, app.CodeUntrusted, "check the group's secret"},
+		{"xauth-rsa", &ike.ClosedByGatewayError{}, app.CodeSignInRefused, "its CA"},
+		{"hybrid", &ike.ClosedByGatewayError{}, app.CodeNoAnswer, "connect again"},
 	} {
 		inWorld(t, func(t *testing.T, w *world) {
 			w.script = func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
-				cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.StepCheckCertificate})
+				step := ike.StepCheckCertificate
+				if errors.As(tt.err, new(*ike.ClosedByGatewayError)) {
+					step = ike.StepSignIn
+				}
+				cfg.Event(ike.Event{Kind: ike.EventStep, Step: step})
 				return nil, tt.err
 			}
 			c := w.get(w.connect(requestWith(t, tt.auth)))
-			if c.Failure == nil || !strings.Contains(c.Failure.Hint, tt.says) {
+			if c.Failure == nil || c.Failure.Code != tt.code || c.Failure.Exit != tt.code.Exit() || !strings.Contains(c.Failure.Hint, tt.says) {
 				t.Errorf("%s, %v: %+v", tt.auth, tt.err, c.Failure)
 			}
 		})
@@ -211,6 +218,8 @@ func TestExplainRefusalBeforeSignIn(t *testing.T) {
 		{"xauth-psk", refused(ike.StepAgreeSecurity, auth), app.CodeSignInRefused, "secret"},
 		{"rsa", refused(ike.StepCheckCertificate, auth), app.CodeSignInRefused, "certificate"},
 		{"xauth-rsa", refused(ike.StepCheckCertificate, auth), app.CodeSignInRefused, "certificate"},
+		{"xauth-rsa", &ike.ClosedByGatewayError{}, app.CodeSignInRefused, "its CA"},
+		{"hybrid", &ike.ClosedByGatewayError{}, app.CodeNoAnswer, "connect again"},
 	} {
 		inWorld(t, func(t *testing.T, w *world) {
 			w.script = func(context.Context, int, *ike.Config) (Session, error) { return nil, tt.err }

@@ -34,6 +34,11 @@ const (
 	// connection is called connected. Quick Mode has just ended then.
 	proofAge = 30 * time.Second
 
+	// maxSignIns is how many attempts in a row may fail while they sign in. What
+	// the gateway thought of the password is unknown then, and a gateway locks an
+	// account after a few wrong ones.
+	maxSignIns = 2
+
 	// restoreTimeout bounds what a stuck host service may cost a disconnect.
 	restoreTimeout = 15 * time.Second
 
@@ -79,6 +84,7 @@ type tunnel struct {
 	settings settings
 	backups  []string // gateways that the last session named, for the next one
 	backoff  time.Duration
+	signIns  int // that failed in a row, for a reason that is unknown
 
 	pushed chan struct{} // the gateway has new settings
 
@@ -218,7 +224,7 @@ func (t *tunnel) live() error {
 	for err == nil {
 		began := time.Now()
 		err = t.carry(session)
-		if t.ctx.Err() != nil || t.noReconnect || !worthRetrying(err) {
+		if t.ctx.Err() != nil || t.noReconnect || !t.mayRetry(err) {
 			break
 		}
 		t.log.Warn("connection lost", "error", err)
@@ -244,11 +250,22 @@ func (t *tunnel) reconnect() (Session, error) {
 		if err == nil {
 			return session, nil
 		}
-		if t.ctx.Err() != nil || !worthRetrying(err) {
+		if t.ctx.Err() != nil || !t.mayRetry(err) {
 			return nil, err
 		}
 		t.log.Info("reconnecting failed", "error", err)
 	}
+}
+
+// mayRetry is asked once after each error that ends a session or an attempt.
+func (t *tunnel) mayRetry(err error) bool {
+	t.mu.Lock()
+	step := t.step
+	t.mu.Unlock()
+	if failedAt(err, step) == app.StepSignIn {
+		t.signIns++
+	}
+	return worthRetrying(err) && t.signIns < maxSignIns
 }
 
 // attempt goes once through all steps, in bounded time.
@@ -272,6 +289,7 @@ func (t *tunnel) attempt(state app.State) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.signIns = 0
 	t.config.Reconnect = true
 	t.config.RequestAddress = t.settings.address()
 	t.backups = t.settings.assignment.BackupServers

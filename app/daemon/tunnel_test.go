@@ -494,6 +494,78 @@ func TestReconnectGivesUp(t *testing.T) {
 	}
 }
 
+// After a sign-in that ended in the dark the same password is sent once more, not
+// until the account is locked. Whatever failed before it has sent none and is tried
+// for as long as it takes.
+func TestReconnectSparesTheAccount(t *testing.T) {
+	silent := func(step ike.Step) error { return &ike.NoAnswerError{Step: step, Gateway: "192.0.2.1"} }
+	for _, tt := range []struct {
+		name  string
+		lost  error // of the session
+		again []error
+		dials int
+		code  app.Code // empty: connected again
+	}{
+		{"silence", silent("test"), []error{silent(ike.StepSignIn), silent(ike.StepSignIn)}, 3, app.CodeNoAnswer},
+		{"nonsense", silent("test"), []error{&ike.ProtocolError{Step: ike.StepSignIn}, &ike.ProtocolError{Step: ike.StepSignIn}}, 3, app.CodeProtocol},
+		{"timeout", silent("test"), []error{errTimeout, errTimeout}, 3, app.CodeNoAnswer},
+		{"closed", silent("test"), []error{&ike.ClosedByGatewayError{}, &ike.ClosedByGatewayError{}}, 3, app.CodeNoAnswer},
+		{"of the session itself", silent(ike.StepSignIn), []error{silent(ike.StepSignIn)}, 2, app.CodeNoAnswer},
+		{"not in a row", silent("test"), []error{silent(ike.StepSignIn), silent(ike.StepFindGateway), silent(ike.StepSignIn)}, 4, app.CodeNoAnswer},
+		{"before it", silent("test"), []error{silent(ike.StepFindGateway), silent(ike.StepFindGateway), silent(ike.StepCheckCertificate)}, 5, ""},
+		{"refused", silent("test"), []error{&ike.RefusedError{Step: ike.StepSignIn, What: ike.RefusedConnection}}, 2, app.CodeSignInRefused},
+		{"once, then well", silent("test"), []error{silent(ike.StepSignIn)}, 3, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				first := newSession()
+				w.script = func(_ context.Context, n int, cfg *ike.Config) (Session, error) {
+					cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.StepSignIn})
+					switch {
+					case n == 0:
+						return first, nil
+					case n <= len(tt.again):
+						return nil, tt.again[n-1]
+					}
+					return newSession(), nil
+				}
+				id := w.connect(request())
+				first.end(tt.lost)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if tt.code == "" {
+					w.wantState(id, app.StateConnected)
+				} else {
+					w.wantFailure(id, tt.code)
+				}
+				if w.dialled() != tt.dials {
+					t.Errorf("dialled %d times, want %d", w.dialled(), tt.dials)
+				}
+			})
+		})
+	}
+}
+
+// Each sign-in that worked makes the next failure the first one again.
+func TestReconnectForgetsOldSignIns(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = func(_ context.Context, n int, _ *ike.Config) (Session, error) {
+			if n%2 == 1 {
+				return nil, &ike.NoAnswerError{Step: ike.StepSignIn}
+			}
+			s := newSession()
+			time.AfterFunc(2*maxBackoff, func() { s.end(&ike.NoAnswerError{}) })
+			return s, nil
+		}
+		w.connect(request())
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if w.dialled() < 10 {
+			t.Errorf("gave up after %d attempts", w.dialled())
+		}
+	})
+}
+
 // On reauthentication the session itself can be told that the password is wrong.
 func TestCredentialsRefusedWhileConnected(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
