@@ -58,7 +58,7 @@ lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import direc
 		*) echo "$$out"; exit 1 ;; esac
 
 exhaustive: ## tests that "make test" takes in strides, in full: every bit, every pair of losses
-	EXHAUSTIVE=1 $(GO) test -count=1 -timeout 30m -run '^(TestFlippedBits|TestPairsOfFaults)$$' -v ./ike | grep -v '^ *=== '
+	EXHAUSTIVE=1 $(GO) test -count=1 -timeout 30m -run '^(TestFlippedBits|TestPairsOfFaults)$$' ./ike
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@set -e; list=$$($(GO) test -list '^Fuzz' ./...); \
