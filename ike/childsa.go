@@ -372,7 +372,7 @@ func (s *Session) open(packet, dst []byte) int {
 		return 0 // counted there
 	}
 	now := time.Now()
-	s.lastHeard.Store(now.UnixNano())
+	s.lastHeard.Store(s.clock.stamp(now))
 	s.watchdog.heard(now)
 	if !c.received.Load() {
 		c.received.Store(true)

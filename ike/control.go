@@ -179,10 +179,10 @@ func (s *Session) deadlinesOfSA(earlier func(time.Time)) {
 	}
 }
 
-func (s *Session) heardAt() time.Time { return time.Unix(0, s.lastHeard.Load()) }
+func (s *Session) heardAt() time.Time { return s.clock.at(s.lastHeard.Load()) }
 
 func (s *Session) keepaliveDue() time.Time {
-	return time.Unix(0, s.transport.lastSent.Load()).Add(natKeepAlive)
+	return s.clock.at(s.transport.lastSent.Load()).Add(natKeepAlive)
 }
 
 // tick does what is due.
@@ -218,13 +218,13 @@ func (s *Session) tick(now time.Time) error {
 }
 
 // espAlive reports whether the gateway has sent ESP since it deleted the ISAKMP SA.
-func (s *Session) espAlive() bool { return s.watchdog.heardESP.Load() > s.orphaned.UnixNano() }
+func (s *Session) espAlive() bool { return s.watchdog.heardESP.Load() > s.clock.stamp(s.orphaned) }
 
 // abandoned reports whether an orphaned session's packets go unanswered: the gateway
 // meant to end all of it.
 func (s *Session) abandoned(now time.Time) bool {
 	since := s.watchdog.unanswered.Load()
-	return since != 0 && now.Sub(time.Unix(0, since)) >= renewAfter && !s.espAlive()
+	return since != 0 && now.Sub(s.clock.at(since)) >= renewAfter && !s.espAlive()
 }
 
 // unwrapFatal takes the mark off an error that ends a session.

@@ -113,13 +113,23 @@ func (d *dpdState) exhausted() bool {
 	return d.tries >= dpdTries || d.urgent && d.tries >= urgentTries
 }
 
+// clock stamps times so that they fit an atomic and do not jump when the computer's
+// clock is set.
+type clock struct{ began time.Time }
+
+// stamp is never 0 for a time since the beginning.
+func (c clock) stamp(t time.Time) int64 { return int64(t.Sub(c.began)) + 1 }
+
+func (c clock) at(stamp int64) time.Time { return c.began.Add(time.Duration(stamp - 1)) }
+
 // watchdog notices that packets go out and none comes back. The data path only
 // stores times; the control loop is woken once, and then looks at intervals for as
 // long as there is traffic.
 type watchdog struct {
-	unanswered atomic.Int64 // Unix nanoseconds of the first unanswered packet; 0: none
+	clock      clock
+	unanswered atomic.Int64 // stamp of the first unanswered packet; 0: none
 	armed      atomic.Bool  // the control loop looks
-	heardESP   atomic.Int64 // Unix nanoseconds of the last authentic ESP packet
+	heardESP   atomic.Int64 // stamp of the last authentic ESP packet
 
 	// Owned by the control loop.
 	look    time.Time // when to look next, if armed
@@ -139,7 +149,7 @@ func (w *watchdog) sent(wake func()) {
 	if w.unanswered.Load() != 0 {
 		return
 	}
-	w.unanswered.Store(time.Now().UnixNano())
+	w.unanswered.Store(w.clock.stamp(time.Now()))
 	if !w.armed.Swap(true) {
 		wake()
 	}
@@ -147,7 +157,7 @@ func (w *watchdog) sent(wake func()) {
 
 // heard notes an authentic ESP packet.
 func (w *watchdog) heard(now time.Time) {
-	w.heardESP.Store(now.UnixNano())
+	w.heardESP.Store(w.clock.stamp(now))
 	if w.unanswered.Load() != 0 {
 		w.unanswered.Store(0)
 	}
@@ -177,13 +187,13 @@ func (s *Session) watch(now time.Time) (renew bool) {
 		s.trafficFlows(now)
 		return false
 	}
-	silent := now.Sub(time.Unix(0, since))
+	silent := now.Sub(w.clock.at(since))
 	if silent >= unansweredAfter {
 		w.renewed = 0 // a new SA is no better: it was not the old one's fault
 	}
 	switch {
 	case silent < unansweredAfter:
-		w.look = time.Unix(0, since).Add(unansweredAfter)
+		w.look = w.clock.at(since).Add(unansweredAfter)
 	case !s.orphaned.IsZero():
 		w.look = now.Add(urgentInterval) // there is no ISAKMP SA to ask on
 	case silent < renewAfter:
@@ -194,10 +204,10 @@ func (s *Session) watch(now time.Time) (renew bool) {
 	case w.renewAt.After(now):
 		w.look = w.renewAt
 	default:
-		w.renewed = max(time.Unix(0, w.heardESP.Load()).Sub(s.sa.established), 0)
+		w.renewed = max(w.clock.at(w.heardESP.Load()).Sub(s.sa.established), 0)
 		w.pause = min(max(2*w.pause, renewPause), renewAtMost)
 		w.renewAt = now.Add(w.pause)
-		w.unanswered.Store(now.UnixNano()) // judge the new SA by itself
+		w.unanswered.Store(w.clock.stamp(now)) // judge the new SA by itself
 		w.look = now.Add(unansweredAfter)
 		return true
 	}

@@ -86,6 +86,7 @@ type Session struct {
 	watchdog   watchdog
 	learned    time.Duration // age at which the gateway ends phase 1; 0: as it says
 
+	clock     clock
 	connected atomic.Bool // Dial is over
 	lastHeard atomic.Int64
 
@@ -151,6 +152,8 @@ func newSession(cfg *Config) (*Session, error) {
 		installed: make(chan struct{}, 1), wakeUp: make(chan struct{}, 1),
 		rekeyNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), tasks: make(chan func() error), done: make(chan struct{}),
 	}
+	s.clock = clock{time.Now()}
+	s.watchdog.clock = s.clock
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -326,7 +329,7 @@ func (s *Session) resolve(ctx context.Context, host string) ([]netip.Addr, error
 // dialAddress tries the exchanges in turn, each afresh: with new cookies, nothing
 // taken over.
 func (s *Session) dialAddress(ctx context.Context, peer netip.AddrPort, more bool) error {
-	t, err := newTransport(ctx, &s.cfg, peer.Addr(), s.log)
+	t, err := newTransport(ctx, &s.cfg, peer.Addr(), s.clock, s.log)
 	if err != nil {
 		return err
 	}
@@ -579,7 +582,7 @@ func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.LastHeard = time.Unix(0, s.lastHeard.Load())
+	st.LastHeard = s.heardAt()
 	st.Children = make([]ChildStats, 0, len(s.children))
 	for _, c := range slices.Backward(s.children) {
 		in, out := c.in.Stats(), c.out.Stats()
@@ -654,7 +657,7 @@ func notify(c chan struct{}) {
 
 func (s *Session) wake()         { notify(s.wakeUp) }
 func (s *Session) requestRekey() { notify(s.rekeyNow) }
-func (s *Session) heard()        { s.lastHeard.Store(time.Now().UnixNano()) }
+func (s *Session) heard()        { s.lastHeard.Store(s.clock.stamp(time.Now())) }
 func (s *Session) dialing() bool { return !s.connected.Load() }
 func (s *Session) pfsWish() *group {
 	s.mu.Lock()

@@ -38,6 +38,7 @@ type transport struct {
 	conn    net.PacketConn
 	fast    addrPortConn // conn, or nil
 	gateway netip.Addr
+	clock   clock
 	log     *slog.Logger
 
 	mu  sync.Mutex
@@ -51,7 +52,7 @@ type transport struct {
 	rawEnd chan struct{}  // closed when its receive loop has ended
 
 	localAddr atomic.Pointer[netip.Addr] // of the route to the gateway
-	lastSent  atomic.Int64               // Unix nanoseconds, for the keepalive
+	lastSent  atomic.Int64               // stamp, for the keepalive
 	lastError atomic.Pointer[error]      // of the socket, as a hint
 	closed    chan struct{}              // closed when the receive loop has ended
 }
@@ -61,7 +62,7 @@ type espPacket struct {
 	buf []byte
 }
 
-func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, log *slog.Logger) (*transport, error) {
+func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, clock clock, log *slog.Logger) (*transport, error) {
 	listen := cfg.ListenPacket
 	if listen == nil {
 		listen = listenPacket
@@ -71,14 +72,14 @@ func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, log *slo
 		return nil, fmt.Errorf("opening a UDP socket: %w", err)
 	}
 	t := &transport{
-		conn: conn, gateway: gateway, log: log,
+		conn: conn, gateway: gateway, clock: clock, log: log,
 		sas:    make(map[isakmp.Cookie]*isakmpSA),
 		esp:    make(chan *espPacket, espQueue),
 		free:   make(chan *espPacket, espQueue),
 		closed: make(chan struct{}),
 	}
 	t.fast, _ = conn.(addrPortConn)
-	t.lastSent.Store(time.Now().UnixNano())
+	t.lastSent.Store(clock.stamp(time.Now()))
 	go t.receive()
 	return t, nil
 }
@@ -146,7 +147,7 @@ func (t *transport) send(b []byte, to netip.AddrPort) {
 	} else {
 		_, err = t.conn.WriteTo(b, net.UDPAddrFromAddrPort(to))
 	}
-	t.lastSent.Store(time.Now().UnixNano())
+	t.lastSent.Store(t.clock.stamp(time.Now()))
 	if err != nil {
 		t.noteError(err)
 	}
