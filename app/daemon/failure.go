@@ -111,7 +111,8 @@ func explain(err error, step app.Step) *app.Failure {
 func explainFor(f *app.Failure, err error, p *app.Profile) {
 	m, _ := p.AuthMethod()
 	if f.Code == app.CodeNoAnswer {
-		explainSilence(f, m)
+		_, closed := errors.AsType[*ike.ClosedByGatewayError](err)
+		explainSilence(f, m, closed)
 		return
 	}
 	refused, ok := errors.AsType[*ike.RefusedError](err)
@@ -126,10 +127,13 @@ func beforeSignIn(step app.Step) bool {
 	return step == app.StepFindGateway || step == app.StepAgreeSecurity || step == app.StepCheckCertificate
 }
 
-// explainSilence improves the hint of a gateway that falls silent right after this side
-// has proved itself: most say nothing when they do not believe it.
-func explainSilence(f *app.Failure, m app.AuthMethod) {
+// explainSilence words what a gateway does that does not believe our proof: most fall
+// silent, some delete the SA before they ask for anything.
+func explainSilence(f *app.Failure, m app.AuthMethod, closed bool) {
 	switch {
+	case closed && m.Certificate && (f.Step == app.StepSignIn || f.Step == app.StepGetSettings):
+		*f = *app.NewFailure(app.CodeSignInRefused, f.Step, "the gateway ended the connection once it had seen the certificate",
+			"ask the administrator whether the gateway accepts it: its CA, its names, its validity")
 	case m.GroupSecret == app.Required && f.Step == app.StepCheckCertificate:
 		f.Hint = "the group's secret may be wrong, or the gateway may not know this side (--local-id, --group-id)"
 	case m.Certificate && (f.Step == app.StepCheckCertificate || f.Step == app.StepSignIn || f.Step == app.StepGetSettings):

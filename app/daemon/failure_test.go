@@ -218,8 +218,6 @@ func TestExplainRefusalBeforeSignIn(t *testing.T) {
 		{"xauth-psk", refused(ike.StepAgreeSecurity, auth), app.CodeSignInRefused, "secret"},
 		{"rsa", refused(ike.StepCheckCertificate, auth), app.CodeSignInRefused, "certificate"},
 		{"xauth-rsa", refused(ike.StepCheckCertificate, auth), app.CodeSignInRefused, "certificate"},
-		{"xauth-rsa", &ike.ClosedByGatewayError{}, app.CodeSignInRefused, "its CA"},
-		{"hybrid", &ike.ClosedByGatewayError{}, app.CodeNoAnswer, "connect again"},
 	} {
 		inWorld(t, func(t *testing.T, w *world) {
 			w.script = func(context.Context, int, *ike.Config) (Session, error) { return nil, tt.err }
