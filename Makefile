@@ -10,22 +10,26 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
-.PHONY: help build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab lab-connect-time clean
+.PHONY: help need-go build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab lab-connect-time clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-build: ## command line and service, without cgo, into build/bin
+build: need-go ## command line and service, without cgo, into build/bin
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer ./cmd/wayfarerd
 
-demo: ## an embedded gateway and a rootless connection to it, on loopback
+# The go command fetches the version that go.mod names, if it is at least 1.21.
+need-go:
+	@command -v $(GO) >/dev/null || { echo "make: missing: the go command, 1.21 or newer (https://go.dev/dl)" >&2; exit 1; }
+
+demo: need-go ## an embedded gateway and a rootless connection to it, on loopback
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer
 	$(BIN)/wayfarer demo
 
 test: test-unit test-smoke ## vet, import directions, unit tests; one real gateway where the machine allows it
 
 # The race detector needs a C compiler.
-test-unit:
+test-unit: need-go
 	$(GO) vet -tags lab ./...
 	@if test/need-cc; then race=-race CGO_ENABLED=1; \
 	else echo "make: unit tests run without the race detector"; race= CGO_ENABLED=0; fi; \
@@ -53,6 +57,7 @@ lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import direc
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./...; \
 	done
 	$(GO) test ./test/arch
+	$(GO) mod tidy -diff
 	@echo govulncheck; out=$$(build/tools/govulncheck ./... 2>&1) && echo "$$out" || case $$out in \
 		*"fetching vulnerabilities"*) echo "skipped: the vulnerability database cannot be reached" ;; \
 		*) echo "$$out"; exit 1 ;; esac

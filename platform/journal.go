@@ -66,10 +66,14 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("process %d controls the host's network already", e.PID)
 }
 
-// openJournal makes dir if it is missing, makes sure that no other process has its
-// journal, and reads it.
+// openJournal makes dir if it is missing, makes sure that nobody else can write to it
+// and that no other process has its journal, and reads it. What the journal says is
+// done with all our rights.
 func openJournal(log *slog.Logger, dir, boot string) (*journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := checkOwner(dir); err != nil {
 		return nil, err
 	}
 	lock, err := lockPath(filepath.Join(dir, lockFile))

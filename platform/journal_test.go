@@ -294,3 +294,37 @@ func TestJournalQuiet(t *testing.T) {
 		t.Errorf("the journal was written anew: %v", err)
 	}
 }
+
+// TestForeignDirectory: a journal is obeyed with all our rights, so it must be
+// nobody else's.
+func TestForeignDirectory(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes do not protect a directory on Windows")
+	}
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]bool{0o700: true, 0o755: true, 0o777: false, 0o720: false} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		j, err := openJournal(slog.New(slog.DiscardHandler), dir, "boot")
+		if (err == nil) != want {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+		if err == nil {
+			j.close()
+		}
+	}
+	if os.Geteuid() != 0 {
+		return // only root can give it away
+	}
+	if err := errors.Join(os.Chmod(dir, 0o700), os.Chown(dir, 65534, -1)); err != nil {
+		t.Fatal(err)
+	}
+	if j, err := openJournal(slog.New(slog.DiscardHandler), dir, "boot"); err == nil {
+		j.close()
+		t.Error("a directory of another user was accepted")
+	}
+}

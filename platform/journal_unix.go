@@ -35,6 +35,21 @@ func lockPath(path string) (*os.File, error) {
 	return file, nil
 }
 
+// checkOwner refuses a directory that somebody else owns or may write to.
+func checkOwner(dir string) error {
+	var stat unix.Stat_t
+	if err := unix.Stat(dir, &stat); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if uid := stat.Uid; uid != 0 && int(uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to another user (uid %d)", dir, uid)
+	}
+	if stat.Mode&0o022 != 0 {
+		return fmt.Errorf("others may write to %s (mode %04o)", dir, stat.Mode&0o7777)
+	}
+	return nil
+}
+
 func readPID(file io.Reader) int {
 	text, err := io.ReadAll(io.LimitReader(file, 32))
 	if err != nil {
