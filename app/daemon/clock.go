@@ -9,6 +9,7 @@ import (
 type clock struct {
 	mu    sync.Mutex
 	timer *time.Timer
+	over  bool
 	left  time.Duration
 	since time.Time // when left was true
 }
@@ -22,7 +23,7 @@ func newClock(d time.Duration, expired func()) *clock {
 func (c *clock) hold() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.timer.Stop() {
+	if !c.over && c.timer.Stop() {
 		c.left -= time.Since(c.since)
 	}
 }
@@ -30,8 +31,17 @@ func (c *clock) hold() {
 func (c *clock) release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
 	c.since = time.Now()
 	c.timer.Reset(c.left)
 }
 
-func (c *clock) stop() { c.timer.Stop() }
+// stop stops the clock for good.
+func (c *clock) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	c.timer.Stop()
+}

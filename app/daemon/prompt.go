@@ -28,39 +28,43 @@ func (e *unansweredError) Error() string {
 	return fmt.Sprintf("nobody answers the question for the %s", e.kind)
 }
 
-// ask shows a prompt and waits for its answer; the attempt's clock stands still
-// meanwhile. The caller owns the answer's text.
-func (t *tunnel) ask(ctx context.Context, p app.Prompt) (control.Answer, error) {
+// ask shows a prompt and waits for its answer, or for the end of ctx; the clock of the
+// attempt that it belongs to stands still meanwhile. While another question stands it
+// waits for that one. The caller owns the answer's text.
+func (t *tunnel) ask(ctx context.Context, clock *clock, p app.Prompt) (control.Answer, error) {
 	if !t.canAsk {
 		return control.Answer{}, &unansweredError{p.Kind}
 	}
+	select {
+	case t.asking <- struct{}{}:
+		defer func() { <-t.asking }()
+	case <-ctx.Done():
+		return control.Answer{}, context.Cause(ctx)
+	}
 	reply := make(chan control.Answer, 1)
-	var before app.State
+	clock.hold()
+	defer clock.release()
 	t.update(func() {
 		t.prompts++
 		p.ID = "p" + strconv.Itoa(t.prompts)
 		t.prompt, t.reply = &p, reply
-		before = t.state
-		t.setState(app.StateActionNeeded)
-		if t.clock != nil {
-			t.clock.hold()
-		}
 	})
-	defer t.update(func() {
-		t.prompt, t.reply = nil, nil
-		t.setState(before)
-		if t.clock != nil {
-			t.clock.release()
-		}
-	})
+	hide := func() { t.update(func() { t.prompt, t.reply = nil, nil }) }
 	select {
 	case answer := <-reply:
+		hide()
 		if answer.Cancel {
 			clear(answer.Text)
 			return control.Answer{}, errCancelled
 		}
 		return answer, nil
 	case <-ctx.Done():
+		hide()
+		select {
+		case late := <-reply: // at the same moment; nobody wants it
+			clear(late.Text)
+		default:
+		}
 		return control.Answer{}, context.Cause(ctx)
 	}
 }
@@ -87,7 +91,7 @@ func (t *tunnel) needPassword(ctx context.Context) error {
 		return nil
 	}
 	t.setStep(app.StepSignIn)
-	answer, err := t.ask(ctx, app.Prompt{
+	answer, err := t.ask(ctx, t.clock, app.Prompt{
 		Kind:   app.PromptPassword,
 		Text:   fmt.Sprintf("Password for %s at %s", t.profile.Login, t.profile.Gateway),
 		Secret: true,
@@ -100,19 +104,20 @@ func (t *tunnel) needPassword(ctx context.Context) error {
 	return nil
 }
 
-// answerGateway is the engine's Prompt. A question that is not answered ends the
-// attempt, or the session that asks it, for that reason.
-func (t *tunnel) answerGateway(ctx context.Context, p ike.Prompt) (ike.Answer, error) {
-	answer, err := t.ask(ctx, app.Prompt{
+// answerGateway is the engine's Prompt. A question that is not answered ends the dial
+// or the session that asks it for that reason, and ends itself with them.
+func (t *tunnel) answerGateway(ctx context.Context, d *dialled, p ike.Prompt) (ike.Answer, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	lives := context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })
+	defer lives()
+	answer, err := t.ask(ctx, d.clock, app.Prompt{
 		Kind:   app.PromptKind(p.Kind),
 		Text:   printable(p.Text, maxText),
 		Secret: p.Secret,
 	})
 	if err != nil {
-		t.mu.Lock()
-		end := t.phase
-		t.mu.Unlock()
-		end(err)
+		d.end(err)
 		return ike.Answer{}, err
 	}
 	if p.Kind == ike.PromptPassword {
@@ -144,7 +149,7 @@ func (t *tunnel) askTrust(ctx context.Context, trust *ike.TrustError) (bool, err
 	if host == "" {
 		host = t.profile.Gateway
 	}
-	answer, err := t.ask(ctx, app.Prompt{
+	answer, err := t.ask(ctx, t.clock, app.Prompt{
 		Kind:        app.PromptTrust,
 		Text:        fmt.Sprintf("Trust the gateway %s?", printable(host, 253)),
 		Certificate: certificateOf(trust),

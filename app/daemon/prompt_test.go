@@ -400,6 +400,144 @@ func TestConnectedSessionGetsNoAnswer(t *testing.T) {
 	})
 }
 
+// answerLate is an engine whose question outlives its session.
+func answerLate(t *testing.T, prompt func(context.Context, ike.Prompt) (ike.Answer, error)) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := prompt(context.WithoutCancel(t.Context()), ike.Prompt{Kind: ike.PromptOTP, Text: "old"})
+		done <- err
+	}()
+	synctest.Wait()
+	return done
+}
+
+// The question of a session that ends goes with it, and disturbs neither the state nor
+// the question nor the life of the next one.
+func TestQuestionEndsWithItsSession(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		sessions := []*fakeSession{newSession(), newSession()}
+		var prompts []func(context.Context, ike.Prompt) (ike.Answer, error)
+		w.script = func(_ context.Context, n int, cfg *ike.Config) (Session, error) {
+			prompts = append(prompts, cfg.Prompt)
+			return sessions[n], nil
+		}
+		req := request()
+		req.Ask = true
+		id := w.connect(req)
+		old := answerLate(t, prompts[0])
+		w.wantState(id, app.StateActionNeeded)
+		sessions[0].end(&ike.NoAnswerError{})
+		synctest.Wait()
+		if c := w.wantState(id, app.StateReconnecting); c.Prompt != nil {
+			t.Errorf("the dead session still asks %+v", c.Prompt)
+		}
+		if err := <-old; err == nil {
+			t.Error("the dead session's question got an answer")
+		}
+		time.Sleep(minBackoff)
+		synctest.Wait()
+		w.wantState(id, app.StateConnected)
+		// Not even one that begins after its session's end.
+		if err := <-answerLate(t, prompts[0]); err == nil {
+			t.Error("a question of the dead session got an answer")
+		}
+		w.wantState(id, app.StateConnected)
+		if sessions[1].isClosed() || w.dialled() != 2 {
+			t.Errorf("the dead session's question ended the next one, after %d dials", w.dialled())
+		}
+	})
+}
+
+// Two questions at once come one after the other, and each answer to its own.
+func TestQuestionsQueue(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var prompt func(context.Context, ike.Prompt) (ike.Answer, error)
+		w.script = func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
+			prompt = cfg.Prompt
+			return newSession(), nil
+		}
+		req := request()
+		req.Ask = true
+		id := w.connect(req)
+		got := make(map[string]string)
+		var mu sync.Mutex
+		for _, text := range []string{"first", "second"} {
+			go func() {
+				answer, err := prompt(t.Context(), ike.Prompt{Kind: ike.PromptOTP, Text: text})
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				got[text] = string(answer.Text)
+			}()
+			synctest.Wait()
+		}
+		for _, text := range []string{"first", "second"} {
+			c := w.wantState(id, app.StateActionNeeded)
+			if c.Prompt.Text != text {
+				t.Errorf("asked %q, want %q", c.Prompt.Text, text)
+			}
+			w.Answer(id, &control.Answer{PromptID: c.Prompt.ID, Text: []byte("to " + text)})
+			synctest.Wait()
+		}
+		w.wantState(id, app.StateConnected)
+		mu.Lock()
+		defer mu.Unlock()
+		if got["first"] != "to first" || got["second"] != "to second" {
+			t.Errorf("answers: %v", got)
+		}
+	})
+}
+
+// A session that asks while the tunnel is still being built is connected behind its
+// question, not before it.
+func TestQuestionStaysOverAChangeOfState(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.host.block = make(chan struct{})
+		var prompt func(context.Context, ike.Prompt) (ike.Answer, error)
+		w.script = func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
+			prompt = cfg.Prompt
+			return newSession(), nil
+		}
+		req := request()
+		req.Ask = true
+		id := w.connect(req)
+		go prompt(t.Context(), ike.Prompt{Kind: ike.PromptOTP})
+		synctest.Wait()
+		w.wantState(id, app.StateActionNeeded)
+		close(w.host.block)
+		synctest.Wait()
+		c := w.wantState(id, app.StateActionNeeded)
+		time.Sleep(2 * defaultTimeout)
+		w.Answer(id, &control.Answer{PromptID: c.Prompt.ID, Text: []byte("1")})
+		time.Sleep(2 * defaultTimeout) // the attempt's clock is over
+		synctest.Wait()
+		c = w.wantState(id, app.StateConnected)
+		if since := time.Since(*c.Since); since != 2*defaultTimeout {
+			t.Errorf("connected, as one sees it, since %v", since)
+		}
+	})
+}
+
+// An attempt and a session end at the same moment: nothing of it is carried on.
+func TestDialSucceedsAtTheTimeout(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		session := newSession()
+		w.script = func(ctx context.Context, _ int, _ *ike.Config) (Session, error) {
+			<-ctx.Done()
+			return session, nil
+		}
+		id := w.connect(request())
+		time.Sleep(defaultTimeout)
+		synctest.Wait()
+		w.wantFailure(id, app.CodeNoAnswer)
+		if !session.isClosed() {
+			t.Error("the session stays open")
+		}
+	})
+}
+
 func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain":               "plain",

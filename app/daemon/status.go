@@ -19,7 +19,7 @@ func (t *tunnel) connection() app.Connection {
 	since := t.since.UTC()
 	c := app.Connection{
 		ID:       t.id,
-		State:    t.state,
+		State:    t.shownState(),
 		Profile:  t.profile.Name,
 		Owner:    t.owner,
 		Since:    &since,
@@ -27,7 +27,7 @@ func (t *tunnel) connection() app.Connection {
 		Warnings: slices.Clone(t.warnings),
 		TUN:      t.tun,
 	}
-	switch t.state {
+	switch c.State {
 	case app.StateConnecting:
 		c.Step = t.step
 	case app.StateActionNeeded:

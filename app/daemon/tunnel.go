@@ -83,14 +83,16 @@ type tunnel struct {
 	link     *link
 	settings settings
 	backups  []string // gateways that the last session named, for the next one
+	clock    *clock   // of the attempt
 	backoff  time.Duration
 	signIns  int // that failed in a row, for a reason that is unknown
 
 	pushed chan struct{} // the gateway has new settings
+	asking chan struct{} // has a value while somebody asks: one question at a time
 
 	mu       sync.Mutex
-	state    app.State
-	since    time.Time
+	state    app.State // without the prompt
+	since    time.Time // of shownState
 	step     app.Step
 	prompt   *app.Prompt
 	prompts  int // asked so far, for IDs
@@ -99,9 +101,7 @@ type tunnel struct {
 	warnings []app.Warning // of the engine, in this attempt
 	session  Session
 	tun      *app.TUN
-	shown    settings // of the session
-	phase    context.CancelCauseFunc
-	clock    *clock                  // nil unless an attempt runs
+	shown    settings                // of the session
 	typed    ike.Secret              // the last password that a prompt got, for the next attempt
 	resolved map[string][]netip.Addr // of the gateways' names, when last found
 }
@@ -129,6 +129,7 @@ func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ik
 		done:        make(chan struct{}),
 		config:      *cfg,
 		pushed:      make(chan struct{}, 1),
+		asking:      make(chan struct{}, 1),
 		resolved:    make(map[string][]netip.Addr),
 		state:       app.StateConnecting,
 		since:       time.Now(),
@@ -145,7 +146,6 @@ func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ik
 		t.config.GroupSecret = bytes.Clone(req.GroupSecret)
 	}
 	t.config.Log = t.log
-	t.config.Prompt = t.answerGateway
 	t.config.Event = t.event
 	t.config.Resolve = t.resolve
 	if d.network != nil {
@@ -237,7 +237,7 @@ func (t *tunnel) live() error {
 }
 
 // reconnect tries until it works or cannot work.
-func (t *tunnel) reconnect() (Session, error) {
+func (t *tunnel) reconnect() (*dialled, error) {
 	t.update(func() { t.setState(app.StateReconnecting) })
 	for {
 		t.backoff = min(max(2*t.backoff, minBackoff), maxBackoff)
@@ -269,20 +269,19 @@ func (t *tunnel) mayRetry(err error) bool {
 }
 
 // attempt goes once through all steps, in bounded time.
-func (t *tunnel) attempt(state app.State) (Session, error) {
+func (t *tunnel) attempt(state app.State) (*dialled, error) {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(nil)
-	clock := newClock(t.timeout, func() { cancel(errTimeout) })
-	defer clock.stop()
+	t.clock = newClock(t.timeout, func() { cancel(errTimeout) })
+	defer t.clock.stop()
 	t.update(func() {
 		t.setState(state)
 		t.step, t.warnings = app.StepFindGateway, nil
-		t.phase, t.clock = cancel, clock
 	})
 	t.adoptPassword()
 	session, err := t.establish(ctx)
 	var step app.Step
-	t.update(func() { t.clock, step = nil, t.step })
+	t.update(func() { step = t.step })
 	if err = attemptError(ctx, err); errors.Is(err, errTimeout) {
 		err = &timeoutError{step: step, gateway: t.profile.Gateway}
 	}
@@ -309,7 +308,7 @@ func attemptError(ctx context.Context, err error) error {
 	return cause
 }
 
-func (t *tunnel) establish(ctx context.Context) (_ Session, err error) {
+func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
 	if err := t.needPassword(ctx); err != nil {
 		return nil, err
 	}
@@ -336,7 +335,7 @@ func (t *tunnel) establish(ctx context.Context) (_ Session, err error) {
 
 // dial asks about an unknown gateway at most once: the pin that the answer gives is
 // checked in a fresh exchange, and stays.
-func (t *tunnel) dial(ctx context.Context) (Session, error) {
+func (t *tunnel) dial(ctx context.Context) (*dialled, error) {
 	session, err := t.dialOnce(ctx)
 	trust, ok := errors.AsType[*ike.TrustError](err)
 	if ok && len(t.backups) > 0 {
@@ -361,15 +360,46 @@ func (t *tunnel) dial(ctx context.Context) (Session, error) {
 	return t.dialOnce(ctx)
 }
 
+// dialled is one call of the engine and the session that came of it. What it asks the
+// user belongs to it alone: the answer, and what follows from there being none.
+type dialled struct {
+	Session
+	clock *clock          // of the attempt
+	ctx   context.Context // ends with session or attempt, and with the reason for which a question was not answered
+	end   context.CancelCauseFunc
+}
+
+// Close ends the session, and first what it asks.
+func (d *dialled) Close() error {
+	d.end(nil)
+	return d.Session.Close()
+}
+
 // dialOnce gives the engine a configuration of its own: it may keep it for as long
 // as the session lives.
-func (t *tunnel) dialOnce(ctx context.Context) (Session, error) {
+func (t *tunnel) dialOnce(ctx context.Context) (*dialled, error) {
+	d := &dialled{clock: t.clock}
+	d.ctx, d.end = context.WithCancelCause(t.ctx)
+	outlives := context.AfterFunc(ctx, func() { d.end(context.Cause(ctx)) })
+	defer outlives()
 	cfg := t.config
+	cfg.Prompt = func(ctx context.Context, p ike.Prompt) (ike.Answer, error) { return t.answerGateway(ctx, d, p) }
 	// INITIAL-CONTACT would end another connection to this gateway (RFC 2407
 	// §4.6.3.3), which it may be under another name.
 	cfg.Reconnect = cfg.Reconnect || t.daemon.hasOther(t)
 	cfg.Gateway = strings.Join(append([]string{cfg.Gateway}, t.backups...), ", ")
-	return t.daemon.dial(ctx, &cfg)
+	session, err := t.daemon.dial(d.ctx, &cfg)
+	if err != nil {
+		err = attemptError(d.ctx, err)
+		d.end(nil)
+		return nil, err
+	}
+	d.Session = session
+	if !outlives() { // the attempt ended at the same moment
+		d.Close()
+		return nil, context.Cause(ctx)
+	}
+	return d, nil
 }
 
 // raise makes interface and host as next says. What is as it should be stays.
@@ -439,11 +469,10 @@ func (t *tunnel) lower() error {
 }
 
 // carry moves packets until the session ends, and returns why it did.
-func (t *tunnel) carry(session Session) (err error) {
-	ctx, cancel := context.WithCancelCause(t.ctx)
-	defer cancel(nil)
+func (t *tunnel) carry(session *dialled) (err error) {
+	ctx := session.ctx
 	t.update(func() {
-		t.session, t.shown, t.phase = session, t.settings, cancel
+		t.session, t.shown = session, t.settings
 		t.setState(app.StateConnected)
 	})
 	detach := t.link.pump.attach(session)
@@ -531,7 +560,11 @@ func (t *tunnel) event(e ike.Event) {
 // update changes what status shows, and says so.
 func (t *tunnel) update(change func()) {
 	t.mu.Lock()
+	before := t.shownState()
 	change()
+	if t.shownState() != before {
+		t.since = time.Now()
+	}
 	t.mu.Unlock()
 	t.daemon.notify()
 }
@@ -539,10 +572,18 @@ func (t *tunnel) update(change func()) {
 // setState is called within update. A connection that is being taken down only
 // comes to its end.
 func (t *tunnel) setState(s app.State) {
-	if t.state == s || t.state == app.StateDisconnecting {
-		return
+	if t.state != app.StateDisconnecting {
+		t.state = s
 	}
-	t.state, t.since = s, time.Now()
+}
+
+// shownState is the state that users see; mu is held. A question stands above where
+// the connection is meanwhile, so that it is seen, until nothing is left to ask for.
+func (t *tunnel) shownState() app.State {
+	if t.prompt != nil && t.state != app.StateDisconnecting && t.state != app.StateFailed {
+		return app.StateActionNeeded
+	}
+	return t.state
 }
 
 func (t *tunnel) setStep(s app.Step) { t.update(func() { t.step = s }) }
