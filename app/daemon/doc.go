@@ -30,7 +30,7 @@
 //   - The local API. Who may call is settled in app/control from the identity that
 //     the operating system vouches for; this package sees only permitted calls. A
 //     profile is still untrusted: it cannot name a file, a command or an interface
-//     (certificates come as PEM text), every text is bounded and free of control
+//     (certificates and keys come as PEM text), every text is bounded and free of control
 //     characters, every network is parsed, and connections, failures and questions
 //     are bounded in number.
 //   - The network. The engine parses what comes from there. What it hands over are

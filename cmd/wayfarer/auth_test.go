@@ -183,7 +183,6 @@ func TestEveryMethodRefused(t *testing.T) {
 		says string
 	}{
 		{"--auth xauth-psk --group-secret-file WRONG" + aggressive + user, app.CodeUntrusted, "it does not know the group's secret"},
-		{"--auth psk --group-secret-file WRONG --timeout 3s", app.CodeNoAnswer, "the group's secret may be wrong"},
 		{"--auth psk --group-secret-file GROUP --exchange aggressive", app.CodeUsage, "--allow-weak psk-aggressive"},
 		{"--auth psk --group-secret-file GROUP --set mode_config=off", app.CodeUsage, "local_networks"},
 		{"--auth psk --group-secret-file GROUP --set local_networks=203.0.113.0/24 --set remote_networks=10.77.0.0/24", app.CodeUsage, "a single address"},
