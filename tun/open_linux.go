@@ -30,6 +30,28 @@ func Open(name string, mtu int) (Device, error) {
 	return &native{dev}, nil
 }
 
+// Available says, without making an interface, whether Open can make one: the error is
+// ErrNoDevice or ErrNoRights, or what the system answered.
+func Available() error { return available(clonePath, unix.CAP_NET_ADMIN) }
+
+// available looks for the device and for a capability among the effective ones; the
+// device itself asks for it only when it makes an interface.
+func available(path string, capability uint) error {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return explain(err)
+	}
+	unix.Close(fd)
+	var sets [2]unix.CapUserData // capabilities 0 to 31 and 32 to 63
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &sets[0]); err != nil {
+		return fmt.Errorf("this process's capabilities: %w", err)
+	}
+	if sets[capability/32].Effective&(1<<(capability%32)) == 0 {
+		return explain(unix.EPERM)
+	}
+	return nil
+}
+
 // attach opens an interface and sets its MTU, which the library's own way does not
 // undo when it fails.
 func attach(path, name string, mtu int) (fd int, err error) {

@@ -202,3 +202,33 @@ func TestReadOverflow(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 }
+
+// Available foretells what Open answers, and makes nothing.
+func TestAvailable(t *testing.T) {
+	enterNamespace(t)
+	if err := Available(); err != nil {
+		t.Errorf("as root: %v", err)
+	}
+	if links, err := netlink.LinkList(); err != nil || len(links) != 1 {
+		t.Errorf("interfaces beside lo: %v, %v", links, err)
+	}
+	if err := available(t.TempDir()+"/tun", unix.CAP_NET_ADMIN); !errors.Is(err, ErrNoDevice) {
+		t.Errorf("without the device: %v", err)
+	}
+	// This thread ends with the test, and so does what it gives up here.
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(header, &sets[0]); err != nil {
+		t.Fatal(err)
+	}
+	sets[0].Effective &^= 1 << unix.CAP_NET_ADMIN
+	if err := unix.Capset(header, &sets[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := Available(); !errors.Is(err, ErrNoRights) {
+		t.Errorf("without CAP_NET_ADMIN: %v", err)
+	}
+	if _, err := Open("wf%d", 1300); !errors.Is(err, ErrNoRights) {
+		t.Errorf("Open without CAP_NET_ADMIN: %v", err)
+	}
+}

@@ -2,5 +2,8 @@
 
 package tun
 
+// Available fails with ErrUnsupported.
+func Available() error { return ErrUnsupported }
+
 // Open fails with ErrUnsupported.
 func Open(name string, mtu int) (Device, error) { return nil, ErrUnsupported }
