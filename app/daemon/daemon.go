@@ -86,7 +86,9 @@ type Daemon struct {
 	dial    func(context.Context, *ike.Config) (Session, error)
 	network Network
 	openTUN func(TUNConfig) (tun.Device, error)
-	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
+	// checkTUN says whether openTUN can work at all.
+	checkTUN func() error
+	lookup   func(ctx context.Context, host string) ([]netip.Addr, error)
 	// addresses are those of this computer.
 	addresses func() []netip.Addr
 
@@ -119,6 +121,7 @@ func New(opts Options) *Daemon {
 		dial:      opts.Dial,
 		network:   opts.Network,
 		openTUN:   opts.OpenTUN,
+		checkTUN:  func() error { return nil },
 		lookup:    lookup,
 		addresses: addresses,
 		host:      make(chan struct{}, 1),
@@ -139,6 +142,7 @@ func New(opts Options) *Daemon {
 	}
 	if d.openTUN == nil {
 		d.openTUN = func(cfg TUNConfig) (tun.Device, error) { return tun.Open(cfg.Name, cfg.MTU) }
+		d.checkTUN = tun.Available
 	}
 	return d
 }

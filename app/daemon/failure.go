@@ -189,17 +189,27 @@ func explainUnanswered(e *unansweredError) said {
 	}
 }
 
+const hintRights = "run the service as root or with CAP_NET_ADMIN, or use wayfarer proxy, which needs neither"
+
 func explainHost(e *hostError) said {
+	const failed = "this computer's network could not be set up: "
 	s := said{
 		code: app.CodeNetworkConfig, step: app.StepBuildTunnel, again: e.passing,
-		message: fmt.Sprintf("this computer's network could not be set up: %v", e.err),
+		message: fmt.Sprintf("%s%v", failed, e.err),
 		hint:    "look at the log of the service",
 	}
-	switch {
+	// The errors themselves name a remedy; it belongs into the hint.
+	switch part, _ := errors.AsType[*platform.Error](e.err); {
 	case errors.Is(e.err, tun.ErrNoDevice):
+		s.message = failed + tun.ErrNoDevice.Error()
 		s.hint = "load the TUN driver (on Linux: modprobe tun), or use wayfarer proxy, which needs none"
-	case errors.Is(e.err, tun.ErrNoRights), errors.Is(e.err, platform.ErrNoRights):
-		s.hint = "run the service with the right to change the network (CAP_NET_ADMIN), or use wayfarer proxy, which needs none"
+	case errors.Is(e.err, tun.ErrNoRights):
+		s.message, s.hint = failed+tun.ErrNoRights.Error(), hintRights
+	case errors.Is(e.err, platform.ErrNoRights):
+		s.message, s.hint = failed+platform.ErrNoRights.Error(), hintRights
+		if part != nil {
+			s.message = fmt.Sprintf("%s%s: %v", failed, part.Part, platform.ErrNoRights)
+		}
 	case errors.Is(e.err, tun.ErrUnsupported), errors.Is(e.err, platform.ErrUnsupported):
 		s.hint = "use wayfarer proxy, which works on every system"
 	}

@@ -535,6 +535,9 @@ func TestDialSucceedsAtTheTimeout(t *testing.T) {
 		if !session.isClosed() {
 			t.Error("the session stays open")
 		}
+		if len(w.devices) != 0 {
+			t.Error("an interface was made for it")
+		}
 	})
 }
 

@@ -309,6 +309,12 @@ func attemptError(ctx context.Context, err error) error {
 }
 
 func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
+	if t.link == nil {
+		// Found out later, it would have cost a one-time password.
+		if err := t.daemon.checkTUN(); err != nil {
+			return nil, &hostError{err: err}
+		}
+	}
 	if err := t.needPassword(ctx); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"wayfarer/app"
 	"wayfarer/app/control"
 	"wayfarer/ike"
+	"wayfarer/tun"
 )
 
 func TestConnectAndDisconnect(t *testing.T) {
@@ -590,6 +592,25 @@ func TestInterfaceVanishes(t *testing.T) {
 		w.wantFailure(id, app.CodeNetworkConfig)
 		w.checkNothingLeft()
 	})
+}
+
+// What forbids an interface is told before anybody is asked or dialled, so that no
+// one-time password is lost; and with its remedy once.
+func TestNoInterfaceToHope(t *testing.T) {
+	for name, err := range map[string]error{"CAP_NET_ADMIN": tun.ErrNoRights, "modprobe tun": tun.ErrNoDevice} {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.checkTUN = func() error { return fmt.Errorf("%w (%s)", err, name) }
+			req := request()
+			req.Ask, req.Password = true, nil
+			f := w.wantFailure(w.connect(req), app.CodeNetworkConfig)
+			if strings.Count(f.Error(), name) != 1 || f.Step != app.StepBuildTunnel {
+				t.Errorf("%+v", f)
+			}
+			if w.dialled() != 0 {
+				t.Error("dialled all the same")
+			}
+		})
+	}
 }
 
 func TestHostRefuses(t *testing.T) {
