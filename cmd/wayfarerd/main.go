@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -40,8 +41,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stderr))
 }
 
-// run is the service until ctx ends. It returns the exit code: 0, 1, or 2 for a
-// mistake on the command line.
+// run is the service until ctx ends. It returns the exit code: 0, 1, 2 for a
+// mistake on the command line, or 7 without the rights that it needs.
 func run(ctx context.Context, args []string, stderr io.Writer) int {
 	opts, err := parse(args, stderr)
 	switch {
@@ -53,10 +54,20 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: opts.level}))
 	if err := serve(ctx, log, opts); err != nil {
-		fmt.Fprintf(stderr, "wayfarerd: %v\n", err)
-		return app.CodeInternal.Exit()
+		return tell(stderr, err)
 	}
 	return 0
+}
+
+// tell says why the service ends, and gives the exit code: a service without rights
+// cannot change the network.
+func tell(stderr io.Writer, err error) int {
+	if errors.Is(err, fs.ErrPermission) {
+		fmt.Fprintf(stderr, "wayfarerd: %v; run it as root or with CAP_NET_ADMIN\n", err)
+		return app.CodeNetworkConfig.Exit()
+	}
+	fmt.Fprintf(stderr, "wayfarerd: %v\n", err)
+	return app.CodeInternal.Exit()
 }
 
 type options struct {

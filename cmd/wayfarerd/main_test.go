@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -127,6 +128,25 @@ func TestSecondService(t *testing.T) {
 	}
 	if _, err := (&control.Client{Path: r.socket}).Status(t.Context()); err != nil {
 		t.Errorf("the first one was disturbed: %v", err)
+	}
+}
+
+// Without the right to make its folders the service says what would help.
+func TestNoRights(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs a folder in which not even root may write: /sys")
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, args := range [][]string{
+		{"--socket", "/sys/wayfarer/s", "--state-dir", t.TempDir()},
+		{"--socket", filepath.Join(t.TempDir(), "s"), "--state-dir", "/sys/wayfarer"},
+	} {
+		var stderr bytes.Buffer
+		code := run(ended, args, &stderr)
+		if code != 7 || !strings.Contains(stderr.String(), "/sys/wayfarer: ") || !strings.HasSuffix(stderr.String(), "run it as root or with CAP_NET_ADMIN\n") {
+			t.Errorf("%v: exit %d, %s", args, code, &stderr)
+		}
 	}
 }
 
