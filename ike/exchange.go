@@ -152,8 +152,16 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 	ends := time.Now().Add(patience)
 	var refusal error
 
+	hurries := 0
 	offer := func(datagram []byte) (*message, error) {
+		sa.resent = false
 		m, err := sa.receive(datagram, accept)
+		if sa.resent && hurries < maxTries && request != nil {
+			// The gateway had not got our last answer, so it has passed over the
+			// request that followed. There is a bound: anybody can send duplicates.
+			hurries++
+			sa.transmit(request)
+		}
 		var fatal fatalError
 		if errors.As(err, &fatal) {
 			return nil, fatal.error
@@ -575,10 +583,11 @@ func (sa *isakmpSA) resendReply(datagram []byte) bool {
 		return false
 	}
 	sum := sha256.Sum256(datagram)
-	for _, r := range sa.replies {
+	for i, r := range sa.replies {
 		if r.to == sum {
 			sa.log.Debug("resending the answer to a duplicate")
 			sa.transmit(r.msg)
+			sa.resent = i == len(sa.replies)-1
 			return true
 		}
 	}

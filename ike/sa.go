@@ -87,6 +87,7 @@ type isakmpSA struct {
 
 	pending   [][]byte // datagrams that came before their keys
 	replies   []storedReply
+	resent    bool                // the last of them went out again, see wait
 	known     map[uint64]struct{} // hashes of messages that were obeyed, and of our own
 	fragments reassembly
 	// fragmentAbove is the longest message that is sent in one datagram.
