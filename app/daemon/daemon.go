@@ -241,9 +241,14 @@ func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) *app.Failure
 		case t.hasEnded() && same:
 			d.forgetLocked(t)
 		case t.hasEnded():
-		case same && profile.Name != "":
+		case same:
+			// Before the sign-in: the networks would clash after it.
+			what := profile.Name
+			if what == "" {
+				what = fmt.Sprintf("the gateway %s", profile.Gateway)
+			}
 			return app.NewFailure(app.CodeUsage, "",
-				fmt.Sprintf("%s is already in use as connection %s", profile.Name, t.id), "disconnect it first")
+				fmt.Sprintf("%s is already in use as connection %s", what, t.id), "disconnect it first")
 		default:
 			alive++
 		}

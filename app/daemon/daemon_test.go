@@ -63,6 +63,31 @@ func TestSeveralConnections(t *testing.T) {
 	})
 }
 
+// Without a profile's name a connection is known by whom it reaches: a second one of
+// the same owner would only clash after it had signed in.
+func TestSameConnectionTwice(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = others
+		id := w.connect(named(""))
+		_, failure := w.Connect(t.Context(), "ada", named(""))
+		if failure == nil || failure.Code != app.CodeUsage || !strings.Contains(failure.Message, "vpn.example.com is already in use as connection "+id) {
+			t.Errorf("a second time: %v", failure)
+		}
+		if w.dialled() != 1 {
+			t.Errorf("dialled %d times", w.dialled())
+		}
+		w.wantState(id, app.StateConnected)
+		elsewhere := named("")
+		elsewhere.Profile.Gateway = "vpn.example.org"
+		w.wantState(w.connect(elsewhere), app.StateConnected)
+		if _, failure := w.Connect(t.Context(), "bob", named("")); failure != nil {
+			t.Errorf("another owner: %v", failure)
+		}
+		w.Disconnect(t.Context(), id)
+		w.wantState(w.connect(named("")), app.StateConnected)
+	})
+}
+
 // A second connection to a gateway must not make it forget the first.
 func TestNoInitialContactBesideAnother(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
