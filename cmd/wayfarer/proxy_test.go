@@ -253,7 +253,7 @@ func TestProxyFails(t *testing.T) {
 		{"wrong password", []string{"--password-file", wrong}, app.CodeSignInRefused, "refused login or password"},
 		{"wrong pin", []string{"--pin", testPin}, app.CodeUntrusted, "not trusted"},
 		{"unknown gateway", []string{"--pin", ""}, app.CodeUntrusted, "--trust-new"},
-		{"silence", []string{"--gateway", silent.LocalAddr().String(), "--timeout", "1s"}, app.CodeNoAnswer, "timeout"},
+		{"silence", []string{"--gateway", silent.LocalAddr().String(), "--timeout", "1s"}, app.CodeNoAnswer, "does not answer"},
 		{"not supported", []string{"--block-outside"}, app.CodeUsage, "block_outside"},
 		{"port taken", []string{"--listen", taken.Addr().String()}, app.CodeUsage, "in use"},
 		{"no port", []string{"--listen", "127.0.0.1"}, app.CodeUsage, "HOST:PORT"},
