@@ -46,6 +46,8 @@ type Network interface {
 	Set(context.Context, platform.Config) error
 	// ListenPacket opens a UDP socket whose packets never enter a tunnel.
 	ListenPacket(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
+	// Report is about the last configuration that Set made true.
+	Report() platform.Report
 }
 
 // TUNConfig says which virtual interface a connection needs.
@@ -99,7 +101,8 @@ type Daemon struct {
 
 	mu       sync.Mutex
 	closed   bool
-	tunnels  []*tunnel // oldest first
+	report   platform.Report // of the host's network as it stands
+	tunnels  []*tunnel       // oldest first
 	lastID   int
 	names    map[string]bool // interfaces in use
 	watchers map[chan struct{}]struct{}
@@ -385,7 +388,18 @@ func (d *Daemon) apply(ctx context.Context, t *tunnel, want *platform.Tunnel) er
 	if err != nil {
 		return &hostError{err: err}
 	}
+	report := d.network.Report()
+	d.mu.Lock()
+	d.report = report
+	d.mu.Unlock()
 	return nil
+}
+
+// ipv6Blocked says whether the host holds IPv6 back, for a full tunnel without it.
+func (d *Daemon) ipv6Blocked() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.report.IPv6Blocked
 }
 
 // takeName gives the lowest interface name that is free, here and on the host.

@@ -264,6 +264,7 @@ type fakeNetwork struct {
 	err       error // of Set
 	listenErr error
 	block     chan struct{} // Set waits for it
+	report    platform.Report
 }
 
 func (n *fakeNetwork) Set(ctx context.Context, cfg platform.Config) error {
@@ -285,6 +286,8 @@ func (n *fakeNetwork) Set(ctx context.Context, cfg platform.Config) error {
 	n.sets = append(n.sets, cfg)
 	return nil
 }
+
+func (n *fakeNetwork) Report() platform.Report { return n.report }
 
 func (n *fakeNetwork) ListenPacket(context.Context, netip.Addr) (net.PacketConn, error) {
 	if n.listenErr != nil {

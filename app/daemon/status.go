@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,8 @@ import (
 	"wayfarer/app"
 	"wayfarer/ike"
 )
+
+var allIPv4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
 // connection is what status tells. The session is asked outside of the lock: it may
 // report an event at the same moment.
@@ -39,6 +42,12 @@ func (t *tunnel) connection() app.Connection {
 	t.mu.Unlock()
 
 	shown.show(&c)
+	if slices.Contains(c.Routes, allIPv4) && t.daemon.ipv6Blocked() {
+		c.Warnings = append(c.Warnings, app.Warning{
+			Code: "ipv6-blocked", Severity: app.SeverityInfo,
+			Text: "everything goes through the tunnel, which carries no IPv6: IPv6 is held back meanwhile",
+		})
+	}
 	if session != nil {
 		showStats(&c, session.Stats())
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"wayfarer/app"
 	"wayfarer/ike"
+	"wayfarer/platform"
 )
 
 // fullSession has a value everywhere.
@@ -123,6 +125,37 @@ func TestStatusNamesTheGatewayThatAnswered(t *testing.T) {
 			t.Errorf("host %q", c.Gateway.Host)
 		}
 	})
+}
+
+// Who sends everything through a tunnel without IPv6 is told why IPv6 does not work;
+// who does not has nothing to do with it.
+func TestWarnsOfBlockedIPv6(t *testing.T) {
+	for _, tt := range []struct {
+		include string // of the gateway; empty: everything
+		blocked bool
+		want    bool
+	}{
+		{"", true, true},
+		{"", false, false},
+		{"10.10.0.0/24", true, false},
+	} {
+		inWorld(t, func(t *testing.T, w *world) {
+			w.host.report = platform.Report{IPv6Blocked: tt.blocked}
+			session := newSession()
+			session.assignment.SplitInclude = nil
+			if tt.include != "" {
+				session.assignment.SplitInclude = nets(tt.include)
+			}
+			w.script = fixed(session)
+			c := w.wantState(w.connect(request()), app.StateConnected)
+			got := slices.ContainsFunc(c.Warnings, func(w app.Warning) bool {
+				return w.Code == "ipv6-blocked" && w.Severity == app.SeverityInfo
+			})
+			if got != tt.want {
+				t.Errorf("%+v: warnings %+v, routes %v", tt, c.Warnings, c.Routes)
+			}
+		})
+	}
 }
 
 func TestWarnings(t *testing.T) {
