@@ -93,6 +93,9 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 		if err := checkRules(m, m.Encrypted() || !sa.has(quirkClearAuth), rulesMM6); err != nil {
 			return err
 		}
+		if sa.s.method.psk && m.body(isakmp.PayloadHash) == nil {
+			return errors.New("no HASH") // what another secret decrypts may look like anything
+		}
 		hashR := sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID))
 		if err := sa.authenticateGateway(m, hashR); err != nil {
 			sa.commit(m) // for the Delete that spares the gateway a half-open SA
