@@ -111,8 +111,10 @@ func TestXAuthScripts(t *testing.T) {
 			},
 			answers: []string{"111111", "y", "8642", "8642333333"},
 			asked: []Prompt{
-				{Kind: PromptOTP, Secret: true}, {Kind: PromptChallenge, Text: "Choose a PIN yourself? y/n"},
-				{Kind: PromptNextPIN, Text: "New PIN", Secret: true}, {Kind: PromptOTP, Secret: true},
+				{Kind: PromptOTP, Secret: true},
+				{Kind: PromptChallenge, Text: "Choose a PIN yourself? y/n"},
+				{Kind: PromptNextPIN, Text: "New PIN", Secret: true},
+				{Kind: PromptOTP, Secret: true},
 			},
 		},
 		{
