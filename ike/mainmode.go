@@ -94,7 +94,8 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 			return err
 		}
 		if sa.s.method.psk && m.body(isakmp.PayloadHash) == nil {
-			return errors.New("no HASH") // what another secret decrypts may look like anything
+			// Not fatal: what another secret decrypts may look like anything.
+			return &TrustError{Step: sa.step, Host: sa.s.host, Reason: TrustSecret, Detail: "it sent no HASH"}
 		}
 		hashR := sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID))
 		if err := sa.authenticateGateway(m, hashR); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math"
 	"reflect"
 	"runtime"
 	"slices"
@@ -366,18 +367,24 @@ func TestAllocation(t *testing.T) {
 		{"attributes, one too many", PayloadAttribute, append(attributes, 0, 0, 0, 0)},
 		{"attribute announcing much", PayloadAttribute, unhex(t, "020000000001ffff")},
 	} {
-		runtime.GC()
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		v, err := parse(c.typ, c.body)
-		runtime.ReadMemStats(&after)
-		runtime.KeepAlive(v)
+		// The least of some tries: the runtime allocates for itself as well.
+		got, err := uint64(math.MaxUint64), error(nil)
+		for range 5 {
+			runtime.GC()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			var v any
+			v, err = parse(c.typ, c.body)
+			runtime.ReadMemStats(&after)
+			runtime.KeepAlive(v)
+			got = min(got, after.TotalAlloc-before.TotalAlloc)
+		}
 		// An attribute payload may be read once more for each byte of padding.
 		limit := uint64(len(c.body)*perByte + fixed)
 		if c.typ == PayloadAttribute {
 			limit *= 1 + maxConfigPadding
 		}
-		if got := after.TotalAlloc - before.TotalAlloc; got > limit {
+		if got > limit {
 			t.Errorf("%s: %d bytes allocated for %d (%v)", c.name, got, len(c.body), err)
 		}
 	}
