@@ -391,7 +391,8 @@ func network(addr, mask []byte) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("network %v with mask %x", a, mask)
 	}
 	p := netip.PrefixFrom(a, bits).Masked()
-	if p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() {
+	const thisNetwork = 8 // 0.0.0.0/8 is "this network" (RFC 1122 §3.2.1.3); with fewer bits it is a part of everything
+	if !usableAddress(p.Addr()) && (!p.Addr().IsUnspecified() || bits >= thisNetwork) {
 		return netip.Prefix{}, fmt.Errorf("network %v", p)
 	}
 	return p, nil
