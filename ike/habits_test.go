@@ -82,7 +82,10 @@ func TestRepeatedAttributes(t *testing.T) {
 	inBoth(t, func(w *world) {
 		w.gateway.Quirks.SettingsInStatus = true
 		w.gateway.Settings = gateway.Settings{Extra: []isakmp.Attribute{
-			entry(1), {Type: isakmp.CfgIP4DNS, Value: []byte{10, 10, 0, 2}}, entry(2), entry(1), {Type: isakmp.CfgIP4DNS, Value: []byte{10, 10, 0, 3}},
+			entry(1),
+			{Type: isakmp.CfgIP4DNS, Value: []byte{10, 10, 0, 2}},
+			entry(2), entry(1),
+			{Type: isakmp.CfgIP4DNS, Value: []byte{10, 10, 0, 3}},
 			entry(3), text(isakmp.UnitySplitDNS, "a.example.com"), text(isakmp.UnitySplitDNS, "b.example.com,a.example.com"),
 			{Type: isakmp.CfgAddressExpiry, Value: []byte{0, 0, 14, 16}},
 		}}
