@@ -133,7 +133,7 @@ func (s *sa) encode(m *Message) []byte {
 	if m.Raw != nil {
 		return m.Raw
 	}
-	if !m.Header.Encrypted() {
+	if !m.Header.Encrypted() || s.block == nil { // a hook may want it before there are keys
 		return isakmp.AppendMessage(nil, m.Header, m.Payloads...)
 	}
 	payloads := m.Payloads
