@@ -172,7 +172,9 @@ func TestCloseDuringRekey(t *testing.T) {
 func TestLogShowsNoSecrets(t *testing.T) {
 	inBoth(t, func(w *world) {
 		var secrets [][]byte
-		keep := func(bs ...[]byte) {
+		keep := func(bs ...[]byte) { // from Dial's goroutine and a reauthentication's
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			for _, b := range bs {
 				secrets = append(secrets, slices.Clone(b))
 			}
@@ -205,6 +207,8 @@ func TestLogShowsNoSecrets(t *testing.T) {
 		s.Close()
 		keep([]byte(testPassword), []byte("otp-753951"), []byte("inner content"))
 		log := strings.ToLower(w.logText())
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if len(secrets) < 15 || len(log) < 1000 {
 			w.t.Fatalf("%d secrets, a log of %d bytes", len(secrets), len(log))
 		}
