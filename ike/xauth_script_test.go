@@ -74,10 +74,10 @@ func TestXAuthScripts(t *testing.T) {
 				{ask: empty(isakmp.XAuthUserName, isakmp.XAuthPassword), want: both},
 				{
 					ask:  append(empty(isakmp.XAuthPassword), text(isakmp.XAuthMessage, "Enter the code")),
-					want: says(isakmp.XAuthPassword, "271828"),
+					want: says(isakmp.XAuthPassword, "token-271828"),
 				},
 			},
-			answers: []string{"271828"},
+			answers: []string{"token-271828"},
 			asked:   []Prompt{{Kind: PromptChallenge, Text: "Enter the code", Secret: true}},
 		},
 		{
@@ -85,14 +85,14 @@ func TestXAuthScripts(t *testing.T) {
 			rounds: []xauthRound{
 				{
 					ask:  empty(isakmp.XAuthUserName, isakmp.XAuthPasscode),
-					want: map[uint16]string{isakmp.XAuthUserName: testLogin, isakmp.XAuthPasscode: "111111"},
+					want: map[uint16]string{isakmp.XAuthUserName: testLogin, isakmp.XAuthPasscode: "token-111111"},
 				},
 				{
 					ask:  append(empty(isakmp.XAuthPasscode), text(isakmp.XAuthMessage, "Wait for the next code")),
-					want: says(isakmp.XAuthPasscode, "222222"),
+					want: says(isakmp.XAuthPasscode, "token-222222"),
 				},
 			},
-			answers: []string{"111111", "222222"},
+			answers: []string{"token-111111", "token-222222"},
 			asked:   []Prompt{{Kind: PromptOTP, Secret: true}, {Kind: PromptOTP, Text: "Wait for the next code", Secret: true}},
 		},
 		{
@@ -100,16 +100,16 @@ func TestXAuthScripts(t *testing.T) {
 			rounds: []xauthRound{
 				{
 					ask:  empty(isakmp.XAuthUserName, isakmp.XAuthPasscode),
-					want: map[uint16]string{isakmp.XAuthUserName: testLogin, isakmp.XAuthPasscode: "111111"},
+					want: map[uint16]string{isakmp.XAuthUserName: testLogin, isakmp.XAuthPasscode: "token-111111"},
 				},
 				{
 					ask:  append(empty(isakmp.XAuthAnswer), text(isakmp.XAuthMessage, "Choose a PIN yourself? y/n")),
 					want: says(isakmp.XAuthAnswer, "y"),
 				},
-				{ask: append(empty(isakmp.XAuthNextPIN), text(isakmp.XAuthMessage, "New PIN")), want: says(isakmp.XAuthNextPIN, "8642")},
-				{ask: empty(isakmp.XAuthPasscode), want: says(isakmp.XAuthPasscode, "8642333333")},
+				{ask: append(empty(isakmp.XAuthNextPIN), text(isakmp.XAuthMessage, "New PIN")), want: says(isakmp.XAuthNextPIN, "new-pin-8642")},
+				{ask: empty(isakmp.XAuthPasscode), want: says(isakmp.XAuthPasscode, "new-pin-333333")},
 			},
-			answers: []string{"111111", "y", "8642", "8642333333"},
+			answers: []string{"token-111111", "y", "new-pin-8642", "new-pin-333333"},
 			asked: []Prompt{
 				{Kind: PromptOTP, Secret: true},
 				{Kind: PromptChallenge, Text: "Choose a PIN yourself? y/n"},
