@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -264,6 +265,38 @@ func TestGatewayKeyKind(t *testing.T) {
 		_, err := w.notBelieved()
 		if e := wantError[*TrustError](w.t, err); e.Reason != TrustSignature {
 			t.Errorf("%+v", *e)
+		}
+	})
+}
+
+// disguised is a key that says it is RSA, and signs with ECDSA.
+type disguised struct {
+	crypto.PublicKey
+	key *ecdsa.PrivateKey
+}
+
+func (d *disguised) Public() crypto.PublicKey { return d.PublicKey }
+
+func (d *disguised) Sign(rand io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
+	der, err := ecdsa.SignASN1(rand, d.key, digest)
+	if err != nil {
+		return nil, err
+	}
+	return rawECDSA(der, d.key.Curve)
+}
+
+// TestGatewayKeyInDisguise: a right signature by the key of a trusted certificate is
+// none if it is not of the kind that was agreed.
+func TestGatewayKeyInDisguise(t *testing.T) {
+	inBoth(t, func(w *world) {
+		curve := ecdsaKeys()[elliptic.P256()][0]
+		w.certifyBoth(curve, testKeys().sub)
+		w.gateway.Key = &disguised{&testKeys().gateway.PublicKey, curve}
+		w.client.Key, w.client.Certificates = nil, nil // hybrid authentication, with RSA
+		w.start()
+		_, err := w.notBelieved()
+		if e := wantError[*TrustError](w.t, err); e.Reason != TrustSignature {
+			w.t.Errorf("%+v", *e)
 		}
 	})
 }

@@ -56,7 +56,7 @@ var flipModes = []struct {
 	setup func(*world)
 }{
 	{"hybrid main", func(w *world) { w.client.Exchange = ExchangeMain }},
-	{"hybrid aggressive", func(w *world) { w.client.Exchange = ExchangeAggressive }},
+	{"hybrid aggressive", func(w *world) { w.client.Exchange, w.gateway.FragmentSize = ExchangeAggressive, -1 }},
 	{"push", func(w *world) {
 		w.client.Exchange, w.client.ModeConfig, w.gateway.Push = ExchangeMain, ModeConfigPush, true
 	}},
@@ -71,7 +71,7 @@ var flipModes = []struct {
 		w.certifyBoth(testKeys().gateway, &cachedSigner{Signer: testKeys().sub})
 	}},
 	{"xauth-rsa aggressive", func(w *world) {
-		w.client.Exchange, w.client.Auth = ExchangeAggressive, AuthXAUTHRSA
+		w.client.Exchange, w.client.Auth, w.gateway.FragmentSize = ExchangeAggressive, AuthXAUTHRSA, -1
 		w.certifyBoth(testKeys().gateway, &cachedSigner{Signer: testKeys().sub})
 	}},
 	{"pfs", func(w *world) { w.client.Exchange, w.client.PFS = ExchangeMain, "ecp256" }},
@@ -307,6 +307,44 @@ func sameMID(a, b []byte) bool {
 	return bytes.Equal(a[at:at+4], b[at:at+4])
 }
 
+// protectedBytes tells which bytes of a datagram may not differ: ciphertext, where a
+// flipped bit spoils a block, and in clear what the gateway's proof covers or is.
+// Fragments are of encrypted messages here; all but the headers is such in them.
+func protectedBytes(d datagram) []bool {
+	protected := make([]bool, len(d.data))
+	mark := func(from, to int) {
+		for i := from; i < to; i++ {
+			protected[i] = true
+		}
+	}
+	msg := ikeMessage(d.from, d.to, d.data)
+	start := len(d.data) - len(msg)
+	h, body, err := isakmp.ParseHeader(msg)
+	if err != nil {
+		return protected
+	}
+	switch start += isakmp.HeaderLen; {
+	case h.Encrypted():
+		mark(start, len(d.data))
+	case h.NextPayload == isakmp.PayloadFragment:
+		if start += fragmentHeaderLen; body[6] == 1 {
+			start += isakmp.HeaderLen // of the message that begins here
+		}
+		mark(start, len(d.data))
+	default:
+		ps, _, _ := isakmp.ParsePayloads(h.NextPayload, body)
+		for _, p := range ps {
+			end := start + len(p.Raw)
+			switch p.Type {
+			case isakmp.PayloadKE, isakmp.PayloadNonce, isakmp.PayloadID, isakmp.PayloadCert, isakmp.PayloadSig, isakmp.PayloadHash:
+				mark(end-len(p.Body), end)
+			}
+			start = end
+		}
+	}
+	return protected
+}
+
 // flipStride is the step from bit to bit where not all of them are tried. It has no
 // common divisor with 8.
 const flipStride = 17
@@ -334,12 +372,16 @@ func TestFlippedBits(t *testing.T) {
 				if byClient(d) {
 					continue
 				}
+				protected := protectedBytes(d)
 				for first := flips % stride; first < 8*len(d.data); {
 					const inOneBubble = 64 // a failed attempt takes a minute or two, and certificates expire
 					c.inBubble(t, func(t *testing.T) {
 						for n := 0; n < inOneBubble && first < 8*len(d.data); n++ {
 							if c.echo(i, first).check(t) {
 								connected++
+								if protected[first/8] {
+									t.Error("connected in spite of a change in what is encrypted or proved")
+								}
 							}
 							if t.Failed() {
 								t.Fatalf("bit %d of datagram %d, %d bytes after %v", first, i, len(d.data), d.after)
