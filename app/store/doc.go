@@ -10,8 +10,6 @@
 // A user's own certificate and key stay where they are: the profile has their paths,
 // and they are read anew for each connection.
 //
-//	toml.go         app.Profile <-> TOML, strict
-//	store.go        the keyring's entries
-//	material.go     certificates in files
-//	credentials.go  the user's own certificate and key, from their files
+//	store.go     the keyring's entries, in the TOML of app/profiles
+//	material.go  certificates in files
 package store

@@ -16,6 +16,7 @@ import (
 	"github.com/zalando/go-keyring"
 
 	"wayfarer/app"
+	"wayfarer/app/profiles"
 )
 
 const (
@@ -120,10 +121,10 @@ func (s *Store) Load(name string) (*Entry, error) {
 		return nil, err
 	}
 	var in stored
-	if err := decode([]byte(value), &in); err != nil {
+	if err := profiles.Unmarshal([]byte(value), &in); err != nil {
 		return nil, fmt.Errorf("the stored profile %q is damaged: %w", name, err)
 	}
-	if err := checkVersion(&in.Profile); err != nil {
+	if err := profiles.CheckVersion(&in.Profile); err != nil {
 		return nil, err
 	}
 	for _, field := range certificates(&in.Profile) {
@@ -154,7 +155,7 @@ func (s *Store) Save(e *Entry) error {
 		return err
 	}
 	out := stored{Profile: e.Profile}
-	out.Version = profileVersion
+	out.Version = profiles.Version
 	out.CA = slices.Clone(out.CA) // the caller keeps its texts
 	for _, field := range certificates(&out.Profile) {
 		if !app.IsPEM([]byte(*field)) {

@@ -10,6 +10,7 @@ import (
 
 	"wayfarer/app"
 	"wayfarer/app/control"
+	"wayfarer/app/profiles"
 	"wayfarer/app/store"
 )
 
@@ -83,8 +84,8 @@ func (f *connectFlags) readSecrets(e *env, entry *store.Entry) error {
 
 // credentials reads the user's certificate and key. An expired certificate is a
 // warning: the gateway decides.
-func (e *env) credentials(ctx context.Context, svc service, p *app.Profile) (*store.Credentials, error) {
-	c, err := store.ReadCredentials(p.Certificate, p.Key, func() ([]byte, error) {
+func (e *env) credentials(ctx context.Context, svc service, p *app.Profile) (*profiles.Credentials, error) {
+	c, err := profiles.ReadCredentials(p.Certificate, p.Key, func() ([]byte, error) {
 		return e.askSecret(ctx, svc, "Passphrase for "+plainLine(p.Certificate)+": ",
 			app.NewFailure(app.CodeCancelled, "", p.Certificate+" is protected by a passphrase and there is no terminal to ask on",
 				"connect from a terminal"))
@@ -97,7 +98,7 @@ func (e *env) credentials(ctx context.Context, svc service, p *app.Profile) (*st
 		switch _, ofFile := errors.AsType[*fs.PathError](err); {
 		case ofFile:
 			hint = "check --cert and --key"
-		case errors.Is(err, store.ErrPassphrase):
+		case errors.Is(err, profiles.ErrPassphrase):
 			hint = "try again"
 		}
 		return nil, usage(reason(err), hint)

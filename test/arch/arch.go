@@ -39,10 +39,11 @@ type rule struct {
 // rules is the diagram of the design. The first row whose folder matches counts.
 var rules = []rule{
 	{dir: "app", exact: true, std: true},
-	{dir: "app/store", project: []string{"app"}},
+	{dir: "app/profiles", project: []string{"app"}},
+	{dir: "app/store", project: []string{"app", "app/profiles"}},
 	{dir: "app/control", project: []string{"app"}, target: true},
-	{dir: "app/daemon", project: []string{"app", "app/control", "ike", "ike/isakmp", "tun/...", "platform/..."}},
-	{dir: "app/gui", project: []string{"app", "app/control", "app/store", "assets/..."}, fyne: true},
+	{dir: "app/daemon", project: []string{"app", "app/control", "app/profiles", "ike", "ike/isakmp", "tun/...", "platform/..."}},
+	{dir: "app/gui", project: []string{"app", "app/control", "app/profiles", "app/store", "assets/..."}, fyne: true},
 
 	{dir: "ike", exact: true, project: []string{"ike/isakmp", "ike/esp"}},
 	{dir: "ike/isakmp"},
@@ -56,10 +57,10 @@ var rules = []rule{
 
 	{dir: "cmd/wayfarerd", project: []string{"app", "app/control", "app/daemon"}, exec: true, target: true},
 	{dir: "cmd/wayfarer", project: []string{
-		"app", "app/control", "app/store", "app/daemon", "ike", "ike/gateway", "tun/...", "platform/...", "assets/...",
+		"app", "app/control", "app/profiles", "app/store", "app/daemon", "ike", "ike/gateway", "tun/...", "platform/...", "assets/...",
 	}, exec: true, target: true},
 	{dir: "cmd/wayfarer-gui", project: []string{
-		"app", "app/control", "app/store", "app/gui/...", "platform/...", "assets/...",
+		"app", "app/control", "app/profiles", "app/store", "app/gui/...", "platform/...", "assets/...",
 	}, exec: true, target: true},
 }
 

@@ -1,4 +1,4 @@
-package store
+package profiles
 
 import (
 	"bytes"
@@ -11,8 +11,8 @@ import (
 	"wayfarer/app"
 )
 
-// profileVersion is the version of the TOML form that this program reads and writes.
-const profileVersion = 1
+// Version is the version of the TOML form that this program reads and writes.
+const Version = 1
 
 // SyntaxError says where a profile cannot be read.
 type SyntaxError struct {
@@ -28,29 +28,32 @@ func (e *SyntaxError) Error() string {
 // as everything that is wrong at a certain place; so is a profile of a newer version.
 func Decode(data []byte) (*app.Profile, error) {
 	var p app.Profile
-	if err := decode(data, &p); err != nil {
+	if err := Unmarshal(data, &p); err != nil {
 		return nil, err
 	}
-	return &p, checkVersion(&p)
+	return &p, CheckVersion(&p)
 }
 
 // Encode writes the TOML form of a profile: what differs from the defaults.
 func Encode(p *app.Profile) ([]byte, error) {
 	out := *p
-	out.Version = profileVersion
+	out.Version = Version
 	return toml.Marshal(&out)
 }
 
-func checkVersion(p *app.Profile) error {
-	if p.Version > profileVersion || p.Version < 0 {
-		return fmt.Errorf("version %d of a profile is not known, only %d: the program is too old for it", p.Version, profileVersion)
+// CheckVersion refuses a profile of a newer version, and sets the version of one that
+// has none.
+func CheckVersion(p *app.Profile) error {
+	if p.Version > Version || p.Version < 0 {
+		return fmt.Errorf("version %d of a profile is not known, only %d: the program is too old for it", p.Version, Version)
 	}
-	p.Version = profileVersion
+	p.Version = Version
 	return nil
 }
 
-// decode is toml.Unmarshal, strictly, with one error that says where.
-func decode(data []byte, v any) error {
+// Unmarshal is toml.Unmarshal, strictly: an unknown key is an error. What is wrong at a
+// certain place is a *SyntaxError.
+func Unmarshal(data []byte, v any) error {
 	err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(v)
 	if err == nil {
 		return nil

@@ -1,4 +1,4 @@
-package store
+package profiles
 
 import (
 	"bytes"
@@ -142,7 +142,7 @@ func TestReadCredentialsErrors(t *testing.T) {
 		{certificate: "testdata/legacy.p12", passphrase: "\U0001F511", says: "testdata/legacy.p12 is neither"},
 		{certificate: "testdata/modern.p12", err: cancelled},
 		{certificate: "testdata/certificate.p12", says: "testdata/certificate.p12 is neither PEM, nor PKCS #12 with a certificate and its key"},
-		{certificate: "store.go", says: "store.go is neither PEM, nor PKCS #12"},
+		{certificate: "toml.go", says: "toml.go is neither PEM, nor PKCS #12"},
 		{certificate: edwards, passphrase: "x", says: "neither RSA nor ECDSA"},
 	} {
 		t.Run(fmt.Sprintf("%.20s %s", filepath.Base(tt.certificate), filepath.Base(tt.key)), func(t *testing.T) {

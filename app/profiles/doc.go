@@ -1,0 +1,7 @@
+// Package profiles is the form of profiles outside of the programs: the TOML that is
+// exported, imported, and placed by an administrator, and the files that a profile
+// names. Clients and the service share it; the keyring is app/store's.
+//
+//	toml.go         app.Profile <-> TOML, strict
+//	credentials.go  a user's certificate and key, from their files
+package profiles
