@@ -1,0 +1,44 @@
+package platform
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Access is what a file of the administrator's may be open to.
+type Access int
+
+// Accesses.
+const (
+	// OthersMayRead: nobody but the administrator may write it.
+	OthersMayRead Access = iota
+	// Private: nobody but the administrator may even read it.
+	Private
+)
+
+// ReadOwned reads a file of at most limit bytes that belongs to the administrator (root,
+// Administrators or the system) and that others have no more access to than access says.
+// The error names the file and what is wrong with it. The caller overwrites secrets.
+func ReadOwned(path string, access Access, limit int) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if err := checkAccess(file, access); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	// One buffer, so that no copy of a growing one stays behind.
+	data := make([]byte, limit+1)
+	n, err := io.ReadFull(file, data)
+	if err == nil {
+		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	if !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
+		clear(data)
+		return nil, err
+	}
+	return data[:n], nil
+}
