@@ -100,7 +100,8 @@ func (s ESPSuite) transform() esp.Transform {
 // newChildSA derives the keys of both directions; each is named by its receiver's
 // SPI.
 func (sa *isakmpSA) newChildSA(n *negotiation) (*childSA, error) {
-	t := n.suite.transform()
+	suite := sa.cut(n.suite)
+	t := suite.transform()
 	keyIn := sa.keys.keymat(n.gqm, isakmp.ProtoESP, n.spiIn, n.ni, n.nr, t.KeyMaterialLen())
 	keyOut := sa.keys.keymat(n.gqm, isakmp.ProtoESP, n.spiOut, n.ni, n.nr, t.KeyMaterialLen())
 	defer clear(keyIn)
@@ -118,7 +119,7 @@ func (sa *isakmpSA) newChildSA(n *negotiation) (*childSA, error) {
 	l := n.lifetime
 	soft := min(time.Duration(rekeyShare*float64(l)), l-rekeyMargin) - sa.s.jitter(time.Duration(rekeyJitter*float64(l)))
 	c := &childSA{
-		spiIn: n.spiIn, spiOut: n.spiOut, suite: n.suite, pair: n.pair, local: n.local, remote: n.remote,
+		spiIn: n.spiIn, spiOut: n.spiOut, suite: suite, pair: n.pair, local: n.local, remote: n.remote,
 		established: now, expires: now.Add(l), rekeyAt: now.Add(max(soft, l/2)),
 		rekeyAfter: rekeySequence, headerLen: t.HeaderLen(), in: in, out: out,
 	}

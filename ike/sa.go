@@ -76,7 +76,7 @@ type isakmpSA struct {
 	ckyI, ckyR isakmp.Cookie
 	suite      IKESuite
 	caps       capability
-	quirks     quirk        // that the gateway's kind needs
+	quirks     quirk        // that the gateway was recognised to need
 	natt       *nattVariant // nil: ESP goes as IP protocol 50
 	nat        NAT
 
@@ -99,7 +99,6 @@ type isakmpSA struct {
 	xauthReplies int
 	passwordSent bool
 	signingIn    bool            // the user is being asked while the session is up
-	checkPoint   bool            // numbers XAUTH attributes in its own way
 	answering    bool            // a Quick Mode of the gateway; one at a time
 	answered     map[uint32]bool // message IDs of the gateway's Quick Modes, against replay
 	inControl    bool            // the control loop's; it hears of network changes while it waits
@@ -264,6 +263,9 @@ func (sa *isakmpSA) establish(ctx context.Context) (Assignment, error) {
 	sa.established = time.Now()
 	sa.scheduleReauth()
 	sa.log.Info("phase 1 is established", "suite", sa.suite.String(), "nat_t", sa.nattName(), "nat", string(sa.nat), "lifetime", sa.lifetime)
+	if err := sa.prepareESP(ctx); err != nil {
+		return Assignment{}, err
+	}
 	if sa.s.method.xauth {
 		if err := sa.xauth(ctx); err != nil {
 			return Assignment{}, err

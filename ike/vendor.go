@@ -45,7 +45,8 @@ func unhex(s string) []byte {
 
 // vendorIDs: XAUTH (draft-beaulieu-ike-xauth-02 §4), DPD (RFC 3706 §5.1), NAT-T
 // (RFC 3947 §3.1 and its drafts), Unity and FRAGMENTATION (undocumented: md5 of
-// the word, then version or capabilities), others seen from running gateways.
+// the word, then version or capabilities; Netgear does so for DPD too), others seen
+// from running gateways.
 var vendorIDs = []vendorID{
 	vid("NAT-T (RFC 3947)", "4a131c81070358455c5728f20e95452f", "", capNATT),
 	vid("draft-ietf-ipsec-nat-t-ike-03", "7d9419a65310ca6f2c179d9215529d56", "", capNATTDraft3),
@@ -56,9 +57,11 @@ var vendorIDs = []vendorID{
 	vid("XAUTH", "09002689dfd6b712", "", capXAUTH),
 	vid("Cisco Unity", "12f5f28c457168a9702d9fe274cc", "0100", capUnity),
 	vid("DPD", "afcad71368a1f1c96b8696fc7757", "0100", capDPD),
+	{name: "DPD (Netgear)", id: unhex("3b9031dce4fcf88b489a923963dd0c49"), caps: capDPD},
 	vid("FRAGMENTATION", "4048b7d56ebce88525e7de7f00d6c2d3", "80000000", capFragmentation),
 	known("strongSwan", "882fe56d6fd20dbc2251613b2ebe5beb"),
 	known("KAME/racoon", "7003cbc1097dbe9c2600ba6983bc8b35"),
+	known("Libreswan", hex.EncodeToString([]byte("OE-Libreswan-"))),
 	known("Cisco VPN 3000", "1f07f70eaa6514d3b0fa96542a50"),
 	known("ALTIGA NETWORKS", "f6f7efc7f5aeb8cb158cb9d094ba69e7"),
 	known("Microsoft", "1e2b516905991c7d7c96fcbfb587e461"),
@@ -75,7 +78,7 @@ func vid(name, id, version string, caps capability) vendorID {
 	return vendorID{name: name, id: b, prefix: version != "", caps: caps, send: append(b[:len(b):len(b)], unhex(version)...)}
 }
 
-// known is a vendor ID that only the log shows.
+// known is a vendor ID that tells who the gateway is.
 func known(name, id string) vendorID { return vendorID{name: name, id: unhex(id), prefix: true} }
 
 // vendorPayloads are the vendor IDs of the first message, in the order that
@@ -128,7 +131,7 @@ func (sa *isakmpSA) noteVendors(m *message) {
 		}
 		sa.log.Debug("received vendor ID", "name", v.name)
 		sa.caps |= v.caps
-		sa.noteQuirks(v.name)
+		sa.noteVendorQuirks(v.name)
 	}
 	if sa.state == stateNew && sa.keys == nil {
 		sa.chooseNATT()

@@ -23,6 +23,7 @@ func TestVendorWords(t *testing.T) {
 		"KAME/racoon":                     "KAME/racoon",
 		"strongSwan":                      "strongSwan",
 		"ALTIGA NETWORKS":                 "ALTIGA NETWORKS",
+		"DPD":                             "DPD (Netgear)",
 	} {
 		sum := md5.Sum([]byte(word))
 		if v, ok := identifyVendor(sum[:]); !ok || v.name != name {

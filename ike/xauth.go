@@ -49,44 +49,6 @@ func (sa *isakmpSA) parseTransaction(m *message) (isakmp.Config, error) {
 	return c, err
 }
 
-// checkPointXAuth are the numbers that Check Point gives to the XAUTH attributes.
-// They collide with Mode-Config's.
-var checkPointXAuth = map[uint16]uint16{
-	13: isakmp.XAuthType, 14: isakmp.XAuthUserName, 15: isakmp.XAuthPassword, 16: isakmp.XAuthPasscode,
-	17: isakmp.XAuthMessage, 18: isakmp.XAuthChallenge, 19: isakmp.XAuthDomain, 20: isakmp.XAuthStatus,
-	21: isakmp.XAuthNextPIN, 22: isakmp.XAuthAnswer,
-}
-
-// fromCheckPoint translates Check Point's numbers. A gateway is known to use them
-// by a REQUEST that begins with its TYPE in TV form, and only until it has given its
-// verdict.
-func (sa *isakmpSA) fromCheckPoint(c *isakmp.Config) {
-	as := c.Attributes
-	if sa.state == stateAuthenticated && c.Type == isakmp.ConfigRequest && len(as) > 0 && as[0].Basic && checkPointXAuth[as[0].Type] == isakmp.XAuthType {
-		sa.checkPoint = true
-	}
-	sa.checkPoint = sa.checkPoint || sa.has(quirkCheckPointXAUTH)
-	if !sa.checkPoint || sa.state != stateAuthenticated {
-		return
-	}
-	for i := range as {
-		if typ, ok := checkPointXAuth[as[i].Type]; ok {
-			as[i].Type = typ
-		}
-	}
-}
-
-// toCheckPoint translates an answer back.
-func (sa *isakmpSA) toCheckPoint(as []isakmp.Attribute) {
-	for i := range as {
-		for theirs, standard := range checkPointXAuth {
-			if as[i].Type == standard {
-				as[i].Type = theirs
-			}
-		}
-	}
-}
-
 // xauth lets the gateway ask for login and password
 // (draft-beaulieu-ike-xauth-02 §5, §6):
 //
@@ -183,9 +145,7 @@ func (sa *isakmpSA) replyXAuth(m *message, request isakmp.Config, values []isakm
 	} else {
 		sa.xauthReplies++
 	}
-	if sa.checkPoint {
-		sa.toCheckPoint(reply.Attributes)
-	}
+	sa.toCheckPoint(reply.Attributes)
 	sa.reply(m, sa.sealConfig(m.MessageID, reply))
 	for _, a := range values {
 		if !a.Basic {
