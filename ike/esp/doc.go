@@ -13,6 +13,10 @@
 // AES-GCM with an 8-byte ICV grows a buffer when a packet is larger than all before
 // it. SPI, Sequence and Stats may be called from anywhere.
 //
+// IPComp (RFC 3173) is a stage between the inner packet and ESP that the caller may
+// hook into an SA: Compressor, Expander. It runs after the ICV and the replay window
+// have been checked.
+//
 // There is neither NULL encryption nor encryption without integrity, and sequence
 // numbers have 32 bits: extended ones are never negotiated.
 package esp

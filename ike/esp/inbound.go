@@ -9,11 +9,12 @@ import (
 type Inbound struct {
 	spi    uint32
 	layout layout
-	opener opener // nil once zeroised
+	opener opener   // nil once zeroised
+	expand Expander // nil: none
 	window window
 	probes int // left, see probeTruncation
 
-	packets, bytes, replayed, badICV, truncated96 atomic.Uint64
+	packets, bytes, replayed, badICV, truncated96, badExpansion atomic.Uint64
 }
 
 // InboundStats counts what Open met. Packets and Bytes are of inner packets that
@@ -28,6 +29,9 @@ type InboundStats struct {
 	// and no more: somebody on the path who takes four bytes off the packets of
 	// any other peer makes them look the same.
 	Truncated96 uint64
+
+	// BadExpansion counts authentic packets that the Expander refused.
+	BadExpansion uint64
 }
 
 // Peers with an old HMAC-SHA2-256 announce the same algorithm and cut it to 96
@@ -57,13 +61,24 @@ func NewInbound(t Transform, spi uint32, keymat []byte) (*Inbound, error) {
 	return i, nil
 }
 
+// An Expander undoes the peer's compression. Of the payload of an ESP packet and its
+// next header it makes, in dst, what they would have been without IPComp; what it
+// returns is checked like any other payload. It fails with ErrMalformed, or with
+// ErrRoom if dst is too small.
+type Expander func(dst, payload []byte, next byte) (expanded []byte, inner byte, err error)
+
+// ExpandWith has every payload expanded after it was decrypted. It is called before
+// the first Open.
+func (i *Inbound) ExpandWith(e Expander) { i.expand = e }
+
 // Open checks and decrypts packet, from SPI to ICV, into dst and returns the inner
 // IP packet, a part of dst, cut to the length that its header states.
 //
 // dst needs the capacity of the ciphertext, which len(packet) always exceeds, else
 // Open returns ErrRoom. It must not overlap packet, with one exception: with dst =
-// packet[HeaderLen:] the packet is decrypted where it is. After an error the
-// content of dst is undefined.
+// packet[HeaderLen:] the packet is decrypted where it is. With an Expander it must
+// not overlap at all, and packet is overwritten. After an error the content of dst
+// is undefined.
 //
 // The other errors are ErrMalformed, ErrReplay, ErrICV and ErrDummy. Only a packet
 // with a right ICV changes the replay window; it does so with ErrDummy and with
@@ -80,23 +95,36 @@ func (i *Inbound) Open(dst, packet []byte) ([]byte, error) {
 	if cap(dst) < n {
 		return nil, ErrRoom
 	}
-	dst = dst[:n]
+	plaintext := dst[:n]
+	if i.expand != nil {
+		plaintext = packet[i.layout.header:][:n]
+	}
 	seq := binary.BigEndian.Uint32(packet[4:])
 	if !i.window.fresh(seq) {
 		i.replayed.Add(1)
 		return nil, ErrReplay
 	}
-	if !i.opener.open(dst, packet) {
+	if !i.opener.open(plaintext, packet) {
 		i.badICV.Add(1)
 		i.probeTruncation(packet)
 		return nil, ErrICV
 	}
 	i.probes = 0
 	i.window.mark(seq)
-	inner, err := unwrap(dst)
+	payload, next, err := unpad(plaintext)
+	if err == nil && i.expand != nil {
+		if payload, next, err = i.expand(dst[:cap(dst)], payload, next); err != nil {
+			i.badExpansion.Add(1)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
+	length := innerLen(payload, next)
+	if length < 0 {
+		return nil, ErrMalformed
+	}
+	inner := payload[:length]
 	i.packets.Add(1)
 	i.bytes.Add(uint64(len(inner)))
 	return inner, nil
@@ -115,28 +143,24 @@ func (i *Inbound) probeTruncation(packet []byte) {
 	}
 }
 
-// unwrap takes the inner packet out of the decrypted payload, at least four bytes:
+// unpad takes the payload out of what was decrypted, at least four bytes:
 // inner packet | traffic flow padding | padding | pad length | next header.
-func unwrap(plaintext []byte) ([]byte, error) {
+func unpad(plaintext []byte) (payload []byte, next byte, err error) {
 	payload, trailer := plaintext[:len(plaintext)-trailerLen], plaintext[len(plaintext)-trailerLen:]
 	padLen, next := int(trailer[0]), trailer[1]
 	if next == nextDummy { // nothing else of it need be well-formed
-		return nil, ErrDummy
+		return nil, 0, ErrDummy
 	}
 	if padLen > len(payload) {
-		return nil, ErrMalformed
+		return nil, 0, ErrMalformed
 	}
 	payload, padding := payload[:len(payload)-padLen], payload[len(payload)-padLen:]
 	for i, b := range padding {
 		if int(b) != i+1 {
-			return nil, ErrMalformed
+			return nil, 0, ErrMalformed
 		}
 	}
-	n := innerLen(payload, next)
-	if n < 0 {
-		return nil, ErrMalformed
-	}
-	return payload[:n], nil
+	return payload, next, nil
 }
 
 // innerLen is the length that the header of the inner packet states, or -1 if the
@@ -169,7 +193,8 @@ func (i *Inbound) Stats() InboundStats {
 		Replayed: i.replayed.Load(),
 		BadICV:   i.badICV.Load(),
 
-		Truncated96: i.truncated96.Load(),
+		Truncated96:  i.truncated96.Load(),
+		BadExpansion: i.badExpansion.Load(),
 	}
 }
 
@@ -179,6 +204,6 @@ func (i *Inbound) Stats() InboundStats {
 func (i *Inbound) Zero() {
 	if i.opener != nil {
 		i.opener.zero()
-		i.opener = nil
+		i.opener, i.expand = nil, nil
 	}
 }

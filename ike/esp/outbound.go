@@ -8,9 +8,10 @@ import (
 
 // Next header values (RFC 4303 §2.6).
 const (
-	nextIPv4  = 4
-	nextIPv6  = 41
-	nextDummy = 59
+	nextIPv4   = 4
+	nextIPv6   = 41
+	nextDummy  = 59
+	nextIPComp = 108
 )
 
 // MaxSequence is the highest sequence number that Seal uses. RFC 4303 §3.3.3
@@ -22,6 +23,8 @@ type Outbound struct {
 	spi    uint32
 	layout layout
 	sealer sealer // nil once zeroised
+
+	compress Compressor // nil: none
 
 	sequence atomic.Uint32 // of the last packet
 	bytes    atomic.Uint64
@@ -48,6 +51,14 @@ func NewOutbound(t Transform, spi uint32, keymat []byte, rand io.Reader) (*Outbo
 	return &Outbound{spi: spi, layout: p.layout, sealer: s}, nil
 }
 
+// A Compressor makes the IPComp payload of an IP packet, in place, and returns its
+// length in bytes, or 0 if the packet is to stay as it is (RFC 3173 §2.2).
+type Compressor func(packet []byte) int
+
+// CompressWith has every inner packet compressed before it is encrypted. It is
+// called before the first Seal.
+func (o *Outbound) CompressWith(c Compressor) { o.compress = c }
+
 // Seal makes an ESP packet of the inner IP packet buf[offset:offset+n], in place:
 // it writes the header and the IV before it, the trailer and the ICV after it, and
 // returns the ESP packet, a part of buf.
@@ -56,7 +67,7 @@ func NewOutbound(t Transform, spi uint32, keymat []byte, rand io.Reader) (*Outbo
 // buf, MaxTailroom bytes after it, else it returns ErrRoom; what stood there is
 // overwritten. ErrMalformed: not an IP packet. ErrExhausted: see MaxSequence. Any
 // other error is that of the source of random IVs. An error uses up no sequence
-// number and leaves the inner packet as it was.
+// number and, unless there is a Compressor, leaves the inner packet as it was.
 func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
 	if o.sealer == nil {
 		return nil, ErrZeroed
@@ -81,6 +92,12 @@ func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
 		return nil, ErrExhausted
 	}
 	seq++
+	inner := n
+	if o.compress != nil {
+		if c := o.compress(buf[offset : offset+n]); c > 0 {
+			n, next = c, nextIPComp
+		}
+	}
 
 	padding := -(n + trailerLen) & (o.layout.block - 1) // blocks are powers of two
 	end := offset + n + padding + trailerLen
@@ -97,7 +114,7 @@ func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
 		return nil, err
 	}
 	o.sequence.Store(seq)
-	o.bytes.Add(uint64(n))
+	o.bytes.Add(uint64(inner))
 	return packet, nil
 }
 
@@ -118,6 +135,6 @@ func (o *Outbound) Stats() OutboundStats {
 func (o *Outbound) Zero() {
 	if o.sealer != nil {
 		o.sealer.zero()
-		o.sealer = nil
+		o.sealer, o.compress = nil, nil
 	}
 }
