@@ -147,6 +147,10 @@ const (
 // password (Unity SAVE_PASSWD).
 const WarningNoSave = "no-save-password"
 
+// WarningTrustedNew is the code of the remark that the gateway was unknown and is
+// trusted, and pinned, because the request said so beforehand.
+const WarningTrustedNew = "trusted-new"
+
 // Warning is a standing remark on a connection.
 type Warning struct {
 	Code     string   `json:"code"`

@@ -22,7 +22,9 @@ const (
 	// maxConnections bounds what one daemon holds alive: each costs a socket, an
 	// interface and some megabytes of packet buffers.
 	maxConnections = 32
-	// maxFailed bounds the failed connections that status still shows.
+	// maxUserConnections bounds those of one user, so that nobody takes them all.
+	maxUserConnections = 8
+	// maxFailed bounds a user's failed connections that status still shows.
 	maxFailed = 8
 )
 
@@ -44,8 +46,10 @@ type Network interface {
 	// Set makes the host's network as the configuration says, or leaves it as it
 	// was and returns an error. The zero value restores what was there before.
 	Set(context.Context, platform.Config) error
-	// ListenPacket opens a UDP socket whose packets never enter a tunnel.
-	ListenPacket(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
+	// ListenPacket opens a UDP socket whose packets never enter a tunnel, on a port
+	// of the host's, 0 being any; ListenESP a raw one for IP protocol 50.
+	ListenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error)
+	ListenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
 	// Report is about the last configuration that Set made true.
 	Report() platform.Report
 }
@@ -99,13 +103,14 @@ type Daemon struct {
 	host    chan struct{}
 	applied []applied
 
-	mu       sync.Mutex
-	closed   bool
-	report   platform.Report // of the host's network as it stands
-	tunnels  []*tunnel       // oldest first
-	lastID   int
-	names    map[string]bool // interfaces in use
-	watchers map[chan struct{}]struct{}
+	watchers watchers // of what Connections returns
+
+	mu      sync.Mutex
+	closed  bool
+	report  platform.Report // of the host's network as it stands
+	tunnels []*tunnel       // oldest first
+	lastID  int
+	names   map[string]bool // interfaces in use
 }
 
 // applied is the part of the host's network that one tunnel has.
@@ -129,7 +134,6 @@ func New(opts Options) *Daemon {
 		addresses: addresses,
 		host:      make(chan struct{}, 1),
 		names:     make(map[string]bool),
-		watchers:  make(map[chan struct{}]struct{}),
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -185,30 +189,7 @@ func (d *Daemon) Connections() []app.Connection {
 // Watch returns a channel that gets a value, coalesced, after each change of what
 // Connections returns, and a function that ends the watch.
 func (d *Daemon) Watch() (changes <-chan struct{}, stop func()) {
-	c := make(chan struct{}, 1)
-	d.mu.Lock()
-	d.watchers[c] = struct{}{}
-	d.mu.Unlock()
-	return c, func() {
-		d.mu.Lock()
-		delete(d.watchers, c)
-		d.mu.Unlock()
-	}
-}
-
-func (d *Daemon) notify() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.notifyLocked()
-}
-
-func (d *Daemon) notifyLocked() {
-	for c := range d.watchers {
-		select {
-		case c <- struct{}{}:
-		default: // a value already waits
-		}
-	}
+	return d.watchers.watch()
 }
 
 // Connect starts a connection for owner and returns its ID at once. A failed
@@ -229,7 +210,7 @@ func (d *Daemon) Connect(_ context.Context, owner string, req *control.ConnectRe
 	d.lastID++
 	t := newTunnel(d, "c"+strconv.Itoa(d.lastID), owner, req, cfg)
 	d.tunnels = append(d.tunnels, t)
-	d.notifyLocked()
+	d.watchers.notify()
 	go t.run()
 	return t.id, nil
 }
@@ -237,7 +218,7 @@ func (d *Daemon) Connect(_ context.Context, owner string, req *control.ConnectRe
 // makeRoomLocked forgets the failed connections that a new one for profile
 // replaces, and refuses it if the owner's own is alive or there are too many.
 func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) *app.Failure {
-	alive := 0
+	alive, own := 0, 0
 	for _, t := range slices.Clone(d.tunnels) {
 		same := t.owner == owner && t.sameProfile(profile)
 		switch {
@@ -254,11 +235,14 @@ func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) *app.Failure
 				fmt.Sprintf("%s is already in use as connection %s", what, t.id), "disconnect it first")
 		default:
 			alive++
+			if t.owner == owner {
+				own++
+			}
 		}
 	}
-	if alive >= maxConnections {
+	if alive >= maxConnections || own >= maxUserConnections {
 		return app.NewFailure(app.CodeUsage, "",
-			fmt.Sprintf("there are %d connections already", alive), "disconnect one first")
+			fmt.Sprintf("there are %d connections already, %d of them yours", alive, own), "disconnect one first")
 	}
 	return nil
 }
@@ -279,14 +263,14 @@ func (d *Daemon) ended(t *tunnel, failed bool) {
 	}
 	var old []*tunnel
 	for _, other := range d.tunnels {
-		if other.hasEnded() {
+		if other.hasEnded() && other.owner == t.owner {
 			old = append(old, other)
 		}
 	}
 	for _, other := range old[:max(0, len(old)-maxFailed)] {
 		d.forgetLocked(other)
 	}
-	d.notifyLocked()
+	d.watchers.notify()
 }
 
 func (d *Daemon) forgetLocked(t *tunnel) {
@@ -324,7 +308,7 @@ func (d *Daemon) disconnect(ctx context.Context, t *tunnel) *app.Failure {
 	}
 	d.mu.Lock()
 	d.forgetLocked(t)
-	d.notifyLocked()
+	d.watchers.notify()
 	d.mu.Unlock()
 	return t.leftBehind
 }

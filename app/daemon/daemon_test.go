@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -77,6 +78,10 @@ func TestSameConnectionTwice(t *testing.T) {
 			t.Errorf("dialled %d times", w.dialled())
 		}
 		w.wantState(id, app.StateConnected)
+		// One of the two has a name: it is the same connection.
+		if _, failure := w.Connect(t.Context(), "ada", named("office")); failure == nil || failure.Code != app.CodeUsage {
+			t.Errorf("with a name: %v", failure)
+		}
 		elsewhere := named("")
 		elsewhere.Profile.Gateway = "vpn.example.org"
 		w.wantState(w.connect(elsewhere), app.StateConnected)
@@ -172,13 +177,23 @@ func TestFailedConnections(t *testing.T) {
 				t.Error("the old attempt is still there")
 			}
 		}
+		// Those of others have no part in it.
+		for i := range maxFailed {
+			if _, failure := w.Connect(t.Context(), "bob", named(fmt.Sprint("p", i))); failure != nil {
+				t.Fatal(failure)
+			}
+		}
+		synctest.Wait()
+		own := func() []app.Connection {
+			return slices.DeleteFunc(w.Connections(), func(c app.Connection) bool { return c.Owner != "ada" })
+		}
 		// One more drops the oldest.
 		w.connect(named("more"))
-		list := w.Connections()
+		list := own()
 		if len(list) != maxFailed || list[0].ID != "c3" {
 			t.Errorf("%d failed connections, the oldest is %s", len(list), list[0].ID)
 		}
-		if failure := w.Disconnect(t.Context(), "c3"); failure != nil || len(w.Connections()) != maxFailed-1 {
+		if failure := w.Disconnect(t.Context(), "c3"); failure != nil || len(own()) != maxFailed-1 {
 			t.Errorf("a failed connection does not go: %v", failure)
 		}
 	})
@@ -188,7 +203,15 @@ func TestTooManyConnections(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.script = hang
 		for i := range maxConnections {
-			w.connect(named(fmt.Sprint(i)))
+			owner := fmt.Sprint("user", i/maxUserConnections)
+			if _, failure := w.Connect(t.Context(), owner, named(fmt.Sprint(i))); failure != nil {
+				t.Fatalf("connection %d: %v", i, failure)
+			}
+			if i == maxUserConnections-1 {
+				if _, failure := w.Connect(t.Context(), owner, named("more")); failure == nil || failure.Code != app.CodeUsage {
+					t.Errorf("one more of a user: %v", failure)
+				}
+			}
 		}
 		if _, failure := w.Connect(t.Context(), "ada", named("more")); failure == nil || failure.Code != app.CodeUsage {
 			t.Errorf("one more: %v", failure)

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"math/big"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -124,9 +125,23 @@ func TestTrustNew(t *testing.T) {
 		req := request()
 		req.TrustNew = true
 		id := w.connect(req)
-		w.wantState(id, app.StateConnected)
+		c := w.wantState(id, app.StateConnected)
 		if w.dialled() != 2 {
 			t.Errorf("dialled %d times", w.dialled())
+		}
+		if !slices.ContainsFunc(c.Warnings, func(w app.Warning) bool { return w.Code == app.WarningTrustedNew }) {
+			t.Errorf("it is not told: %+v", c.Warnings)
+		}
+	})
+}
+
+// A gateway that is known needs no trust beforehand.
+func TestTrustNewIsNotNeeded(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		req := request()
+		req.TrustNew = true
+		if c := w.wantState(w.connect(req), app.StateConnected); len(c.Warnings) > 0 {
+			t.Errorf("warnings: %+v", c.Warnings)
 		}
 	})
 }

@@ -38,6 +38,12 @@ func (t *tunnel) connection() app.Connection {
 	case app.StateFailed:
 		c.Failure = t.failure
 	}
+	if t.trusted {
+		c.Warnings = append(c.Warnings, app.Warning{
+			Code: app.WarningTrustedNew, Severity: app.SeverityInfo,
+			Text: "the gateway was unknown and is trusted because --trust-new says so",
+		})
+	}
 	session, shown := t.session, t.shown
 	t.mu.Unlock()
 

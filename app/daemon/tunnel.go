@@ -99,6 +99,7 @@ type tunnel struct {
 	reply    chan control.Answer
 	failure  *app.Failure
 	warnings []app.Warning // of the engine, in this attempt
+	trusted  bool          // an unknown gateway was, because trustNew says so
 	session  Session
 	tun      *app.TUN
 	shown    settings                // of the session
@@ -118,7 +119,7 @@ type link struct {
 func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ike.Config) *tunnel {
 	t := &tunnel{
 		daemon:      d,
-		log:         d.log.With("connection", id),
+		log:         d.log.With(connectionKey, id, ownerKey, owner),
 		id:          id,
 		owner:       owner,
 		profile:     req.Profile,
@@ -149,20 +150,28 @@ func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ik
 	t.config.Event = t.event
 	t.config.Resolve = t.resolve
 	if d.network != nil {
-		t.config.ListenPacket = func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
-			conn, err := d.network.ListenPacket(ctx, gateway)
-			if err != nil {
-				return nil, &hostError{err: err, passing: true}
-			}
-			return conn, nil
+		t.config.ListenPacket = func(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
+			return ofHost(d.network.ListenPacket(ctx, gateway, port))
+		}
+		t.config.ListenESP = func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
+			return ofHost(d.network.ListenESP(ctx, gateway))
 		}
 	}
 	return t
 }
 
-// sameProfile: a profile is known by its name, one without by whom it reaches.
+// ofHost marks the error of a socket as this machine's.
+func ofHost(conn net.PacketConn, err error) (net.PacketConn, error) {
+	if err != nil {
+		return nil, &hostError{err: err, passing: true}
+	}
+	return conn, nil
+}
+
+// sameProfile: a profile is known by its name; where one of the two has none, by whom
+// it reaches.
 func (t *tunnel) sameProfile(p *app.Profile) bool {
-	if t.profile.Name != "" || p.Name != "" {
+	if t.profile.Name != "" && p.Name != "" {
 		return t.profile.Name == p.Name
 	}
 	return t.profile.Gateway == p.Gateway && t.profile.Login == p.Login
@@ -362,7 +371,7 @@ func (t *tunnel) dial(ctx context.Context) (*dialled, error) {
 		}
 	}
 	t.config.Trust.Pin = trust.SHA256()
-	t.setStep(app.StepFindGateway)
+	t.update(func() { t.step, t.trusted = app.StepFindGateway, t.trustNew })
 	return t.dialOnce(ctx)
 }
 
@@ -559,7 +568,7 @@ func (t *tunnel) event(e ike.Event) {
 		default:
 		}
 	default:
-		t.daemon.notify()
+		t.daemon.watchers.notify()
 	}
 }
 
@@ -572,7 +581,7 @@ func (t *tunnel) update(change func()) {
 		t.since = time.Now()
 	}
 	t.mu.Unlock()
-	t.daemon.notify()
+	t.daemon.watchers.notify()
 }
 
 // setState is called within update. A connection that is being taken down only
