@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	maxCredentials = 512 << 10 // bytes of a file; they have a few kilobytes
+	maxCredentials = 512 << 10 // bytes of a file; a whole bundle of public CAs fits
 	maxChain       = 8         // certificates that are sent to a gateway
 )
 
@@ -67,6 +67,22 @@ func ReadCredentials(certificate, key string, passphrase func() ([]byte, error))
 		return nil, fmt.Errorf("%s is no certificate, and PKCS #12 brings its own key: leave %s out", name, key)
 	}
 	return readPKCS12(data, name, passphrase)
+}
+
+// ReadCertificates reads a file of CA certificates, in PEM or one in DER, as PEM. The
+// error names the file.
+func ReadCertificates(path string) (string, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return "", err
+	}
+	if app.IsPEM(data) {
+		return string(data), nil
+	}
+	if _, err := x509.ParseCertificate(data); err != nil {
+		return "", fmt.Errorf("%s is neither PEM nor a certificate in DER", path)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: data})), nil
 }
 
 // readFile reads a file of bounded size.

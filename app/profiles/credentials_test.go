@@ -248,3 +248,25 @@ func FuzzReadCredentials(f *testing.F) {
 		}
 	})
 }
+
+func TestReadCertificates(t *testing.T) {
+	want := testFile(t, "cas.pem")
+	if got, err := ReadCertificates("testdata/cas.pem"); err != nil || got != want {
+		t.Errorf("PEM: %v", err)
+	}
+	got, err := ReadCertificates("testdata/ada.der")
+	if block, rest := pem.Decode([]byte(got)); err != nil || block == nil || len(rest) > 0 || string(block.Bytes) != testFile(t, "ada.der") {
+		t.Errorf("DER became %q, %v", got, err)
+	}
+	big := filepath.Join(t.TempDir(), "big.pem")
+	if err := os.WriteFile(big, bytes.Repeat([]byte(want), maxCredentials/len(want)+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, says := range map[string]string{
+		"toml.go": "toml.go is neither PEM nor a certificate in DER", "missing": "no such file", big: "larger than",
+	} {
+		if _, err := ReadCertificates(path); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}

@@ -3,5 +3,5 @@
 // names. Clients and the service share it; the keyring is app/store's.
 //
 //	toml.go         app.Profile <-> TOML, strict
-//	credentials.go  a user's certificate and key, from their files
+//	credentials.go  certificates and keys, from their files
 package profiles

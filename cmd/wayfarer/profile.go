@@ -1,24 +1,18 @@
 package main
 
 import (
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"wayfarer/app"
+	"wayfarer/app/profiles"
 	"wayfarer/ike"
 )
-
-// maxMaterial bounds a certificate file; a whole bundle of public CAs fits.
-const maxMaterial = 512 << 10
 
 // profileKeys are the keys of a profile's TOML form, as --set takes them, with the
 // index of their field.
@@ -79,33 +73,11 @@ func readCAs(p *app.Profile) error {
 			continue
 		}
 		var err error
-		if p.CA[i], err = readPEM(text); err != nil {
-			return err
+		if p.CA[i], err = profiles.ReadCertificates(text); err != nil {
+			return usage(reason(err), "check --ca")
 		}
 	}
 	return nil
-}
-
-// readPEM reads a file with PEM texts, or with one certificate in DER.
-func readPEM(path string) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", usage(reason(err), "check the path of the certificate")
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxMaterial+1))
-	switch {
-	case err != nil:
-		return "", usage(reason(err), "")
-	case len(data) > maxMaterial:
-		return "", usage(fmt.Sprintf("%s is larger than %d bytes", path, maxMaterial), "give only the CAs that are needed")
-	case app.IsPEM(data):
-		return string(data), nil
-	}
-	if _, err := x509.ParseCertificate(data); err != nil {
-		return "", usage(path+" is neither PEM nor a certificate in DER", "")
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: data})), nil
 }
 
 // checks are what is known to be wrong without asking the service, by the key of
