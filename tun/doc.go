@@ -15,6 +15,12 @@
 //     with packets that are being sent (a send on a closed channel), whose Read
 //     gives one packet at a time, and whose resolver knows no search domains.
 //
-// [ClampMSS] belongs to the pump: it keeps TCP connections through the tunnel
-// from sending segments that do not fit.
+// The rest belongs to the pump, and keeps what does not fit the path to the gateway
+// from being fragmented there, where many NATs and firewalls drop fragments:
+//
+//   - [ClampMSS] keeps TCP connections through the tunnel from sending segments that
+//     do not fit.
+//   - A [Fragmenter] cuts IPv4 packets that may be cut before they are encapsulated
+//     (RFC 4301 §7), so that nothing between the two ends sees a fragment.
+//   - [TooBig] answers the others as a router does.
 package tun

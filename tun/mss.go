@@ -50,15 +50,14 @@ func tcpInIPv4(p []byte) []byte {
 	if len(p) < ipv4HeaderLen || p[9] != protoTCP {
 		return nil
 	}
-	const moreOrOffset = 0x3fff
-	if binary.BigEndian.Uint16(p[6:])&moreOrOffset != 0 {
+	if binary.BigEndian.Uint16(p[6:])&(ipv4MoreFragments|ipv4OffsetMask) != 0 {
 		return nil
 	}
-	header, total := int(p[0]&0x0f)*4, int(binary.BigEndian.Uint16(p[2:]))
-	if header < ipv4HeaderLen || total < header || total > len(p) {
+	header, ok := ipv4HeaderOf(p)
+	if !ok {
 		return nil
 	}
-	return p[header:total]
+	return p[header:binary.BigEndian.Uint16(p[2:])]
 }
 
 // tcpInIPv6 returns the TCP segment of an IPv6 packet without a fragment header, or
@@ -67,25 +66,31 @@ func tcpInIPv6(p []byte) []byte {
 	if len(p) < ipv6HeaderLen {
 		return nil
 	}
-	length, next := int(binary.BigEndian.Uint16(p[4:])), p[6]
+	length := int(binary.BigEndian.Uint16(p[4:]))
 	if ipv6HeaderLen+length > len(p) {
 		return nil
 	}
-	p = p[ipv6HeaderLen : ipv6HeaderLen+length]
-	for next == protoHopByHop || next == protoRouting || next == protoDestOpts {
-		if len(p) < 8 {
-			return nil
-		}
-		header := 8 + int(p[1])*8
-		if header > len(p) {
-			return nil
-		}
-		next, p = p[0], p[header:]
-	}
+	next, upper := upperIPv6(p[6], p[ipv6HeaderLen:ipv6HeaderLen+length])
 	if next != protoTCP {
 		return nil
 	}
-	return p
+	return upper
+}
+
+// upperIPv6 goes past the extension headers that a whole packet may have (RFC 8200
+// §4) and returns what follows; nil if they are cut off. A fragment header ends it.
+func upperIPv6(next byte, p []byte) (byte, []byte) {
+	for next == protoHopByHop || next == protoRouting || next == protoDestOpts {
+		if len(p) < 8 {
+			return next, nil
+		}
+		header := 8 + int(p[1])*8
+		if header > len(p) {
+			return next, nil
+		}
+		next, p = p[0], p[header:]
+	}
+	return next, p
 }
 
 func clampTCP(tcp []byte, mss uint16) bool {

@@ -186,7 +186,16 @@ func (s *Stack) Write(bufs [][]byte, offset int) (int, error) {
 func (s *Stack) BatchSize() int { return stackBatch }
 
 // MTU implements Device.
-func (s *Stack) MTU() (int, error) { return s.cfg.MTU, nil }
+func (s *Stack) MTU() (int, error) { return int(s.link.MTU()), nil }
+
+// SetMTU changes the MTU, in bytes, for connections that are made from now on.
+func (s *Stack) SetMTU(mtu int) error {
+	if err := checkMTU(mtu); err != nil {
+		return err
+	}
+	s.link.SetMTU(uint32(mtu))
+	return nil
+}
 
 // Name implements Device.
 func (s *Stack) Name() (string, error) { return "userspace", nil }

@@ -373,3 +373,42 @@ func TestStackDialCancelled(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestStackSetMTU: connections made afterwards know the new size.
+func TestStackSetMTU(t *testing.T) {
+	s := newStack(t, StackConfig{Addresses: []netip.Addr{near4}, MTU: 1300})
+	for _, mtu := range []int{1422, 576} {
+		if err := s.SetMTU(mtu); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.MTU(); got != mtu || err != nil {
+			t.Errorf("MTU %d, %v; want %d", got, err, mtu)
+		}
+		conn, err := s.ListenPacket("udp4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.WriteTo(make([]byte, 3000), net.UDPAddrFromAddrPort(netip.AddrPortFrom(far4, 53))); err != nil {
+			t.Fatal(err)
+		}
+		bufs, sizes := make([][]byte, s.BatchSize()), make([]int, s.BatchSize())
+		for i := range bufs {
+			bufs[i] = make([]byte, 2000)
+		}
+		for left := 3028; left > 0; {
+			n, err := s.Read(bufs, sizes, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, size := range sizes[:n] {
+				if size > mtu {
+					t.Fatalf("%d bytes with an MTU of %d", size, mtu)
+				}
+				left -= size
+			}
+		}
+	}
+	if err := s.SetMTU(575); err == nil {
+		t.Error("575 is taken")
+	}
+}
