@@ -56,7 +56,7 @@ func TestStatusJSON(t *testing.T) {
 			return nil, &ike.CredentialsError{Step: ike.StepSignIn}
 		}
 		req := named("")
-		req.Ask = true
+		req.Ask, req.Profile.Login = true, "grace"
 		asking := w.connect(req)
 		w.script = func(context.Context, int, *ike.Config) (Session, error) {
 			return nil, &ike.CredentialsError{Step: ike.StepSignIn}
