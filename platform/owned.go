@@ -42,3 +42,17 @@ func ReadOwned(path string, access Access, limit int) ([]byte, error) {
 	}
 	return data[:n], nil
 }
+
+// CheckOwned says what is wrong with a file's owner and rights, as ReadOwned does,
+// without reading it.
+func CheckOwned(path string, access Access) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := checkAccess(file, access); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}

@@ -41,6 +41,9 @@ func TestReadOwned(t *testing.T) {
 			run(t, "chown", os.Chown(path, tt.uid, 0))
 			run(t, "chmod", os.Chmod(path, tt.mode))
 			got, err := ReadOwned(path, tt.access, 8)
+			if checked := CheckOwned(path, tt.access); tt.size <= 8 && (checked == nil) != (err == nil) {
+				t.Errorf("CheckOwned: %v, ReadOwned: %v", checked, err)
+			}
 			switch {
 			case tt.says == "" && (err != nil || !bytes.Equal(got, want)):
 				t.Errorf("read %q, %v", got, err)
