@@ -23,6 +23,7 @@ unsupported() {	# CLIENT PROFILE-NAME
 	vpnc-hybrid-aggr-* | vpnc-psk-aggr-*) return 1 ;;
 	vpnc-*) return 0 ;;
 	wayfarer-eap-*) return 0 ;;
+	*-site-* | *-passcode | *-rounds) return 0 ;;
 	esac
 	return 1
 }

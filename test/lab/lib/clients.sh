@@ -192,10 +192,15 @@ connect_vpnc() {
 
 # The flags of "wayfarer connect" for the loaded profile; none needs quoting.
 wayfarer_flags() {
-	local f=(--gateway "$P_GW" --remote-id "$P_ID" --ike "$C_IKE" --esp "$C_ESP")
+	local cert f=(--gateway "$P_GW" --remote-id "$P_ID" --ike "$C_IKE" --esp "$C_ESP")
 	case $P_AUTH in
 	psk) f+=(--auth xauth-psk --group-secret-file "$STATE/psk" --group-id labgroup) ;;
 	rsa) f+=(--auth xauth-rsa --ca "$C_CA" --cert "$STATE/pki/alice.pem" --key "$STATE/pki/alice.key") ;;
+	site-psk)
+		f+=(--auth psk --group-secret-file "$STATE/psk" --group-id labgroup) ;;
+	site-*)
+		cert=alice-${P_AUTH#site-}
+		f+=(--auth rsa --ca "$C_CA" --cert "$STATE/pki/${cert%-rsa}.pem" --key "$STATE/pki/${cert%-rsa}.key") ;;
 	*)   f+=(--auth "$P_AUTH" --ca "$C_CA") ;;
 	esac
 	case $P_MODE in
@@ -203,10 +208,13 @@ wayfarer_flags() {
 	push) f+=(--exchange main --set mode_config=push) ;;
 	*)    f+=(--exchange main) ;;
 	esac
+	case $P_AUTH in site-*)
+		f+=(--set local_networks=10.55.0.0/24 --set "remote_networks=10.10.0.0/24,10.10.1.0/24,10.10.2.0/24") ;;
+	esac
 	case $P_NAME in
 	legacy-md5) f+=(--allow-weak "3des,md5,modp1024,rsa1024,sha1-cert") ;;
 	legacy*)    f+=(--allow-weak "3des,modp1024,rsa1024,sha1-cert") ;;
-	psk-am)     f+=(--allow-weak psk-aggressive) ;;
+	*psk-am)    f+=(--allow-weak psk-aggressive) ;;
 	esac
 	echo "${f[@]}"
 }
@@ -232,7 +240,7 @@ reach_once() { ip netns exec "$LAB-$1" ping -n -c1 -W"${3:-1}" "$2" >/dev/null 2
 client_log() { (cd "$STATE/ns/$1/run" && cat wayfarerd.out client.out strongswan/client.log 2>/dev/null) || true; }
 
 # The client's inside address(es)
-vip_of() { ipn "$1" -o -4 addr | awk '{split($4,a,"/"); if (a[1] ~ /^10\.9[89]\./) print a[1]}'; }
+vip_of() { ipn "$1" -o -4 addr | awk '{split($4,a,"/"); if (a[1] ~ /^10\.(9[89]|55)\./) print a[1]}'; }
 
 cmd_connect() {
 	local OPTIND o t0 first end wait=${LAB_PING_WAIT:-0.03} client=charon-cmd
@@ -295,6 +303,26 @@ cmd_disconnect() {
 	ipn "$ns" route flush root 198.51.100.0/24 2>/dev/null || true
 	uplink "$ns"
 	reset_dns "$ns"
+}
+
+# office NS: a satellite office behind NS, with one computer (namespace "branch",
+# 10.55.0.2) in 10.55.0.0/24. Gone with "office down".
+cmd_office() {
+	local p
+	if ip netns list | grep -q "^$LAB-branch\b"; then
+		for p in $(ip netns pids "$LAB-branch"); do kill -KILL "$p" 2>/dev/null || true; done
+		ip netns del "$LAB-branch"
+		for p in $CLIENTS; do inns "$p" sh -c 'echo 0 > /proc/sys/net/ipv4/ip_forward'; done
+	fi
+	[ "${1:?namespace}" != down ] || return 0
+	ip netns add "$LAB-branch"
+	mkdir -p "$STATE/ns/branch/run"
+	ipn branch link set lo up
+	veth "$1" office branch lan0
+	addr "$1" office 10.55.0.1/24
+	addr branch lan0 10.55.0.2/24
+	ipn branch route add default via 10.55.0.1
+	inns "$1" sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
 }
 
 # probe [-n NS] PROFILE: TAP-like lines, status 1 if anything is wrong

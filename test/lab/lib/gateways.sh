@@ -4,26 +4,32 @@
 # ---- certificates --------------------------------------------------------
 
 pkiq() { pki "$@" 2>>"$STATE/pki/pki.log"; }
-key()  { [ -s "$1.key" ] || pkiq --gen --type rsa --size "${2:-2048}" --outform pem >"$1.key"; }
+key()  {	# NAME [TYPE [SIZE]]
+	[ -s "$1.key" ] || pkiq --gen --type "${2:-rsa}" --size "${3:-2048}" --outform pem >"$1.key"
+}
 issue() {	# CA NAME DN [pki --issue args]
 	local ca=$1 name=$2 dn=$3; shift 3
+	[ ! -s "$name.pem" ] || return 0
 	pkiq --pub --in "$name.key" | pkiq --issue --cacert "$ca.pem" --cakey "$ca.key" \
 		--dn "$dn" --outform pem "$@" >"$name.pem"
 }
-pki_make() {
+# Makes what is missing; all of it anew before it expires.
+pki_make() (
 	mkdir -p "$STATE/pki"
 	cd "$STATE/pki" || exit
-	[ -e "done" ] && [ -n "$(find . -name "done" -mtime -300)" ] && return
-	local c srv=(--flag serverAuth --flag ikeIntermediate)
+	[ -z "$(find . -name ca.pem -mtime +300)" ] || rm -f ./*
+	srv=(--flag serverAuth --flag ikeIntermediate)
 	for c in ca ca2 rogue-ca; do
 		key $c
-		pkiq --self --ca --in $c.key --lifetime 3650 --dn "O=Lab, CN=$c" --outform pem >$c.pem
+		[ -s $c.pem ] ||
+			pkiq --self --ca --in $c.key --lifetime 3650 --dn "O=Lab, CN=$c" --outform pem >$c.pem
 	done
-	key sub 4096
+	key sub rsa 4096
 	issue ca sub "O=Lab, CN=sub-ca" --ca --lifetime 3000
 	for c in gw gw-expired gw-rogue gw-wrongname gw2 alice; do key $c; done
-	key gw-chain 4096
-	key gw-legacy 1024
+	key gw-chain rsa 4096
+	key alice-chain rsa 4096
+	key gw-legacy rsa 1024
 	issue ca gw "O=Lab, CN=gw.lab.test" "${srv[@]}" --san gw.lab.test --san 198.51.100.10 --san 2001:db8:100::10
 	# every name is used once: charon looks its private key up by the ID
 	issue ca gw-expired "O=Lab, CN=expired.lab.test" "${srv[@]}" --san expired.lab.test \
@@ -34,13 +40,17 @@ pki_make() {
 	issue ca gw-legacy "O=Lab, CN=legacy-gw" --digest sha1
 	issue ca2 gw2 "O=Lab, CN=gw2.lab.test" "${srv[@]}" --san gw2.lab.test
 	issue ca alice "O=Lab, CN=alice" --flag clientAuth --san alice@lab.test
-	openssl pkcs12 -export -in alice.pem -inkey alice.key -certfile ca.pem -name alice \
-		-passout pass:p12 -out alice.p12
+	issue sub alice-chain "O=Lab, CN=alice-chain" --flag clientAuth --san alice-chain@lab.test
+	for p in 256 384; do
+		key gw-p$p ecdsa $p
+		issue ca gw-p$p "O=Lab, CN=p$p.lab.test" "${srv[@]}" --san p$p.lab.test
+		key alice-p$p ecdsa $p
+		issue ca alice-p$p "O=Lab, CN=alice-p$p" --flag clientAuth --san alice-p$p@lab.test
+	done
+	[ -s alice.p12 ] || openssl pkcs12 -export -in alice.pem -inkey alice.key -certfile ca.pem \
+		-name alice -passout pass:p12 -out alice.p12
 	chmod 600 ./*.key
-	touch "done"
-}
-
-# ---- gateways ------------------------------------------------------------
+)
 
 # Daemons run from copies of the binaries: Debian's AppArmor profiles are bound
 # to the original paths and forbid other configuration directories.
@@ -77,6 +87,7 @@ charon_start() {	# NS
 hex() { printf %s "$1" | od -An -v -tx1 | tr -d ' \n'; }
 gw_config() {	# NS
 	local d="$STATE/ns/$1/run/strongswan" n=0 login pw
+	pki_make
 	mkdir -p "$d/swanctl/"{x509,x509ca,private}
 	cp "$HERE/etc/strongswan-gw.conf" "$d/strongswan.conf"
 	cp "$HERE/etc/swanctl/$1.conf" "$d/swanctl/swanctl.conf"
@@ -88,8 +99,8 @@ gw_config() {	# NS
 	done <"$HERE/etc/users" >"$d/swanctl/users.conf"
 	case $1 in
 	gw)
-		cp "$STATE"/pki/gw{,-expired,-rogue,-wrongname,-chain,-legacy}.pem "$d/swanctl/x509/"
-		cp "$STATE"/pki/gw{,-expired,-rogue,-wrongname,-chain,-legacy}.key "$d/swanctl/private/"
+		cp "$STATE"/pki/gw{,-expired,-rogue,-wrongname,-chain,-legacy,-p256,-p384}.pem "$d/swanctl/x509/"
+		cp "$STATE"/pki/gw{,-expired,-rogue,-wrongname,-chain,-legacy,-p256,-p384}.key "$d/swanctl/private/"
 		cp "$STATE"/pki/{ca,sub}.pem "$d/swanctl/x509ca/"
 		;;
 	gw2)
@@ -113,6 +124,7 @@ cmd_gw() {
 	sas)     swan "$ns" --list-sas ;;
 	leases)  swan "$ns" --list-pools --leases ;;
 	log)     cat "$STATE/ns/$ns/run/strongswan/charon.log" ;;
+	version) swan "$ns" --version --daemon | awk '{print $2}' ;;
 	delete-ike)	# all, or those of connection $3
 		for p in $(swan "$ns" --list-sas | sed -n "s/^${3:-[^ ]*}: #\([0-9]*\),.*/\1/p"); do
 			swan "$ns" --terminate --ike-id "$p" --timeout 5 || true

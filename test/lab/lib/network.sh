@@ -81,7 +81,7 @@ topology() {
 
 	local i
 	addr gw wan0 2001:db8:100::10/64
-	for i in $(seq 10 30); do addr gw wan0 "198.51.100.$i/25"; done
+	for i in $(seq 10 50); do addr gw wan0 "198.51.100.$i/25"; done
 	addr gw2 wan0 198.51.100.130/25
 	uplink gw
 	uplink gw2
@@ -148,6 +148,9 @@ services() {
 	daemon wan http socat TCP4-LISTEN:80,fork,reuseaddr EXEC:"$STATE/bin/whoami.sh internet"
 	daemon wan http6 socat TCP6-LISTEN:80,ipv6only=1,fork,reuseaddr EXEC:"$STATE/bin/whoami.sh internet"
 	daemon srv http socat TCP4-LISTEN:80,fork,reuseaddr EXEC:"$STATE/bin/whoami.sh corp"
+	# optional: checks the logins of the profiles radius, passcode and rounds
+	! command -v freeradius >/dev/null ||
+		daemon srv radius freeradius -f -d "$HERE/etc" -n radiusd -D /usr/share/freeradius
 	daemon wan iperf3 iperf3 -s
 	daemon srv iperf3 iperf3 -s
 }
