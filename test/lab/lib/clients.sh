@@ -229,9 +229,9 @@ connect_wayfarer() {
 	wait_for 5 test -S "$STATE/ns/$C_NS/run/wayfarer/wayfarerd.sock" ||
 		{ tail -5 "$STATE/ns/$C_NS/run/wayfarerd.out" >&2; die "wayfarerd does not listen"; }
 	read -ra flags <<<"$(wayfarer_flags)"
+	case $P_AUTH in site-*) ;; *) flags+=(--login "$C_USER" --password-file -) ;; esac
 	printf '%s\n' "$C_PASS" |
-		inns "$C_NS" "$BIN/wayfarer" connect "${flags[@]}" --login "$C_USER" --password-file - \
-			--timeout "${C_TIME}s" >>"$STATE/ns/$C_NS/run/client.out" 2>&1 ||
+		inns "$C_NS" "$BIN/wayfarer" connect "${flags[@]}" --timeout "${C_TIME}s" >>"$STATE/ns/$C_NS/run/client.out" 2>&1 ||
 		echo "exit $?" >>"$STATE/ns/$C_NS/run/client.out"
 }
 
