@@ -218,7 +218,7 @@ func (sa *isakmpSA) localID() []byte {
 	if sa.s.method.signs {
 		return isakmp.ID{Type: isakmp.IDDERDN, Data: sa.s.cfg.Certificates[0].RawSubject}.Append(nil)
 	}
-	return addressID(sa.s.transport.local(sa.peer.Addr()).Addr()).Append(nil)
+	return addressID(sa.s.transport.local(sa.peer).Addr()).Append(nil)
 }
 
 func addressID(a netip.Addr) isakmp.ID {

@@ -56,12 +56,26 @@ type Config struct {
 	// from there are let in, and per-network selectors get an SA for each.
 	Networks []netip.Prefix
 
-	NATT   NATT
-	Quirks Quirks
+	NATT NATT
+	// LocalPort is our UDP port; 0 is any. 500 is the fixed pair of RFC 3947 §4,
+	// with 4500 beside it. Any other serves both ports of the gateway.
+	LocalPort uint16
+	Quirks    Quirks
+
+	// IPComp offers the gateway to compress inner packets (RFC 3173, DEFLATE).
+	//
+	// It is never offered by default: the length of an encrypted packet then tells
+	// how well its content compresses. Who can have text of his own sent beside a
+	// secret (by a web page whose requests carry a cookie) and sees the lengths can
+	// guess the secret piece by piece, as CRIME and VORACLE showed.
+	IPComp bool
 
 	// RequestAddress asks Mode-Config for this address, to get the same one
 	// again after a reconnect. The gateway may ignore it.
 	RequestAddress netip.Addr
+	// HostName is this computer's, for the gateway's DNS, and Application is this
+	// program's name and version. Mode-Config tells them, unless they are empty.
+	HostName, Application string
 	// Reconnect suppresses INITIAL-CONTACT: another connection to this gateway
 	// may still be alive (RFC 2407 §4.6.3.3).
 	Reconnect bool
@@ -74,9 +88,9 @@ type Config struct {
 	Event func(Event)
 	// Resolve looks up a host name; nil is net.DefaultResolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
-	// ListenPacket opens the UDP socket towards a gateway; nil is an unconnected
-	// socket on an ephemeral port.
-	ListenPacket func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
+	// ListenPacket opens a UDP socket towards a gateway on a port of ours, 0 being
+	// any; nil is an unconnected socket.
+	ListenPacket func(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error)
 	// ListenESP opens a raw socket for IP protocol 50 towards a gateway that knows
 	// no NAT traversal. Packets read from it have no IP header. Nil tries with the
 	// rights of the process.
@@ -221,6 +235,8 @@ type Assignment struct {
 	Banner        string
 	ForbidSave    bool // SAVE_PASSWD = 0: the password must not be stored
 	BackupServers []string
+	HostName      string        // under which the gateway's DNS knows us
+	NATTPort      uint16        // Cisco's UDP port for ESP; counts without NAT traversal only
 	Application   string        // APPLICATION_VERSION of the gateway
 	Expiry        time.Duration // of the address; 0: none
 

@@ -188,7 +188,7 @@ func (s *Session) keepaliveDue() time.Time {
 // tick does what is due.
 func (s *Session) tick(now time.Time) error {
 	if !s.keepaliveDue().After(now) {
-		s.transport.send(natKeepalive, s.sa.peer)
+		s.keepAlive()
 	}
 	if s.old != nil && !s.oldUntil.After(now) {
 		s.old.discard()
@@ -273,7 +273,7 @@ func (s *Session) detectDeath(now time.Time) error {
 // networkChanged shows the gateway our new address and asks whether it is there.
 func (s *Session) networkChanged() {
 	s.transport.localAddr.Store(nil)
-	s.transport.send(natKeepalive, s.sa.peer)
+	s.keepAlive()
 	switch {
 	case !s.orphaned.IsZero():
 	case s.sa.caps&capDPD != 0:
@@ -484,7 +484,7 @@ func (s *Session) reauthenticated(r reauthResult) error {
 	s.setAssignment(r.assignment)
 	wasOrphaned := !s.orphaned.IsZero()
 	s.orphaned = time.Time{}
-	err = s.openESP(s.ctx, r.sa)
+	err = s.openESP(s.ctx, r.sa, r.assignment)
 	if err == nil {
 		err = s.childForEach(s.ctx, r.sa)
 	}

@@ -524,7 +524,7 @@ func TestOverUDP(t *testing.T) {
 	if st := s.Stats(); st.Local.Addr() != netip.MustParseAddr("127.0.0.1") || st.Local.Port() == 0 {
 		t.Errorf("we are at %v", st.Local)
 	}
-	if _, ok := s.transport.conn.(addrPortConn); !ok || s.transport.fast == nil {
+	if _, ok := s.transport.conn.conn.(addrPortConn); !ok || s.transport.conn.fast == nil {
 		t.Error("the fast path is not used")
 	}
 	if s.Assignment().Addresses[0].Addr() != firstVIP {

@@ -254,7 +254,7 @@ func TestNameLookup(t *testing.T) {
 func TestListenFails(t *testing.T) {
 	inWorld(t, func(w *world) {
 		denied := errors.New("denied")
-		w.client.ListenPacket = func(context.Context, netip.Addr) (net.PacketConn, error) { return nil, denied }
+		w.client.ListenPacket = func(context.Context, netip.Addr, uint16) (net.PacketConn, error) { return nil, denied }
 		if _, err := w.tryDial(); !errors.Is(err, denied) {
 			t.Errorf("error %v", err)
 		}
@@ -275,8 +275,8 @@ func TestSocketErrorIsAHint(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.client.Exchange = ExchangeMain
 		listen := w.client.ListenPacket
-		w.client.ListenPacket = func(ctx context.Context, gw netip.Addr) (net.PacketConn, error) {
-			c, err := listen(ctx, gw)
+		w.client.ListenPacket = func(ctx context.Context, gw netip.Addr, port uint16) (net.PacketConn, error) {
+			c, err := listen(ctx, gw, port)
 			return deafConn{c, errors.New("network is unreachable")}, err
 		}
 		var err error
@@ -354,7 +354,7 @@ func TestIPv6Outside(t *testing.T) {
 		}
 		w.gateway.Chain, w.gateway.Key, w.client.Trust.CAs = creds.Chain, creds.Key, []*x509.Certificate{creds.CA}
 		w.gateway.Identity = isakmp.ID{Type: isakmp.IDIPv6Addr, Data: server.AsSlice()}
-		w.client.ListenPacket = func(_ context.Context, gw netip.Addr) (net.PacketConn, error) {
+		w.client.ListenPacket = func(_ context.Context, gw netip.Addr, _ uint16) (net.PacketConn, error) {
 			if gw != server {
 				w.t.Errorf("a socket towards %v", gw)
 			}

@@ -179,6 +179,22 @@ type redirectError struct {
 
 func (e *redirectError) Error() string { return fmt.Sprintf("the gateway sends us to %v", e.to) }
 
+// SocketError says that this computer refuses a socket that has to be a certain one:
+// a UDP port of Config.LocalPort, before anything was sent, or a raw socket for ESP.
+type SocketError struct {
+	Port uint16 // of ours, UDP; 0: a raw socket for IP protocol 50
+	Err  error  // of the system, or of the Config's hook
+}
+
+func (e *SocketError) Error() string {
+	if e.Port == 0 {
+		return fmt.Sprintf("ESP without NAT traversal needs a raw socket: %v", e.Err)
+	}
+	return fmt.Sprintf("UDP port %d of this computer: %v", e.Port, e.Err)
+}
+
+func (e *SocketError) Unwrap() error { return e.Err }
+
 // ConfigError says that the Config cannot be used. Nothing was sent.
 type ConfigError struct {
 	Field string

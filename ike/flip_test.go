@@ -258,7 +258,7 @@ func (e *echo) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported 
 func (e *echo) dial() (*Session, error) {
 	cfg := e.client
 	cfg.Rand = seeded()
-	cfg.ListenPacket = func(context.Context, netip.Addr) (net.PacketConn, error) { return e, nil }
+	cfg.ListenPacket = func(context.Context, netip.Addr, uint16) (net.PacketConn, error) { return e, nil }
 	return Dial(context.Background(), &cfg)
 }
 

@@ -30,7 +30,8 @@ const (
 	ip6PrefixedLen = 17 // old form of IP6_ADDRESS with a prefix length
 )
 
-// unityAttributes are asked for when the gateway has shown the Unity vendor ID.
+// unityAttributes are asked for when the gateway has shown the Unity vendor ID. The
+// rules of a firewall (FW_TYPE) are not: they would have to be obeyed.
 var unityAttributes = []uint16{
 	isakmp.UnityBanner, isakmp.UnitySavePassword, isakmp.UnityDefDomain, isakmp.UnitySplitDNS,
 	isakmp.UnitySplitInclude, isakmp.UnityLocalLAN, isakmp.UnityPFS, isakmp.UnityBackupServers,
@@ -113,7 +114,7 @@ func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
 }
 
 // requestAttributes lists what is asked for: empty values, but the address that we
-// would like to keep.
+// would like to keep, and what is told about this computer.
 func (sa *isakmpSA) requestAttributes() []isakmp.Attribute {
 	var as []isakmp.Attribute
 	ask := func(types ...uint16) {
@@ -126,10 +127,18 @@ func (sa *isakmpSA) requestAttributes() []isakmp.Attribute {
 	} else {
 		ask(isakmp.CfgIP4Address)
 	}
-	ask(isakmp.CfgIP4Netmask, isakmp.CfgIP4DNS, isakmp.CfgIP4NBNS, isakmp.CfgAddressExpiry, isakmp.CfgApplicationVersion,
-		isakmp.CfgIP6Address, isakmp.CfgIP6DNS)
-	if sa.caps&capUnity != 0 {
-		ask(unityAttributes...)
+	ask(isakmp.CfgIP4Netmask, isakmp.CfgIP4DNS, isakmp.CfgIP4NBNS, isakmp.CfgAddressExpiry)
+	as = append(as, isakmp.Attribute{Type: isakmp.CfgApplicationVersion, Value: []byte(sa.s.cfg.Application)})
+	ask(isakmp.CfgIP6Address, isakmp.CfgIP6DNS)
+	if sa.caps&capUnity == 0 {
+		return as
+	}
+	ask(unityAttributes...)
+	if sa.wantsUDPPort() {
+		ask(isakmp.UnityNATTPort)
+	}
+	if name := sa.s.cfg.HostName; validName(name) {
+		as = append(as, isakmp.Attribute{Type: isakmp.UnityDDNSHostname, Value: []byte(name)})
 	}
 	return as
 }
@@ -230,7 +239,7 @@ func (a *Assignment) forget(as []isakmp.Attribute) {
 			a.DNS = nil
 		case isakmp.CfgIP4NBNS, isakmp.CfgIP6NBNS:
 			a.WINS = nil
-		case isakmp.CfgIP4Subnet, isakmp.UnitySplitInclude:
+		case isakmp.CfgIP4Subnet, isakmp.CfgIP6Subnet, isakmp.UnitySplitInclude:
 			a.SplitInclude = nil
 		case isakmp.UnityLocalLAN:
 			a.SplitExclude = nil
@@ -273,6 +282,8 @@ func (p settingsParser) attribute(attr isakmp.Attribute) error {
 		return appendServers(&a.WINS, v, ip6Len, "WINS server")
 	case isakmp.CfgIP4Subnet:
 		return appendNetworks(&a.SplitInclude, v, splitShortLen)
+	case isakmp.CfgIP6Subnet:
+		return appendNetworks6(&a.SplitInclude, v)
 	case isakmp.CfgAddressExpiry:
 		if n, ok := attr.Uint(); ok {
 			a.Expiry = time.Duration(min(n, 1<<32)) * time.Second
@@ -305,6 +316,18 @@ func (p settingsParser) attribute(attr isakmp.Attribute) error {
 	case isakmp.UnityBackupServers:
 		names, err := domainNames(v)
 		a.BackupServers = appendNew(a.BackupServers, maxNames, names...)
+		return err
+	case isakmp.UnityNATTPort:
+		n, ok := attr.Uint()
+		if !ok || n == portIKE || n == 0 || n > 0xffff {
+			return fmt.Errorf("UDP port %x for ESP", v)
+		}
+		a.NATTPort = uint16(n)
+	case isakmp.UnityDDNSHostname:
+		names, err := domainNames(v)
+		if len(names) > 0 {
+			a.HostName = names[0]
+		}
 		return err
 	}
 	return nil // netmasks are informative; others nobody asked for
@@ -380,6 +403,20 @@ func appendNetworks(list *[]netip.Prefix, v []byte, entryLen int) error {
 	return refusal
 }
 
+// appendNetworks6 reads one network: address and length of the prefix.
+func appendNetworks6(list *[]netip.Prefix, v []byte) error {
+	if len(v) != ip6PrefixedLen {
+		return fmt.Errorf("network of %d bytes", len(v))
+	}
+	addr := netip.AddrFrom16([16]byte(v))
+	p, err := addr.Prefix(int(v[ip6Len]))
+	if err != nil || !usableNetwork(p) {
+		return fmt.Errorf("network %v/%d", addr, v[ip6Len])
+	}
+	*list = appendNew(*list, maxNetworks, p)
+	return nil
+}
+
 func network(addr, mask []byte) (netip.Prefix, error) {
 	m := binary.BigEndian.Uint32(mask)
 	bits := 0
@@ -391,11 +428,18 @@ func network(addr, mask []byte) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("network %v with mask %x", a, mask)
 	}
 	p := netip.PrefixFrom(a, bits).Masked()
-	const thisNetwork = 8 // 0.0.0.0/8 is "this network" (RFC 1122 §3.2.1.3); with fewer bits it is a part of everything
-	if !usableAddress(p.Addr()) && (!p.Addr().IsUnspecified() || bits >= thisNetwork) {
+	if !usableNetwork(p) {
 		return netip.Prefix{}, fmt.Errorf("network %v", p)
 	}
 	return p, nil
+}
+
+// usableNetwork reports whether a network can be behind a gateway.
+func usableNetwork(p netip.Prefix) bool {
+	// 0.0.0.0/8 is "this network" (RFC 1122 §3.2.1.3), ::/8 is reserved (RFC 4291
+	// §4); with fewer bits they are a part of everything.
+	const thisNetwork = 8
+	return usableAddress(p.Addr()) || p.Addr().IsUnspecified() && p.Bits() < thisNetwork
 }
 
 // domainNames reads a list of host or domain names, separated by commas, blanks or

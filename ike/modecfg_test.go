@@ -89,6 +89,24 @@ func TestParseAssignment(t *testing.T) {
 		{"version", []isakmp.Attribute{text(7, "Cisco\x07 ASA\n9.1 ")}, Assignment{Application: "Cisco ASA\n9.1"}, 0},
 		{"subnet", []isakmp.Attribute{tlv(13, net10), tlv(13, net192)}, Assignment{SplitInclude: prefixes("10.10.0.0/16", "192.168.1.0/24")}, 0},
 
+		{
+			"IPv6 subnets",
+			[]isakmp.Attribute{tlv(15, ip6+"40"), tlv(13, net10), tlv(15, ip6+"00")},
+			Assignment{SplitInclude: prefixes("2001:db8::/64", "10.10.0.0/16", "::/0")},
+			0,
+		},
+		{"IPv6 subnet of 16 bytes", []isakmp.Attribute{tlv(15, ip6)}, Assignment{}, 1},
+		{"IPv6 subnet of 129 bits", []isakmp.Attribute{tlv(15, ip6+"81")}, Assignment{}, 1},
+		{"IPv6 multicast, link-local, loopback", []isakmp.Attribute{
+			tlv(15, "ff020000 00000000 00000000 00000000 10"), tlv(15, "fe800000 00000000 00000000 00000000 0a"),
+			tlv(15, "00000000 00000000 00000000 00000001 80"), tlv(15, "00000000 00000000 0000ffff 00000000 60"),
+		}, Assignment{}, 4},
+
+		{"UDP port", []isakmp.Attribute{tv(28677, 10000)}, Assignment{NATTPort: 10000}, 0},
+		{"UDP port of IKE, and none", []isakmp.Attribute{tv(28677, 500), tv(28677, 0), tlv(28677, "010000")}, Assignment{}, 3},
+		{"host name", []isakmp.Attribute{text(28682, "Ada-Laptop")}, Assignment{HostName: "ada-laptop"}, 0},
+		{"host name that is none", []isakmp.Attribute{text(28682, "ada;reboot")}, Assignment{}, 1},
+
 		{"banner", []isakmp.Attribute{text(28672, "Welcome\r\nto\x1b[31m us\x00")}, Assignment{Banner: "Welcome \nto[31m us"}, 0},
 		{"password may be stored", []isakmp.Attribute{tv(28673, 1)}, Assignment{}, 0},
 		{"password may not be stored", []isakmp.Attribute{tv(28673, 0)}, Assignment{ForbidSave: true}, 0},
@@ -138,8 +156,7 @@ func TestParseAssignment(t *testing.T) {
 		{"local LAN", []isakmp.Attribute{tlv(28678, net192+ports)}, Assignment{SplitExclude: prefixes("192.168.1.0/24")}, 0},
 
 		{"what nobody asked for", []isakmp.Attribute{
-			tlv(6, "0a0a0001"), tlv(12, ip6), tlv(14, "0001"), tlv(15, ip6+"40"), tv(28677, 10000), tlv(28680, "80010001"),
-			text(28682, "host"), tlv(23456, "0a0a0001"), tlv(16384, "00"), tv(isakmp.XAuthStatus, 1),
+			tlv(6, "0a0a0001"), tlv(12, ip6), tlv(14, "0001"), tlv(28680, "80010001"), tlv(23456, "0a0a0001"), tlv(16384, "00"), tv(isakmp.XAuthStatus, 1),
 		}, Assignment{}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -325,7 +342,7 @@ func checkAssignmentIsSane(t *testing.T, a Assignment) {
 		}
 	}
 	for _, p := range slices.Concat(a.SplitInclude, a.SplitExclude) {
-		if p != p.Masked() || !p.Addr().Is4() || p.Addr().IsLoopback() || p.Addr().IsMulticast() {
+		if p != p.Masked() || p.Addr().Is4In6() || p.Addr().IsLoopback() || p.Addr().IsMulticast() {
 			t.Errorf("network %v", p)
 		}
 	}
@@ -334,8 +351,11 @@ func checkAssignmentIsSane(t *testing.T, a Assignment) {
 			t.Errorf("name %q", n)
 		}
 	}
-	if a.DefaultDomain != "" && !validName(a.DefaultDomain) {
-		t.Errorf("domain %q", a.DefaultDomain)
+	if a.DefaultDomain != "" && !validName(a.DefaultDomain) || a.HostName != "" && !validName(a.HostName) {
+		t.Errorf("domain %q, host name %q", a.DefaultDomain, a.HostName)
+	}
+	if a.NATTPort == portIKE {
+		t.Error("ESP to the port of IKE")
 	}
 	for _, s := range []string{a.Banner, a.Application} {
 		if err := checkHarmless(s); err != nil {

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"encoding/binary"
 	"net/netip"
@@ -111,7 +112,7 @@ func (sa *isakmpSA) natdPayloads() []isakmp.Payload {
 		return nil
 	}
 	h := sa.suite.hash.hash
-	src := natdHash(h, sa.ckyI, sa.ckyR, sa.s.transport.local(sa.peer.Addr()))
+	src := natdHash(h, sa.ckyI, sa.ckyR, sa.s.transport.local(sa.peer))
 	src[0] ^= 0xff
 	return []isakmp.Payload{
 		{Type: sa.natt.natd, Body: natdHash(h, sa.ckyI, sa.ckyR, sa.peer)},
@@ -134,7 +135,7 @@ func (sa *isakmpSA) detectNAT(m *message) {
 		return
 	}
 	h := sa.suite.hash.hash
-	local := !bytes.Equal(ps[0].Body, natdHash(h, sa.ckyI, sa.ckyR, sa.s.transport.local(sa.peer.Addr())))
+	local := !bytes.Equal(ps[0].Body, natdHash(h, sa.ckyI, sa.ckyR, sa.s.transport.local(sa.peer)))
 	remote := len(ps) > 1
 	for _, p := range ps[1:] {
 		if bytes.Equal(p.Body, natdHash(h, sa.ckyI, sa.ckyR, sa.peer)) {
@@ -150,6 +151,55 @@ func (sa *isakmpSA) detectNAT(m *message) {
 		sa.nat = NATRemote
 	default:
 		sa.nat = NATForced
+	}
+}
+
+// prepareESP opens the raw socket for a gateway that knows no NAT traversal, before a
+// one-time password is spent on it. Unity gateways may yet name a UDP port for ESP.
+func (sa *isakmpSA) prepareESP(ctx context.Context) error {
+	if sa.natt != nil {
+		return nil
+	}
+	err := sa.s.transport.openRaw(ctx, &sa.s.cfg)
+	if err != nil && sa.wantsUDPPort() {
+		sa.log.Info("no raw socket for ESP; the gateway may have a UDP port for it", "err", err)
+		return nil
+	}
+	return err
+}
+
+// wantsUDPPort reports whether the gateway is asked for Cisco's own UDP encapsulation,
+// which is older than NAT traversal and gives way to it.
+func (sa *isakmpSA) wantsUDPPort() bool {
+	return sa.natt == nil && sa.caps&capUnity != 0 && sa.s.cfg.NATT == NATTAuto
+}
+
+// openESP settles how ESP packets travel. With Cisco's own encapsulation they go bare
+// to a UDP port that Mode-Config named, while Quick Mode says plain tunnel, and IKE
+// stays where it is.
+func (s *Session) openESP(ctx context.Context, sa *isakmpSA, a Assignment) error {
+	path := &espPath{peer: sa.peer}
+	switch {
+	case sa.wantsUDPPort() && a.NATTPort != 0:
+		path.peer = netip.AddrPortFrom(sa.peer.Addr(), a.NATTPort)
+	case sa.natt == nil:
+		if err := s.transport.openRaw(ctx, &s.cfg); err != nil {
+			return err
+		}
+		path.raw = true
+	case sa.natt.nonIKE:
+		path.marker = nonIKEMarkerLen
+		s.transport.nonIKE.Store(true)
+	}
+	s.espPath.Store(path)
+	return nil
+}
+
+// keepAlive keeps the NAT mappings of both IKE and ESP.
+func (s *Session) keepAlive() {
+	s.transport.send(natKeepalive, s.sa.peer)
+	if path := s.espPath.Load(); path.peer != s.sa.peer {
+		s.transport.send(natKeepalive, path.peer)
 	}
 }
 

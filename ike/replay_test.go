@@ -103,7 +103,7 @@ func (p *replay) configure() {
 		Auth: p.auth, Exchange: exchangeOf(p.phase1()), PFS: PFSOff,
 		LocalID: &Identity{idii.Type, idii.Data},
 		IKE:     []IKESuite{p.ike}, ESP: []ESPSuite{suite}, AllowWeak: p.ike.Weak() | suite.Weak(),
-		ListenPacket: func(context.Context, netip.Addr) (net.PacketConn, error) {
+		ListenPacket: func(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
 			return &replaySocket{p: p, closed: make(chan struct{})}, nil
 		},
 		Rand: &p.rand,

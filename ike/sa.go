@@ -263,6 +263,9 @@ func (sa *isakmpSA) establish(ctx context.Context) (Assignment, error) {
 	sa.established = time.Now()
 	sa.scheduleReauth()
 	sa.log.Info("phase 1 is established", "suite", sa.suite.String(), "nat_t", sa.nattName(), "nat", string(sa.nat), "lifetime", sa.lifetime)
+	if err := sa.prepareESP(ctx); err != nil {
+		return Assignment{}, err
+	}
 	if sa.s.method.xauth {
 		if err := sa.xauth(ctx); err != nil {
 			return Assignment{}, err

@@ -467,7 +467,7 @@ func (s *Session) connect(ctx context.Context, sa *isakmpSA) error {
 	sa.giveUp = giveUpAfter
 	s.setAssignment(assignment)
 	sa.enter(StepBuildTunnel)
-	if err := s.openESP(ctx, sa); err != nil {
+	if err := s.openESP(ctx, sa, assignment); err != nil {
 		return err
 	}
 	if err := s.firstChildren(ctx, sa, assignment); err != nil {
@@ -475,23 +475,6 @@ func (s *Session) connect(ctx context.Context, sa *isakmpSA) error {
 	}
 	s.publishStats()
 	sa.giveUp, sa.inControl = controlPatience, true
-	return nil
-}
-
-// openESP settles how ESP packets travel.
-func (s *Session) openESP(ctx context.Context, sa *isakmpSA) error {
-	path := &espPath{peer: sa.peer}
-	switch {
-	case sa.natt == nil:
-		if err := s.transport.openRaw(ctx, &s.cfg); err != nil {
-			return fmt.Errorf("the gateway knows no NAT traversal, and a raw socket for ESP cannot be had: %w", err)
-		}
-		path.raw = true
-	case sa.natt.nonIKE:
-		path.marker = nonIKEMarkerLen
-		s.transport.nonIKE.Store(true)
-	}
-	s.espPath.Store(path)
 	return nil
 }
 
@@ -558,7 +541,7 @@ func (s *Session) publishStats() {
 		rekeys = s.stats.Rekeys + 1
 	}
 	s.stats = Stats{
-		Host: s.host, Gateway: sa.peer, Local: s.transport.local(sa.peer.Addr()),
+		Host: s.host, Gateway: sa.peer, Local: s.transport.local(sa.peer),
 		Identity: describeID(sa.idir), CertificateSHA256: sa.certificate,
 		Exchange: exchangeOf(sa.phase1), Auth: s.method.name, Suite: sa.suite.String(),
 		NATT: sa.nattName(), NAT: sa.nat, Fragmentation: sa.caps&capFragmentation != 0, DPD: sa.caps&capDPD != 0,

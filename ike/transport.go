@@ -32,11 +32,12 @@ type addrPortConn interface {
 	WriteToUDPAddrPort([]byte, netip.AddrPort) (int, error)
 }
 
-// transport is the one UDP socket of a session, which serves both gateway ports.
-// The marker is added and stripped by the gateway's port, not by ours: ours is any.
+// transport is the UDP socket of a session, which serves both gateway ports: the
+// marker is added and stripped by the gateway's port, not by ours, which may be any.
+// Only the fixed pair of ports (RFC 3947 §4) needs a socket for each.
 type transport struct {
-	conn    net.PacketConn
-	fast    addrPortConn // conn, or nil
+	conn    *udpSocket
+	natt    *udpSocket // our port 4500, for what carries the marker; nil: conn does it
 	gateway netip.Addr
 	clock   clock
 	log     *slog.Logger
@@ -54,7 +55,13 @@ type transport struct {
 	localAddr atomic.Pointer[netip.Addr] // of the route to the gateway
 	lastSent  atomic.Int64               // stamp, for the keepalive
 	lastError atomic.Pointer[error]      // of the socket, as a hint
-	closed    chan struct{}              // closed when the receive loop has ended
+}
+
+// udpSocket is a socket and its receive loop.
+type udpSocket struct {
+	conn   net.PacketConn
+	fast   addrPortConn  // conn, or nil
+	closed chan struct{} // closed when the receive loop has ended
 }
 
 // espPacket is a received ESP datagram.
@@ -62,42 +69,79 @@ type espPacket struct {
 	buf []byte
 }
 
+// newTransport opens all sockets that are known to be needed, so that one which cannot
+// be had shows before anything is sent.
 func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, clock clock, log *slog.Logger) (*transport, error) {
+	t := &transport{
+		gateway: gateway, clock: clock, log: log,
+		sas:  make(map[isakmp.Cookie]*isakmpSA),
+		esp:  make(chan *espPacket, espQueue),
+		free: make(chan *espPacket, espQueue),
+	}
+	t.lastSent.Store(clock.stamp(time.Now()))
+	if err := t.open(ctx, cfg); err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *transport) open(ctx context.Context, cfg *Config) (err error) {
+	if t.conn, err = t.openUDP(ctx, cfg, cfg.LocalPort); err != nil {
+		return err
+	}
+	if cfg.LocalPort == portIKE {
+		if t.natt, err = t.openUDP(ctx, cfg, portNATT); err != nil {
+			return err
+		}
+	}
+	if cfg.NATT == NATTOff {
+		return t.openRaw(ctx, cfg)
+	}
+	return nil
+}
+
+func (t *transport) openUDP(ctx context.Context, cfg *Config, port uint16) (*udpSocket, error) {
 	listen := cfg.ListenPacket
 	if listen == nil {
 		listen = listenPacket
 	}
-	conn, err := listen(ctx, gateway)
-	if err != nil {
+	conn, err := listen(ctx, t.gateway, port)
+	switch {
+	case err == nil:
+	case port != 0:
+		return nil, &SocketError{Port: port, Err: err}
+	default:
 		return nil, fmt.Errorf("opening a UDP socket: %w", err)
 	}
-	t := &transport{
-		conn: conn, gateway: gateway, clock: clock, log: log,
-		sas:    make(map[isakmp.Cookie]*isakmpSA),
-		esp:    make(chan *espPacket, espQueue),
-		free:   make(chan *espPacket, espQueue),
-		closed: make(chan struct{}),
-	}
-	t.fast, _ = conn.(addrPortConn)
-	t.lastSent.Store(clock.stamp(time.Now()))
-	go t.receive()
-	return t, nil
+	fast, _ := conn.(addrPortConn)
+	u := &udpSocket{conn, fast, make(chan struct{})}
+	go t.receive(u)
+	return u, nil
 }
 
 // listenPacket is the default of Config.ListenPacket.
-func listenPacket(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
+func listenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
 	network := "udp4"
 	if gateway.Is6() {
 		network = "udp6"
 	}
 	var lc net.ListenConfig
-	return lc.ListenPacket(ctx, network, ":0")
+	return lc.ListenPacket(ctx, network, fmt.Sprintf(":%d", port))
+}
+
+// socket is the one from which datagrams go to a port of the gateway.
+func (t *transport) socket(to uint16) *udpSocket {
+	if t.natt != nil && to != portIKE {
+		return t.natt
+	}
+	return t.conn
 }
 
 // local is our address and port as the path to the gateway has them, for NAT-D and
 // for IDii.
-func (t *transport) local(gateway netip.Addr) netip.AddrPort {
-	bound := addrPortOf(t.conn.LocalAddr())
+func (t *transport) local(gateway netip.AddrPort) netip.AddrPort {
+	bound := addrPortOf(t.socket(gateway.Port()).conn.LocalAddr())
 	if bound.Addr().IsValid() && !bound.Addr().IsUnspecified() {
 		return bound
 	}
@@ -105,11 +149,11 @@ func (t *transport) local(gateway netip.Addr) netip.AddrPort {
 		return netip.AddrPortFrom(*a, bound.Port())
 	}
 	addr := netip.IPv4Unspecified()
-	if gateway.Is6() {
+	if gateway.Addr().Is6() {
 		addr = netip.IPv6Unspecified()
 	}
 	// A connected socket tells the source address; no packet is sent.
-	if c, err := net.Dial("udp", netip.AddrPortFrom(gateway, portIKE).String()); err == nil {
+	if c, err := net.Dial("udp", gateway.String()); err == nil {
 		addr = addrPortOf(c.LocalAddr()).Addr()
 		c.Close()
 	}
@@ -142,10 +186,10 @@ func (t *transport) unregister(sa *isakmpSA) {
 // retransmission is the remedy.
 func (t *transport) send(b []byte, to netip.AddrPort) {
 	var err error
-	if t.fast != nil {
-		_, err = t.fast.WriteToUDPAddrPort(b, to)
+	if u := t.socket(to.Port()); u.fast != nil {
+		_, err = u.fast.WriteToUDPAddrPort(b, to)
 	} else {
-		_, err = t.conn.WriteTo(b, net.UDPAddrFromAddrPort(to))
+		_, err = u.conn.WriteTo(b, net.UDPAddrFromAddrPort(to))
 	}
 	t.lastSent.Store(t.clock.stamp(time.Now()))
 	if err != nil {
@@ -161,9 +205,14 @@ func (t *transport) noteError(err error) {
 	t.lastError.Store(&err)
 }
 
+// close returns when the ports are free again: another attempt may need the same.
 func (t *transport) close() {
-	t.conn.Close()
-	<-t.closed
+	for _, u := range []*udpSocket{t.conn, t.natt} {
+		if u != nil {
+			u.conn.Close()
+			<-u.closed
+		}
+	}
 	if t.raw != nil {
 		t.raw.Close()
 		<-t.rawEnd
@@ -201,7 +250,7 @@ func (t *transport) openRaw(ctx context.Context, cfg *Config) error {
 	}
 	conn, err := listen(ctx, t.gateway)
 	if err != nil {
-		return err
+		return &SocketError{Err: err}
 	}
 	t.raw, t.rawEnd = conn, make(chan struct{})
 	go t.receiveRaw()
@@ -238,12 +287,12 @@ func (t *transport) receiveRaw() {
 	}
 }
 
-// receive is the receive loop. It owns the socket's reading side.
-func (t *transport) receive() {
-	defer close(t.closed)
+// receive is the receive loop of a socket. It owns its reading side.
+func (t *transport) receive(u *udpSocket) {
+	defer close(u.closed)
 	buf := make([]byte, maxDatagram)
 	for {
-		n, from, err := t.read(buf)
+		n, from, err := u.read(buf)
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
@@ -256,12 +305,12 @@ func (t *transport) receive() {
 	}
 }
 
-func (t *transport) read(buf []byte) (int, netip.AddrPort, error) {
-	if t.fast != nil {
-		n, from, err := t.fast.ReadFromUDPAddrPort(buf)
+func (u *udpSocket) read(buf []byte) (int, netip.AddrPort, error) {
+	if u.fast != nil {
+		n, from, err := u.fast.ReadFromUDPAddrPort(buf)
 		return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), err
 	}
-	n, from, err := t.conn.ReadFrom(buf)
+	n, from, err := u.conn.ReadFrom(buf)
 	return n, addrPortOf(from), err
 }
 

@@ -101,8 +101,8 @@ func inWorld(t *testing.T, test func(*world)) {
 			Gateway: "gw.example.com", Login: testLogin, Password: Secret(testPassword),
 			IKE:     suites(t, ParseIKESuite, "aes256-sha256-ecp256"),
 			Resolve: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{gatewayAddr}, nil },
-			ListenPacket: func(context.Context, netip.Addr) (net.PacketConn, error) {
-				return w.net.Listen(netip.AddrPortFrom(clientAddr, 0))
+			ListenPacket: func(_ context.Context, _ netip.Addr, port uint16) (net.PacketConn, error) {
+				return w.net.Listen(netip.AddrPortFrom(clientAddr, port))
 			},
 			ListenESP: func(context.Context, netip.Addr) (net.PacketConn, error) { return nil, errNoRawSockets },
 			Event: func(e Event) {

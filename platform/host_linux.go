@@ -111,14 +111,31 @@ func mark(_, _ string, c syscall.RawConn) error {
 
 func (h *linuxHost) dialer() *net.Dialer { return &net.Dialer{Control: mark} }
 
-// listenPacket is a socket whose packets carry our mark.
-func (h *linuxHost) listenPacket(ctx context.Context, gateway netip.Addr) (*net.UDPConn, error) {
-	network, wildcard := "udp4", "0.0.0.0:0"
+// listenPacket implements host.
+func (h *linuxHost) listenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
 	if gateway.Is6() {
-		network, wildcard = "udp6", "[::]:0"
+		return h.listen(ctx, "udp6", fmt.Sprintf("[::]:%d", port), gateway)
 	}
+	return h.listen(ctx, "udp4", fmt.Sprintf("0.0.0.0:%d", port), gateway)
+}
+
+// listenESP implements host.
+func (h *linuxHost) listenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
+	network, wildcard := "ip4:50", "0.0.0.0"
+	if gateway.Is6() {
+		network, wildcard = "ip6:50", "::"
+	}
+	conn, err := h.listen(ctx, network, wildcard, gateway)
+	if errors.Is(err, unix.EPERM) && !errors.Is(err, ErrNoRights) {
+		return nil, fmt.Errorf("%w (CAP_NET_RAW): %w", ErrNoRawSocket, err)
+	}
+	return conn, err
+}
+
+// listen opens a socket whose packets carry our mark, and remembers for whom.
+func (h *linuxHost) listen(ctx context.Context, network, address string, gateway netip.Addr) (net.PacketConn, error) {
 	config := net.ListenConfig{Control: mark}
-	conn, err := config.ListenPacket(ctx, network, wildcard)
+	conn, err := config.ListenPacket(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +145,7 @@ func (h *linuxHost) listenPacket(ctx context.Context, gateway netip.Addr) (*net.
 		h.gateways = append(h.gateways, gateway)
 		h.gateways = h.gateways[max(0, len(h.gateways)-maxGateways):]
 	}
-	return conn.(*net.UDPConn), nil
+	return conn, nil
 }
 
 // rights adds to the system's refusal what it means.

@@ -24,7 +24,11 @@ func (unsupported) plan(_ context.Context, cfg Config, _ []change) ([]change, Re
 
 func (unsupported) decode(string, json.RawMessage) (change, error) { return nil, ErrUnsupported }
 
-func (unsupported) listenPacket(context.Context, netip.Addr) (*net.UDPConn, error) {
+func (unsupported) listenPacket(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
+	return nil, ErrUnsupported
+}
+
+func (unsupported) listenESP(context.Context, netip.Addr) (net.PacketConn, error) {
 	return nil, ErrUnsupported
 }
 
@@ -35,6 +39,8 @@ func (unsupported) nameservers([]change) []netip.Addr { return nil }
 func (unsupported) overlaps(Config, []change) ([]Overlap, error) { return nil, nil }
 
 func (unsupported) conflicts(context.Context, []string) ([]Conflict, error) { return nil, nil }
+
+func (unsupported) online([]string) (bool, error) { return true, nil }
 
 func (unsupported) watch(context.Context, func() []string) (*watchSource, error) {
 	return nil, ErrUnsupported

@@ -19,8 +19,8 @@ import (
 type Config struct {
 	Tunnels []Tunnel
 	// BlockOutside lets nothing leave the host, nor be forwarded by it, but by a
-	// tunnel: only the packets of [Network.ListenPacket] and [Network.Dialer], and
-	// what an interface needs to get and keep its addresses (DHCP, neighbour
+	// tunnel: only the packets of [Network.ListenPacket], [Network.ListenESP] and
+	// [Network.Dialer], and what an interface needs to get and keep its addresses (DHCP, neighbour
 	// discovery). It needs no tunnel, and stands until a wish without it, also
 	// when the process dies.
 	BlockOutside bool
@@ -81,6 +81,8 @@ var (
 	ErrUnsupported = errors.New("the host's network cannot be configured on this operating system yet")
 	// ErrNoRights: the process lacks the rights.
 	ErrNoRights = errors.New("no right to configure the network")
+	// ErrNoRawSocket: the process lacks the right to open a raw socket.
+	ErrNoRawSocket = errors.New("no right to open a raw socket")
 )
 
 // FileError says that a file which is the administrator's has to be replaced, and that
@@ -118,7 +120,8 @@ type host interface {
 	plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error)
 	// decode reads a change from the journal.
 	decode(kind string, data json.RawMessage) (change, error)
-	listenPacket(ctx context.Context, gateway netip.Addr) (*net.UDPConn, error)
+	listenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error)
+	listenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
 	dialer() *net.Dialer
 	// nameservers lists the DNS servers that the host has without the changes.
 	nameservers(applied []change) []netip.Addr
@@ -210,10 +213,23 @@ func interfaces(cfg Config) []string {
 	return names
 }
 
-// ListenPacket opens a UDP socket on an ephemeral port whose packets stay outside
-// all tunnels, of the address family of gateway. The error is an *Error.
-func (n *Network) ListenPacket(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
-	conn, err := n.host.listenPacket(ctx, gateway.Unmap())
+// ListenPacket opens a UDP socket on a port of the host's, 0 being any, whose packets
+// stay outside all tunnels, of the address family of gateway. The error is an *Error;
+// the system's own is below it if the port is taken or needs more rights.
+func (n *Network) ListenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
+	conn, err := n.host.listenPacket(ctx, gateway.Unmap(), port)
+	if err != nil {
+		return nil, &Error{PartSocket, err}
+	}
+	return conn, nil
+}
+
+// ListenESP opens a raw socket for IP protocol 50 (ESP, RFC 4303), whose packets stay
+// outside all tunnels, of the address family of gateway. What is read from it has no
+// IP header and comes from anywhere. The error is an *Error; it wraps ErrNoRawSocket
+// if the process has no right to one.
+func (n *Network) ListenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
+	conn, err := n.host.listenESP(ctx, gateway.Unmap())
 	if err != nil {
 		return nil, &Error{PartSocket, err}
 	}

@@ -89,14 +89,19 @@ func (w *world) decode(kind string, data json.RawMessage) (change, error) {
 	return c, json.Unmarshal(data, c)
 }
 
-func (w *world) listenPacket(context.Context, netip.Addr) (*net.UDPConn, error) {
+func (w *world) listenPacket(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
 	return nil, errors.New("no sockets in this world")
+}
+
+func (w *world) listenESP(context.Context, netip.Addr) (net.PacketConn, error) {
+	return nil, errors.New("no raw sockets in this world")
 }
 
 func (w *world) dialer() *net.Dialer                                     { return &net.Dialer{} }
 func (w *world) nameservers([]change) []netip.Addr                       { return nil }
 func (w *world) overlaps(Config, []change) ([]Overlap, error)            { return nil, nil }
 func (w *world) conflicts(context.Context, []string) ([]Conflict, error) { return nil, nil }
+func (w *world) online([]string) (bool, error)                           { return true, nil }
 
 func (w *world) watch(context.Context, func() []string) (*watchSource, error) {
 	return nil, errors.New("nothing happens in this world")
@@ -301,10 +306,16 @@ func TestConfigCheck(t *testing.T) {
 
 func TestListenPacketError(t *testing.T) {
 	n := &Network{host: &world{}}
-	conn, err := n.ListenPacket(t.Context(), addrs("192.0.2.1")[0])
-	var e *Error
-	if conn != nil || !errors.As(err, &e) || e.Part != PartSocket {
-		t.Errorf("%v, %v", conn, err)
+	gateway := addrs("192.0.2.1")[0]
+	for _, listen := range []func() (net.PacketConn, error){
+		func() (net.PacketConn, error) { return n.ListenPacket(t.Context(), gateway, 0) },
+		func() (net.PacketConn, error) { return n.ListenESP(t.Context(), gateway) },
+	} {
+		conn, err := listen()
+		var e *Error
+		if conn != nil || !errors.As(err, &e) || e.Part != PartSocket {
+			t.Errorf("%v, %v", conn, err)
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -390,7 +389,7 @@ func TestReversePath(t *testing.T) {
 			run(t, "rp_filter", os.WriteFile("/proc/sys/net/ipv4/conf/eth0/rp_filter", []byte(tt.eth0), 0))
 			before := hostState(t)
 			n, h := testNetwork(t)
-			conn, err := n.ListenPacket(t.Context(), gateway.Addr())
+			conn, err := n.ListenPacket(t.Context(), gateway.Addr(), 0)
 			run(t, "ListenPacket", err)
 			defer conn.Close()
 			for range 2 {
@@ -452,46 +451,6 @@ func remoteGateway(t *testing.T) netip.AddrPort {
 	return server.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-func TestListenPacket(t *testing.T) {
-	enterNamespace(t)
-	n, h := testNetwork(t)
-	for _, gateway := range addrs("203.0.113.1", "2001:db8::1", "::ffff:203.0.113.1") {
-		conn, err := n.ListenPacket(t.Context(), gateway)
-		run(t, gateway.String(), err)
-		defer conn.Close()
-		raw, err := conn.(*net.UDPConn).SyscallConn()
-		run(t, "raw", err)
-		var mark, domain int
-		var err1, err2 error
-		run(t, "control", raw.Control(func(fd uintptr) {
-			mark, err1 = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK)
-			domain, err2 = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
-		}))
-		run(t, "getsockopt", errors.Join(err1, err2))
-		want := syscall.AF_INET
-		if gateway.Is6() && !gateway.Is4In6() {
-			want = syscall.AF_INET6
-		}
-		if mark != bypassMark || domain != want {
-			t.Errorf("%v: mark %#x, family %d", gateway, mark, domain)
-		}
-		if port := conn.LocalAddr().(*net.UDPAddr).Port; port == 0 {
-			t.Error("no port")
-		}
-	}
-	if len(h.gateways) != 2 {
-		t.Errorf("gateways %v", h.gateways)
-	}
-	for i := range 50 {
-		conn, err := n.ListenPacket(t.Context(), netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
-		run(t, "ListenPacket", err)
-		conn.Close()
-	}
-	if len(h.gateways) != maxGateways || h.gateways[maxGateways-1] != netip.MustParseAddr("10.0.0.49") {
-		t.Errorf("gateways %v", h.gateways)
-	}
-}
-
 // TestNoRights: without capabilities everything is refused in clear words.
 func TestNoRights(t *testing.T) {
 	enterNamespace(t)
@@ -507,9 +466,13 @@ func TestNoRights(t *testing.T) {
 			t.Errorf("Set: %v", err)
 		}
 	}
-	_, err := n.ListenPacket(t.Context(), netip.MustParseAddr("203.0.113.1"))
+	_, err := n.ListenPacket(t.Context(), netip.MustParseAddr("203.0.113.1"), 0)
 	if !errors.Is(err, ErrNoRights) || !errors.As(err, &e) || e.Part != PartSocket || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("ListenPacket: %v", err)
+	}
+	_, err = n.ListenESP(t.Context(), netip.MustParseAddr("203.0.113.1"))
+	if !errors.Is(err, ErrNoRawSocket) || errors.Is(err, ErrNoRights) || !errors.As(err, &e) || e.Part != PartSocket || !strings.Contains(err.Error(), "CAP_NET_RAW") {
+		t.Errorf("ListenESP: %v", err)
 	}
 	run(t, "restore", n.Set(t.Context(), Config{}))
 }

@@ -46,8 +46,10 @@ type Network interface {
 	// Set makes the host's network as the configuration says, or leaves it as it
 	// was and returns an error. The zero value restores what was there before.
 	Set(context.Context, platform.Config) error
-	// ListenPacket opens a UDP socket whose packets never enter a tunnel.
-	ListenPacket(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
+	// ListenPacket opens a UDP socket whose packets never enter a tunnel, on a port
+	// of the host's, 0 being any; ListenESP a raw one for IP protocol 50.
+	ListenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error)
+	ListenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
 	// Report is about the last configuration that Set made true.
 	Report() platform.Report
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"strings"
+	"syscall"
 
 	"wayfarer/app"
 	"wayfarer/ike"
@@ -58,6 +59,7 @@ var explanations = []func(error) (said, bool){
 		code: app.CodeSettingsRefused, again: true,
 		message: "the gateway changed the settings of the connection", hint: "connect again",
 	}),
+	explainSocket,
 	when(explainHost),
 	when(explainTrust),
 	when(explainCredentials),
@@ -68,12 +70,6 @@ var explanations = []func(error) (said, bool){
 	when(explainNoAnswer),
 	when(explainAddressChanged),
 	when(explainClosed),
-	// Other missing rights are hostErrors.
-	whenIs(fs.ErrPermission, said{
-		code: app.CodeNetworkConfig, step: app.StepBuildTunnel,
-		message: "plain ESP needs a raw socket, and this program has no right to open one",
-		hint:    "run the service with that right (CAP_NET_RAW), or have NAT traversal switched on at the gateway and leave nat_t out",
-	}),
 	whenIs(net.ErrClosed, said{code: app.CodeNoAnswer, again: true, message: "the connection was closed", hint: "connect again"}),
 	whenIs(context.Canceled, said{code: app.CodeCancelled, message: "cancelled", hint: "connect again when you like"}),
 	whenIs(context.DeadlineExceeded, said{
@@ -214,6 +210,38 @@ func explainHost(e *hostError) said {
 		s.hint = "use wayfarer proxy, which works on every system"
 	}
 	return s
+}
+
+// explainSocket is about a socket that has to be a certain one. The rights that every
+// socket needs are explainHost's.
+func explainSocket(err error) (said, bool) {
+	e, ok := errors.AsType[*ike.SocketError](err)
+	if !ok || errors.Is(err, platform.ErrNoRights) {
+		return said{}, false
+	}
+	why := e.Err.Error()
+	if no, ok := errors.AsType[syscall.Errno](err); ok {
+		why = no.Error()
+	}
+	denied := errors.Is(err, fs.ErrPermission)
+	s := said{code: app.CodeNetworkConfig, step: app.StepBuildTunnel, again: !denied}
+	switch {
+	case e.Port == 0:
+		s.again = false
+		s.message = "plain ESP needs a raw socket, which this computer refuses: " + why
+		s.hint = "have NAT traversal switched on at the gateway and leave nat_t out"
+		if denied {
+			s.message = "plain ESP needs a raw socket, and this program has no right to open one"
+			s.hint = "run the service with that right (CAP_NET_RAW), or " + s.hint
+		}
+	case denied:
+		s.message = fmt.Sprintf("this program has no right to UDP port %d of this computer", e.Port)
+		s.hint = "run the service with that right (CAP_NET_BIND_SERVICE), or set local_port = 0, which takes any port"
+	default:
+		s.message = fmt.Sprintf("UDP port %d of this computer cannot be had: %s", e.Port, why)
+		s.hint = "stop the other IPsec program that has it (strongSwan on Linux, IKEEXT on Windows), or set local_port = 0, which takes any port"
+	}
+	return s, true
 }
 
 func explainTrust(e *ike.TrustError) said {

@@ -289,11 +289,15 @@ func (n *fakeNetwork) Set(ctx context.Context, cfg platform.Config) error {
 
 func (n *fakeNetwork) Report() platform.Report { return n.report }
 
-func (n *fakeNetwork) ListenPacket(context.Context, netip.Addr) (net.PacketConn, error) {
+func (n *fakeNetwork) ListenPacket(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
 	if n.listenErr != nil {
 		return nil, n.listenErr
 	}
 	return nil, errors.New("no sockets here")
+}
+
+func (n *fakeNetwork) ListenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
+	return n.ListenPacket(ctx, gateway, 0)
 }
 
 func (n *fakeNetwork) fail(err error) {

@@ -25,7 +25,6 @@ var unsupported = []struct {
 	key string
 	set func(*app.Profile) bool
 }{
-	{"local_port", func(p *app.Profile) bool { return p.LocalPort != 0 }},
 	{"ipcomp", func(p *app.Profile) bool { return p.IPComp }},
 	{"local_network", func(p *app.Profile) bool { return p.LocalNetwork }},
 	{"block_outside", func(p *app.Profile) bool { return p.BlockOutside }},
@@ -68,6 +67,7 @@ func newConfig(req *control.ConnectRequest) (*ike.Config, *app.Failure) {
 		ModeConfig:     ike.ModeConfig(or(p.ModeConfig, string(ike.ModeConfigAuto))),
 		Selectors:      ike.Selectors(or(p.Selectors, string(ike.SelectorsAuto))),
 		NATT:           ike.NATT(or(p.NATT, string(ike.NATTAuto))),
+		LocalPort:      uint16(p.LocalPort),
 		LocalNetworks:  prefixes(p.LocalNetworks),
 		RemoteNetworks: prefixes(p.RemoteNetworks),
 		Networks:       prefixes(p.RoutesAdd),
@@ -141,6 +141,9 @@ func checkProfile(p *app.Profile) error {
 	}
 	if p.MTU != 0 && (p.MTU < tun.MinMTU || p.MTU > 1500) {
 		return &keyError{key: "mtu", err: fmt.Errorf("%d is not within %d to 1500", p.MTU, tun.MinMTU)}
+	}
+	if p.LocalPort < 0 || p.LocalPort > 0xffff {
+		return &keyError{key: "local_port", err: fmt.Errorf("%d is no UDP port", p.LocalPort), hint: "give 500 for the ports that IKE has by its standard, or 0 for any"}
 	}
 	if p.Key != "" {
 		return &keyError{key: "key", err: errors.New("its place is not the profile that is sent"), hint: "send it as the request's key"}

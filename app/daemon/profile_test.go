@@ -100,6 +100,8 @@ func TestRefusedProfiles(t *testing.T) {
 		{"mtu", "575", func(p *app.Profile) { p.MTU = 575 }},
 		{"mtu", "1501", func(p *app.Profile) { p.MTU = 1501 }},
 		{"mtu", "-1", func(p *app.Profile) { p.MTU = -1 }},
+		{"local_port", "no UDP port", func(p *app.Profile) { p.LocalPort = -1 }},
+		{"local_port", "no UDP port", func(p *app.Profile) { p.LocalPort = 65536 }},
 		{"routes_add", "not a network", func(p *app.Profile) { p.RoutesAdd = []string{"ten.0.0.0/8"} }},
 		{"routes_add", "cannot be behind", func(p *app.Profile) { p.RoutesAdd = []string{"127.0.0.0/8"} }},
 		{"routes_skip", "not a network", func(p *app.Profile) { p.RoutesSkip = []string{"10.0.0.0/8", "10.0.0.0/33"} }},
@@ -128,7 +130,6 @@ func TestRefusedProfiles(t *testing.T) {
 		{"esp", "never used", func(p *app.Profile) { p.ESP = []string{"aes128"} }},
 		{"allow_weak", "unknown weakness", func(p *app.Profile) { p.AllowWeak = []string{"des"} }},
 
-		{"local_port", "not supported yet", func(p *app.Profile) { p.LocalPort = 500 }},
 		{"ipcomp", "not supported yet", func(p *app.Profile) { p.IPComp = true }},
 		{"local_network", "not supported yet", func(p *app.Profile) { p.LocalNetwork = true }},
 		{"block_outside", "not supported yet", func(p *app.Profile) { p.BlockOutside = true }},

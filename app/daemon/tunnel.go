@@ -150,15 +150,22 @@ func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ik
 	t.config.Event = t.event
 	t.config.Resolve = t.resolve
 	if d.network != nil {
-		t.config.ListenPacket = func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
-			conn, err := d.network.ListenPacket(ctx, gateway)
-			if err != nil {
-				return nil, &hostError{err: err, passing: true}
-			}
-			return conn, nil
+		t.config.ListenPacket = func(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
+			return ofHost(d.network.ListenPacket(ctx, gateway, port))
+		}
+		t.config.ListenESP = func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) {
+			return ofHost(d.network.ListenESP(ctx, gateway))
 		}
 	}
 	return t
+}
+
+// ofHost marks the error of a socket as this machine's.
+func ofHost(conn net.PacketConn, err error) (net.PacketConn, error) {
+	if err != nil {
+		return nil, &hostError{err: err, passing: true}
+	}
+	return conn, nil
 }
 
 // sameProfile: a profile is known by its name; where one of the two has none, by whom

@@ -638,7 +638,7 @@ func TestHostRefuses(t *testing.T) {
 		inWorld(t, func(t *testing.T, w *world) {
 			w.host.listenErr = errors.New("operation not permitted")
 			w.script = func(ctx context.Context, _ int, cfg *ike.Config) (Session, error) {
-				_, err := cfg.ListenPacket(ctx, netip.MustParseAddr("192.0.2.1"))
+				_, err := cfg.ListenPacket(ctx, netip.MustParseAddr("192.0.2.1"), 0)
 				return nil, &ike.NoAnswerError{Step: ike.StepFindGateway, Err: err}
 			}
 			id := w.connect(request())
