@@ -30,6 +30,8 @@ type firewallChange struct {
 	BlockIPv6 bool
 	// Local are networks that are not held back.
 	Local []netip.Prefix
+	// Portal are addresses that the block lets the host itself reach.
+	Portal []netip.Addr
 }
 
 type guard struct {
@@ -50,9 +52,12 @@ var localGroups = []netip.Prefix{
 
 // planFirewall decides what is held back. A system without nftables can have tunnels,
 // but no block.
-func (h *linuxHost) planFirewall(cfg Config, home *home, applied []change) ([]change, Report, error) {
+func (h *linuxHost) planFirewall(cfg Config, home *home, servers []netip.Addr, applied []change) ([]change, Report, error) {
 	var report Report
 	c := &firewallChange{Block: cfg.BlockOutside}
+	if cfg.BlockOutside && len(cfg.Portal) > 0 {
+		c.Portal = appendNew(slices.Clone(cfg.Portal), servers...)
+	}
 	for _, t := range cfg.Tunnels {
 		g := guard{Link: t.Interface}
 		for _, a := range t.Addresses {
@@ -244,6 +249,9 @@ func (c *firewallChange) rules() []rule {
 			add(chain, outBy("lo"), accept)
 			add(chain, marked, accept)
 			c.addHousekeeping(add)
+			for _, a := range c.Portal {
+				add(chain, to(single(a)), accept)
+			}
 		}
 		for _, g := range c.Guards {
 			add(chain, outBy(g.Link), accept)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -249,6 +250,8 @@ func TestLeaks(t *testing.T) {
 		cfg  Config
 		want []string
 		ipv6 bool // blocked, and said so
+
+		nameserver string // of the host
 	}{
 		{name: "control", want: everything},
 		{name: "split tunnel", cfg: Config{Tunnels: []Tunnel{split}}, want: without(company)},
@@ -263,6 +266,15 @@ func TestLeaks(t *testing.T) {
 		{name: "blocked, split tunnel", cfg: Config{Tunnels: []Tunnel{split}, BlockOutside: true}, want: housekeeping},
 		{name: "blocked, local", cfg: Config{BlockOutside: true, AllowLocal: true}, want: slices.Concat(housekeeping, []string{local4, group4, linkLocal})},
 		{
+			name: "blocked, portal", cfg: Config{BlockOutside: true, Portal: addrs("198.51.100.1", "198.51.100.5", "2001:db8:2::1")},
+			want: slices.Concat(housekeeping, []string{out4, out6}), // not what is forwarded
+		},
+		{
+			name: "blocked, the portal asks a name server", cfg: Config{BlockOutside: true, Portal: addrs("192.0.2.77")}, nameserver: "198.51.100.1",
+			want: slices.Concat(housekeeping, []string{out4}),
+		},
+		{name: "blocked, name server without a portal", cfg: Config{BlockOutside: true}, nameserver: "198.51.100.1", want: housekeeping},
+		{
 			name: "blocked, full tunnel, local", cfg: Config{Tunnels: []Tunnel{full}, BlockOutside: true, AllowLocal: true},
 			want: slices.Concat(housekeeping, []string{local4, group4, linkLocal}),
 		},
@@ -272,7 +284,10 @@ func TestLeaks(t *testing.T) {
 			addTUN(t, "wayfarer0")
 			o := newOutside(t)
 			inner := innerNamespace(t)
-			n, _ := testNetwork(t)
+			n, h := testNetwork(t)
+			if tt.nameserver != "" {
+				run(t, "resolv.conf", os.WriteFile(filepath.Join(h.root, resolvConfPath), []byte("nameserver "+tt.nameserver+"\n"), 0o644))
+			}
 			want := slices.Clone(tt.want)
 			slices.Sort(want)
 			run(t, "Set", n.Set(t.Context(), tt.cfg))

@@ -19,6 +19,7 @@ type home struct {
 	routers  []localAddr // default gateways
 	dhcp     []netip.Addr
 	own      []netip.Addr // the host's addresses
+	ways     []string     // interfaces by which packets can leave the host
 }
 
 // localNetwork is a network that an interface is attached to.
@@ -58,11 +59,14 @@ func (h *linuxHost) look(tunnels []string) (*home, error) {
 	}
 	names := map[int]string{}
 	inner := map[string]bool{}
+	veths, carrier := map[string]bool{}, map[string]bool{}
 	for _, link := range links {
 		a := link.Attrs()
 		if a.Flags&net.FlagLoopback == 0 && a.Flags&net.FlagUp != 0 && !slices.Contains(tunnels, a.Name) {
 			names[a.Index] = a.Name
 			inner[a.Name] = slices.Contains(innerKinds, link.Type())
+			veths[a.Name] = link.Type() == "veth"
+			carrier[a.Name] = a.RawFlags&unix.IFF_LOWER_UP != 0
 		}
 	}
 	add := func(p netip.Prefix, link string) {
@@ -78,7 +82,11 @@ func (h *linuxHost) look(tunnels []string) (*home, error) {
 	}
 	for _, a := range addrs {
 		if link := names[a.LinkIndex]; link != "" {
-			all.own = append(all.own, prefixOf(a.IPNet).Addr())
+			addr := prefixOf(a.IPNet).Addr()
+			all.own = append(all.own, addr)
+			if carrier[link] && !addr.IsLinkLocalUnicast() {
+				all.ways = appendNew(all.ways, link)
+			}
 			add(prefixOf(a.IPNet), link)
 		}
 	}
@@ -98,6 +106,8 @@ func (h *linuxHost) look(tunnels []string) (*home, error) {
 	for i, n := range all.networks {
 		all.networks[i].inner = inner[n.link]
 	}
+	// A container's own interface is a veth as well.
+	all.ways = slices.DeleteFunc(all.ways, func(link string) bool { return inner[link] && !veths[link] })
 	all.dhcp = h.dhcpServers()
 	return &all, nil
 }

@@ -167,7 +167,7 @@ func (h *linuxHost) plan(ctx context.Context, cfg Config, applied []change) ([]c
 		return nil, Report{}, &Error{PartRoute, err}
 	}
 	servers := h.nameservers(applied)
-	changes, report, err := h.planFirewall(cfg, home, applied)
+	changes, report, err := h.planFirewall(cfg, home, servers, applied)
 	if err != nil {
 		return nil, Report{}, &Error{PartFirewall, err}
 	}

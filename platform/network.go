@@ -28,6 +28,10 @@ type Config struct {
 	// with BlockOutside: the private addresses of the networks that the host is
 	// attached to. A network with public addresses is not believed to be local.
 	AllowLocal bool
+	// Portal are addresses that BlockOutside lets the host itself reach meanwhile:
+	// those of the page where the local network wants its users to sign in. With
+	// them go the host's own DNS servers, by which the page is found.
+	Portal []netip.Addr
 }
 
 // Tunnel is one tunnel's part of the host's network.
@@ -127,6 +131,8 @@ type host interface {
 	nameservers(applied []change) []netip.Addr
 	overlaps(cfg Config, applied []change) ([]Overlap, error)
 	conflicts(ctx context.Context, tunnels []string) ([]Conflict, error)
+	// online says whether packets can leave the host outside of the tunnels.
+	online(tunnels []string) (bool, error)
 	// watch begins to report changes of what is not in tunnels, until ctx ends.
 	watch(ctx context.Context, tunnels func() []string) (*watchSource, error)
 	close() error

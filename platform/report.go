@@ -87,6 +87,9 @@ type Conflict struct {
 	// Claim is the network that is routed there, for instance 0.0.0.0/1, or "DNS"
 	// if all names are resolved there.
 	Claim string
+	// Wins: packets go there although the wish that stands wants the same network for
+	// a tunnel.
+	Wins bool
 }
 
 func (c Conflict) String() string {
@@ -105,6 +108,17 @@ func (n *Network) interfaces() []string {
 		return *names
 	}
 	return nil
+}
+
+// Online says whether packets can leave the host at all, outside of the tunnels: whether
+// an interface is up that has an address. It is true where that cannot be told.
+func (n *Network) Online() bool {
+	online, err := n.host.online(n.interfaces())
+	if err != nil {
+		n.log.Warn("network: cannot see the host", "error", err)
+		return true
+	}
+	return online
 }
 
 // Dialer makes connections that stay outside all tunnels, and that BlockOutside lets

@@ -220,7 +220,7 @@ func (h *linuxHost) conflicts(ctx context.Context, tunnels []string) ([]Conflict
 		for _, link := range links {
 			name, kind := link.Attrs().Name, kindOf(link)
 			if link.Attrs().Index == index && !slices.Contains(tunnels, name) && (kinds == nil || slices.Contains(kinds, link.Type())) {
-				found = appendNew(found, Conflict{name, kind, claim})
+				found = appendNew(found, Conflict{Interface: name, Owner: kind, Claim: claim, Wins: h.wins(index, claim)})
 			}
 		}
 	}
@@ -256,6 +256,51 @@ func (h *linuxHost) conflicts(ctx context.Context, tunnels []string) ([]Conflict
 		}
 	}
 	return found, nil
+}
+
+// wins says whether packets into a network leave by an interface although a route of the
+// tunnels for all addresses stands in our table.
+func (h *linuxHost) wins(index int, claim string) bool {
+	network, err := netip.ParsePrefix(claim)
+	if err != nil {
+		return false // DNS
+	}
+	routes, err := dump(func() ([]netlink.Route, error) {
+		return h.nl.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: routeTable}, netlink.RT_FILTER_TABLE)
+	})
+	if err != nil || !slices.ContainsFunc(routes, func(r netlink.Route) bool {
+		return r.Type == unix.RTN_UNICAST && isDefault(&r) && (r.Family == netlink.FAMILY_V4) == network.Addr().Is4()
+	}) {
+		return false
+	}
+	// Nothing is sent: any address does that no narrower route can have.
+	way, err := h.nl.RouteGet(somewhere(network).AsSlice())
+	return err == nil && len(way) > 0 && way[0].LinkIndex == index
+}
+
+// somewhere is an address in a network for all addresses or half of them, of which
+// nobody has routes: anycast that is no more in use (RFC 7526), or a network that is
+// not globally reachable (RFC 6666).
+func somewhere(network netip.Prefix) netip.Addr {
+	for _, addr := range []netip.Addr{
+		netip.AddrFrom4([4]byte{192, 88, 99, 1}), netip.AddrFrom4([4]byte{1, 0, 0, 0}),
+		netip.MustParseAddr("100::1"), netip.MustParseAddr("8000::1"),
+	} {
+		if network.Contains(addr) {
+			return addr
+		}
+	}
+	return network.Addr()
+}
+
+// online implements host. Addresses of networks that end within the host count for
+// nothing, unless a default route leaves by them.
+func (h *linuxHost) online(tunnels []string) (bool, error) {
+	home, err := h.look(tunnels)
+	if err != nil {
+		return false, err
+	}
+	return len(home.ways) > 0, nil
 }
 
 // kindOf is what an interface is, in people's words.

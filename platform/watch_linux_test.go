@@ -192,7 +192,12 @@ func TestConflicts(t *testing.T) {
 		bus.where = append(bus.where, resolvedDomain{int32(linkByName(t, link).Attrs().Index), ".", true})
 	}
 	bus.where = append(bus.where, resolvedDomain{int32(linkByName(t, "tun1").Attrs().Index), "corp.example", true}, resolvedDomain{0, ".", true})
-	want := []Conflict{{"tun0", "tun", "0.0.0.0/1"}, {"tun0", "tun", "128.0.0.0/1"}, {"tun1", "tun", "::/0"}, {"eth0", "veth", "DNS"}}
+	want := []Conflict{
+		{Interface: "tun0", Owner: "tun", Claim: "0.0.0.0/1"},
+		{Interface: "tun0", Owner: "tun", Claim: "128.0.0.0/1"},
+		{Interface: "tun1", Owner: "tun", Claim: "::/0"},
+		{Interface: "eth0", Owner: "veth", Claim: "DNS"},
+	}
 	found, err := n.Conflicts(t.Context())
 	if err != nil || !slices.Equal(found, want) {
 		t.Errorf("%v, %v", found, err)
@@ -200,4 +205,51 @@ func TestConflicts(t *testing.T) {
 	if text := found[0].String(); text != "tun0 (tun) has 0.0.0.0/1" {
 		t.Error(text)
 	}
+	// A rule before ours sends everything to the other one.
+	rule := netlink.NewRule()
+	rule.Family, rule.Priority, rule.Table = netlink.FAMILY_V6, 5270, 51820
+	run(t, "rule", netlink.RuleAdd(rule))
+	want[2].Wins = true
+	if found, err := n.Conflicts(t.Context()); err != nil || !slices.Equal(found, want) {
+		t.Errorf("%v, %v", found, err)
+	}
+	split := splitTunnel
+	split.Interface = "wayfarer0"
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{split}}))
+	want[2].Wins = false // nothing is taken from anybody
+	if found, err := n.Conflicts(t.Context()); err != nil || !slices.Equal(found, want) {
+		t.Errorf("%v, %v", found, err)
+	}
+}
+
+// TestOnline: tunnels, networks within the host, and interfaces without carrier or
+// address are no way out.
+func TestOnline(t *testing.T) {
+	enterNamespace(t)
+	addTUN(t, "wayfarer0")
+	n, _ := testNetwork(t)
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{fullTunnel}}))
+	want := func(when string, want bool) {
+		t.Helper()
+		if got := n.Online(); got != want {
+			t.Errorf("%s: online %v", when, got)
+		}
+	}
+	want("at first", true)
+	run(t, "route", netlink.RouteDel(&netlink.Route{Gw: net.ParseIP("192.0.2.1"), LinkIndex: linkByName(t, "eth0").Attrs().Index}))
+	want("without a default route", true)
+	run(t, "unplug", netlink.LinkSetDown(linkByName(t, "peer")))
+	want("without carrier", false)
+	run(t, "plug", netlink.LinkSetUp(linkByName(t, "peer")))
+	want("with carrier again", true)
+	run(t, "down", netlink.LinkSetDown(linkByName(t, "eth0")))
+	want("down", false)
+	addTUN(t, "cont0")
+	address, err := netlink.ParseAddr("172.30.0.1/24")
+	run(t, "address", err)
+	run(t, "address", netlink.AddrAdd(linkByName(t, "cont0"), address))
+	run(t, "up", netlink.LinkSetUp(linkByName(t, "cont0")))
+	want("with a network within the host", false)
+	run(t, "route", netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP("172.30.0.9"), LinkIndex: linkByName(t, "cont0").Attrs().Index}))
+	want("with a default route there", true)
 }
