@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -46,7 +47,7 @@ func (g *Gateway) offers(m *authMethod) bool {
 	if m.psk {
 		return len(g.cfg.Secrets) > 0
 	}
-	if m.signs && len(g.cfg.ClientCAs) == 0 {
+	if m.signs && len(g.cfg.ClientCAs) == 0 || m.id == isakmp.AuthHybridInitRSA && g.cfg.Quirks.NoHybrid {
 		return false
 	}
 	switch key := g.cfg.Key.Public().(type) {
@@ -139,6 +140,9 @@ func (s *sa) sign(hash []byte) ([]byte, error) {
 
 // addCertRequests asks a client that is to sign for its certificate.
 func (s *sa) addCertRequests(m *Message) {
+	if s.gw.cfg.Quirks.EmptyCertRequest {
+		m.Add(isakmp.PayloadCertReq, isakmp.Cert{Encoding: isakmp.CertX509Sig}.Append(nil))
+	}
 	if !s.method.signs {
 		return
 	}
@@ -154,6 +158,9 @@ func (s *sa) verifyClient(idBody []byte, ps []isakmp.Payload) error {
 	id, err := isakmp.ParseID(idBody)
 	if err != nil {
 		return err
+	}
+	if want := s.gw.cfg.Quirks.ClientID; want.Type != 0 && (id.Type != want.Type || !bytes.Equal(id.Data, want.Data)) {
+		return fmt.Errorf("no client of the name %q is known", id.Data)
 	}
 	if s.method.signs {
 		return s.verifySignature(id, s.hashI(idBody), ps)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/hmac"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"wayfarer/ike/isakmp"
@@ -24,7 +25,7 @@ func (s *sa) informational(r *received) error {
 		if err != nil {
 			return err
 		}
-		s.notified(n)
+		s.notified(r.header.MessageID, n)
 	}
 	for _, body := range only(r.payloads, isakmp.PayloadDelete) {
 		d, err := isakmp.ParseDelete(body)
@@ -36,11 +37,10 @@ func (s *sa) informational(r *received) error {
 	return nil
 }
 
-func (s *sa) notified(n isakmp.Notify) {
+func (s *sa) notified(mid uint32, n isakmp.Notify) {
 	switch n.Type {
 	case isakmp.NotifyRUThere:
-		// Every one is answered, with the number that it has (RFC 3706 §5.4).
-		s.sendNotify(isakmp.NotifyRUThereAck, n.Data)
+		s.acknowledgeProbe(mid, n.Data)
 	case isakmp.NotifyInitialContact:
 		if s.initialContact = true; s.state == ready {
 			s.gw.dropOthers(s)
@@ -51,11 +51,28 @@ func (s *sa) notified(n isakmp.Notify) {
 	}
 }
 
+// acknowledgeProbe answers every R-U-THERE, with the number that it has (RFC 3706
+// §5.4).
+func (s *sa) acknowledgeProbe(mid uint32, number []byte) {
+	spi := slices.Concat(s.ckyI[:], s.ckyR[:])
+	if s.gw.cfg.Quirks.ReversedCookies {
+		spi = slices.Concat(s.ckyR[:], s.ckyI[:])
+	}
+	if !s.gw.cfg.Quirks.ProbeMID {
+		mid = s.newMID()
+	}
+	s.sendNotifyAs(mid, spi, isakmp.NotifyRUThereAck, number)
+}
+
 // sendNotify sends a Notify about this ISAKMP SA, authenticated.
 func (s *sa) sendNotify(t isakmp.NotifyType, data []byte) {
-	m := &Message{Step: Notify, Header: s.header(isakmp.Informational, s.newMID(), true)}
+	s.sendNotifyAs(s.newMID(), slices.Concat(s.ckyI[:], s.ckyR[:]), t, data)
+}
+
+func (s *sa) sendNotifyAs(mid uint32, spi []byte, t isakmp.NotifyType, data []byte) {
+	m := &Message{Step: Notify, Header: s.header(isakmp.Informational, mid, true)}
 	m.Add(isakmp.PayloadNotify, isakmp.Notify{
-		DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: append(s.ckyI[:], s.ckyR[:]...), Type: t, Data: data,
+		DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: spi, Type: t, Data: data,
 	}.Append(nil))
 	s.notify(m)
 }
@@ -86,10 +103,16 @@ func (s *sa) deleted(d isakmp.Delete) {
 	}
 }
 
+// sendDelete names an ESP SA by the SPI that we receive on, an ISAKMP SA by its
+// cookies.
 func (s *sa) sendDelete(proto isakmp.ProtocolID, spi []byte) {
+	doi := isakmp.DOIIPsec
+	if s.gw.cfg.Quirks.DeleteTheirs && proto == isakmp.ProtoESP {
+		doi, spi = 0, midBytes(s.gw.children[binary.BigEndian.Uint32(spi)].out.SPI())
+	}
 	m := &Message{Step: Delete, Header: s.header(isakmp.Informational, s.newMID(), true)}
 	m.Add(isakmp.PayloadDelete, isakmp.Delete{
-		DOI: isakmp.DOIIPsec, Protocol: proto, SPISize: uint8(len(spi)), SPIs: [][]byte{spi},
+		DOI: doi, Protocol: proto, SPISize: uint8(len(spi)), SPIs: [][]byte{spi},
 	}.Append(nil))
 	s.notify(m)
 }
@@ -124,11 +147,19 @@ func (s *sa) probe() {
 // addResponderLifetime tells a lifetime that is shorter than the client's offer
 // (RFC 2407 §4.6.3.1).
 func (s *sa) addResponderLifetime(m *Message, proto isakmp.ProtocolID, spi []byte, life time.Duration) {
+	as := []isakmp.Attribute{
+		isakmp.BasicAttribute(isakmp.AttrESPLifeType, isakmp.LifeSeconds),
+		isakmp.NumberAttribute(isakmp.AttrESPLifeDuration, uint32(life/time.Second)),
+	}
+	if s.gw.cfg.Quirks.OddLifetimes {
+		const nobodyKnows = 77
+		as = append([]isakmp.Attribute{
+			isakmp.BasicAttribute(nobodyKnows, 1),
+			isakmp.BasicAttribute(isakmp.AttrESPLifeType, nobodyKnows), isakmp.NumberAttribute(isakmp.AttrESPLifeDuration, 30),
+		}, as...)
+	}
 	m.Add(isakmp.PayloadNotify, isakmp.Notify{
 		DOI: isakmp.DOIIPsec, Protocol: proto, SPI: spi, Type: isakmp.NotifyResponderLifetime,
-		Data: isakmp.AppendAttributes(nil, []isakmp.Attribute{
-			isakmp.BasicAttribute(isakmp.AttrESPLifeType, isakmp.LifeSeconds),
-			isakmp.NumberAttribute(isakmp.AttrESPLifeDuration, uint32(life/time.Second)),
-		}),
+		Data: isakmp.AppendAttributes(nil, as),
 	}.Append(nil))
 }

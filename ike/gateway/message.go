@@ -144,9 +144,7 @@ func (s *sa) encode(m *Message) []byte {
 	}
 	chain := s.chain(m.Header)
 	body := isakmp.AppendPayloads(nil, payloads...)
-	for len(body)%s.block.BlockSize() != 0 {
-		body = append(body, 0) // RFC 2409 Appendix B
-	}
+	body = s.pad(body)
 	cipher.NewCBCEncrypter(s.block, chain.iv).CryptBlocks(body, body)
 	if len(body) > 0 {
 		chain.iv = body[len(body)-s.block.BlockSize():]
@@ -154,6 +152,21 @@ func (s *sa) encode(m *Message) []byte {
 	h := m.Header
 	h.NextPayload, h.Length = isakmp.FirstType(payloads), uint32(isakmp.HeaderLen+len(body))
 	return append(h.Append(nil), body...)
+}
+
+// pad fills up to the cipher's block size (RFC 2409 Appendix B).
+func (s *sa) pad(body []byte) []byte {
+	size := s.block.BlockSize()
+	if s.gw.cfg.Quirks.RandomPadding {
+		padding := make([]byte, size-len(body)%size)
+		s.gw.random(padding)
+		padding[len(padding)-1] = byte(len(padding))
+		return append(body, padding...)
+	}
+	for len(body)%size != 0 {
+		body = append(body, 0)
+	}
+	return body
 }
 
 // hash is the HASH payload of a message to be sent after phase 1.

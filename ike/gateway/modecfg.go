@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,13 +12,20 @@ import (
 )
 
 // answerSettings answers a Mode-Config REQUEST (draft-dukes-ike-mode-cfg-02 §2.1).
-// Like strongSwan it tells all it has, whatever was asked for.
+// Like strongSwan it tells all it has, whatever was asked for, unless it is strict.
 func (s *sa) answerSettings(mid uint32, c isakmp.Config) {
 	var wish netip.Addr
 	if a, ok := isakmp.Find(c.Attributes, isakmp.CfgIP4Address); ok && len(a.Value) == 4 {
 		wish = netip.AddrFrom4([4]byte(a.Value))
 	}
-	s.respond(s.config(ConfigReply, mid, isakmp.ConfigReply, c.Identifier, s.settings(wish)))
+	as := s.settings(wish)
+	if s.gw.cfg.Quirks.OnlyAsked {
+		as = slices.DeleteFunc(as, func(a isakmp.Attribute) bool {
+			_, asked := isakmp.Find(c.Attributes, a.Type)
+			return !asked
+		})
+	}
+	s.respond(s.config(ConfigReply, mid, isakmp.ConfigReply, c.Identifier, as))
 }
 
 // pushSettings sends the settings without being asked (draft-dukes-ike-mode-cfg-02
@@ -71,13 +79,14 @@ func (s *sa) settings(wish netip.Addr) []isakmp.Attribute {
 		add(isakmp.CfgApplicationVersion, []byte(c.ApplicationVersion))
 	}
 	if s.peer.unity {
-		as = append(as, c.unity()...)
+		as = append(as, s.unity()...)
 	}
 	return append(as, c.Extra...)
 }
 
 // unity lists Cisco's attributes.
-func (c *Settings) unity() []isakmp.Attribute {
+func (s *sa) unity() []isakmp.Attribute {
+	c, quirks := &s.gw.cfg.Settings, &s.gw.cfg.Quirks
 	var as []isakmp.Attribute
 	text := func(typ uint16, value string) {
 		if value != "" {
@@ -93,9 +102,13 @@ func (c *Settings) unity() []isakmp.Attribute {
 		as = append(as, isakmp.BasicAttribute(isakmp.UnitySavePassword, v))
 	}
 	text(isakmp.UnityDefDomain, c.DefaultDomain)
-	text(isakmp.UnitySplitDNS, strings.Join(c.SplitDNS, ","))
-	as = append(as, c.networks(isakmp.UnitySplitInclude, c.SplitInclude)...)
-	as = append(as, c.networks(isakmp.UnityLocalLAN, c.LocalLAN)...)
+	splitDNS := strings.Join(c.SplitDNS, ",")
+	if quirks.ZeroSplitDNS && splitDNS != "" {
+		splitDNS = strings.ReplaceAll(splitDNS, ",", "\x00,") + "\x00"
+	}
+	text(isakmp.UnitySplitDNS, splitDNS)
+	as = append(as, s.networks(isakmp.UnitySplitInclude, c.SplitInclude)...)
+	as = append(as, s.networks(isakmp.UnityLocalLAN, c.LocalLAN)...)
 	if c.PFSGroup != 0 {
 		as = append(as, isakmp.BasicAttribute(isakmp.UnityPFS, c.PFSGroup))
 	}
@@ -105,17 +118,21 @@ func (c *Settings) unity() []isakmp.Attribute {
 
 // networks writes a list of networks: address, mask, and in the long form six more
 // bytes for protocol and ports, which are zero.
-func (c *Settings) networks(typ uint16, prefixes []netip.Prefix) []isakmp.Attribute {
+func (s *sa) networks(typ uint16, prefixes []netip.Prefix) []isakmp.Attribute {
 	var as []isakmp.Attribute
 	var long []byte
 	for _, p := range prefixes {
 		entry := append(p.Addr().AsSlice(), net.CIDRMask(p.Bits(), 32)...)
-		if c.ShortSplit {
+		if s.gw.cfg.Settings.ShortSplit {
 			as = append(as, isakmp.Attribute{Type: typ, Value: entry})
 		}
-		long = append(append(long, entry...), make([]byte, 6)...)
+		ports := make([]byte, 6)
+		if s.gw.cfg.Quirks.SpoiltPorts {
+			s.gw.random(ports)
+		}
+		long = append(append(long, entry...), ports...)
 	}
-	if !c.ShortSplit && len(long) > 0 {
+	if !s.gw.cfg.Settings.ShortSplit && len(long) > 0 {
 		as = append(as, isakmp.Attribute{Type: typ, Value: long})
 	}
 	return as
@@ -145,6 +162,9 @@ func (g *Gateway) assign(s *sa, wish netip.Addr) bool {
 	p := &g.pool
 	if s.address.IsValid() {
 		return true
+	}
+	if g.cfg.Quirks.AddressByUser {
+		wish = p.last[s.user]
 	}
 	if old := p.leases[wish]; old != nil && old.user == s.user && !g.cfg.Quirks.OtherAddress {
 		p.release(old)

@@ -79,6 +79,20 @@ func (s *sa) noteNATT(id []byte) {
 	}
 }
 
+// checkNATD refuses what belongs to another variant than the agreed one, if the
+// gateway is so strict.
+func (s *sa) checkNATD(ps []isakmp.Payload) error {
+	if !s.gw.cfg.Quirks.StrictNATD {
+		return nil
+	}
+	for _, v := range natVariants {
+		if (s.natt == nil || v.natd != s.natt.natd) && len(only(ps, v.natd)) > 0 {
+			return fmt.Errorf("%v payload", v.natd)
+		}
+	}
+	return nil
+}
+
 // addNATD adds our view of both addresses: first the client's, then ours.
 func (s *sa) addNATD(m *Message) {
 	if s.natt == nil {

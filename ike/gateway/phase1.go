@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -93,12 +94,12 @@ func (s *sa) mm1(h isakmp.Header, ps []isakmp.Payload) error {
 	if s.redirect() {
 		return errRedirected
 	}
+	s.readVendorIDs(ps)
 	chosen, err := s.choose(bodies[0])
 	if err != nil {
 		s.refuse(isakmp.NotifyNoProposalChosen)
 		return err
 	}
-	s.readVendorIDs(ps)
 	s.logReceived(MM1, h, ps)
 	s.state = waitMM3
 	m := &Message{Step: MM2, Header: s.header(isakmp.MainMode, 0, false)}
@@ -124,9 +125,13 @@ func (s *sa) choose(saiBody []byte) (isakmp.SA, error) {
 		if !ok || method == nil || !s.gw.offers(method) || len(s.gw.ike) > 0 && !slices.Contains(s.gw.ike, suite) {
 			continue
 		}
-		s.suite, s.method, s.saiBody = suite, method, saiBody
-		t.Attributes, s.lifetime, _ = s.gw.shorten(t.Attributes, isakmp.AttrLifeType, isakmp.AttrLifeDuration,
+		attributes, lifetime, shorter := s.gw.shorten(t.Attributes, isakmp.AttrLifeType, isakmp.AttrLifeDuration,
 			s.gw.cfg.IKELifetime, s.gw.cfg.IKELifetime)
+		if q := &s.gw.cfg.Quirks; q.StrictLifetime && shorter || q.NeedXAuthVendor && method.xauth && !s.peer.xauth {
+			continue
+		}
+		s.suite, s.method, s.saiBody = suite, method, saiBody
+		t.Attributes, s.lifetime = attributes, lifetime
 		proposal.Transforms = []isakmp.Transform{t}
 		offer.Proposals = []isakmp.Proposal{proposal}
 		return offer, nil
@@ -168,6 +173,9 @@ func (s *sa) mm3(p path, h isakmp.Header, ps []isakmp.Payload) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkNATD(ps); err != nil {
+		return err
+	}
 	if err := s.exchangeKeys(bodies[0], bodies[1]); err != nil {
 		return err
 	}
@@ -180,6 +188,9 @@ func (s *sa) mm3(p path, h isakmp.Header, ps []isakmp.Payload) error {
 	m.Add(isakmp.PayloadKE, s.gxr)
 	m.Add(isakmp.PayloadNonce, s.nr)
 	s.addCertRequests(m)
+	if s.gw.cfg.Quirks.LateDPD {
+		m.Add(isakmp.PayloadVendorID, []byte(dpdVID))
+	}
 	s.addNATD(m)
 	s.respond(m)
 	return nil
@@ -240,7 +251,7 @@ func (s *sa) mm5(p path, h isakmp.Header, body []byte) error {
 	s.readInitialContact(o.payloads)
 	s.logReceived(MM5, h, o.payloads)
 
-	m := &Message{Step: MM6, Header: s.header(isakmp.MainMode, 0, true)}
+	m := &Message{Step: MM6, Header: s.header(isakmp.MainMode, 0, !s.gw.cfg.Quirks.ClearMM6)}
 	if err := s.addProof(m); err != nil {
 		return err
 	}
@@ -259,6 +270,7 @@ func (s *sa) authenticated() {
 	switch {
 	case s.gw.cfg.Quirks.RedirectLate && s.gw.cfg.Quirks.Redirect.IsValid():
 		s.sendNotify(isakmp.NotifyUnityLoadBalance, s.gw.cfg.Quirks.Redirect.AsSlice())
+	case s.method.xauth && s.gw.cfg.Quirks.SkipSignIn && s.takeOver():
 	case s.method.xauth:
 		s.askCredentials()
 	default:
@@ -266,6 +278,20 @@ func (s *sa) authenticated() {
 		s.user = string(id.Data)
 		s.established()
 	}
+}
+
+// takeOver finds the SA that this one replaces, by the client's address and
+// identity, and goes on in its place. It reports whether there is one.
+func (s *sa) takeOver() bool {
+	for _, old := range s.gw.sas {
+		if old != s && old.state == ready && old.path.peer.Addr() == s.path.peer.Addr() && bytes.Equal(old.idiBody, s.idiBody) {
+			s.user, s.renewal = old.user, true
+			s.gw.assign(s, old.address)
+			s.established()
+			return true
+		}
+	}
+	return false
 }
 
 var errRedirected = errors.New("sent to another gateway")
@@ -292,6 +318,7 @@ func (s *sa) am1(h isakmp.Header, ps []isakmp.Payload) error {
 	if s.redirect() {
 		return errRedirected
 	}
+	s.readVendorIDs(ps)
 	chosen, err := s.choose(bodies[0])
 	if err != nil {
 		s.refuse(isakmp.NotifyNoProposalChosen)
@@ -305,7 +332,6 @@ func (s *sa) am1(h isakmp.Header, ps []isakmp.Payload) error {
 		s.refuse(isakmp.NotifyInvalidKeyInfo)
 		return err
 	}
-	s.readVendorIDs(ps)
 	s.readCertReq(ps)
 	m := &Message{Step: AM2, Header: s.header(isakmp.AggressiveMode, 0, false)}
 	m.Add(isakmp.PayloadSA, chosen.Append(nil))
@@ -329,6 +355,9 @@ func (s *sa) am1(h isakmp.Header, ps []isakmp.Payload) error {
 
 func (s *sa) am3(p path, h isakmp.Header, body []byte) error {
 	finish := func(ps []isakmp.Payload, iv []byte) error {
+		if err := s.checkNATD(ps); err != nil {
+			return err
+		}
 		if err := s.verifyClient(s.idiBody, ps); err != nil {
 			return err
 		}

@@ -74,6 +74,8 @@ type sa struct {
 
 	xauth    xauth
 	user     string
+	renewal  bool       // of an older SA, without sign-in
+	deaf     int        // requests for settings that were not heard
 	address  netip.Addr // given by Mode-Config; invalid: none
 	address6 netip.Addr
 	pushMID  uint32

@@ -3,8 +3,10 @@ package gateway
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"wayfarer/ike/isakmp"
 )
@@ -60,7 +62,7 @@ func (s *sa) nextTurn(reply []isakmp.Attribute) {
 	if len(turn.Ask) > 0 {
 		mid := s.turnMID(turn)
 		s.xauth.requestMID = mid
-		s.request(s.config(XAuthRequest, mid, isakmp.ConfigRequest, s.xauth.identifier, turn.Ask),
+		s.request(s.config(XAuthRequest, mid, isakmp.ConfigRequest, s.xauth.identifier, s.gw.numbered(turn.Ask)),
 			func() { s.end("no answer to the XAUTH request") })
 		return
 	}
@@ -98,8 +100,38 @@ func (s *sa) setStatus(turn XAuthTurn) {
 	}
 	s.xauth.setMID = s.turnMID(turn)
 	s.xauth.statusMID = s.xauth.setMID
-	s.request(s.config(XAuthSet, s.xauth.setMID, isakmp.ConfigSet, identifier, as),
-		func() { s.end("no answer to the XAUTH SET") })
+	m := s.config(XAuthSet, s.xauth.setMID, isakmp.ConfigSet, identifier, s.gw.numbered(as))
+	if !turn.Passed && s.gw.cfg.Quirks.DeleteOnFail {
+		s.notify(m)
+		s.end("wrong login or password")
+		return
+	}
+	s.request(m, func() { s.end("no answer to the XAUTH SET") })
+}
+
+// checkPointOffset is what XAUTH's numbers are more than Check Point's.
+const checkPointOffset = isakmp.XAuthType - 13
+
+// numbered gives the attributes of XAUTH the numbers that this gateway has for them.
+func (g *Gateway) numbered(as []isakmp.Attribute) []isakmp.Attribute {
+	as = slices.Clone(as)
+	for i, a := range as {
+		if g.cfg.Quirks.CheckPointXAuth && a.Type >= isakmp.XAuthType && a.Type <= isakmp.XAuthAnswer {
+			as[i].Type -= checkPointOffset
+		}
+	}
+	return as
+}
+
+// understood reverses numbered.
+func (g *Gateway) understood(as []isakmp.Attribute) []isakmp.Attribute {
+	as = slices.Clone(as)
+	for i, a := range as {
+		if plain := a.Type + checkPointOffset; g.cfg.Quirks.CheckPointXAuth && plain >= isakmp.XAuthType && plain <= isakmp.XAuthAnswer {
+			as[i].Type = plain
+		}
+	}
+	return as
 }
 
 // config makes a Transaction message.
@@ -139,6 +171,9 @@ func (s *sa) transaction(r *received) error {
 		s.xauth.setMID = 0
 		s.judged()
 		return nil
+	case c.Type == isakmp.ConfigRequest && s.state == ready && (s.renewal || s.deaf < s.gw.cfg.Quirks.DeafToRequests):
+		s.deaf++
+		return errors.New("not heard")
 	case c.Type == isakmp.ConfigRequest && s.state == ready:
 		r.accept(ConfigRequest)
 		s.answerSettings(mid, c)
@@ -155,6 +190,7 @@ func (s *sa) transaction(r *received) error {
 // credentials takes the client's REPLY. The identifier is not looked at: strongSwan
 // always sends 0, and the M-ID says what is answered.
 func (s *sa) credentials(c isakmp.Config) {
+	c.Attributes = s.gw.understood(c.Attributes)
 	if status, ok := isakmp.Find(c.Attributes, isakmp.XAuthStatus); ok {
 		if v, _ := status.Uint(); v == uint64(isakmp.XAuthFail) {
 			s.end("the client gave up") // §6 of the draft
@@ -167,7 +203,11 @@ func (s *sa) credentials(c isakmp.Config) {
 // loginAndPassword is XAUTH in one round, by Config.Users.
 func (g *Gateway) loginAndPassword(round int, reply []isakmp.Attribute) XAuthTurn {
 	if round == 0 {
-		return XAuthTurn{Ask: []isakmp.Attribute{{Type: isakmp.XAuthUserName}, {Type: isakmp.XAuthPassword}}}
+		ask := []isakmp.Attribute{{Type: isakmp.XAuthUserName}, {Type: isakmp.XAuthPassword}}
+		if g.cfg.Quirks.XAuthType {
+			ask = append([]isakmp.Attribute{isakmp.BasicAttribute(isakmp.XAuthType, 0)}, ask...)
+		}
+		return XAuthTurn{Ask: ask}
 	}
 	user, _ := isakmp.Find(reply, isakmp.XAuthUserName)
 	password, _ := isakmp.Find(reply, isakmp.XAuthPassword)
