@@ -102,6 +102,9 @@ func (h *linuxHost) resolvesByNSS() bool {
 
 // planDNS finds out who owns name resolution and plans for that.
 func (h *linuxHost) planDNS(ctx context.Context, cfg Config, applied []change) ([]change, string, error) {
+	if h.names != nil {
+		return h.planAskedNames(ctx, cfg.Tunnels)
+	}
 	wins, err := h.planWINS(cfg, applied)
 	if err != nil {
 		return nil, "", err
@@ -114,16 +117,24 @@ func (h *linuxHost) planDNS(ctx context.Context, cfg Config, applied []change) (
 	return append(wins, changes...), string(owner), err
 }
 
-func (h *linuxHost) planServers(ctx context.Context, tunnels []Tunnel, applied []change) (dnsMode, []change, error) {
+// nameOwner is who owns name resolution without us.
+func (h *linuxHost) nameOwner(ctx context.Context, applied []change) (dnsMode, error) {
 	conf, err := h.readFile(resolvConfPath)
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
 	standing, _ := find(applied, "file "+resolvConfPath).(*fileChange)
 	if standing != nil && standing.ours(conf) {
 		conf = standing.Was // who it belongs to, not who has it now
 	}
-	owner := h.detectDNS(ctx, conf)
+	return h.detectDNS(ctx, conf), nil
+}
+
+func (h *linuxHost) planServers(ctx context.Context, tunnels []Tunnel, applied []change) (dnsMode, []change, error) {
+	owner, err := h.nameOwner(ctx, applied)
+	if err != nil {
+		return "", nil, err
+	}
 	var changes []change
 	switch owner {
 	case dnsResolved:
@@ -145,6 +156,9 @@ const uplinkConf = "/run/systemd/resolve/resolv.conf"
 
 // nameservers implements host.
 func (h *linuxHost) nameservers(applied []change) []netip.Addr {
+	if h.names != nil {
+		return h.askedNameservers(applied)
+	}
 	conf, err := h.readFile(resolvConfPath)
 	if err != nil {
 		return nil

@@ -124,6 +124,10 @@ func (c *fileChange) part() Part     { return PartDNS }
 func (c *fileChange) survives() bool { return true }
 func (c *fileChange) blocks() bool   { return false }
 
+// onFiles marks the kinds that root believes nobody else: with them any file of the
+// host could be written.
+func (c *fileChange) onFiles() {}
+
 func (c *fileChange) inherit(older change) {
 	if !c.anew {
 		c.Was = older.(*fileChange).Was

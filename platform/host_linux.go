@@ -45,6 +45,8 @@ type linuxHost struct {
 	stateDir string
 	bus      bus
 	firewall func() (firewallState, error)
+	// names asks the process with root for name resolution; nil: this one has root.
+	names *namesClient
 
 	// Owned by Network.Set:
 	routes  map[netip.Prefix]netlink.Route // our table as it is; nil: not read yet
@@ -89,6 +91,8 @@ func (h *linuxHost) decode(kind string, data json.RawMessage) (change, error) {
 		c = &resolvedChange{h: h}
 	case "resolvconf":
 		c = &resolvconfChange{h: h}
+	case "names":
+		c = &namesChange{h: h}
 	default:
 		return nil, fmt.Errorf("unknown kind of change %q", kind)
 	}
@@ -96,6 +100,9 @@ func (h *linuxHost) decode(kind string, data json.RawMessage) (change, error) {
 }
 
 func (h *linuxHost) close() error {
+	if h.names != nil {
+		h.names.close()
+	}
 	h.nl.Close()
 	return nil
 }

@@ -39,6 +39,10 @@ type journal struct {
 	dir  string
 	boot string   // of this run of the computer; empty if it cannot be told
 	lock *os.File // held for as long as this process may change the network
+	// foreign: somebody with fewer rights than this process could have written the
+	// journal. Files are not touched in his name then, nor are lines kept that a
+	// newer version might take for root's.
+	foreign bool
 
 	written []byte   // the file's content
 	left    []record // of an earlier process, not undone yet, in the order of application
@@ -66,21 +70,21 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("process %d controls the host's network already", e.PID)
 }
 
-// openJournal makes dir if it is missing, makes sure that nobody else can write to it
-// and that no other process has its journal, and reads it. What the journal says is
-// done with all our rights.
+// openJournal makes dir if it is missing, makes sure that nobody but its owner can write
+// to it and that no other process has its journal, and reads it.
 func openJournal(log *slog.Logger, dir, boot string) (*journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := checkOwner(dir); err != nil {
+	foreign, err := checkOwner(dir)
+	if err != nil {
 		return nil, err
 	}
 	lock, err := lockPath(filepath.Join(dir, lockFile))
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{log: log, dir: dir, boot: boot, lock: lock}
+	j := &journal{log: log, dir: dir, boot: boot, lock: lock, foreign: foreign}
 	if err := j.read(); err != nil {
 		lock.Close()
 		return nil, err
@@ -94,7 +98,7 @@ func (j *journal) close() error { return j.lock.Close() }
 func (j *journal) path() string { return filepath.Join(j.dir, journalFile) }
 
 func (j *journal) read() error {
-	file, err := os.Open(j.path())
+	file, foreign, err := openOwn(j.path(), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -102,6 +106,7 @@ func (j *journal) read() error {
 		return err
 	}
 	defer file.Close()
+	j.foreign = j.foreign || foreign
 	j.written, err = io.ReadAll(io.LimitReader(file, maxJournal+1))
 	if err != nil {
 		return err
@@ -115,6 +120,8 @@ func (j *journal) read() error {
 		switch err := json.Unmarshal([]byte(text), &r); {
 		case err != nil && !whole: // cut off while it was written: nothing was done yet
 			j.log.Warn("network: the journal's last line is cut off", "file", j.path())
+		case (err != nil || r.Version != journalVersion) && j.foreign:
+			j.log.Warn("network: the journal has a line that is not understood", "file", j.path())
 		case err != nil || r.Version != journalVersion:
 			j.kept = append(j.kept, text)
 		default:
@@ -176,11 +183,17 @@ func (j *journal) replace(content []byte) error {
 		return syncDir(j.dir)
 	}
 	temp := j.path() + ".new"
-	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content)
+	err = giveToOwner(file, j.dir)
+	if err == nil {
+		_, err = file.Write(content)
+	}
 	if err == nil {
 		err = file.Sync()
 	}
@@ -202,11 +215,15 @@ func (j *journal) recover(ctx context.Context, h host, keepBlock bool) (standing
 	var left []record
 	for _, r := range slices.Backward(j.left) {
 		c, err := h.decode(r.Kind, r.Change)
+		_, files := c.(interface{ onFiles() })
 		switch {
 		case err != nil:
 			line, _ := json.Marshal(r)
 			j.kept = append(j.kept, string(line))
 			j.log.Warn("network: the journal has an entry that is not understood", "kind", r.Kind, "error", err)
+			continue
+		case files && j.foreign:
+			j.log.Warn("network: root does not touch files because another user says so", "file", j.path())
 			continue
 		case r.Boot != j.boot && !c.survives():
 			continue // the computer was restarted, which undid it

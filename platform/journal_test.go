@@ -317,14 +317,4 @@ func TestForeignDirectory(t *testing.T) {
 			j.close()
 		}
 	}
-	if os.Geteuid() != 0 {
-		return // only root can give it away
-	}
-	if err := errors.Join(os.Chmod(dir, 0o700), os.Chown(dir, 65534, -1)); err != nil {
-		t.Fatal(err)
-	}
-	if j, err := openJournal(slog.New(slog.DiscardHandler), dir, "boot"); err == nil {
-		j.close()
-		t.Error("a directory of another user was accepted")
-	}
 }

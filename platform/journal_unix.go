@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,7 @@ import (
 // lockPath locks a file for this process and writes the process's number into it.
 // The lock ends with the process, however that ends. The error may be a *BusyError.
 func lockPath(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	file, _, err := openOwn(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +27,7 @@ func lockPath(path string) (*os.File, error) {
 	} else if err != nil {
 		err = fmt.Errorf("lock %s: %w", path, err)
 	} else {
-		err = writePID(file)
+		err = errors.Join(giveToOwner(file, filepath.Dir(path)), writePID(file))
 	}
 	if err != nil {
 		file.Close()
@@ -35,19 +36,54 @@ func lockPath(path string) (*os.File, error) {
 	return file, nil
 }
 
-// checkOwner refuses a directory that somebody else owns or may write to.
-func checkOwner(dir string) error {
+// openOwn opens a file in a directory whose owner may have fewer rights than this
+// process, and has perhaps put something else there to have it read or overwritten.
+// Foreign is whether the file belongs to such an owner.
+func openOwn(path string, flags int) (_ *os.File, foreign bool, _ error) {
+	file, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, false, err
+	}
+	var stat unix.Stat_t
+	err = unix.Fstat(int(file.Fd()), &stat)
+	if err == nil && (stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Nlink > 1) {
+		err = fmt.Errorf("%s is not a file of its own", path)
+	}
+	if err != nil {
+		file.Close()
+		return nil, false, err
+	}
+	return file, stat.Uid != 0 && int(stat.Uid) != os.Geteuid(), nil
+}
+
+// giveToOwner makes a file that root writes in another user's directory that user's: the
+// service without root shall find its own files.
+func giveToOwner(file *os.File, dir string) error {
 	var stat unix.Stat_t
 	if err := unix.Stat(dir, &stat); err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
+		return err
 	}
-	if uid := stat.Uid; uid != 0 && int(uid) != os.Geteuid() {
-		return fmt.Errorf("%s belongs to another user (uid %d)", dir, uid)
+	if os.Geteuid() != 0 || stat.Uid == 0 {
+		return nil
+	}
+	return file.Chown(int(stat.Uid), int(stat.Gid))
+}
+
+// checkOwner refuses a directory that others may write to. One that belongs to another
+// user is foreign to root, and refused by everybody else.
+func checkOwner(dir string) (foreign bool, err error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(dir, &stat); err != nil {
+		return false, fmt.Errorf("%s: %w", dir, err)
+	}
+	foreign = stat.Uid != 0 && int(stat.Uid) != os.Geteuid()
+	if foreign && os.Geteuid() != 0 {
+		return false, fmt.Errorf("%s belongs to another user (uid %d)", dir, stat.Uid)
 	}
 	if stat.Mode&0o022 != 0 {
-		return fmt.Errorf("others may write to %s (mode %04o)", dir, stat.Mode&0o7777)
+		return false, fmt.Errorf("others may write to %s (mode %04o)", dir, stat.Mode&0o7777)
 	}
-	return nil
+	return foreign, nil
 }
 
 func readPID(file io.Reader) int {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -157,6 +159,22 @@ func New(log *slog.Logger, stateDir string) (*Network, error) {
 // Restore undoes whatever a service that died left on the host, its leak block too.
 // The error is a *[BusyError], below an *Error, if the service lives.
 func Restore(ctx context.Context, stateDir string) error {
+	err := restore(ctx, stateDir)
+	service := filepath.Join(stateDir, serviceDir)
+	if errors.As(err, new(*BusyError)) {
+		return err
+	}
+	if _, missing := os.Lstat(service); missing != nil {
+		return err
+	}
+	return errors.Join(err, restore(ctx, service))
+}
+
+// serviceDir is the service's own directory below the state directory, where root has
+// started it and it runs with fewer rights.
+const serviceDir = "service"
+
+func restore(ctx context.Context, stateDir string) error {
 	n, err := New(slog.New(slog.DiscardHandler), stateDir)
 	if err != nil {
 		return err

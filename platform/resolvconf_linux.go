@@ -98,6 +98,7 @@ func (c *resolvconfChange) id() string     { return "resolvconf " + c.Name }
 func (c *resolvconfChange) kind() string   { return "resolvconf" }
 func (c *resolvconfChange) part() Part     { return PartDNS }
 func (c *resolvconfChange) inherit(change) {}
+func (c *resolvconfChange) onFiles()       {} // it names the program to run
 
 func (c *resolvconfChange) content() []byte {
 	return resolvConf([]Tunnel{{DNS: c.Servers, SearchDomains: c.Search}}, nil)

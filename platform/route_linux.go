@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -332,6 +333,9 @@ func (c *sysctlChange) undo(context.Context) error {
 }
 
 func (c *sysctlChange) write(value string) error {
+	if !filepath.IsLocal(c.Path) || !strings.HasPrefix(filepath.Clean(c.Path), "net/") {
+		return fmt.Errorf("%q is no setting of the network", c.Path) // a journal that is not ours
+	}
 	return rights(os.WriteFile(filepath.Join(c.h.root, "proc/sys", c.Path), []byte(value+"\n"), 0))
 }
 

@@ -1,0 +1,71 @@
+package platform
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// TakeStateDir makes a state directory for a process of root's, if it is missing, and
+// makes it root's if it is of the user uid, as whom the service has run there by itself.
+// What that user wrote there is still not believed with files.
+func TakeStateDir(path string, uid int) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	dir, err := openDir(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &stat); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if stat.Uid == 0 || int(stat.Uid) != uid {
+		return nil
+	}
+	return dir.Chown(0, 0)
+}
+
+// ServiceDir makes the directory, below n's state directory, that belongs to the service
+// when it runs as the user uid, and opens it, for a process that cannot walk there. It
+// needs root.
+func (n *Network) ServiceDir(uid, gid int) (*os.File, error) {
+	if foreign, err := checkOwner(n.journal.dir); err != nil || foreign {
+		return nil, errors.Join(err, fmt.Errorf("%s is not root's", n.journal.dir))
+	}
+	path := filepath.Join(n.journal.dir, serviceDir)
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	dir, err := openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(dir.Chown(uid, gid), dir.Chmod(0o700))
+	// Files of the time when the service ran as somebody else.
+	for _, name := range []string{lockFile, journalFile} {
+		file, _, openErr := openOwn(filepath.Join(path, name), os.O_RDONLY)
+		if errors.Is(openErr, os.ErrNotExist) {
+			continue
+		}
+		if openErr == nil {
+			openErr = errors.Join(file.Chown(uid, gid), file.Close())
+		}
+		err = errors.Join(err, openErr)
+	}
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// openDir opens a directory, and no symlink to one.
+func openDir(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+}
