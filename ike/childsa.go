@@ -44,7 +44,8 @@ type childSA struct {
 	rekeyAfter    uint32    // sequence number
 	worn          bool      // rekeyed for rekeyAfter; owned by the control loop
 	rekeys        int
-	headerLen     int // bytes before the inner packet
+	headerLen     int    // bytes before the inner packet
+	cpiIn         uint16 // that the gateway compresses with; 0: nobody does
 
 	in  *esp.Inbound  // owned by ReadPackets
 	out *esp.Outbound // owned by WritePackets
@@ -128,6 +129,7 @@ func (sa *isakmpSA) newChildSA(n *negotiation) (*childSA, error) {
 	}
 	sa.log.Info("ESP SA is established", "spi_in", fmt.Sprintf("%08x", c.spiIn), "spi_out", fmt.Sprintf("%08x", c.spiOut),
 		"suite", c.suite.String(), "local", c.local, "remote", c.remote, "lifetime", l)
+	sa.compress(c, n)
 	return c, nil
 }
 

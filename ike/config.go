@@ -287,6 +287,8 @@ type ChildStats struct {
 	BytesIn, BytesOut     uint64
 	PacketsIn, PacketsOut uint64
 	Replayed, BadICV      uint64
+	IPComp                bool   // inner packets are compressed
+	BadIPComp             uint64 // packets that could not be expanded
 	Established, Expires  time.Time
 	Rekeys                int
 }

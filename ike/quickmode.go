@@ -39,6 +39,7 @@ var (
 type quickOffer struct {
 	suites []ESPSuite
 	group  *group // PFS; nil: none
+	ipcomp bool   // offered with IPComp first, without it second
 }
 
 // quickOffers lists the offers in the order in which they are tried. A Quick Mode
@@ -64,13 +65,13 @@ func (sa *isakmpSA) quickOffers() []quickOffer {
 	}
 	switch pfs := sa.s.cfg.PFS; {
 	case pfs == PFSOff:
-		offers = append(offers, quickOffer{open, nil})
+		offers = append(offers, quickOffer{suites: open})
 	case pfs != PFSAuto && pfs != "":
-		offers = append(offers, quickOffer{open, findGroup(string(pfs))})
+		offers = append(offers, quickOffer{suites: open, group: findGroup(string(pfs))})
 	case sa.s.pfsWish() != nil:
-		offers = append(offers, quickOffer{open, sa.s.pfsWish()})
+		offers = append(offers, quickOffer{suites: open, group: sa.s.pfsWish()})
 	default:
-		offers = append(offers, quickOffer{open, nil}, quickOffer{open, sa.suite.group})
+		offers = append(offers, quickOffer{suites: open}, quickOffer{suites: open, group: sa.suite.group})
 	}
 	return offers
 }
@@ -79,6 +80,9 @@ func (sa *isakmpSA) quickOffers() []quickOffer {
 // was one.
 func (sa *isakmpSA) newChild(ctx context.Context, pair selectorPair) (*childSA, error) {
 	offers := sa.quickOffers()
+	if sa.s.cfg.IPComp { // should the gateway not even understand it, go on without
+		offers = append(withIPComp(offers), offers...)
+	}
 	if sa.s.quickOffer != nil {
 		offers = []quickOffer{*sa.s.quickOffer}
 	}
@@ -107,14 +111,14 @@ func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer, pair selec
 	if err != nil {
 		return nil, err
 	}
-	neg, err := sa.newNegotiation(offer.group)
+	neg, err := sa.newNegotiation(offer.group, offer.ipcomp)
 	if err != nil {
 		return nil, err
 	}
 	defer sa.s.release(neg.spiIn)
 	neg.ni, neg.pair = neg.nonce, pair
 	qm1 := []isakmp.Payload{
-		{Type: isakmp.PayloadSA, Body: sa.espOffer(offer, neg.spiIn)},
+		{Type: isakmp.PayloadSA, Body: sa.espOffer(offer, neg)},
 		{Type: isakmp.PayloadNonce, Body: neg.ni},
 	}
 	if neg.kx != nil {
@@ -153,6 +157,7 @@ func (sa *isakmpSA) quickMode(ctx context.Context, offer *quickOffer, pair selec
 // negotiation is what a Quick Mode has found out so far.
 type negotiation struct {
 	spiIn, spiOut uint32
+	cpiIn, cpiOut uint16 // 0: IPComp is not offered, not agreed
 	nonce         []byte // ours
 	ni, nr        []byte
 	group         *group
@@ -164,8 +169,8 @@ type negotiation struct {
 	local, remote netip.Prefix
 }
 
-// newNegotiation reserves an SPI and draws nonce and key.
-func (sa *isakmpSA) newNegotiation(g *group) (*negotiation, error) {
+// newNegotiation reserves an SPI and draws nonce, key and, with IPComp, CPI.
+func (sa *isakmpSA) newNegotiation(g *group, ipcomp bool) (*negotiation, error) {
 	n := &negotiation{group: g, nonce: make([]byte, nonceLen), lifetime: espLifetime}
 	if err := sa.random(n.nonce); err != nil {
 		return nil, err
@@ -176,19 +181,21 @@ func (sa *isakmpSA) newNegotiation(g *group) (*negotiation, error) {
 			return nil, err
 		}
 	}
+	if ipcomp {
+		if n.cpiIn, err = sa.s.drawCPI(); err != nil {
+			return nil, err
+		}
+	}
 	n.spiIn, err = sa.s.reserve()
 	return n, err
 }
 
-// espOffer is the body of our SA payload: one proposal with a transform a suite.
-func (sa *isakmpSA) espOffer(offer *quickOffer, spi uint32) []byte {
-	p := isakmp.Proposal{Number: 1, Protocol: isakmp.ProtoESP, SPI: be32(spi)}
+// espOffer is the body of our SA payload: one proposal with a transform a suite; with
+// IPComp a bundle, and the same without it.
+func (sa *isakmpSA) espOffer(offer *quickOffer, neg *negotiation) []byte {
+	p := isakmp.Proposal{Number: 1, Protocol: isakmp.ProtoESP, SPI: be32(neg.spiIn)}
 	for i, s := range offer.suites {
-		as := []isakmp.Attribute{
-			isakmp.BasicAttribute(isakmp.AttrESPLifeType, isakmp.LifeSeconds),
-			isakmp.NumberAttribute(isakmp.AttrESPLifeDuration, uint32(espLifetime/time.Second)),
-			isakmp.BasicAttribute(isakmp.AttrESPEncapsulation, sa.encapsulation()),
-		}
+		as := sa.commonOffer()
 		if s.hash != nil {
 			as = append(as, isakmp.BasicAttribute(isakmp.AttrESPAuth, s.hash.espID))
 		}
@@ -200,7 +207,22 @@ func (sa *isakmpSA) espOffer(offer *quickOffer, spi uint32) []byte {
 		}
 		p.Transforms = append(p.Transforms, isakmp.Transform{Number: uint8(i + 1), ID: s.cipher.espID, Attributes: as})
 	}
-	return isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: []isakmp.Proposal{p}}.Append(nil)
+	ps := []isakmp.Proposal{p}
+	if offer.ipcomp {
+		alone := p
+		alone.Number = 2
+		ps = append(ps, sa.ipcompOffer(p.Number, neg.cpiIn), alone)
+	}
+	return isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: ps}.Append(nil)
+}
+
+// commonOffer is what each offered phase-2 transform has.
+func (sa *isakmpSA) commonOffer() []isakmp.Attribute {
+	return []isakmp.Attribute{
+		isakmp.BasicAttribute(isakmp.AttrESPLifeType, isakmp.LifeSeconds),
+		isakmp.NumberAttribute(isakmp.AttrESPLifeDuration, uint32(espLifetime/time.Second)),
+		isakmp.BasicAttribute(isakmp.AttrESPEncapsulation, sa.encapsulation()),
+	}
 }
 
 // refusedQuickMode looks for the gateway's refusal. The HASH of an Informational has
@@ -235,10 +257,7 @@ func (sa *isakmpSA) acceptQM2(m *message, offer *quickOffer, neg *negotiation) e
 	if err != nil {
 		return fail(err)
 	}
-	if len(answer.Proposals) != 1 || len(answer.Proposals[0].Transforms) != 1 {
-		return fail(errors.New("SA answer without exactly one transform"))
-	}
-	if err := sa.selectESP(answer.Proposals[0], answer.Proposals[0].Transforms[0], offer.suites, neg); err != nil {
+	if err := sa.selectAnswer(answer.Proposals, offer, neg); err != nil {
 		return fail(err)
 	}
 	if err := neg.finishKE(m.body(isakmp.PayloadKE)); err != nil {
@@ -257,6 +276,23 @@ func (sa *isakmpSA) acceptQM2(m *message, offer *quickOffer, neg *negotiation) e
 	neg.local, neg.remote = idci, idcr
 	sa.noteESPLifetime(m, neg)
 	return nil
+}
+
+// selectAnswer matches the gateway's answer with our offer.
+func (sa *isakmpSA) selectAnswer(ps []isakmp.Proposal, offer *quickOffer, neg *negotiation) error {
+	esp, ipcomp, err := answered(ps)
+	if err != nil {
+		return err
+	}
+	if ipcomp != nil {
+		if !offer.ipcomp {
+			return errors.New("IPComp, which was not offered")
+		}
+		if _, err := sa.selectIPComp(ipcomp, neg); err != nil {
+			return err
+		}
+	}
+	return sa.selectESP(*esp, esp.Transforms[0], offer.suites, neg)
 }
 
 // finishKE makes g(qm)^xy; a KE payload stands there exactly when a group was
@@ -298,8 +334,11 @@ func (sa *isakmpSA) selectESP(p isakmp.Proposal, t isakmp.Transform, suites []ES
 		}
 		values[a.Type] = v
 	}
-	if got := values[isakmp.AttrESPEncapsulation]; got != uint64(sa.encapsulation()) {
-		return fmt.Errorf("encapsulation mode %d instead of %d", got, sa.encapsulation())
+	// In a bundle it is IPComp that makes the tunnel, so that ESP may say transport
+	// mode: the number that follows each of the tunnel modes.
+	tunnel := uint64(sa.encapsulation())
+	if got := values[isakmp.AttrESPEncapsulation]; got != tunnel && (neg.cpiOut == 0 || got != tunnel+1) {
+		return fmt.Errorf("encapsulation mode %d instead of %d", got, tunnel)
 	}
 	var wantGroup uint64
 	if neg.group != nil {
@@ -559,29 +598,60 @@ func (s *Session) pairFor(local, remote netip.Prefix) (selectorPair, error) {
 	return selectorPair{}, fmt.Errorf("it is for %v and %v, which is nothing of ours", local, remote)
 }
 
-// chooseESP picks the gateway's first transform that we would offer ourselves.
+// chooseESP picks the gateway's first transform that we would offer ourselves, and in
+// a bundle IPComp's.
 func (sa *isakmpSA) chooseESP(m *message) (*negotiation, []byte, error) {
 	offer, err := isakmp.ParseSA(m.body(isakmp.PayloadSA))
 	if err != nil {
 		return nil, nil, err
 	}
 	last := errors.New("no proposal")
-	for _, p := range offer.Proposals {
-		for _, t := range p.Transforms {
-			neg, err := sa.tryTransform(p, t)
-			if err != nil {
-				last = err
-				continue
-			}
-			p.SPI, p.Transforms = be32(neg.spiIn), []isakmp.Transform{t}
-			chosen := isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: []isakmp.Proposal{p}}
-			return neg, chosen.Append(nil), nil
+	for _, bundle := range bundles(offer.Proposals) {
+		neg, err := sa.tryBundle(bundle)
+		if err != nil {
+			last = err
+			continue
 		}
+		chosen := isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: bundle}
+		return neg, chosen.Append(nil), nil
 	}
 	return nil, nil, last
 }
 
-func (sa *isakmpSA) tryTransform(p isakmp.Proposal, t isakmp.Transform) (*negotiation, error) {
+// tryBundle makes bundle our answer, with our SPIs and one transform each.
+func (sa *isakmpSA) tryBundle(bundle []isakmp.Proposal) (*negotiation, error) {
+	esp, ipcomp, err := protocolsOf(bundle)
+	if err != nil {
+		return nil, err
+	}
+	probe := &negotiation{}
+	if ipcomp != nil {
+		if !sa.s.cfg.IPComp {
+			return nil, errors.New("IPComp, which the profile does not ask for")
+		}
+		t, err := sa.selectIPComp(ipcomp, probe)
+		if err != nil {
+			return nil, err
+		}
+		ipcomp.Transforms = []isakmp.Transform{t}
+	}
+	last := errors.New("no transform")
+	for _, t := range esp.Transforms {
+		neg, err := sa.tryTransform(*esp, t, probe.cpiOut)
+		if err != nil {
+			last = err
+			continue
+		}
+		esp.SPI, esp.Transforms = be32(neg.spiIn), []isakmp.Transform{t}
+		if ipcomp != nil {
+			ipcomp.SPI = binary.BigEndian.AppendUint16(nil, neg.cpiIn)
+		}
+		return neg, nil
+	}
+	return nil, last
+}
+
+func (sa *isakmpSA) tryTransform(p isakmp.Proposal, t isakmp.Transform, cpiOut uint16) (*negotiation, error) {
 	var g *group
 	if a, ok := isakmp.Find(t.Attributes, isakmp.AttrESPGroup); ok {
 		id, _ := a.Uint()
@@ -589,14 +659,14 @@ func (sa *isakmpSA) tryTransform(p isakmp.Proposal, t isakmp.Transform) (*negoti
 			return nil, fmt.Errorf("group %d is not acceptable", id)
 		}
 	}
-	probe := &negotiation{group: g, lifetime: espLifetime}
+	probe := &negotiation{group: g, lifetime: espLifetime, cpiOut: cpiOut}
 	if err := sa.selectESP(p, t, sa.s.espSuites, probe); err != nil {
 		return nil, err
 	}
-	neg, err := sa.newNegotiation(g)
+	neg, err := sa.newNegotiation(g, cpiOut != 0)
 	if err != nil {
 		return nil, err
 	}
-	neg.spiOut, neg.suite, neg.lifetime = probe.spiOut, probe.suite, probe.lifetime
+	neg.spiOut, neg.cpiOut, neg.suite, neg.lifetime = probe.spiOut, cpiOut, probe.suite, probe.lifetime
 	return neg, nil
 }

@@ -572,7 +572,7 @@ func (s *Session) Stats() Stats {
 		st.Children = append(st.Children, ChildStats{
 			SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite.String(), Local: c.local, Remote: c.remote,
 			BytesIn: in.Bytes, PacketsIn: in.Packets, BytesOut: out.Bytes, PacketsOut: out.Packets,
-			Replayed: in.Replayed, BadICV: in.BadICV,
+			Replayed: in.Replayed, BadICV: in.BadICV, IPComp: c.cpiIn != 0, BadIPComp: in.BadExpansion,
 			Established: c.established, Expires: c.expires, Rekeys: c.rekeys,
 		})
 	}

@@ -18,7 +18,7 @@ func shorten(packet []byte) int {
 }
 
 func lengthen(dst, payload []byte, next byte) ([]byte, byte, error) {
-	if next != nextIPComp {
+	if next != NextIPComp {
 		return dst[:copy(dst, payload)], next, nil
 	}
 	if len(payload) != 41 {
@@ -30,7 +30,7 @@ func lengthen(dst, payload []byte, next byte) ([]byte, byte, error) {
 	}
 	copy(dst, payload[:40])
 	copy(dst[40:n], bytes.Repeat([]byte{0xff}, n-40))
-	return dst[:n], nextIPv4, nil
+	return dst[:n], NextIPv4, nil
 }
 
 // compressible is an inner packet that shorten shortens.
@@ -117,9 +117,9 @@ func TestExpansionRefused(t *testing.T) {
 		{"no expander", nil, 256, ErrMalformed, 0},
 		{"no room", lengthen, 120, ErrRoom, 1},
 		{"malformed", func([]byte, []byte, byte) ([]byte, byte, error) { return nil, 0, ErrMalformed }, 256, ErrMalformed, 1},
-		{"nested", func(dst, _ []byte, _ byte) ([]byte, byte, error) { return dst[:100], nextIPComp, nil }, 256, ErrMalformed, 0},
-		{"no IP packet", func(dst, _ []byte, _ byte) ([]byte, byte, error) { return dst[:100], nextIPv4, nil }, 256, ErrMalformed, 0},
-		{"nothing", func([]byte, []byte, byte) ([]byte, byte, error) { return nil, nextIPv4, nil }, 256, ErrMalformed, 0},
+		{"nested", func(dst, _ []byte, _ byte) ([]byte, byte, error) { return dst[:100], NextIPComp, nil }, 256, ErrMalformed, 0},
+		{"no IP packet", func(dst, _ []byte, _ byte) ([]byte, byte, error) { return dst[:100], NextIPv4, nil }, 256, ErrMalformed, 0},
+		{"nothing", func([]byte, []byte, byte) ([]byte, byte, error) { return nil, NextIPv4, nil }, 256, ErrMalformed, 0},
 	} {
 		out, in := ref.outbound(t, newRand(1)), ref.inbound(t)
 		out.CompressWith(shorten)

@@ -77,8 +77,8 @@ func (i *Inbound) ExpandWith(e Expander) { i.expand = e }
 // dst needs the capacity of the ciphertext, which len(packet) always exceeds, else
 // Open returns ErrRoom. It must not overlap packet, with one exception: with dst =
 // packet[HeaderLen:] the packet is decrypted where it is. With an Expander it must
-// not overlap at all, and packet is overwritten. After an error the content of dst
-// is undefined.
+// not overlap at all, packet is overwritten, and the length of dst bounds the inner
+// packet. After an error the content of dst is undefined.
 //
 // The other errors are ErrMalformed, ErrReplay, ErrICV and ErrDummy. Only a packet
 // with a right ICV changes the replay window; it does so with ErrDummy and with
@@ -113,7 +113,7 @@ func (i *Inbound) Open(dst, packet []byte) ([]byte, error) {
 	i.window.mark(seq)
 	payload, next, err := unpad(plaintext)
 	if err == nil && i.expand != nil {
-		if payload, next, err = i.expand(dst[:cap(dst)], payload, next); err != nil {
+		if payload, next, err = i.expand(dst[:max(n, len(dst))], payload, next); err != nil {
 			i.badExpansion.Add(1)
 		}
 	}
@@ -168,12 +168,12 @@ func unpad(plaintext []byte) (payload []byte, next byte, err error) {
 func innerLen(payload []byte, next byte) int {
 	const ipv4Header, ipv6Header = 20, 40
 	switch {
-	case next == nextIPv4 && len(payload) >= ipv4Header && payload[0]>>4 == 4:
+	case next == NextIPv4 && len(payload) >= ipv4Header && payload[0]>>4 == 4:
 		header, total := int(payload[0]&0xf)*4, int(binary.BigEndian.Uint16(payload[2:]))
 		if header >= ipv4Header && header <= total && total <= len(payload) {
 			return total
 		}
-	case next == nextIPv6 && len(payload) >= ipv6Header && payload[0]>>4 == 6:
+	case next == NextIPv6 && len(payload) >= ipv6Header && payload[0]>>4 == 6:
 		total := ipv6Header + int(binary.BigEndian.Uint16(payload[4:]))
 		if total <= len(payload) {
 			return total

@@ -6,12 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// Next header values (RFC 4303 §2.6).
+// Next header values that an Expander deals with (RFC 4303 §2.6, IANA
+// "protocol-numbers").
 const (
-	nextIPv4   = 4
-	nextIPv6   = 41
-	nextDummy  = 59
-	nextIPComp = 108
+	NextIPv4   byte = 4
+	NextIPv6   byte = 41
+	NextIPComp byte = 108
+
+	nextDummy = 59
 )
 
 // MaxSequence is the highest sequence number that Seal uses. RFC 4303 §3.3.3
@@ -81,9 +83,9 @@ func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
 	var next byte
 	switch buf[offset] >> 4 {
 	case 4:
-		next = nextIPv4
+		next = NextIPv4
 	case 6:
-		next = nextIPv6
+		next = NextIPv6
 	default:
 		return nil, ErrMalformed
 	}
@@ -95,7 +97,7 @@ func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
 	inner := n
 	if o.compress != nil {
 		if c := o.compress(buf[offset : offset+n]); c > 0 {
-			n, next = c, nextIPComp
+			n, next = c, NextIPComp
 		}
 	}
 

@@ -16,6 +16,7 @@ type child struct {
 	suite       espSuite
 	in          *esp.Inbound
 	out         *esp.Outbound
+	ipcomp      *ipcomp      // nil: packets are not compressed
 	headerLen   int          // of ESP packets in bytes
 	client      netip.Prefix // inner source of what the client sends
 	remote      netip.Prefix // inner destination of it
@@ -57,7 +58,11 @@ func (g *Gateway) receiveESP(d datagram) {
 		g.log.Debug("dropped ESP of an unknown SPI", "from", d.path.peer)
 		return
 	}
-	inner, err := c.in.Open(d.data[min(len(d.data), c.headerLen):], d.data)
+	room := d.data[min(len(d.data), c.headerLen):]
+	if c.ipcomp != nil {
+		room = make([]byte, max(maxInner, len(d.data)))
+	}
+	inner, err := c.in.Open(room, d.data)
 	if err != nil {
 		g.log.Debug("dropped ESP", "from", d.path.peer, "reason", err)
 		return
@@ -122,6 +127,9 @@ func (g *Gateway) sendInner(packet []byte) {
 	for _, c := range slices.Backward(s.children) {
 		if (!c.client.Contains(dst) || !c.remote.Contains(src)) && !g.cfg.Quirks.ReturnOnNewest {
 			continue
+		}
+		if c.ipcomp != nil && c.ipcomp.double {
+			packet = c.ipcomp.between(s.path.sock.local.Addr(), s.path.peer.Addr(), packet)
 		}
 		buf := make([]byte, esp.MaxHeadroom+len(packet), esp.MaxHeadroom+len(packet)+esp.MaxTailroom)
 		copy(buf[esp.MaxHeadroom:], packet)

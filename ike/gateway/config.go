@@ -86,6 +86,8 @@ type Config struct {
 	// in exactly that group). Empty: all that this package knows, PFS as the
 	// client likes.
 	IKE, ESP []string
+	// IPComp agrees to compress inner packets when the client offers that.
+	IPComp bool
 	// Lifetimes of ISAKMP SAs and ESP SAs, in whole seconds; zero is 8 h and 1 h.
 	// What the client offers is shortened to them, and at their end the gateway
 	// sends a Delete.

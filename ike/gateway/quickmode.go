@@ -21,6 +21,8 @@ type quickMode struct {
 	suite     espSuite
 	spiIn     uint32
 	spiOut    uint32
+	cpiIn     uint16 // 0: no compression
+	cpiOut    uint16
 	ni, nr    []byte
 	gxy       []byte // empty without PFS
 	client    netip.Prefix
@@ -134,7 +136,8 @@ func (s *sa) chooseESP(q *quickMode, body []byte) (answer isakmp.SA, shorter boo
 	for _, p := range offer.Proposals {
 		// Proposals with the same number belong together: ESP and IPComp.
 		bundle := slices.DeleteFunc(slices.Clone(offer.Proposals), func(o isakmp.Proposal) bool { return o.Number != p.Number })
-		if len(bundle) != 1 || p.Protocol != isakmp.ProtoESP || len(p.SPI) != 4 || binary.BigEndian.Uint32(p.SPI) < minSPI {
+		cpi, deflate, compressed := s.offeredIPComp(bundle)
+		if len(bundle) != 1 && !compressed || p.Protocol != isakmp.ProtoESP || len(p.SPI) != 4 || binary.BigEndian.Uint32(p.SPI) < minSPI {
 			continue
 		}
 		for _, t := range p.Transforms {
@@ -149,6 +152,12 @@ func (s *sa) chooseESP(q *quickMode, body []byte) (answer isakmp.SA, shorter boo
 			offer.Proposals = []isakmp.Proposal{{
 				Number: p.Number, Protocol: p.Protocol, SPI: midBytes(q.spiIn), Transforms: []isakmp.Transform{t},
 			}}
+			if compressed {
+				q.cpiIn, q.cpiOut = s.gw.newCPI(), cpi
+				half := s.ipcompProposal(p.Number, q.cpiIn)
+				half.Transforms = []isakmp.Transform{deflate}
+				offer.Proposals = append(offer.Proposals, half)
+			}
 			return offer, shorter, nil
 		}
 	}
@@ -294,11 +303,19 @@ func (s *sa) beginQuickMode(old *child) error {
 	s.gw.random(q.ni)
 	mid := s.newMID()
 	m := &Message{Step: QM1, Header: s.header(isakmp.QuickMode, mid, true)}
-	m.Add(isakmp.PayloadSA, isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: []isakmp.Proposal{{
+	proposal := isakmp.Proposal{
 		Protocol: isakmp.ProtoESP, SPI: midBytes(q.spiIn), Transforms: []isakmp.Transform{{
 			Number: 1, ID: q.suite.cipher.esp, Attributes: q.suite.attributes(s.encapsulation(), uint32(q.life/time.Second)),
 		}},
-	}}}.Append(nil))
+	}
+	proposals := []isakmp.Proposal{proposal}
+	if old.ipcomp != nil {
+		q.cpiIn = s.gw.newCPI()
+		proposals = append(proposals, s.ipcompProposal(proposal.Number, q.cpiIn))
+		proposal.Number++
+		proposals = append(proposals, proposal)
+	}
+	m.Add(isakmp.PayloadSA, isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: proposals}.Append(nil))
 	m.Add(isakmp.PayloadNonce, q.ni)
 	if q.suite.group != nil {
 		var err error
@@ -360,6 +377,10 @@ func (s *sa) answered(q *quickMode, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if cpi, _, ok := s.offeredIPComp(sa.Proposals); ok && q.cpiIn != 0 {
+		q.cpiOut = cpi
+		sa.Proposals = sa.Proposals[:1]
+	}
 	if len(sa.Proposals) != 1 || len(sa.Proposals[0].Transforms) != 1 {
 		return errors.New("not one transform chosen")
 	}
@@ -394,9 +415,12 @@ func (s *sa) install(q *quickMode) error {
 	c := &child{
 		sa: s, suite: q.suite, in: in, out: out, headerLen: t.HeaderLen(), client: q.client, remote: q.remote, established: time.Now(),
 	}
+	if q.cpiOut != 0 {
+		c.compress(q)
+	}
 	c.timer = s.gw.after(q.life, c.expire)
 	s.children = append(s.children, c)
 	s.gw.children[q.spiIn] = c
-	s.log.Info("tunnel up", "user", s.user, "suite", q.suite, "client", q.client, "remote", q.remote)
+	s.log.Info("tunnel up", "user", s.user, "suite", q.suite, "client", q.client, "remote", q.remote, "ipcomp", c.ipcomp != nil)
 	return nil
 }

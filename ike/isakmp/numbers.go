@@ -144,6 +144,9 @@ const (
 	AttrKeyLength    uint16 = 14
 )
 
+// IPCompDeflate is the IPCOMP transform ID of DEFLATE (RFC 2407 §4.4.5).
+const IPCompDeflate uint8 = 2
+
 // Phase-2 attribute types (RFC 2407 §4.5, RFC 4304 §2).
 const (
 	AttrESPLifeType      uint16 = 1
