@@ -524,25 +524,3 @@ const (
 	Headroom = esp.MaxHeadroom + nonIKEMarkerLen
 	Tailroom = esp.MaxTailroom
 )
-
-// Tunnel MTU: a path of unknown MTU is taken to carry pathMTU bytes; more than
-// maxInnerMTU is no gain on it, less than minInnerMTU is not IPv4.
-const (
-	pathMTU     = 1400
-	maxInnerMTU = 1300
-	minInnerMTU = 576
-	minIPv6MTU  = 1280 // RFC 8200 §5
-)
-
-// MTU is the largest inner packet that fits the path whole, in bytes: a safe value
-// for the negotiated suites on paths of at least 1,400 bytes.
-func (s *Session) MTU() int {
-	mtu, least := maxInnerMTU, minInnerMTU
-	for _, c := range *s.outbound.Load() {
-		mtu = min(mtu, c.suite.transform().MaxInner(pathMTU, s.transport.gateway.Is6()))
-		if c.local.Addr().Is6() {
-			least = minIPv6MTU
-		}
-	}
-	return max(mtu, least)
-}

@@ -213,6 +213,7 @@ const (
 	EventRekeyed    EventKind = "rekeyed"    // a ChildSA was replaced
 	EventReauth     EventKind = "reauth"     // the ISAKMP SA was replaced
 	EventAssignment EventKind = "assignment" // the gateway pushed new settings
+	EventMTU        EventKind = "mtu"        // Session.MTU has changed
 )
 
 // Event reports progress or change.

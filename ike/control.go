@@ -49,6 +49,7 @@ func (s *Session) run() {
 }
 
 func (s *Session) loop() error {
+	s.beginPath(time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -163,6 +164,7 @@ func (s *Session) nextDeadline() time.Time {
 func (s *Session) deadlinesOfSA(earlier func(time.Time)) {
 	if s.sa.caps&capDPD != 0 {
 		earlier(s.sa.dpdDue(s.heardAt()))
+		earlier(s.pathDue())
 	}
 	earlier(s.sa.established.Add(s.sa.lifetime))
 	earlier(s.addressDue())
@@ -206,6 +208,7 @@ func (s *Session) tick(now time.Time) error {
 	if err := s.detectDeath(now); err != nil {
 		return err
 	}
+	s.tendPath(now)
 	if !s.reauthing && !s.sa.reauthAt.After(now) {
 		s.reauthenticate()
 	}
@@ -274,6 +277,7 @@ func (s *Session) detectDeath(now time.Time) error {
 func (s *Session) networkChanged() {
 	s.transport.localAddr.Store(nil)
 	s.keepAlive()
+	s.beginPath(time.Now())
 	switch {
 	case !s.orphaned.IsZero():
 	case s.sa.caps&capDPD != 0:

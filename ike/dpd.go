@@ -54,21 +54,37 @@ func (sa *isakmpSA) answerProbe(m *message, n isakmp.Notify) {
 // probe sends R-U-THERE. A repeated probe keeps its number.
 func (sa *isakmpSA) probe(now time.Time) {
 	d := &sa.dpd
-	switch {
-	case !d.started:
-		var b [4]byte
-		if err := sa.random(b[:]); err != nil {
+	if d.tries == 0 {
+		if err := sa.nextNumber(); err != nil {
 			sa.log.Error("no DPD probe", "err", err)
 			return
 		}
-		d.sequence = binary.BigEndian.Uint32(b[:]) >> 1 // the top bit is 0 at first
-		d.started = true
-	case d.tries == 0:
-		d.sequence++
 	}
 	d.tries++
 	d.last = now
-	sa.notify(isakmp.ProtoISAKMP, sa.cookies(), isakmp.NotifyRUThere, be32(d.sequence))
+	sa.inform(sa.rUThere())
+}
+
+// nextNumber takes the number of the next probe.
+func (sa *isakmpSA) nextNumber() error {
+	d := &sa.dpd
+	if d.started {
+		d.sequence++
+		return nil
+	}
+	var b [4]byte
+	if err := sa.random(b[:]); err != nil {
+		return err
+	}
+	d.sequence = binary.BigEndian.Uint32(b[:]) >> 1 // the top bit is 0 at first
+	d.started = true
+	return nil
+}
+
+// rUThere is the probe with the last number.
+func (sa *isakmpSA) rUThere() isakmp.Payload {
+	n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: sa.cookies(), Type: isakmp.NotifyRUThere, Data: be32(sa.dpd.sequence)}
+	return isakmp.Payload{Type: isakmp.PayloadNotify, Body: n.Append(nil)}
 }
 
 // probeUrgently begins to probe every second. It does nothing while it already does.
@@ -87,9 +103,14 @@ func (sa *isakmpSA) probeAnswered(n isakmp.Notify) {
 	if !bytes.Equal(n.SPI, sa.cookies()) && !bytes.Equal(n.SPI, reversed) {
 		return
 	}
-	if len(n.Data) == 4 && binary.BigEndian.Uint32(n.Data) == sa.dpd.sequence {
+	if len(n.Data) != 4 {
+		return
+	}
+	number := binary.BigEndian.Uint32(n.Data)
+	if number == sa.dpd.sequence {
 		sa.dpd.tries, sa.dpd.urgent = 0, false
 	}
+	sa.s.pathAnswered(sa, number)
 }
 
 // dpdDue says when the next probe is due, or, after the last one, when the gateway
@@ -198,6 +219,7 @@ func (s *Session) watch(now time.Time) (renew bool) {
 		w.look = now.Add(urgentInterval) // there is no ISAKMP SA to ask on
 	case silent < renewAfter:
 		s.sa.probeUrgently(now)
+		s.doubtPath(now) // perhaps it carries less than before
 		w.look = now.Add(urgentInterval)
 	case s.sa.caps&capDPD != 0 && s.sa.dpd.tries > 0:
 		w.look = now.Add(urgentInterval) // the gateway is dead, not the SA

@@ -461,6 +461,12 @@ func (sa *isakmpSA) setChain(mid uint32, iv []byte) {
 // seal encrypts payloads and returns the whole message. The chain advances, so a
 // message is sealed once and resent byte for byte.
 func (sa *isakmpSA) seal(exchange isakmp.ExchangeType, mid uint32, ps ...isakmp.Payload) []byte {
+	return sa.sealFilled(exchange, mid, 0, ps...)
+}
+
+// sealFilled is seal with zeros behind the last payload, for a message of at least
+// size bytes.
+func (sa *isakmpSA) sealFilled(exchange isakmp.ExchangeType, mid uint32, size int, ps ...isakmp.Payload) []byte {
 	iv := sa.phase1IV
 	if mid != 0 {
 		var ok bool
@@ -470,6 +476,7 @@ func (sa *isakmpSA) seal(exchange isakmp.ExchangeType, mid uint32, ps ...isakmp.
 	}
 	bs := sa.keys.block.BlockSize()
 	body := isakmp.AppendPayloads(nil, ps...)
+	body = append(body, make([]byte, max(size-isakmp.HeaderLen-len(body), 0))...)
 	if pad := len(body) % bs; pad != 0 {
 		body = append(body, make([]byte, bs-pad)...)
 	}
@@ -493,10 +500,15 @@ func (sa *isakmpSA) seal(exchange isakmp.ExchangeType, mid uint32, ps ...isakmp.
 // sealHashed is seal with HASH(1) in front, as Informational, Transaction and the
 // first Quick Mode message have it.
 func (sa *isakmpSA) sealHashed(exchange isakmp.ExchangeType, mid uint32, ps ...isakmp.Payload) []byte {
+	return sa.seal(exchange, mid, sa.withHash(mid, ps...)...)
+}
+
+// withHash puts HASH(1) in front of payloads.
+func (sa *isakmpSA) withHash(mid uint32, ps ...isakmp.Payload) []isakmp.Payload {
 	rest := isakmp.AppendPayloads(nil, ps...)
 	hash := sa.keys.hash1(mid, rest)
 	clear(rest)
-	return sa.seal(exchange, mid, append([]isakmp.Payload{{Type: isakmp.PayloadHash, Body: hash}}, ps...)...)
+	return append([]isakmp.Payload{{Type: isakmp.PayloadHash, Body: hash}}, ps...)
 }
 
 // clear makes a cleartext phase-1 message.
@@ -526,11 +538,18 @@ func (sa *isakmpSA) transmit(msg []byte) {
 	}
 }
 
-func (sa *isakmpSA) transmitDatagram(b []byte) {
-	if sa.peer.Port() != portIKE {
-		b = append(make([]byte, nonESPMarkerLen, nonESPMarkerLen+len(b)), b...)
+func (sa *isakmpSA) transmitDatagram(b []byte) { sa.s.transport.send(sa.marked(b), sa.peer) }
+
+// marked puts the non-ESP marker in front of a message, where it needs one.
+func (sa *isakmpSA) marked(b []byte) []byte {
+	return append(make([]byte, sa.markerLen(), sa.markerLen()+len(b)), b...)
+}
+
+func (sa *isakmpSA) markerLen() int {
+	if sa.peer.Port() == portIKE {
+		return 0
 	}
-	sa.s.transport.send(b, sa.peer)
+	return nonESPMarkerLen
 }
 
 // reply sends the last message of an exchange. It is not resent by a timer but

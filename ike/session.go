@@ -84,6 +84,7 @@ type Session struct {
 	renewAll   bool      // the gateway lost its ESP SAs
 	expiry     time.Time // of the assigned address; zero: none
 	watchdog   watchdog
+	path       pathState
 	learned    time.Duration // age at which the gateway ends phase 1; 0: as it says
 
 	clock     clock
@@ -329,7 +330,7 @@ func (s *Session) resolve(ctx context.Context, host string) ([]netip.Addr, error
 // dialAddress tries the exchanges in turn, each afresh: with new cookies, nothing
 // taken over.
 func (s *Session) dialAddress(ctx context.Context, peer netip.AddrPort, more bool) error {
-	t, err := newTransport(ctx, &s.cfg, peer.Addr(), s.clock, s.log)
+	t, err := newTransport(ctx, &s.cfg, peer.Addr(), s.clock, s.log, s.tooBig)
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,10 @@ type transport struct {
 	raw    net.PacketConn // ESP as IP protocol 50; nil: not used
 	rawEnd chan struct{}  // closed when its receive loop has ended
 
+	rawFragments dontFragment
+	whole        atomic.Int32  // ESP in larger datagrams may be fragmented
+	tooBig       func(mtu int) // takes reports that a datagram was too large
+
 	localAddr atomic.Pointer[netip.Addr] // of the route to the gateway
 	lastSent  atomic.Int64               // stamp, for the keepalive
 	lastError atomic.Pointer[error]      // of the socket, as a hint
@@ -62,6 +66,8 @@ type udpSocket struct {
 	conn   net.PacketConn
 	fast   addrPortConn  // conn, or nil
 	closed chan struct{} // closed when the receive loop has ended
+
+	fragments dontFragment
 }
 
 // espPacket is a received ESP datagram.
@@ -70,15 +76,17 @@ type espPacket struct {
 }
 
 // newTransport opens all sockets that are known to be needed, so that one which cannot
-// be had shows before anything is sent.
-func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, clock clock, log *slog.Logger) (*transport, error) {
+// be had shows before anything is sent. The function tooBig is called, at any time,
+// when a router or this computer reports what its link can take.
+func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, clock clock, log *slog.Logger, tooBig func(mtu int)) (*transport, error) {
 	t := &transport{
-		gateway: gateway, clock: clock, log: log,
+		gateway: gateway, clock: clock, log: log, tooBig: tooBig,
 		sas:  make(map[isakmp.Cookie]*isakmpSA),
 		esp:  make(chan *espPacket, espQueue),
 		free: make(chan *espPacket, espQueue),
 	}
 	t.lastSent.Store(clock.stamp(time.Now()))
+	t.whole.Store(pathMTU)
 	if err := t.open(ctx, cfg); err != nil {
 		t.close()
 		return nil, err
@@ -115,7 +123,8 @@ func (t *transport) openUDP(ctx context.Context, cfg *Config, port uint16) (*udp
 		return nil, fmt.Errorf("opening a UDP socket: %w", err)
 	}
 	fast, _ := conn.(addrPortConn)
-	u := &udpSocket{conn, fast, make(chan struct{})}
+	u := &udpSocket{conn: conn, fast: fast, closed: make(chan struct{})}
+	t.adopt(&u.fragments, conn)
 	go t.receive(u)
 	return u, nil
 }
@@ -182,19 +191,27 @@ func (t *transport) unregister(sa *isakmpSA) {
 	delete(t.sas, sa.ckyI)
 }
 
-// send writes one datagram. An error is remembered as a hint, not returned: the
-// retransmission is the remedy.
+// send writes one datagram of IKE; a large one, of certificates, may be fragmented. An
+// error is remembered as a hint, not returned: the retransmission is the remedy.
 func (t *transport) send(b []byte, to netip.AddrPort) {
-	var err error
-	if u := t.socket(to.Port()); u.fast != nil {
-		_, err = u.fast.WriteToUDPAddrPort(b, to)
-	} else {
-		_, err = u.conn.WriteTo(b, net.UDPAddrFromAddrPort(to))
-	}
-	t.lastSent.Store(t.clock.stamp(time.Now()))
-	if err != nil {
+	if err := t.write(b, to, t.udpSize(len(b)) > t.leastPath()); err != nil {
 		t.noteError(err)
 	}
+}
+
+// write writes one UDP datagram, which may be fragmented or not.
+func (t *transport) write(b []byte, to netip.AddrPort, fragmentable bool) error {
+	u := t.socket(to.Port())
+	err := u.fragments.send(fragmentable, func() (err error) {
+		if u.fast != nil {
+			_, err = u.fast.WriteToUDPAddrPort(b, to)
+		} else {
+			_, err = u.conn.WriteTo(b, net.UDPAddrFromAddrPort(to))
+		}
+		return err
+	})
+	t.lastSent.Store(t.clock.stamp(time.Now()))
+	return err
 }
 
 func (t *transport) noteError(err error) {
@@ -226,17 +243,29 @@ type espPath struct {
 	raw    bool // as IP protocol 50
 }
 
-// sendESP sends the ESP packet buf[start:end]; a marker goes in front of it.
+// sendESP sends the ESP packet buf[start:end]; a marker goes in front of it. Only what
+// the path is known not to carry whole may be fragmented.
 func (t *transport) sendESP(path *espPath, buf []byte, start, end int) {
+	var size int
+	var err error
 	if path.raw {
-		_, err := t.raw.WriteTo(buf[start:end], &net.IPAddr{IP: path.peer.Addr().AsSlice(), Zone: path.peer.Addr().Zone()})
-		if err != nil {
-			t.noteError(err)
-		}
-		return
+		size = t.ipHeaderLen() + end - start
+		err = t.rawFragments.send(size > int(t.whole.Load()), func() error {
+			_, err := t.raw.WriteTo(buf[start:end], &net.IPAddr{IP: path.peer.Addr().AsSlice(), Zone: path.peer.Addr().Zone()})
+			return err
+		})
+	} else {
+		start -= path.marker
+		clear(buf[start : start+path.marker])
+		size = t.udpSize(end - start)
+		err = t.write(buf[start:end], path.peer, size > int(t.whole.Load()))
 	}
-	clear(buf[start-path.marker : start])
-	t.send(buf[start-path.marker:end], path.peer)
+	if err != nil {
+		t.noteError(err)
+		if size > t.leastPath() {
+			t.tooBig(size - 1) // it may have been that
+		}
+	}
 }
 
 // openRaw opens the raw socket for ESP, once.
@@ -253,6 +282,7 @@ func (t *transport) openRaw(ctx context.Context, cfg *Config) error {
 		return &SocketError{Err: err}
 	}
 	t.raw, t.rawEnd = conn, make(chan struct{})
+	t.adopt(&t.rawFragments, conn)
 	go t.receiveRaw()
 	return nil
 }
