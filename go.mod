@@ -30,7 +30,7 @@ require (
 	golang.org/x/crypto v0.58.0
 	golang.org/x/sync v0.23.0 // indirect
 	golang.org/x/term v0.47.0
-	golang.org/x/time v0.7.0 // indirect
+	golang.org/x/time v0.7.0
 	golang.zx2c4.com/wintun v0.0.0-20230126152724-0fa3db229ce2 // indirect
 	software.sslmate.com/src/go-pkcs12 v0.7.4
 )

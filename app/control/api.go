@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"log/slog"
 
 	"wayfarer/app"
 )
@@ -61,4 +62,18 @@ type Backend interface {
 	Disconnect(ctx context.Context, id string) *app.Failure
 	// Answer answers a prompt.
 	Answer(id string, answer *Answer) *app.Failure
+	// RestoreNetwork undoes what is left on the host of connections that are no
+	// more, also of an earlier service's. While there are connections it refuses.
+	RestoreNetwork(ctx context.Context) *app.Failure
+}
+
+// Logs is a log that can be read; app/daemon has one.
+type Logs interface {
+	// Since lists the records of at least a level that came after the one with
+	// the given number, oldest first, and gives the number of the newest of all.
+	// The first has the number 1.
+	Since(after uint64, least slog.Level) (records []app.LogRecord, newest uint64)
+	// Watch returns a channel that gets a value (coalesced) after each new
+	// record, and a function that ends the watch.
+	Watch() (changes <-chan struct{}, stop func())
 }

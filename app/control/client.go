@@ -24,9 +24,9 @@ import (
 
 // Times and bounds of the client.
 const (
-	answerTime = 15 * time.Second                // for everything but the following two
-	endTime    = disconnectTime + 10*time.Second // to disconnect
-	maxStatus  = 4 << 20                         // bytes of a status: far above what the service makes
+	answerTime = 15 * time.Second                // for everything but what follows, and streams
+	endTime    = disconnectTime + 10*time.Second // to disconnect, and to restore the network
+	maxStatus  = 4 << 20                         // bytes of a status or a line of the log: far above what the service makes
 )
 
 // SocketVariable is the environment variable that overrides where the socket is.
@@ -70,8 +70,24 @@ func (c *Client) Status(ctx context.Context) (*app.Status, error) {
 // Watch yields the whole status at once and after each change. It ends without an
 // error when ctx ends, and with one when the service goes away.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[*app.Status, error] {
-	return func(yield func(*app.Status, error) bool) {
-		body, err := c.open(ctx, http.MethodGet, "/v1/events", nil)
+	return follow[app.Status](ctx, c, "/v1/events", true)
+}
+
+// Logs yields the lines of the log that are of at least a level, as app.LogLevels has
+// them, and that this user may read, oldest first. With following it goes on with
+// those that come; it ends then as Watch does.
+func (c *Client) Logs(ctx context.Context, level string, following bool) iter.Seq2[*app.LogRecord, error] {
+	query := url.Values{"level": {level}}
+	if following {
+		query.Set("follow", "true")
+	}
+	return follow[app.LogRecord](ctx, c, "/v1/logs?"+query.Encode(), following)
+}
+
+// follow yields the values of a stream. Its end is an error if it should have none.
+func follow[T any](ctx context.Context, c *Client, path string, endless bool) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		body, err := c.open(ctx, http.MethodGet, path, nil)
 		if err != nil {
 			if ctx.Err() == nil {
 				yield(nil, err)
@@ -82,19 +98,27 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[*app.Status, error] {
 		lines := bufio.NewScanner(body)
 		lines.Buffer(nil, maxStatus)
 		for lines.Scan() {
-			var status app.Status
-			if err := json.Unmarshal(lines.Bytes(), &status); err != nil {
+			var value T
+			if err := json.Unmarshal(lines.Bytes(), &value); err != nil {
 				yield(nil, strange(err))
 				return
 			}
-			if !yield(&status, nil) {
+			if !yield(&value, nil) {
 				return
 			}
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && (endless || lines.Err() != nil) {
 			yield(nil, app.NewFailure(app.CodeNoService, "", "the service has ended", startHint()))
 		}
 	}
+}
+
+// RestoreNetwork has the service undo what is left on this computer of connections
+// that are no more.
+func (c *Client) RestoreNetwork(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	return c.call(ctx, http.MethodPost, "/v1/restore-network", nil, nil)
 }
 
 // Connect starts a connection and returns its ID at once; Watch shows the rest. The
@@ -191,6 +215,9 @@ func (c *Client) unreachable(ctx context.Context, err error) *app.Failure {
 		return app.NewFailure(app.CodeNoService, "", "the service does not run (nothing answers on "+c.Path+")", startHint())
 	case errors.Is(err, fs.ErrPermission):
 		return refusesUser()
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return app.NewFailure(app.CodeNoService, "", "the service has closed the connection",
+			"end programs of yours that talk to it, if there are many, or try again")
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return app.NewFailure(app.CodeNoService, "", "the service does not answer on "+c.Path, "restart it")
 	}
@@ -214,6 +241,15 @@ func refusesUser() *app.Failure {
 		hint = "sign in at this computer, or ask an administrator"
 	}
 	return app.NewFailure(app.CodeNoService, "", "the service refuses this user", hint)
+}
+
+// refusesNonAdmin is the failure of a user who may not administrate.
+func refusesNonAdmin() *app.Failure {
+	hint := "run it as root or as a member of the group wayfarer"
+	if runtime.GOOS == "windows" {
+		hint = "run it as administrator"
+	}
+	return app.NewFailure(app.CodeNoService, "", "the service does this for administrators only", hint)
 }
 
 // startHint says how to start the service.

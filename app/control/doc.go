@@ -7,33 +7,78 @@
 //	POST   /v1/connections               201 {"id":"c1"}; the body is a ConnectRequest
 //	DELETE /v1/connections/{id}          204 when the host is as it was
 //	POST   /v1/connections/{id}/answers  204; the body is an Answer
+//	GET    /v1/logs                      200 JSON lines of app.LogRecord, oldest first: what the service still has
+//	       ?level=LEVEL                      of at least this level: error, warn, info (default), debug, trace
+//	       ?follow                           and then those that come, until the client goes
+//	POST   /v1/restore-network           204 when what earlier connections left is undone
 //
-// An error is an app.ErrorReport with a fitting HTTP status. A body is read strictly:
-// at most 1 MiB, one JSON value, no unknown fields, so that a client newer than the
-// service learns what the service does not know instead of losing it.
+// The first part of a path is the version of the API. A version that the service does
+// not know is refused by its number, so that nothing is half understood; so is a
+// profile of an unknown version, which has a number of its own. Within a version only
+// what clients may ignore is added: keys of answers, codes of warnings.
+//
+// A body is read strictly: at most 1 MiB, one JSON value, no unknown fields, so that a
+// client newer than the service learns what the service does not know instead of losing
+// it. Requests without a body must have none. Secrets go in and never come out: no
+// answer has a field for one, and what is read is overwritten when it is handed over.
+//
+// # Errors
+//
+// An error is an app.ErrorReport, {"error":{"code","step","message","hint"}}, with one of
+// these statuses:
+//
+//	400  usage: not understood, or not possible as things are
+//	403  no-service: this user may not; policy: nobody may, on this machine
+//	404  usage: no such path, version or connection
+//	405  usage: not this method
+//	409  network-config, cancelled
+//	413  usage: the body is too large
+//	500  internal
+//	502  untrusted, sign-in-refused, no-proposal, protocol, settings-refused
+//	503  no-service: too many streams
+//	504  no-answer
+//
+// What becomes of a connection after POST has answered is no error of a request: it
+// shows in the status.
 //
 // # Rights
 //
 // The socket is open to every local user (mode 0666; the pipe refuses logons from
 // the network). Who is at the other end the operating system tells: SO_PEERCRED,
-// LOCAL_PEERCRED, or the client's token. Rights are decided anew for each request:
+// LOCAL_PEERCRED, or the client's token. It is asked, and rights are decided, anew for
+// each request, also on a connection that stays open:
 //
-//	                                        connect  own connections  others' connections
+//	                                        connect  own connections  others' connections  restore-network
+//	                                                 and their log    and the log
 //	root, Administrators, the service's own
-//	user                                    yes      all              all
-//	group wayfarer; on macOS the user of
-//	the console; on Windows interactive
-//	logons                                  yes      all              state and owner
-//	everybody else                          no       all              state and owner
+//	user, group wayfarer                    yes      all              all                  yes
+//	who sits at the machine                 yes      all              state and owner      no
+//	everybody else                          no       all              state and owner      no
 //
-// Backend is all that the server needs of the service; it never sees a request of a
-// user who has no right to make it.
+// Who sits at the machine is, on Linux, the user of an active session with a seat, as
+// the login manager tells; on macOS the user of the console; on Windows every interactive
+// logon. Everybody else has connections of their own who had the right when they made
+// them.
+//
+// Backend and Logs are all that the server needs of the service. Backend never sees a
+// request of a user who has no right to make it.
+//
+// # Bounds
+//
+// One user can neither take what others need nor fill the log: connections to the
+// socket, streams and requests a second are bounded per user (limits.go), and the first
+// two in all, root's aside. Too many connections are closed, too many streams refused, too
+// many requests wait. A request must have come within 10 s; an answer, or a line of a
+// stream, must be taken within 10 s, or its client is dropped: nobody waits for a slow
+// reader, because each has a goroutine of its own, and changes come as a coalesced
+// signal. Refusals are logged once a minute per user.
 //
 // # Layout
 //
-//	api.go     the bodies, and Backend
-//	server.go  routes, bounds, the table of HTTP statuses
-//	events.go  the event stream
+//	api.go     the bodies, Backend and Logs
+//	server.go  routes, the table of HTTP statuses
+//	stream.go  events and logs: answers that go on
+//	limits.go  what one user may have
 //	rights.go  who may do what; peer_*.go asks the operating system who it is
 //	listen_*.go, client.go  the two ends of the socket
 package control

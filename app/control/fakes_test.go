@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -20,6 +21,7 @@ type fakeBackend struct {
 	requests []ConnectRequest // with copies of the secrets
 	answers  []Answer
 	ended    []string
+	restored int
 	failure  *app.Failure // of the next calls
 }
 
@@ -100,6 +102,75 @@ func (b *fakeBackend) Answer(id string, answer *Answer) *app.Failure {
 	return nil
 }
 
+func (b *fakeBackend) RestoreNetwork(context.Context) *app.Failure {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failure != nil {
+		return b.failure
+	}
+	b.restored++
+	return nil
+}
+
+// touched counts what reached the backend and changes something.
+func (b *fakeBackend) touched() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.requests) + len(b.answers) + len(b.ended) + b.restored
+}
+
+// fakeLogs is a log that can be read.
+type fakeLogs struct {
+	mu       sync.Mutex
+	records  []app.LogRecord
+	watchers map[chan struct{}]bool
+}
+
+func (l *fakeLogs) Since(after uint64, least slog.Level) ([]app.LogRecord, uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []app.LogRecord
+	for _, r := range l.records[after:] {
+		if level, _ := app.ParseLogLevel(r.Level); level >= least {
+			out = append(out, r)
+		}
+	}
+	return out, uint64(len(l.records))
+}
+
+func (l *fakeLogs) Watch() (<-chan struct{}, func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := make(chan struct{}, 1)
+	if l.watchers == nil {
+		l.watchers = map[chan struct{}]bool{}
+	}
+	l.watchers[c] = true
+	return c, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.watchers, c)
+	}
+}
+
+func (l *fakeLogs) watching() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.watchers)
+}
+
+func (l *fakeLogs) add(records ...app.LogRecord) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.records = append(l.records, records...)
+	for c := range l.watchers {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // discard is a log for tests that do not look at it.
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
@@ -157,4 +228,22 @@ func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// sharedBuffer is a buffer for several goroutines.
+type sharedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *sharedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *sharedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }

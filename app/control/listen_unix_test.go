@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"wayfarer/app"
@@ -85,5 +86,53 @@ func TestListenLeavesOtherFilesAlone(t *testing.T) {
 	}
 	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != fs.ModeSymlink {
 		t.Errorf("the link is gone: %v", err)
+	}
+}
+
+// Of many that start at once beside a socket of the dead, one serves, and its socket
+// stays.
+func TestListenAtOnce(t *testing.T) {
+	for range 20 {
+		path := filepath.Join(t.TempDir(), "s")
+		dead, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead.(*net.UnixListener).SetUnlinkOnClose(false)
+		dead.Close()
+		listeners := make(chan net.Listener, 8)
+		var started sync.WaitGroup
+		for range cap(listeners) {
+			started.Go(func() {
+				if l, err := Listen(path); err == nil {
+					listeners <- l
+				} else if !strings.Contains(err.Error(), "another wayfarerd answers") {
+					t.Error(err)
+				}
+			})
+		}
+		started.Wait()
+		if n := len(listeners); n != 1 {
+			t.Fatalf("%d listen", n)
+		}
+		if conn, err := net.Dial("unix", path); err != nil {
+			t.Error(err)
+		} else {
+			conn.Close()
+		}
+		(<-listeners).Close()
+	}
+}
+
+// Nobody else may hold the lock.
+func TestListenLockIsPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if info, err := os.Stat(path + ".lock"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
 	}
 }

@@ -16,16 +16,13 @@ func peerCredentials(fd int) (credentials, error) {
 	return credentials{uid: cred.Uid, gid: cred.Groups[0]}, nil
 }
 
-// consoleUser is the user who sits in front of the machine: the login window gives
+// present says whether the user sits in front of the machine: the login window gives
 // /dev/console to them.
-func consoleUser() (uint32, bool) {
+func present(uid uint32) bool {
 	info, err := os.Stat("/dev/console")
 	if err != nil {
-		return 0, false
+		return false
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, false
-	}
-	return stat.Uid, true
+	return ok && stat.Uid == uid
 }

@@ -11,38 +11,59 @@ import (
 	"strconv"
 )
 
-// groupName is the group whose members may connect.
+// groupName is the group whose members may administrate.
 const groupName = "wayfarer"
+
+// rootUser is the administrator, as userOf tells.
+const rootUser = "0"
 
 // credentials are what the kernel recorded of the process that connected.
 type credentials struct{ uid, gid uint32 }
 
 // identifyPeer tells who is at the other end of a unix socket.
 func identifyPeer(conn net.Conn) (peer, error) {
+	cred, err := credentialsOf(conn)
+	if err != nil {
+		return peer{}, err
+	}
+	return systemAccounts.peer(cred), nil
+}
+
+// userOf is the user at the other end of a socket, for counting; those who cannot be
+// told apart count as one.
+func userOf(conn net.Conn) string {
+	cred, err := credentialsOf(conn)
+	if err != nil {
+		return ""
+	}
+	return strconv.FormatUint(uint64(cred.uid), 10)
+}
+
+func credentialsOf(conn net.Conn) (credentials, error) {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
-		return peer{}, fmt.Errorf("no peer credentials on a %T", conn)
+		return credentials{}, fmt.Errorf("no peer credentials on a %T", conn)
 	}
 	raw, err := unixConn.SyscallConn()
 	if err != nil {
-		return peer{}, err
+		return credentials{}, err
 	}
 	var cred credentials
 	var credErr error
 	if err := raw.Control(func(fd uintptr) { cred, credErr = peerCredentials(int(fd)) }); err != nil {
-		return peer{}, err
+		return credentials{}, err
 	}
 	if credErr != nil {
-		return peer{}, fmt.Errorf("peer credentials: %w", credErr)
+		return credentials{}, fmt.Errorf("peer credentials: %w", credErr)
 	}
-	return systemAccounts.peer(cred), nil
+	return cred, nil
 }
 
 // accounts is what the operating system knows of users and groups. Tests put in
 // their own.
 type accounts struct {
-	self    int // effective user of the service
-	console func() (uid uint32, ok bool)
+	self    int                   // effective user of the service
+	present func(uid uint32) bool // in front of the machine
 	userOf  func(uid string) (*user.User, error)
 	groupOf func(name string) (*user.Group, error)
 	groups  func(*user.User) ([]string, error) // IDs
@@ -50,7 +71,7 @@ type accounts struct {
 
 var systemAccounts = accounts{
 	self:    os.Geteuid(),
-	console: consoleUser,
+	present: present,
 	userOf:  user.LookupId,
 	groupOf: user.LookupGroup,
 	groups:  (*user.User).GroupIds,
@@ -65,14 +86,9 @@ func (a *accounts) peer(cred credentials) peer {
 	if err == nil {
 		p.name = account.Username
 	}
-	p.admin = cred.uid == 0 || int64(cred.uid) == int64(a.self)
-	p.mayConnect = p.admin || a.onConsole(cred) || a.member(cred, account)
+	p.admin = cred.uid == 0 || int64(cred.uid) == int64(a.self) || a.member(cred, account)
+	p.mayConnect = p.admin || a.present(cred.uid)
 	return p
-}
-
-func (a *accounts) onConsole(cred credentials) bool {
-	uid, ok := a.console()
-	return ok && uid == cred.uid
 }
 
 // member looks in the data base, not at the process's groups: whoever was just

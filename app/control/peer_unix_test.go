@@ -19,7 +19,7 @@ func fakeAccounts() *accounts {
 	groups := map[string][]string{"1000": {"1000", "777"}, "1001": {"1001"}, "1002": {"1002", "27"}}
 	return &accounts{
 		self:    990,
-		console: func() (uint32, bool) { return 0, false },
+		present: func(uint32) bool { return false },
 		userOf: func(uid string) (*user.User, error) {
 			if u, ok := users[uid]; ok {
 				return u, nil
@@ -43,12 +43,12 @@ func TestPeerRights(t *testing.T) {
 	}{
 		{credentials{0, 0}, peer{"root", true, true}},
 		{credentials{990, 990}, peer{"wayfarer", true, true}},
-		{credentials{1000, 1000}, peer{"ada", false, true}},
-		{credentials{1001, 777}, peer{"bob", false, true}},
+		{credentials{1000, 1000}, peer{"ada", true, true}},
+		{credentials{1001, 777}, peer{"bob", true, true}},
 		{credentials{1001, 1001}, peer{"bob", false, false}},
 		{credentials{1002, 1002}, peer{"eve", false, false}},
 		{credentials{1003, 1003}, peer{"uid:1003", false, false}},
-		{credentials{1003, 777}, peer{"uid:1003", false, true}},
+		{credentials{1003, 777}, peer{"uid:1003", true, true}},
 	} {
 		if got := fakeAccounts().peer(tt.cred); got != tt.want {
 			t.Errorf("%+v: got %+v, want %+v", tt.cred, got, tt.want)
@@ -59,16 +59,16 @@ func TestPeerRights(t *testing.T) {
 func TestPeerRightsWithoutGroup(t *testing.T) {
 	a := fakeAccounts()
 	a.groupOf = func(string) (*user.Group, error) { return nil, errors.New("unknown group") }
-	if got := a.peer(credentials{1000, 1000}); got.mayConnect {
+	if got := a.peer(credentials{1000, 1000}); got.mayConnect || got.admin {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestPeerRightsOnTheConsole(t *testing.T) {
+func TestPeerRightsInFrontOfTheMachine(t *testing.T) {
 	a := fakeAccounts()
-	a.console = func() (uint32, bool) { return 1002, true }
+	a.present = func(uid uint32) bool { return uid == 1002 }
 	if got := a.peer(credentials{1002, 1002}); !got.mayConnect || got.admin {
-		t.Errorf("the user of the console: got %+v", got)
+		t.Errorf("who sits there: got %+v", got)
 	}
 	if got := a.peer(credentials{1001, 1001}); got.mayConnect {
 		t.Errorf("another user: got %+v", got)

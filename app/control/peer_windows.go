@@ -38,6 +38,38 @@ func identifyPeer(conn net.Conn) (peer, error) {
 	return p, nil
 }
 
+// rootUser is the operating system itself, as userOf tells.
+const rootUser = "S-1-5-18"
+
+// userOf is the user whose process opened the pipe, for counting: unlike the client's
+// token it is known before anything was read. Those who cannot be told apart count as
+// one.
+func userOf(conn net.Conn) string {
+	pipe, ok := conn.(interface{ Fd() uintptr })
+	if !ok {
+		return ""
+	}
+	var id uint32
+	if err := windows.GetNamedPipeClientProcessId(windows.Handle(pipe.Fd()), &id); err != nil {
+		return ""
+	}
+	process, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, id)
+	if err != nil {
+		return ""
+	}
+	defer windows.CloseHandle(process)
+	var token windows.Token
+	if err := windows.OpenProcessToken(process, windows.TOKEN_QUERY, &token); err != nil {
+		return ""
+	}
+	defer token.Close()
+	account, err := token.GetTokenUser()
+	if err != nil {
+		return ""
+	}
+	return account.User.Sid.String()
+}
+
 // ownUser says whether sid is the service's own user.
 func ownUser(sid *windows.SID) bool {
 	own, err := windows.GetCurrentProcessToken().GetTokenUser()

@@ -9,12 +9,16 @@ import (
 // peer is the user at the other end of a connection, as the operating system tells.
 type peer struct {
 	name       string // owner of what this user connects
-	admin      bool   // sees and ends everybody's connections
+	admin      bool   // sees and ends everybody's connections, and restores the network
 	mayConnect bool
 }
 
 // may says whether the peer sees and ends the connection.
 func (p peer) may(c *app.Connection) bool { return p.admin || c.Owner == p.name }
+
+// mayRead says whether the peer may read a line of the log. What belongs to no
+// connection is the administrators'.
+func (p peer) mayRead(r *app.LogRecord) bool { return p.admin || r.Owner != "" && r.Owner == p.name }
 
 // visible is what the peer may know of the connections: of another user's only that
 // there is one.

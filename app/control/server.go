@@ -10,7 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
+	"strconv"
+	"strings"
 	"time"
 
 	"wayfarer/app"
@@ -20,8 +21,10 @@ import (
 const (
 	maxBody        = 1 << 20  // a profile with a bundle of CAs fits several times
 	maxHeader      = 16 << 10 // more than any client of ours sends
-	maxWatches     = 64       // event streams in all: windows, trays and scripts of a few users
-	maxUserWatches = 16       // event streams of one user, so that nobody takes them all
+	maxWatches     = 64       // streams in all: windows, trays and scripts of a few users
+	maxUserWatches = 16       // streams of one user, so that nobody takes them all
+	maxConns       = 256      // connections to the socket, but the administrator's
+	maxUserConns   = 32       // of one user
 )
 
 // Times of the local API.
@@ -38,16 +41,18 @@ const (
 type Server struct {
 	Backend Backend
 	Log     *slog.Logger
+	Logs    Logs   // what of Log users may read; nil: nothing
 	Version string // of the service, as status shows it
 
 	identify func(net.Conn) (peer, error) // nil: ask the operating system
 
-	mu      sync.Mutex
-	watches map[string]int // event streams by user
+	watches  crowd
+	requests pace
+	refused  occasionally
 }
 
-// Serve answers on l until ctx ends; then it closes l, ends event streams, lets
-// other requests end, and returns nil. Any other end is an error.
+// Serve answers on l until ctx ends; then it closes l, ends streams, lets other
+// requests end, and returns nil. Any other end is an error.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	requests, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -59,7 +64,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:       slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 		BaseContext:    func(net.Listener) context.Context { return requests },
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, conn)
+			return context.WithValue(ctx, connKey{}, conn.(*guest).Conn)
 		},
 	}
 	stopped := make(chan struct{})
@@ -71,7 +76,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			server.Close()
 		}
 	})
-	err := server.Serve(l)
+	err := server.Serve(&door{Listener: l, log: s.Log, in: &crowd{most: maxConns, mostOfUser: maxUserConns}})
 	if stop() { // ctx is not the reason
 		return fmt.Errorf("serve the local API: %w", err)
 	}
@@ -121,6 +126,7 @@ func usage(status int, message string) *refusal {
 }
 
 func (s *Server) routes() http.Handler {
+	s.watches.most, s.watches.mostOfUser = maxWatches, maxUserWatches
 	mux := http.NewServeMux()
 	known := map[string]bool{}
 	for _, route := range []struct {
@@ -132,6 +138,8 @@ func (s *Server) routes() http.Handler {
 		{"POST", "/v1/connections", s.connect},
 		{"DELETE", "/v1/connections/{id}", s.disconnect},
 		{"POST", "/v1/connections/{id}/answers", s.answer},
+		{"GET", "/v1/logs", s.logs},
+		{"POST", "/v1/restore-network", s.restoreNetwork},
 	} {
 		mux.HandleFunc(route.method+" "+route.path, s.as(route.handle))
 		if !known[route.path] {
@@ -142,9 +150,22 @@ func (s *Server) routes() http.Handler {
 		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, usage(http.StatusNotFound, "the local API does not know this path; the client may be newer than the service"))
+		s.refuse(w, unknownPath(r.URL.Path))
 	})
 	return mux
+}
+
+// unknownPath says which of two different versions speak with each other: of the API,
+// or of client and service.
+func unknownPath(path string) *refusal {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if digits, ok := strings.CutPrefix(first, "v"); ok && first != "v1" {
+		if version, err := strconv.ParseUint(digits, 10, 16); err == nil {
+			return usage(http.StatusNotFound, fmt.Sprintf("version %d of the local API is not known, only 1; "+
+				"client and service are of different versions", version))
+		}
+	}
+	return usage(http.StatusNotFound, "the local API does not know this path; the client may be newer than the service")
 }
 
 // as finds out who asks and sends what the handler refuses.
@@ -157,10 +178,15 @@ func (s *Server) as(handle func(peer, http.ResponseWriter, *http.Request) *refus
 		conn, _ := r.Context().Value(connKey{}).(net.Conn)
 		p, err := identify(conn)
 		if err != nil {
-			s.Log.Warn("a client of the local API cannot be identified", "err", err)
+			if s.refused.mayTell("") {
+				s.Log.Warn("a client of the local API cannot be identified", "error", err)
+			}
 			s.refuse(w, refuse(app.NewFailure(app.CodeNoService, "",
 				"the service could not find out which user asks", "")))
 			return
+		}
+		if s.requests.wait(r.Context(), p.name) != nil {
+			return // the client has gone
 		}
 		if refusal := handle(p, w, r); refusal != nil {
 			s.refuse(w, refusal)
@@ -175,7 +201,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *refusal) {
 func (s *Server) reply(w http.ResponseWriter, status int, body any) {
 	data, err := json.Marshal(body)
 	if err != nil {
-		s.Log.Error("encode an answer of the local API", "err", err)
+		s.Log.Error("encode an answer of the local API", "error", err)
 		status, data = http.StatusInternalServerError, []byte("{}")
 	}
 	// An error means that the connection has no deadlines; then there is nobody
@@ -253,7 +279,7 @@ type created struct {
 
 func (s *Server) connect(p peer, w http.ResponseWriter, r *http.Request) *refusal {
 	if !p.mayConnect {
-		s.Log.Warn("connect refused: no right", "user", p.name)
+		s.tellRefused("connect", p)
 		return refuse(refusesUser())
 	}
 	var req ConnectRequest
@@ -304,6 +330,32 @@ func (s *Server) answer(p peer, w http.ResponseWriter, r *http.Request) *refusal
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// restoreNetwork is for administrators: what is left on the host may be anybody's.
+func (s *Server) restoreNetwork(p peer, w http.ResponseWriter, r *http.Request) *refusal {
+	if !p.admin {
+		s.tellRefused("restore the network", p)
+		return refuse(refusesNonAdmin())
+	}
+	if refusal := patient(w, r); refusal != nil {
+		return refusal
+	}
+	// It goes on also when the client goes away meanwhile.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), disconnectTime)
+	defer cancel()
+	s.Log.Info("restore the network", "user", p.name)
+	if failure := s.Backend.RestoreNetwork(ctx); failure != nil {
+		return refuse(failure)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) tellRefused(what string, p peer) {
+	if s.refused.mayTell(p.name) {
+		s.Log.Warn("refused: no right", "what", what, "user", p.name)
+	}
 }
 
 // own refuses what is not the peer's connection. That another user has one of this

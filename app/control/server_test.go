@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -14,61 +15,152 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"wayfarer/app"
 )
 
-// Rights, by who asks what: the table of doc.go.
+// Rights, by who asks what: the table of doc.go. The connection c1 is ada's, c9 is
+// nobody's.
 func TestRights(t *testing.T) {
-	root := peer{name: "root", admin: true, mayConnect: true}
-	ada := peer{name: "ada", mayConnect: true}
-	bob := peer{name: "bob", mayConnect: true}
-	eve := peer{name: "eve"}
+	users := []peer{
+		{name: "root", admin: true, mayConnect: true},
+		{name: "ada", mayConnect: true},
+		{name: "bob", mayConnect: true}, // who may connect, too
+		{name: "eve"},
+		{name: "ada"}, // who lost the right to connect keeps what is theirs
+	}
 	for _, tt := range []struct {
-		who          peer
-		method, path string
-		want         int
+		request string
+		want    [5]int
 	}{
-		{root, "GET", "/v1/status", 200},
-		{ada, "GET", "/v1/status", 200},
-		{bob, "GET", "/v1/status", 200},
-		{eve, "GET", "/v1/status", 200},
-		{root, "POST", "/v1/connections", 201},
-		{ada, "POST", "/v1/connections", 201},
-		{eve, "POST", "/v1/connections", 403},
-		{root, "DELETE", "/v1/connections/c1", 204},
-		{ada, "DELETE", "/v1/connections/c1", 204},
-		{bob, "DELETE", "/v1/connections/c1", 404},
-		{eve, "DELETE", "/v1/connections/c1", 404},
-		{root, "DELETE", "/v1/connections/c9", 404},
-		{root, "POST", "/v1/connections/c1/answers", 204},
-		{ada, "POST", "/v1/connections/c1/answers", 204},
-		{bob, "POST", "/v1/connections/c1/answers", 404},
-		{eve, "POST", "/v1/connections/c1/answers", 404},
-		{ada, "POST", "/v1/connections/c9/answers", 404},
-		// Who lost the right to connect keeps the connection that is theirs.
-		{peer{name: "ada"}, "DELETE", "/v1/connections/c1", 204},
+		{"GET /v1/status", [5]int{200, 200, 200, 200, 200}},
+		{"GET /v1/events", [5]int{200, 200, 200, 200, 200}},
+		{"GET /v1/logs", [5]int{200, 200, 200, 200, 200}},
+		{"GET /v1/logs?follow", [5]int{200, 200, 200, 200, 200}},
+		{"POST /v1/connections", [5]int{201, 201, 201, 403, 403}},
+		{"DELETE /v1/connections/c1", [5]int{204, 204, 404, 404, 204}},
+		{"DELETE /v1/connections/c9", [5]int{404, 404, 404, 404, 404}},
+		{"POST /v1/connections/c1/answers", [5]int{204, 204, 404, 404, 204}},
+		{"POST /v1/connections/c9/answers", [5]int{404, 404, 404, 404, 404}},
+		{"POST /v1/restore-network", [5]int{204, 403, 403, 403, 403}},
 	} {
-		t.Run(fmt.Sprintf("%s %s %s", tt.who.name, tt.method, tt.path), func(t *testing.T) {
-			backend := &fakeBackend{conns: []app.Connection{{ID: "c1", Owner: "ada", State: app.StateConnected, Profile: "office"}}}
-			s := &Server{Backend: backend, Log: discard(), identify: as(tt.who)}
-			w := httptest.NewRecorder()
-			s.routes().ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, bodyOf(tt.method)))
-			if w.Code != tt.want {
-				t.Errorf("got HTTP status %d, want %d: %s", w.Code, tt.want, w.Body)
-			}
-			touched := len(backend.requests) + len(backend.answers) + len(backend.ended)
-			if refused := tt.want >= 400; refused && touched > 0 {
-				t.Error("a refused request reached the backend")
-			}
-		})
+		for i, who := range users {
+			t.Run(fmt.Sprintf("%s %d %s", tt.request, i, who.name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					backend := &fakeBackend{conns: []app.Connection{{ID: "c1", Owner: "ada", State: app.StateConnected, Profile: "office"}}}
+					s := &Server{Backend: backend, Log: discard(), Logs: &fakeLogs{}, identify: as(who)}
+					method, path, _ := strings.Cut(tt.request, " ")
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second) // streams end
+					defer cancel()
+					w := httptest.NewRecorder()
+					s.routes().ServeHTTP(w, httptest.NewRequest(method, path, bodyOf(path)).WithContext(ctx))
+					if w.Code != tt.want[i] {
+						t.Errorf("got HTTP status %d, want %d: %s", w.Code, tt.want[i], w.Body)
+					}
+					if refused := tt.want[i] >= 400; refused && (backend.touched() > 0 || strings.Contains(w.Body.String(), "ada")) {
+						t.Errorf("a refused request reached the backend, or tells: %s", w.Body)
+					}
+				})
+			})
+		}
 	}
 }
 
-func bodyOf(method string) io.Reader {
-	if method == "POST" {
+// Who asks is found out for each request, also on a connection that stays open.
+func TestRightsOfEachRequest(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	backend := &fakeBackend{}
+	serveIn(t, &Server{Backend: backend, Log: discard(), identify: func(net.Conn) (peer, error) {
+		return peer{name: "ada", mayConnect: asked.Add(1) == 1}, nil // lost after the first
+	}}, l)
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	for i, want := range []int{http.StatusCreated, http.StatusForbidden} {
+		if _, err := io.WriteString(conn, "POST /v1/connections HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		if resp.StatusCode != want {
+			t.Errorf("request %d: HTTP status %d, want %d", i, resp.StatusCode, want)
+		}
+	}
+	if backend.touched() != 1 {
+		t.Errorf("%d requests reached the backend", backend.touched())
+	}
+}
+
+// The log hears of a user without rights once in a while.
+func TestRefusalsDoNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &Server{Backend: &fakeBackend{}, Log: slog.New(slog.NewTextHandler(&log, nil)), identify: as(peer{name: "eve"})}
+		routes := s.routes()
+		for range 2 {
+			for range 50 {
+				routes.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/v1/connections", strings.NewReader("{}")))
+				routes.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/v1/restore-network", nil))
+			}
+			time.Sleep(tellInterval)
+		}
+		if n := strings.Count(log.String(), "refused: no right"); n != 2 || !strings.Contains(log.String(), "user=eve") {
+			t.Errorf("%d lines:\n%s", n, &log)
+		}
+	})
+}
+
+// Who asks often waits, and only they.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{Backend: &fakeBackend{}, Log: discard()}
+		who := peer{name: "eve"}
+		s.identify = func(net.Conn) (peer, error) { return who, nil }
+		routes := s.routes()
+		ask := func(n int) time.Duration {
+			start := time.Now()
+			for range n {
+				routes.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/status", nil))
+			}
+			return time.Since(start)
+		}
+		if d := ask(requestBurst); d != 0 {
+			t.Errorf("a burst took %v", d)
+		}
+		if d := ask(requestsPerSecond); d.Round(time.Millisecond) != time.Second {
+			t.Errorf("more took %v", d)
+		}
+		who = peer{name: "ada"}
+		if d := ask(1); d != 0 {
+			t.Errorf("another user waited %v", d)
+		}
+		for i := range 4 * maxPaced {
+			s.requests.wait(t.Context(), fmt.Sprint(i))
+			time.Sleep(time.Second)
+		}
+		if n := len(s.requests.users); n > maxPaced {
+			t.Errorf("%d users are remembered", n)
+		}
+	})
+}
+
+func bodyOf(path string) io.Reader {
+	if strings.HasPrefix(path, "/v1/connections") && !strings.HasSuffix(path, "/c1") && !strings.HasSuffix(path, "/c9") {
 		return strings.NewReader("{}")
 	}
 	return nil
@@ -140,7 +232,8 @@ func TestRefusedRequests(t *testing.T) {
 		want                     string // in the message
 	}{
 		{"unknown path", "GET", "/v1/nothing", "", 404, "does not know this path"},
-		{"other version", "GET", "/v2/status", "", 404, "does not know this path"},
+		{"another version", "GET", "/v2/status", "", 404, "version 2 of the local API is not known, only 1"},
+		{"no version", "GET", "/vx/status", "", 404, "does not know this path"},
 		{"wrong method", "PUT", "/v1/connections", "{}", 405, "method"},
 		{"wrong method of a connection", "GET", "/v1/connections/c1", "", 405, "method"},
 		{"unknown field", "POST", "/v1/connections", `{"pasword":"` + secret + `"}`, 400, `unknown field "pasword"`},
@@ -157,13 +250,18 @@ func TestRefusedRequests(t *testing.T) {
 		{"too large", "POST", "/v1/connections", `{"profile":{"login":"` + secret + strings.Repeat(" ", maxBody) + `"}}`, 413, "larger than"},
 		{"body where none belongs", "DELETE", "/v1/connections/c1", "{}", 400, "must have no body"},
 		{"events with a body", "GET", "/v1/events", "{}", 400, "must have no body"},
+		{"log with a body", "GET", "/v1/logs", "{}", 400, "must have no body"},
+		{"unknown level", "GET", "/v1/logs?level=loud", "", 400, "error, warn, info, debug, trace"},
+		{"neither true nor false", "GET", "/v1/logs?follow=perhaps", "", 400, "follow"},
+		{"unknown part of a query", "GET", "/v1/logs?folow", "", 400, "follow"},
+		{"restoring what", "PUT", "/v1/restore-network", "", 405, "method"},
 		{"answer with an unknown field", "POST", "/v1/connections/c1/answers", `{"otp":"` + secret + `"}`, 400, `unknown field "otp"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var log bytes.Buffer
 			backend := &fakeBackend{conns: []app.Connection{{ID: "c1", Owner: "ada"}}}
 			s := &Server{
-				Backend: backend, identify: as(peer{name: "ada", mayConnect: true}),
+				Backend: backend, identify: as(peer{name: "ada", mayConnect: true}), Logs: &fakeLogs{},
 				Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			}
 			w := httptest.NewRecorder()
@@ -197,11 +295,12 @@ func TestBackendFailures(t *testing.T) {
 		t.Run(string(code), func(t *testing.T) {
 			failure := app.NewFailure(code, app.StepSignIn, "a message", "a hint")
 			backend := &fakeBackend{failure: failure, conns: []app.Connection{{ID: "c1", Owner: "ada"}}}
-			s := &Server{Backend: backend, Log: discard(), identify: as(peer{name: "ada", mayConnect: true})}
+			s := &Server{Backend: backend, Log: discard(), identify: as(peer{name: "ada", mayConnect: true, admin: true})}
 			for _, request := range []*http.Request{
 				httptest.NewRequest("POST", "/v1/connections", strings.NewReader("{}")),
 				httptest.NewRequest("DELETE", "/v1/connections/c1", nil),
 				httptest.NewRequest("POST", "/v1/connections/c1/answers", strings.NewReader("{}")),
+				httptest.NewRequest("POST", "/v1/restore-network", nil),
 			} {
 				w := httptest.NewRecorder()
 				s.routes().ServeHTTP(w, request)
@@ -257,8 +356,7 @@ func TestSecretsAreZeroised(t *testing.T) {
 
 // Passwords never reach the log, at any level.
 func TestSecretsAreNotLogged(t *testing.T) {
-	var mu sync.Mutex
-	var log bytes.Buffer
+	log := &sharedBuffer{}
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := Listen(path)
 	if err != nil {
@@ -266,7 +364,7 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	}
 	serveIn(t, &Server{
 		Backend: &fakeBackend{}, identify: as(peer{name: "ada", mayConnect: true}),
-		Log: slog.New(slog.NewJSONHandler(&locked{&mu, &log}, &slog.HandlerOptions{Level: slog.LevelDebug - 4})),
+		Log: slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug - 4})),
 	}, l)
 	c := &Client{Path: path}
 	ctx := t.Context()
@@ -282,27 +380,14 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	if err := c.Disconnect(ctx, id); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	defer mu.Unlock()
 	if !strings.Contains(log.String(), "office") {
-		t.Errorf("nothing was logged: %s", &log)
+		t.Errorf("nothing was logged: %s", log)
 	}
 	for _, form := range []string{"hunter2", "aHVudGVyMg"} {
 		if strings.Contains(log.String(), form) {
-			t.Errorf("the log holds the password: %s", &log)
+			t.Errorf("the log holds the password: %s", log)
 		}
 	}
-}
-
-type locked struct {
-	mu *sync.Mutex
-	w  io.Writer
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
 }
 
 func TestServeEndsWithItsListener(t *testing.T) {

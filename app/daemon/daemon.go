@@ -50,6 +50,9 @@ type Network interface {
 	// of the host's, 0 being any; ListenESP a raw one for IP protocol 50.
 	ListenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error)
 	ListenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
+	// Recover undoes what an earlier service left on the host; with keepBlock its
+	// leak block stays.
+	Recover(ctx context.Context, keepBlock bool) error
 	// Report is about the last configuration that Set made true.
 	Report() platform.Report
 }

@@ -264,6 +264,7 @@ type fakeNetwork struct {
 	err       error // of Set
 	listenErr error
 	block     chan struct{} // Set waits for it
+	recovered int
 	report    platform.Report
 }
 
@@ -285,6 +286,13 @@ func (n *fakeNetwork) Set(ctx context.Context, cfg platform.Config) error {
 	defer n.mu.Unlock()
 	n.sets = append(n.sets, cfg)
 	return nil
+}
+
+func (n *fakeNetwork) Recover(context.Context, bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.recovered++
+	return n.err
 }
 
 func (n *fakeNetwork) Report() platform.Report { return n.report }

@@ -26,15 +26,6 @@ import (
 // kill after longer.
 const closeTime = 20 * time.Second
 
-// levels are the log levels by name; trace is what the engine logs of every message.
-var levels = map[string]slog.Level{
-	"error": slog.LevelError,
-	"warn":  slog.LevelWarn,
-	"info":  slog.LevelInfo,
-	"debug": slog.LevelDebug,
-	"trace": slog.LevelDebug - 4,
-}
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
@@ -52,8 +43,8 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "wayfarerd: %v; see `wayfarerd --help`\n", err)
 		return app.CodeUsage.Exit()
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: opts.level}))
-	if err := serve(ctx, log, opts); err != nil {
+	logs := daemon.NewLogs(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: opts.level}))
+	if err := serve(ctx, logs, opts); err != nil {
 		return tell(stderr, err)
 	}
 	return 0
@@ -83,7 +74,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.Usage = func() { fmt.Fprintf(stderr, "Usage: wayfarerd [flags]\n\n%s", flags.FlagUsages()) }
 	flags.StringVar(&opts.socket, "socket", control.DefaultPath(), "where to listen")
 	flags.StringVar(&opts.stateDir, "state-dir", defaultStateDir(), "`DIR` to keep what must outlive a crash")
-	flags.StringVar(&level, "log-level", "info", "`LEVEL` of the log: error, warn, info, debug or trace")
+	flags.StringVar(&level, "log-level", "info", "`LEVEL` of the log: "+strings.Join(app.LogLevels(), ", "))
 	if err := flags.Parse(args); err != nil {
 		return opts, err
 	}
@@ -91,7 +82,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return opts, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	var ok bool
-	if opts.level, ok = levels[strings.ToLower(level)]; !ok {
+	if opts.level, ok = app.ParseLogLevel(strings.ToLower(level)); !ok {
 		return opts, fmt.Errorf("unknown log level %q", level)
 	}
 	return opts, nil
@@ -108,7 +99,8 @@ func defaultStateDir() string {
 }
 
 // serve serves the local API until ctx ends, then ends what stands.
-func serve(ctx context.Context, log *slog.Logger, opts options) (err error) {
+func serve(ctx context.Context, logs *daemon.Logs, opts options) (err error) {
+	log := slog.New(logs)
 	// The socket comes first: whoever holds it is the only service.
 	listener, err := control.Listen(opts.socket)
 	if err != nil {
@@ -126,7 +118,7 @@ func serve(ctx context.Context, log *slog.Logger, opts options) (err error) {
 	}
 	d := daemon.New(daemon.Options{Log: log, Version: app.Version(), Network: network})
 
-	server := &control.Server{Backend: d, Log: log, Version: app.Version()}
+	server := &control.Server{Backend: d, Log: log, Logs: logs, Version: app.Version()}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	var serveErr error

@@ -12,22 +12,13 @@ import (
 	"wayfarer/app"
 )
 
-// stream opens an event stream over pipes and returns its lines.
-func stream(t *testing.T, p *pipes) (lines *bufio.Scanner, status int, end func()) {
+// openEvents opens an event stream over pipes and returns its lines.
+func openEvents(t *testing.T, p *pipes) (lines *bufio.Scanner, status int, end func()) {
 	t.Helper()
-	conn, err := p.dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	go conn.Write([]byte("GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"))
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bufio.NewScanner(resp.Body), resp.StatusCode, func() { conn.Close() }
+	return openStream(t, p, "/v1/events")
 }
 
-func next(t *testing.T, lines *bufio.Scanner) app.Status {
+func nextStatus(t *testing.T, lines *bufio.Scanner) app.Status {
 	t.Helper()
 	if !lines.Scan() {
 		t.Fatalf("the stream ended: %v", lines.Err())
@@ -48,9 +39,9 @@ func startEvents(t *testing.T, who peer) (*fakeBackend, *pipes) {
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend, p := startEvents(t, peer{name: "ada"})
-		lines, _, end := stream(t, p)
+		lines, _, end := openEvents(t, p)
 		defer end()
-		if first := next(t, lines); len(first.Connections) != 0 {
+		if first := nextStatus(t, lines); len(first.Connections) != 0 {
 			t.Errorf("first line: %+v", first)
 		}
 
@@ -58,7 +49,7 @@ func TestEvents(t *testing.T) {
 		time.Sleep(time.Hour)
 		start := time.Now()
 		backend.change(app.Connection{ID: "c1", Owner: "ada", State: app.StateConnecting})
-		if got := next(t, lines); got.Connections[0].State != app.StateConnecting || time.Since(start) != 0 {
+		if got := nextStatus(t, lines); got.Connections[0].State != app.StateConnecting || time.Since(start) != 0 {
 			t.Errorf("after %v: %+v", time.Since(start), got)
 		}
 
@@ -67,7 +58,7 @@ func TestEvents(t *testing.T) {
 			backend.change(app.Connection{ID: "c1", Owner: "ada", State: app.StateConnecting, Banner: string(rune('A' + i))})
 		}
 		backend.change(app.Connection{ID: "c1", Owner: "ada", State: app.StateConnected})
-		if got := next(t, lines); got.Connections[0].State != app.StateConnected || time.Since(start) != eventInterval {
+		if got := nextStatus(t, lines); got.Connections[0].State != app.StateConnected || time.Since(start) != eventInterval {
 			t.Errorf("after %v: %+v", time.Since(start), got)
 		}
 
@@ -76,13 +67,13 @@ func TestEvents(t *testing.T) {
 		hidden := app.Connection{ID: "c2", Owner: "bob", State: app.StateConnecting, Step: app.StepFindGateway}
 		shown := app.Connection{ID: "c1", Owner: "ada", State: app.StateConnected}
 		backend.change(shown, hidden)
-		next(t, lines) // that there is one
+		nextStatus(t, lines) // that there is one
 		hidden.Step = app.StepSignIn
 		backend.change(shown, hidden)
 		time.Sleep(time.Second)
 		hidden.State = app.StateConnected
 		backend.change(shown, hidden)
-		if got := next(t, lines); got.Connections[1].State != app.StateConnected {
+		if got := nextStatus(t, lines); got.Connections[1].State != app.StateConnected {
 			t.Errorf("a line for a hidden change: %+v", got)
 		}
 	})
@@ -91,9 +82,9 @@ func TestEvents(t *testing.T) {
 func TestSlowReaderIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend, p := startEvents(t, peer{name: "ada"})
-		lines, _, end := stream(t, p)
+		lines, _, end := openEvents(t, p)
 		defer end()
-		next(t, lines)
+		nextStatus(t, lines)
 		synctest.Wait()
 		if n := backend.watching(); n != 1 {
 			t.Fatalf("%d watch", n)
@@ -116,8 +107,8 @@ func TestSlowReaderIsDropped(t *testing.T) {
 func TestEventsEndWithTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend, p := startEvents(t, peer{name: "ada"})
-		lines, _, end := stream(t, p)
-		next(t, lines)
+		lines, _, end := openEvents(t, p)
+		nextStatus(t, lines)
 		end()
 		synctest.Wait()
 		if n := backend.watching(); n != 0 {
@@ -131,21 +122,21 @@ func TestWatchesAreBounded(t *testing.T) {
 		_, p := startEvents(t, peer{name: "ada"})
 		var last func()
 		for range maxUserWatches {
-			_, status, end := stream(t, p)
+			_, status, end := openEvents(t, p)
 			defer end()
 			last = end
 			if status != http.StatusOK {
 				t.Fatalf("HTTP status %d", status)
 			}
 		}
-		_, status, end := stream(t, p)
+		_, status, end := openEvents(t, p)
 		end()
 		if status != http.StatusServiceUnavailable {
 			t.Errorf("one too many: HTTP status %d", status)
 		}
 		last()
 		synctest.Wait()
-		if _, status, end = stream(t, p); status != http.StatusOK {
+		if _, status, end = openEvents(t, p); status != http.StatusOK {
 			t.Errorf("after one has ended: HTTP status %d", status)
 		}
 		end()
@@ -153,7 +144,7 @@ func TestWatchesAreBounded(t *testing.T) {
 }
 
 func TestWatchesAreBoundedInAll(t *testing.T) {
-	var s Server
+	s := crowd{most: maxWatches, mostOfUser: maxUserWatches}
 	for i := range maxWatches {
 		if !s.enter(string(rune('A' + i/maxUserWatches))) {
 			t.Fatalf("refused the %dth", i)
@@ -161,6 +152,18 @@ func TestWatchesAreBoundedInAll(t *testing.T) {
 	}
 	if s.enter("somebody else") {
 		t.Error("one too many")
+	}
+	for i := range maxUserWatches {
+		if !s.enter(rootUser) {
+			t.Fatalf("refused the administrator's %dth", i)
+		}
+	}
+	if s.enter(rootUser) {
+		t.Error("one too many of the administrator")
+	}
+	s.leave(rootUser)
+	if s.enter("somebody else") {
+		t.Error("the administrator's was counted")
 	}
 	s.leave("A")
 	if !s.enter("somebody else") {
@@ -175,12 +178,12 @@ func TestServeEndsEventStreams(t *testing.T) {
 		ended := make(chan error, 1)
 		s := &Server{Backend: backend, Log: discard(), identify: as(peer{})}
 		go func() { ended <- s.Serve(ctx, p) }()
-		lines, _, end := stream(t, p)
+		lines, _, end := openEvents(t, p)
 		defer end()
-		next(t, lines)
+		nextStatus(t, lines)
 		backend.change(app.Connection{State: app.StateDisconnecting})
 		stop()
-		if got := next(t, lines); len(got.Connections) != 1 {
+		if got := nextStatus(t, lines); len(got.Connections) != 1 {
 			t.Errorf("the last change was not told: %+v", got)
 		}
 		if lines.Scan() {
