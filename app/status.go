@@ -151,6 +151,22 @@ const WarningNoSave = "no-save-password"
 // trusted, and pinned, because the request said so beforehand.
 const WarningTrustedNew = "trusted-new"
 
+// Codes of remarks on what this computer's network does to a connection.
+const (
+	// WarningIPv6Blocked: IPv6 is held back while a tunnel takes all IPv4.
+	WarningIPv6Blocked = "ipv6-blocked"
+	// WarningUnguarded: the system has no firewall to guard the tunnel's address.
+	WarningUnguarded = "unguarded"
+	// WarningOverlap: the local network has addresses of a network behind the gateway.
+	WarningOverlap = "overlap"
+	// WarningConflict: another VPN has what the tunnel wants, too.
+	WarningConflict = "other-vpn"
+	// WarningCaptivePortal: the local network wants its users to sign in first.
+	WarningCaptivePortal = "captive-portal"
+	// WarningLastAttempt: why the connection could not be made again so far.
+	WarningLastAttempt = "last-attempt"
+)
+
 // Warning is a standing remark on a connection.
 type Warning struct {
 	Code     string   `json:"code"`

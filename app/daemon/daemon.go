@@ -33,6 +33,8 @@ type Session interface {
 	Assignment() ike.Assignment
 	Stats() ike.Stats
 	MTU() int
+	// NetworkChanged makes the session ask the gateway at once whether it is there.
+	NetworkChanged()
 	ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error)
 	WritePackets(bufs [][]byte, offset int) error
 	Done() <-chan struct{}
@@ -55,6 +57,15 @@ type Network interface {
 	Recover(ctx context.Context, keepBlock bool) error
 	// Report is about the last configuration that Set made true.
 	Report() platform.Report
+	// Conflicts lists the other VPNs that have all the way out, or all the names.
+	Conflicts(context.Context) ([]platform.Conflict, error)
+	// Watch reports what happens to the host until the context ends.
+	Watch(context.Context) (<-chan platform.Event, error)
+	// Online says whether packets can leave the host.
+	Online() bool
+	// LookupOutside finds a host's addresses past the tunnels, and Dialer connects so.
+	LookupOutside(ctx context.Context, host string) ([]netip.Addr, error)
+	Dialer() *net.Dialer
 }
 
 // TUNConfig says which virtual interface a connection needs.
@@ -86,6 +97,11 @@ type Options struct {
 	// OpenTUN makes the virtual interface; nil is tun.Open. Addresses and names
 	// matter to userspace stacks only: an interface of the OS gets them by Network.
 	OpenTUN func(TUNConfig) (tun.Device, error)
+
+	// Managed are the profiles that an administrator has placed. Those that are always
+	// on are connected at once. The daemon keeps them, and overwrites their secrets
+	// when it is closed.
+	Managed []Managed
 }
 
 // Daemon owns connections. It is safe for concurrent use.
@@ -100,31 +116,29 @@ type Daemon struct {
 	lookup   func(ctx context.Context, host string) ([]netip.Addr, error)
 	// addresses are those of this computer.
 	addresses func() []netip.Addr
+	portals   portals
+	look      func(context.Context) *portal
+	stopWatch func() // of the host
 
 	// host is a lock on what the host's network is, one that gives up with its
-	// context: whoever holds the token may use applied and call network.Set.
-	host    chan struct{}
-	applied []applied
+	// context: whoever holds the token may use wishes and call network.Set.
+	host   chan struct{}
+	wishes []wish
 
 	watchers watchers // of what Connections returns
 
 	mu      sync.Mutex
 	closed  bool
-	report  platform.Report // of the host's network as it stands
+	seen    seen      // of the host's network as it stands
+	managed []Managed // nil when it is closed
 	tunnels []*tunnel       // oldest first
 	lastID  int
 	names   map[string]bool // interfaces in use
 }
 
-// applied is the part of the host's network that one tunnel has.
-type applied struct {
-	owner *tunnel
-	platform.Tunnel
-}
-
 var _ control.Backend = (*Daemon)(nil)
 
-// New makes a daemon without connections. Close ends it.
+// New makes a daemon with no connections but those of always-on profiles. Close ends it.
 func New(opts Options) *Daemon {
 	d := &Daemon{
 		log:       opts.Log,
@@ -135,7 +149,10 @@ func New(opts Options) *Daemon {
 		checkTUN:  func() error { return nil },
 		lookup:    lookup,
 		addresses: addresses,
+		portals:   portals{looking: make(chan struct{}, 1)},
+		stopWatch: func() {},
 		host:      make(chan struct{}, 1),
+		managed:   opts.Managed,
 		names:     make(map[string]bool),
 	}
 	if d.log == nil {
@@ -154,6 +171,11 @@ func New(opts Options) *Daemon {
 		d.openTUN = func(cfg TUNConfig) (tun.Device, error) { return tun.Open(cfg.Name, cfg.MTU) }
 		d.checkTUN = tun.Available
 	}
+	d.look = d.lookForPortal
+	if d.network != nil {
+		d.stopWatch = d.watchHost()
+	}
+	d.startManaged()
 	return d
 }
 
@@ -198,29 +220,43 @@ func (d *Daemon) Watch() (changes <-chan struct{}, stop func()) {
 // Connect starts a connection for owner and returns its ID at once. A failed
 // connection of the same owner and profile makes room for it.
 func (d *Daemon) Connect(_ context.Context, owner string, req *control.ConnectRequest) (string, *app.Failure) {
-	cfg, failure := newConfig(req)
-	if failure != nil {
-		return "", failure
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return "", app.NewFailure(app.CodeNoService, "", "the service is stopping", "try again when it runs")
 	}
-	if failure := d.makeRoomLocked(owner, &req.Profile); failure != nil {
+	if m := d.managedLocked(owner, req); m != nil {
+		req = m
+	} else if failure := d.refuseProfile(&req.Profile); failure != nil {
 		return "", failure
 	}
-	d.lastID++
-	t := newTunnel(d, "c"+strconv.Itoa(d.lastID), owner, req, cfg)
-	d.tunnels = append(d.tunnels, t)
-	d.watchers.notify()
+	cfg, failure := newConfig(req)
+	if failure != nil {
+		return "", failure
+	}
+	lost, failure := d.makeRoomLocked(owner, &req.Profile)
+	if failure != nil {
+		return "", failure
+	}
+	t := d.addLocked(owner, req, cfg)
+	t.replaces = lost
 	go t.run()
 	return t.id, nil
 }
 
+// addLocked makes a connection, which does not run yet.
+func (d *Daemon) addLocked(owner string, req *control.ConnectRequest, cfg *ike.Config) *tunnel {
+	d.lastID++
+	t := newTunnel(d, "c"+strconv.Itoa(d.lastID), owner, req, cfg)
+	d.tunnels = append(d.tunnels, t)
+	d.watchers.notify()
+	return t
+}
+
 // makeRoomLocked forgets the failed connections that a new one for profile
-// replaces, and refuses it if the owner's own is alive or there are too many.
-func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) *app.Failure {
+// replaces, and refuses it if the owner's own is alive or there are too many. One that is
+// lost, but for its block, is given back: the new one takes its place.
+func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) (lost *tunnel, _ *app.Failure) {
 	alive, own := 0, 0
 	for _, t := range slices.Clone(d.tunnels) {
 		same := t.owner == owner && t.sameProfile(profile)
@@ -228,13 +264,15 @@ func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) *app.Failure
 		case t.hasEnded() && same:
 			d.forgetLocked(t)
 		case t.hasEnded():
+		case same && t.isLost():
+			lost = t
 		case same:
 			// Before the sign-in: the networks would clash after it.
 			what := profile.Name
 			if what == "" {
 				what = fmt.Sprintf("the gateway %s", profile.Gateway)
 			}
-			return app.NewFailure(app.CodeUsage, "",
+			return nil, app.NewFailure(app.CodeUsage, "",
 				fmt.Sprintf("%s is already in use as connection %s", what, t.id), "disconnect it first")
 		default:
 			alive++
@@ -244,10 +282,10 @@ func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) *app.Failure
 		}
 	}
 	if alive >= maxConnections || own >= maxUserConnections {
-		return app.NewFailure(app.CodeUsage, "",
+		return nil, app.NewFailure(app.CodeUsage, "",
 			fmt.Sprintf("there are %d connections already, %d of them yours", alive, own), "disconnect one first")
 	}
-	return nil
+	return lost, nil
 }
 
 // hasOther says whether another connection than t is alive.
@@ -331,8 +369,13 @@ func (d *Daemon) Close(ctx context.Context) error {
 	d.mu.Lock()
 	d.closed = true
 	tunnels := slices.Clone(d.tunnels)
+	for i := range d.managed {
+		d.managed[i].Zero()
+	}
+	d.managed = nil
 	d.mu.Unlock()
 
+	d.stopWatch()
 	for _, t := range tunnels {
 		t.stop() // all at once; waiting comes after
 	}
@@ -343,50 +386,6 @@ func (d *Daemon) Close(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// apply makes the host's network one in which t has what want says; nil takes away
-// what it had. It refuses networks that another connection has.
-func (d *Daemon) apply(ctx context.Context, t *tunnel, want *platform.Tunnel) error {
-	if d.network == nil {
-		return nil
-	}
-	select {
-	case d.host <- struct{}{}:
-		defer func() { <-d.host }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	next := slices.DeleteFunc(slices.Clone(d.applied), func(a applied) bool { return a.owner == t })
-	if want != nil {
-		if failure := clash(want, next); failure != nil {
-			return failure
-		}
-		next = append(next, applied{t, *want})
-	}
-	var cfg platform.Config
-	for _, a := range next {
-		cfg.Tunnels = append(cfg.Tunnels, a.Tunnel)
-	}
-	err := d.network.Set(ctx, cfg)
-	if err == nil || want == nil {
-		d.applied = next // what nobody wants is not asked for again
-	}
-	if err != nil {
-		return &hostError{err: err}
-	}
-	report := d.network.Report()
-	d.mu.Lock()
-	d.report = report
-	d.mu.Unlock()
-	return nil
-}
-
-// ipv6Blocked says whether the host holds IPv6 back, for a full tunnel without it.
-func (d *Daemon) ipv6Blocked() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.report.IPv6Blocked
 }
 
 // takeName gives the lowest interface name that is free, here and on the host.

@@ -60,6 +60,10 @@ var explanations = []func(error) (said, bool){
 		message: "the gateway changed the settings of the connection", hint: "connect again",
 	}),
 	explainSocket,
+	whenIs(errNetworkChanged, said{
+		code: app.CodeNoAnswer, again: true,
+		message: "this computer's network has changed meanwhile", hint: "connect again",
+	}),
 	when(explainHost),
 	when(explainTrust),
 	when(explainCredentials),
@@ -206,6 +210,10 @@ func explainHost(e *hostError) said {
 		if part != nil {
 			s.message = fmt.Sprintf("%s%s: %v", failed, part.Part, platform.ErrNoRights)
 		}
+	case errors.As(e.err, new(*conflictError)):
+		s.hint = "end the other VPN first"
+	case errors.As(e.err, new(*platform.FileError)):
+		s.hint = "let the service replace that file: it must not be read-only, and the service needs the right to write it"
 	case errors.Is(e.err, tun.ErrUnsupported), errors.Is(e.err, platform.ErrUnsupported):
 		s.hint = "use wayfarer proxy, which works on every system"
 	}

@@ -51,8 +51,16 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, host: &fakeNetwork{}}
-	w.Daemon = New(Options{
+	w := &world{t: t, host: &fakeNetwork{events: make(chan platform.Event)}}
+	w.Daemon = New(w.options())
+	w.look = w.lookNowhere
+	return w
+}
+
+func (w *world) lookNowhere(context.Context) *portal { return nil }
+
+func (w *world) options() Options {
+	return Options{
 		Version: "test",
 		Network: w.host,
 		Dial: func(ctx context.Context, cfg *ike.Config) (Session, error) {
@@ -78,14 +86,13 @@ func newWorld(t *testing.T) *world {
 			w.devices = append(w.devices, dev)
 			return dev, nil
 		},
-	})
-	return w
+	}
 }
 
 func (w *world) checkNothingLeft() {
 	w.t.Helper()
-	if last := w.host.last(); len(last.Tunnels) != 0 {
-		w.t.Errorf("the host's network keeps %+v", last.Tunnels)
+	if last := w.host.last(); len(last.Tunnels) != 0 || last.BlockOutside || last.AllowLocal || last.Portal != nil {
+		w.t.Errorf("the host's network keeps %+v", last)
 	}
 	for i, dev := range w.devices {
 		if !dev.isClosed() {
@@ -163,6 +170,8 @@ type fakeSession struct {
 	onClose    func()
 
 	mu       sync.Mutex
+	mute     bool // the gateway answers no questions
+	asked    int  // whether it is there
 	outbound [][]byte
 	closed   bool
 	err      error
@@ -194,7 +203,25 @@ func (s *fakeSession) Assignment() ike.Assignment {
 	return s.assignment
 }
 
-func (s *fakeSession) Stats() ike.Stats { return s.stats }
+func (s *fakeSession) Stats() ike.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+func (s *fakeSession) NetworkChanged() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked++; !s.mute {
+		s.stats.LastHeard = time.Now()
+	}
+}
+
+func (s *fakeSession) askedFor() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
 
 func (s *fakeSession) MTU() int { return 1280 }
 
@@ -266,6 +293,10 @@ type fakeNetwork struct {
 	block     chan struct{} // Set waits for it
 	recovered int
 	report    platform.Report
+	conflicts []platform.Conflict
+	events    chan platform.Event
+	offline   bool
+	outside   func(host string) ([]netip.Addr, error) // nil: there are no servers
 }
 
 func (n *fakeNetwork) Set(ctx context.Context, cfg platform.Config) error {
@@ -296,6 +327,60 @@ func (n *fakeNetwork) Recover(context.Context, bool) error {
 }
 
 func (n *fakeNetwork) Report() platform.Report { return n.report }
+
+func (n *fakeNetwork) Conflicts(context.Context) ([]platform.Conflict, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.conflicts, nil
+}
+
+// Watch passes on what a test sends to events.
+func (n *fakeNetwork) Watch(ctx context.Context) (<-chan platform.Event, error) {
+	events := make(chan platform.Event)
+	go func() {
+		defer close(events)
+		for {
+			select {
+			case event := <-n.events:
+				select {
+				case events <- event:
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return events, nil
+}
+
+// happen tells the daemon, and waits until it has done what it does about it.
+func (n *fakeNetwork) happen(kind platform.EventKind) {
+	n.events <- platform.Event{Kind: kind}
+	synctest.Wait()
+}
+
+func (n *fakeNetwork) Online() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.offline
+}
+
+func (n *fakeNetwork) setOffline(offline bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.offline = offline
+}
+
+func (n *fakeNetwork) LookupOutside(_ context.Context, host string) ([]netip.Addr, error) {
+	if n.outside == nil {
+		return nil, errors.New("no servers here")
+	}
+	return n.outside(host)
+}
+
+func (n *fakeNetwork) Dialer() *net.Dialer { return &net.Dialer{} }
 
 func (n *fakeNetwork) ListenPacket(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
 	if n.listenErr != nil {

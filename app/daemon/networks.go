@@ -220,20 +220,23 @@ func sameTunnel(a, b *platform.Tunnel) bool {
 }
 
 // clash refuses a tunnel whose networks or addresses another connection has.
-func clash(want *platform.Tunnel, others []applied) *app.Failure {
+func clash(want *platform.Tunnel, others []wish) *app.Failure {
 	const networkHint = "disconnect it first, or leave the network out with routes_skip"
-	refuse := func(other applied, hint, format string, args ...any) *app.Failure {
+	refuse := func(other wish, hint, format string, args ...any) *app.Failure {
 		return app.NewFailure(app.CodeNetworkConfig, app.StepBuildTunnel,
 			fmt.Sprintf("connection %s %s", other.owner.title(), fmt.Sprintf(format, args...)), hint)
 	}
 	for _, other := range others {
+		if other.tunnel == nil {
+			continue
+		}
 		for _, a := range want.Addresses {
-			if slices.Contains(other.Addresses, a) {
+			if slices.Contains(other.tunnel.Addresses, a) {
 				return refuse(other, "disconnect it first", "has the address %v already", a)
 			}
 		}
 		for _, r := range want.Routes {
-			for _, o := range other.Routes {
+			for _, o := range other.tunnel.Routes {
 				switch full := r.Bits() == 0; {
 				case full != (o.Bits() == 0):
 					// the split tunnel's networks are the longer match

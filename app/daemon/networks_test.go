@@ -219,17 +219,17 @@ func TestSettingsOfAProfile(t *testing.T) {
 }
 
 func TestClash(t *testing.T) {
-	other := []applied{{
-		&tunnel{id: "c1", profile: app.Profile{Name: "plant"}},
-		platform.Tunnel{Addresses: nets("10.99.0.1/32"), Routes: nets("10.10.0.0/16 192.168.1.0/24")},
+	other := []wish{{
+		owner: &tunnel{id: "c1", profile: app.Profile{Name: "plant"}},
+		tunnel: &platform.Tunnel{Addresses: nets("10.99.0.1/32"), Routes: nets("10.10.0.0/16 192.168.1.0/24")},
 	}}
-	full := []applied{{
-		&tunnel{id: "c2", profile: app.Profile{Gateway: "vpn.example.com"}},
-		platform.Tunnel{Addresses: nets("10.98.0.1/32"), Routes: nets("0.0.0.0/0")},
+	full := []wish{{
+		owner: &tunnel{id: "c2", profile: app.Profile{Gateway: "vpn.example.com"}},
+		tunnel: &platform.Tunnel{Addresses: nets("10.98.0.1/32"), Routes: nets("0.0.0.0/0")},
 	}}
 	cases := []struct {
 		name    string
-		others  []applied
+		others  []wish
 		address string
 		routes  string
 		says    string // empty: no clash

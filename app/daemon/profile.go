@@ -26,10 +26,6 @@ var unsupported = []struct {
 	set func(*app.Profile) bool
 }{
 	{"ipcomp", func(p *app.Profile) bool { return p.IPComp }},
-	{"local_network", func(p *app.Profile) bool { return p.LocalNetwork }},
-	{"block_outside", func(p *app.Profile) bool { return p.BlockOutside }},
-	{"always_on", func(p *app.Profile) bool { return p.AlwaysOn }},
-	{"secret_file", func(p *app.Profile) bool { return p.SecretFile != "" }},
 }
 
 // choices are the keys with few values; the empty one is the default.

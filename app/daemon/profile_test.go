@@ -131,10 +131,6 @@ func TestRefusedProfiles(t *testing.T) {
 		{"allow_weak", "unknown weakness", func(p *app.Profile) { p.AllowWeak = []string{"des"} }},
 
 		{"ipcomp", "not supported yet", func(p *app.Profile) { p.IPComp = true }},
-		{"local_network", "not supported yet", func(p *app.Profile) { p.LocalNetwork = true }},
-		{"block_outside", "not supported yet", func(p *app.Profile) { p.BlockOutside = true }},
-		{"always_on", "not supported yet", func(p *app.Profile) { p.AlwaysOn = true }},
-		{"secret_file", "not supported yet", func(p *app.Profile) { p.SecretFile = "/etc/shadow" }},
 	}
 	seen := map[string]bool{}
 	for _, tc := range cases {

@@ -35,8 +35,13 @@ func (t *tunnel) connection() app.Connection {
 		c.Step = t.step
 	case app.StateActionNeeded:
 		c.Step, c.Prompt = t.step, t.prompt
-	case app.StateFailed:
+	case app.StateFailed, app.StateBlocked:
 		c.Failure = t.failure
+	}
+	for _, w := range []app.Warning{{Code: app.WarningLastAttempt, Text: t.last}, {Code: app.WarningCaptivePortal, Text: t.portal}} {
+		if w.Severity = app.SeverityWarning; w.Text != "" {
+			c.Warnings = append(c.Warnings, w)
+		}
 	}
 	if t.trusted {
 		c.Warnings = append(c.Warnings, app.Warning{
@@ -48,11 +53,8 @@ func (t *tunnel) connection() app.Connection {
 	t.mu.Unlock()
 
 	shown.show(&c)
-	if slices.Contains(c.Routes, allIPv4) && t.daemon.ipv6Blocked() {
-		c.Warnings = append(c.Warnings, app.Warning{
-			Code: "ipv6-blocked", Severity: app.SeverityInfo,
-			Text: "everything goes through the tunnel, which carries no IPv6: IPv6 is held back meanwhile",
-		})
+	if c.TUN != nil {
+		c.Warnings = append(c.Warnings, t.daemon.hostWarnings(c.TUN.Name, &shown)...)
 	}
 	if session != nil {
 		showStats(&c, session.Stats())

@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+	"wayfarer/app"
+	"wayfarer/platform"
+	"wayfarer/tun"
+)
+
+// restoreTimeout bounds what a stuck host service may cost a disconnect.
+const restoreTimeout = 15 * time.Second
+
+// link is what a connection has of the host.
+type link struct {
+	config TUNConfig
+	device tun.Device
+	name   string
+	host   *platform.Tunnel // nil until applied
+	pump   *pump
+}
+
+// hold puts up the leak block that the profile wants: before the first packet of an
+// attempt leaves, and for as long as the connection lives.
+func (t *tunnel) hold(ctx context.Context) error {
+	if !t.profile.BlockOutside || t.isHeld() {
+		return nil
+	}
+	if err := t.daemon.change(ctx, t, func(w *wish) { w.block, w.local = true, t.profile.LocalNetwork }); err != nil {
+		return err
+	}
+	t.update(func() { t.held = true })
+	return nil
+}
+
+func (t *tunnel) isHeld() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.held
+}
+
+// dropTunnel leaves of a wish the block.
+func dropTunnel(w *wish) { w.tunnel, w.portal = nil, nil }
+
+// dropAll leaves nothing of a wish.
+func dropAll(w *wish) { *w = wish{owner: w.owner} }
+
+// raise makes interface and host as next says. What is as it should be stays.
+func (t *tunnel) raise(ctx context.Context, next settings) error {
+	cfg := next.tunConfig()
+	if t.link != nil {
+		if cfg.Name = t.link.config.Name; !t.link.config.equal(&cfg) {
+			if err := t.lower(dropTunnel); err != nil {
+				return err
+			}
+		}
+	}
+	if t.link == nil {
+		if err := t.open(cfg); err != nil {
+			return err
+		}
+	}
+	want := next.tunnel(t.link.name)
+	if t.link.host == nil || !sameTunnel(t.link.host, &want) || t.opening != nil {
+		if err := t.daemon.change(ctx, t, func(w *wish) {
+			w.tunnel, w.local, w.portal = &want, t.profile.LocalNetwork, nil
+		}); err != nil {
+			return err
+		}
+		t.shut()
+		t.link.host = &want
+	}
+	t.settings = next
+	return nil
+}
+
+func (t *tunnel) open(cfg TUNConfig) error {
+	cfg.Name = t.daemon.takeName()
+	device, err := t.daemon.openTUN(cfg)
+	if err != nil {
+		t.daemon.giveName(cfg.Name)
+		return &hostError{err: err}
+	}
+	name, err := device.Name()
+	if err != nil {
+		device.Close()
+		t.daemon.giveName(cfg.Name)
+		return &hostError{err: err}
+	}
+	t.link = &link{config: cfg, device: device, name: name, pump: newPump(device, cfg.MTU, t.log)}
+	t.update(func() { t.tun = &app.TUN{Name: name, MTU: cfg.MTU} })
+	return nil
+}
+
+// lower gives back what raise took, and what else drop takes from the wish. It closes the
+// interface also if the host could not be restored: that takes its addresses and routes
+// away.
+func (t *tunnel) lower(drop func(*wish)) error {
+	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
+	defer cancel()
+	t.shut()
+	err := t.daemon.change(ctx, t, drop)
+	if t.link == nil {
+		return err
+	}
+	if cerr := t.link.device.Close(); cerr != nil {
+		err = errors.Join(err, &hostError{err: cerr})
+	}
+	t.link.pump.wait()
+	t.daemon.giveName(t.link.config.Name)
+	t.link = nil
+	t.update(func() { t.tun = nil })
+	return err
+}

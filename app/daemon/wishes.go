@@ -1,0 +1,264 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"wayfarer/app"
+	"wayfarer/platform"
+)
+
+// wish is the part of the host's network that one connection wants.
+type wish struct {
+	owner *tunnel
+	// tunnel is its interface; nil while it has none.
+	tunnel *platform.Tunnel
+	// block holds back what goes through no tunnel, local lets the local network be.
+	block, local bool
+	// portal, while it is not nil, is what may be reached for signing in to the local
+	// network; the tunnel, which is dead then, stands aside.
+	portal []netip.Addr
+}
+
+func (w *wish) empty() bool { return w.tunnel == nil && !w.block }
+
+// moreThan says whether w has something that before had not.
+func (w *wish) moreThan(before *wish) bool {
+	return w.tunnel != nil || w.block && !before.block || w.portal != nil
+}
+
+// configOf is what all wishes come to. A block without the local network is not opened
+// by another connection that wants the local network.
+func configOf(wishes []wish) platform.Config {
+	var cfg platform.Config
+	strict := false
+	for _, w := range wishes {
+		if w.tunnel != nil && w.portal == nil {
+			cfg.Tunnels = append(cfg.Tunnels, *w.tunnel)
+		}
+		cfg.BlockOutside = cfg.BlockOutside || w.block
+		cfg.AllowLocal = cfg.AllowLocal || w.local
+		strict = strict || w.block && !w.local
+		cfg.Portal = append(cfg.Portal, w.portal...)
+	}
+	cfg.AllowLocal = cfg.AllowLocal && !strict
+	return cfg
+}
+
+// seen is what the host is like, as it was last looked at.
+type seen struct {
+	report    platform.Report
+	conflicts []platform.Conflict
+}
+
+// takeHost waits for the lock on the host's network.
+func (d *Daemon) takeHost(ctx context.Context) error {
+	select {
+	case d.host <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (d *Daemon) leaveHost() { <-d.host }
+
+// change makes the host's network one in which t has what alter makes of its wish. It
+// refuses networks that another connection has, or that another VPN keeps. What nobody
+// wants any more is not asked for again, even if it could not be taken away.
+func (d *Daemon) change(ctx context.Context, t *tunnel, alter func(*wish)) error {
+	if d.network == nil {
+		return nil
+	}
+	if err := d.takeHost(ctx); err != nil {
+		return err
+	}
+	defer d.leaveHost()
+	before, own := wish{owner: t}, wish{owner: t}
+	next := slices.Clone(d.wishes)
+	at := slices.IndexFunc(next, func(w wish) bool { return w.owner == t })
+	if at >= 0 {
+		before, own = next[at], next[at]
+		next = slices.Delete(next, at, at+1)
+	}
+	alter(&own)
+	if own.tunnel != nil {
+		if failure := clash(own.tunnel, next); failure != nil {
+			return failure
+		}
+	}
+	switch {
+	case !own.empty():
+		next = append(next, own)
+	case at < 0:
+		return nil
+	}
+	found, err := d.set(ctx, next)
+	if err == nil && own.tunnel != nil && own.portal == nil {
+		if err = d.refuseConflict(ctx, found.conflicts, own.tunnel); err != nil {
+			return err
+		}
+	}
+	if err == nil || !own.moreThan(&before) {
+		d.wishes = next
+	}
+	return err
+}
+
+// set makes the host as wishes say and looks at what came of it. The host's lock is held.
+func (d *Daemon) set(ctx context.Context, wishes []wish) (seen, error) {
+	cfg := configOf(wishes)
+	if err := d.network.Set(ctx, cfg); err != nil {
+		return seen{}, &hostError{err: err}
+	}
+	found := seen{report: d.network.Report()}
+	if len(cfg.Tunnels) > 0 {
+		var err error
+		if found.conflicts, err = d.network.Conflicts(ctx); err != nil {
+			d.log.Warn("other VPNs cannot be seen", "error", err)
+		}
+	}
+	d.mu.Lock()
+	d.seen = found
+	d.mu.Unlock()
+	d.watchers.notify()
+	return found, nil
+}
+
+// refuseConflict takes a full tunnel back whose packets go to another VPN all the same:
+// nobody shall believe that it carries them.
+func (d *Daemon) refuseConflict(ctx context.Context, conflicts []platform.Conflict, t *platform.Tunnel) error {
+	i := slices.IndexFunc(conflicts, func(c platform.Conflict) bool {
+		claim, err := netip.ParsePrefix(c.Claim)
+		return err == nil && c.Wins && slices.ContainsFunc(t.Routes, func(r netip.Prefix) bool { return r.Bits() == 0 && r.Overlaps(claim) })
+	})
+	if i < 0 {
+		return nil
+	}
+	if _, err := d.set(ctx, d.wishes); err != nil {
+		d.log.Error("the host's network is not as it was", "error", err)
+	}
+	return &hostError{err: &conflictError{conflicts[i]}}
+}
+
+// conflictError: another VPN has what a tunnel needs.
+type conflictError struct{ platform.Conflict }
+
+func (e *conflictError) Error() string {
+	return fmt.Sprintf("another VPN, %s (%s), takes all packets (%s) before this one", e.Interface, e.Owner, e.Claim)
+}
+
+// reapply makes the host's network as wished once more: somebody may have changed it, and
+// what is local is another thing in another network.
+func (d *Daemon) reapply(ctx context.Context) error {
+	if err := d.takeHost(ctx); err != nil {
+		return err
+	}
+	defer d.leaveHost()
+	if len(d.wishes) == 0 {
+		return nil
+	}
+	_, err := d.set(ctx, d.wishes)
+	return err
+}
+
+// takeOver makes the block that stands for old one that stands for heir, without a
+// moment between, and says whether there was one.
+func (d *Daemon) takeOver(ctx context.Context, old, heir *tunnel) bool {
+	if d.takeHost(ctx) != nil {
+		return false
+	}
+	defer d.leaveHost()
+	for i := range d.wishes {
+		if d.wishes[i].owner == old && d.wishes[i].block {
+			d.wishes[i].owner = heir
+			return true
+		}
+	}
+	return false
+}
+
+// hostWarnings says what of the host matters to a tunnel with these settings.
+func (d *Daemon) hostWarnings(name string, s *settings) []app.Warning {
+	d.mu.Lock()
+	found := d.seen
+	d.mu.Unlock()
+	var list []app.Warning
+	warn := func(code string, severity app.Severity, format string, args ...any) {
+		list = append(list, app.Warning{Code: code, Severity: severity, Text: fmt.Sprintf(format, args...)})
+	}
+	full := slices.ContainsFunc(s.routes, func(r netip.Prefix) bool { return r.Bits() == 0 })
+	if slices.Contains(s.routes, allIPv4) && found.report.IPv6Blocked {
+		warn(app.WarningIPv6Blocked, app.SeverityInfo,
+			"everything goes through the tunnel, which carries no IPv6: IPv6 is held back meanwhile")
+	}
+	if found.report.Unguarded != "" {
+		warn(app.WarningUnguarded, app.SeverityWarning,
+			"others in the local network can send packets to this computer's address in the tunnel, and IPv6 is not held back: %s", found.report.Unguarded)
+	}
+	for _, o := range found.report.Overlaps {
+		if o.Tunnel == name {
+			severity, text := overlapText(&o)
+			warn(app.WarningOverlap, severity, "%s", text)
+		}
+	}
+	for _, c := range found.conflicts {
+		switch {
+		case c.Claim == "DNS" && len(s.assignment.DNS) > 0 && len(s.match) == 0:
+			warn(app.WarningConflict, app.SeverityWarning,
+				"%s (%s) is asked for all names, too: what this computer looks up may leave by it", c.Interface, c.Owner)
+		case c.Claim != "DNS" && full && c.Wins:
+			warn(app.WarningConflict, app.SeverityWarning,
+				"another VPN, %s (%s), has %s and takes those packets before this tunnel: end it", c.Interface, c.Owner, c.Claim)
+		case c.Claim != "DNS" && full:
+			warn(app.WarningConflict, app.SeverityInfo,
+				"another VPN, %s (%s), has %s as well; this tunnel comes first", c.Interface, c.Owner, c.Claim)
+		}
+	}
+	return list
+}
+
+// overlapNames are the parts of a local network in people's words.
+var overlapNames = map[platform.OverlapKind]string{
+	platform.OverlapNetwork: "network",
+	platform.OverlapRouter:  "router",
+	platform.OverlapDNS:     "DNS server",
+	platform.OverlapDHCP:    "DHCP server",
+}
+
+func overlapText(o *platform.Overlap) (app.Severity, string) {
+	local := o.Local.String()
+	if o.Local.IsSingleIP() {
+		local = o.Local.Addr().String()
+	}
+	if o.Interface != "" {
+		local += " on " + o.Interface
+	}
+	text := fmt.Sprintf("the local %s %s has addresses of the network %v behind the gateway: ", overlapNames[o.Kind], local, o.Route)
+	switch {
+	case o.Kept:
+		return app.SeverityInfo, text + "it stays reachable, past the tunnel"
+	case o.Kind == platform.OverlapNetwork:
+		return app.SeverityWarning, text + "what is in both is reached through the tunnel"
+	}
+	return app.SeverityWarning, text + "it cannot be reached meanwhile"
+}
+
+// blameHost adds to the failure of a gateway that does not answer that its packets go
+// by another VPN, which may not let them through.
+func (d *Daemon) blameHost(ctx context.Context, f *app.Failure) {
+	if d.network == nil || f.Code != app.CodeNoAnswer {
+		return
+	}
+	conflicts, err := d.network.Conflicts(ctx)
+	if err != nil {
+		d.log.Debug("other VPNs cannot be seen", "error", err)
+	}
+	for _, c := range conflicts {
+		if c.Claim != "DNS" {
+			f.Hint = fmt.Sprintf("another VPN, %s (%s), has %s and may not let this one through; %s", c.Interface, c.Owner, c.Claim, f.Hint)
+			return
+		}
+	}
+}
