@@ -112,11 +112,16 @@ func serve(ctx context.Context, logs *daemon.Logs, opts options) (err error) {
 		return fmt.Errorf("open this computer's network: %w", err)
 	}
 	defer func() { err = errors.Join(err, network.Close()) }()
-	// What a service that crashed left must not last until somebody connects.
-	if err := network.Recover(ctx, false); err != nil {
+	managed, errs := daemon.ReadManaged(daemon.ManagedDir())
+	for _, err := range errs {
+		log.Error("a managed profile is left out", "error", err)
+	}
+	// What a service that crashed left must not last until somebody connects; only
+	// the block of an always-on profile stays until that is connected.
+	if err := network.Recover(ctx, daemon.KeepsBlock(managed)); err != nil {
 		log.Warn("not everything that an earlier service left is undone", "error", err)
 	}
-	d := daemon.New(daemon.Options{Log: log, Version: app.Version(), Network: network})
+	d := daemon.New(daemon.Options{Log: log, Version: app.Version(), Network: network, Managed: managed})
 
 	server := &control.Server{Backend: d, Log: log, Logs: logs, Version: app.Version()}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
