@@ -3,6 +3,7 @@
 GO       ?= go
 FUZZTIME ?= 10s
 BIN      := build/bin
+GW_ROOT  ?= /var/tmp/wayfarer-lab-6
 
 # Pinned, and without an entry in go.mod.
 TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 golang.org/x/vuln/cmd/govulncheck@v1.8.0
@@ -10,10 +11,10 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
-.PHONY: help need-go build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab lab-connect-time clean
+.PHONY: help need-go build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab lab-6 lab-connect-time clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 build: need-go ## command line and service, without cgo, into build/bin
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer ./cmd/wayfarerd
@@ -84,6 +85,11 @@ lab: build ## all end-to-end scenarios: real gateways, and real clients of our o
 	test/lab/lab prereqs --install
 	$(GO) test -tags lab -count=1 -timeout 40m -v ./test/lab
 	$(GO) test -tags lab -count=1 -v -run '^TestLab' ./ike/gateway
+
+lab-6: build ## the same against strongSwan 6: a Debian 13 in GW_ROOT, made by debootstrap
+	test/lab/lab prereqs --install
+	test/lab/lab gw-root $(GW_ROOT)
+	LAB_GW_ROOT=$(GW_ROOT) $(GO) test -tags lab -count=1 -timeout 60m -v ./test/lab
 
 lab-connect-time: build ## time to connect, beside the reference client's
 	test/lab/lab prereqs --install

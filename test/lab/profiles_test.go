@@ -33,8 +33,9 @@ var (
 		pool: "10.99.1.0/24", dns: []string{"10.10.0.53"},
 		names: map[string]string{"srv.corp.lab.test": "10.10.0.2", "www.internet.test": "203.0.113.80"},
 	}
-	full   = with(corp, func(g *gives) { g.include = nil })
-	split8 = with(corp, func(g *gives) {
+	overlap = with(corp, func(g *gives) { g.include = []string{"10.10.0.0/24", "192.168.50.0/24"} })
+	full    = with(corp, func(g *gives) { g.include = nil })
+	split8  = with(corp, func(g *gives) {
 		g.pool, g.wins, g.banner = "10.99.2.0/24", nil, ""
 		g.include, g.exclude = []string{"10.10.0.0/24", "10.10.1.0/24"}, []string{"192.168.50.0/24"}
 	})
@@ -76,6 +77,9 @@ var connectable = []struct {
 	{"split8", split8},
 	{"pfs", corp},
 	{"hybrid6", corp},
+	{"overlap", overlap},
+	{"radius", corp},
+	{"xauth-eap", corp},
 	{"other", other},
 	{"psk", corp},
 	{"psk-am", corp},
@@ -90,7 +94,13 @@ func TestProfiles(t *testing.T) {
 		t.Run(ns, func(t *testing.T) {
 			h := start(t, ns, "debug")
 			for _, tc := range connectable {
-				t.Run(tc.name, func(t *testing.T) { h.tryProfile(t, loadProfile(t, tc.name), tc.gives) })
+				t.Run(tc.name, func(t *testing.T) {
+					p := loadProfile(t, tc.name)
+					if p["RADIUS"] == "no" {
+						t.Skip("no freeradius on this machine")
+					}
+					h.tryProfile(t, p, tc.gives)
+				})
 			}
 		})
 	}

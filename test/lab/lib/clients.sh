@@ -34,6 +34,9 @@ cmd_profile() {
 		KEY=$STATE/pki/alice.key
 		P12=$STATE/pki/alice.p12
 	P
+	case $P_NAME in radius | passcode | rounds)
+		echo "RADIUS=$(pid_of srv radius >/dev/null && echo yes || echo no)" ;;
+	esac
 	[ "$P_AUTH" = eap ] || echo "WAYFARER=$(C_CA=$P_CA C_IKE=$P_IKE C_ESP=$P_ESP wayfarer_flags)"
 }
 profile_names() { awk '!/^#/{print $1}' "$HERE/etc/profiles"; }
