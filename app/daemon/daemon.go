@@ -77,8 +77,9 @@ type TUNConfig struct {
 	SearchDomains []string
 }
 
-func (c *TUNConfig) equal(other *TUNConfig) bool {
-	return c.Name == other.Name && c.MTU == other.MTU &&
+// sameButMTU: the MTU of a device can be changed, nothing else of it.
+func (c *TUNConfig) sameButMTU(other *TUNConfig) bool {
+	return c.Name == other.Name &&
 		slices.Equal(c.Addresses, other.Addresses) && slices.Equal(c.DNS, other.DNS) &&
 		slices.Equal(c.SearchDomains, other.SearchDomains)
 }
@@ -131,7 +132,7 @@ type Daemon struct {
 	closed  bool
 	seen    seen      // of the host's network as it stands
 	managed []Managed // nil when it is closed
-	tunnels []*tunnel       // oldest first
+	tunnels []*tunnel // oldest first
 	lastID  int
 	names   map[string]bool // interfaces in use
 }

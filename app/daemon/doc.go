@@ -16,7 +16,7 @@
 //	prompt.go       questions to the user, and their answers
 //	clock.go        the bound of an attempt, without the user's thinking
 //	networks.go     Assignment and selectors -> routes, domains; clashes
-//	pump.go         packets between interface and session
+//	pump.go         packets between interface and session, none larger than the path
 //	status.go       what is told of a connection
 //	failure.go      errors -> app.Failure: the only texts that users read
 //
@@ -43,7 +43,8 @@
 //     route around the tunnel is made for its address), and cannot make this side
 //     hammer it with a password it refused.
 //   - The host. Packets from its programs are checked against the selectors by the
-//     engine. They enter no parser here but the MSS clamp, which is total.
+//     engine. They enter no parser here but the MSS clamp, the cutting of what is too
+//     large and its answer, which are total.
 //
 // Passwords and groups' secrets are held in memory for as long as the connection may
 // need them to come back, and zeroised at its end; private keys are dropped then, in

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -168,6 +169,7 @@ type fakeSession struct {
 	stats      ike.Stats
 	inbound    chan []byte
 	onClose    func()
+	mtu        atomic.Int64
 
 	mu       sync.Mutex
 	mute     bool // the gateway answers no questions
@@ -179,7 +181,7 @@ type fakeSession struct {
 }
 
 func newSession() *fakeSession {
-	return &fakeSession{
+	s := &fakeSession{
 		assignment: ike.Assignment{
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.99.0.1/32")},
 			DNS:       []netip.Addr{netip.MustParseAddr("10.10.0.53")},
@@ -195,6 +197,8 @@ func newSession() *fakeSession {
 		inbound: make(chan []byte),
 		done:    make(chan struct{}),
 	}
+	s.mtu.Store(1280)
+	return s
 }
 
 func (s *fakeSession) Assignment() ike.Assignment {
@@ -223,7 +227,7 @@ func (s *fakeSession) askedFor() int {
 	return s.asked
 }
 
-func (s *fakeSession) MTU() int { return 1280 }
+func (s *fakeSession) MTU() int { return int(s.mtu.Load()) }
 
 func (s *fakeSession) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
 	select {

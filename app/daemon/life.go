@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"time"
+
 	"wayfarer/app"
 )
 
@@ -290,6 +291,8 @@ func (t *tunnel) carry(session *dialled) (err error) {
 			state, next := proof.look()
 			t.update(func() { t.setState(state) })
 			look.Reset(next)
+		case <-t.resized:
+			t.resize(ctx, session)
 		case <-t.pushed:
 			if err := t.push(ctx, session); err != nil {
 				return err
@@ -320,12 +323,22 @@ func (p *proof) look() (app.State, time.Duration) {
 	return app.StateReconnecting, silentLook
 }
 
+// resize takes over what the engine has found out about the path. Should the host not
+// take the MTU, the pump still keeps packets small enough.
+func (t *tunnel) resize(ctx context.Context, session Session) {
+	next := t.settings
+	next.fit(&t.profile, session.MTU())
+	if err := t.raise(ctx, next); err != nil {
+		t.log.Warn("the interface keeps its MTU", "error", err)
+	}
+}
+
 // push applies the settings that the gateway sent to a living session. An interface
 // that has to change needs a new one.
 func (t *tunnel) push(ctx context.Context, session Session) error {
 	next := newSettings(&t.profile, session, t.daemon.addresses)
 	cfg := next.tunConfig()
-	if cfg.Name = t.link.config.Name; !t.link.config.equal(&cfg) {
+	if cfg.Name = t.link.config.Name; !t.link.config.sameButMTU(&cfg) {
 		return errSettingsChanged
 	}
 	if err := t.raise(ctx, next); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
+
 	"wayfarer/app"
 	"wayfarer/platform"
 	"wayfarer/tun"
@@ -50,7 +51,7 @@ func dropAll(w *wish) { *w = wish{owner: w.owner} }
 func (t *tunnel) raise(ctx context.Context, next settings) error {
 	cfg := next.tunConfig()
 	if t.link != nil {
-		if cfg.Name = t.link.config.Name; !t.link.config.equal(&cfg) {
+		if cfg.Name = t.link.config.Name; !t.link.config.sameButMTU(&cfg) {
 			if err := t.lower(dropTunnel); err != nil {
 				return err
 			}
@@ -61,6 +62,7 @@ func (t *tunnel) raise(ctx context.Context, next settings) error {
 			return err
 		}
 	}
+	t.link.pump.setLimit(next.limit)
 	want := next.tunnel(t.link.name)
 	if t.link.host == nil || !sameTunnel(t.link.host, &want) || t.opening != nil {
 		if err := t.daemon.change(ctx, t, func(w *wish) {
@@ -71,7 +73,25 @@ func (t *tunnel) raise(ctx context.Context, next settings) error {
 		t.shut()
 		t.link.host = &want
 	}
+	if err := t.link.setMTU(cfg.MTU); err != nil {
+		return err
+	}
+	t.update(func() { t.tun = &app.TUN{Name: t.link.name, MTU: cfg.MTU} })
 	t.settings = next
+	return nil
+}
+
+// setMTU tells a device that is no interface of the operating system its MTU.
+func (l *link) setMTU(mtu int) error {
+	if l.config.MTU == mtu {
+		return nil
+	}
+	if d, ok := l.device.(interface{ SetMTU(int) error }); ok {
+		if err := d.SetMTU(mtu); err != nil {
+			return &hostError{err: err}
+		}
+	}
+	l.config.MTU = mtu
 	return nil
 }
 
@@ -89,7 +109,6 @@ func (t *tunnel) open(cfg TUNConfig) error {
 		return &hostError{err: err}
 	}
 	t.link = &link{config: cfg, device: device, name: name, pump: newPump(device, cfg.MTU, t.log)}
-	t.update(func() { t.tun = &app.TUN{Name: name, MTU: cfg.MTU} })
 	return nil
 }
 

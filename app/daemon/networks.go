@@ -9,6 +9,7 @@ import (
 	"wayfarer/app"
 	"wayfarer/ike"
 	"wayfarer/platform"
+	"wayfarer/tun"
 )
 
 // settings is what the host gets: the gateway's wishes, as the profile changes them.
@@ -16,7 +17,8 @@ type settings struct {
 	assignment ike.Assignment
 	addresses  []netip.Prefix // of the interface
 	local      []netip.Prefix // on this side of the tunnel: addresses, or an office's networks
-	mtu        int
+	mtu        int            // of the interface
+	limit      int            // of inner packets that the path to the gateway carries
 	routes     []netip.Prefix // into the tunnel
 	exclude    []netip.Prefix // out of a full tunnel
 	search     []string       // domains that complete a short name
@@ -42,13 +44,11 @@ type settings struct {
 // An office (local_networks) has addresses of its own: see [settings.settle].
 func newSettings(p *app.Profile, session Session, own func() []netip.Addr) settings {
 	a, stats := session.Assignment(), session.Stats()
-	s := settings{assignment: a, addresses: a.Addresses, local: a.Addresses, mtu: session.MTU()}
-	if p.MTU != 0 {
-		s.mtu = p.MTU
-	}
+	s := settings{assignment: a, addresses: a.Addresses, local: a.Addresses}
 	if len(p.LocalNetworks) > 0 {
 		s.settle(prefixes(p.LocalNetworks), own())
 	}
+	s.fit(p, session.MTU())
 	covered := selectors(stats.Children)
 	base := a.SplitInclude
 	if len(base) == 0 {
@@ -107,6 +107,20 @@ func (s *settings) settle(local []netip.Prefix, own []netip.Addr) {
 		if p := netip.PrefixFrom(addr, addr.BitLen()); !slices.Contains(s.addresses, p) {
 			s.addresses = append(s.addresses, p)
 		}
+	}
+}
+
+// fit sets how large packets may be. An interface must take more than small paths carry
+// whole: the pump cuts what is too large for them. What a profile says counts instead
+// of what was found out.
+func (s *settings) fit(p *app.Profile, limit int) {
+	if p.MTU != 0 {
+		s.mtu, s.limit = p.MTU, p.MTU
+		return
+	}
+	s.mtu, s.limit = max(limit, tun.MinMTU), limit
+	if s.hasFamily(allIPv6) {
+		s.mtu = max(s.mtu, tun.MinIPv6MTU)
 	}
 }
 

@@ -206,7 +206,7 @@ func TestDomains(t *testing.T) {
 }
 
 func TestSettingsOfAProfile(t *testing.T) {
-	if got := newSettings(&app.Profile{}, &fakeSession{}, nil).mtu; got != 1280 {
+	if got := newSettings(&app.Profile{}, newSession(), nil).mtu; got != 1280 {
 		t.Errorf("MTU of the session: %d", got)
 	}
 	if got := newSettings(&app.Profile{MTU: 1400}, &fakeSession{}, nil).mtu; got != 1400 {
@@ -220,11 +220,11 @@ func TestSettingsOfAProfile(t *testing.T) {
 
 func TestClash(t *testing.T) {
 	other := []wish{{
-		owner: &tunnel{id: "c1", profile: app.Profile{Name: "plant"}},
+		owner:  &tunnel{id: "c1", profile: app.Profile{Name: "plant"}},
 		tunnel: &platform.Tunnel{Addresses: nets("10.99.0.1/32"), Routes: nets("10.10.0.0/16 192.168.1.0/24")},
 	}}
 	full := []wish{{
-		owner: &tunnel{id: "c2", profile: app.Profile{Gateway: "vpn.example.com"}},
+		owner:  &tunnel{id: "c2", profile: app.Profile{Gateway: "vpn.example.com"}},
 		tunnel: &platform.Tunnel{Addresses: nets("10.98.0.1/32"), Routes: nets("0.0.0.0/0")},
 	}}
 	cases := []struct {

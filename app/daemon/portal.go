@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
 	"wayfarer/app"
 )
 

@@ -5,10 +5,16 @@ import (
 	"encoding/binary"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"wayfarer/ike"
+	"wayfarer/tun"
 )
 
 // syn is a TCP SYN over IPv4 with an MSS option, without checksums.
@@ -30,7 +36,7 @@ func TestPumpCarriesBothWays(t *testing.T) {
 		w.script = fixed(session)
 		w.connect(request())
 		dev := w.devices[0]
-		for _, p := range [][]byte{{0x45, 1, 2, 3}, syn(1460), make([]byte, maxPacket)} {
+		for _, p := range [][]byte{{0x45, 1, 2, 3}, syn(1460), make([]byte, 1280)} {
 			dev.packets <- p
 			session.inbound <- p
 		}
@@ -39,7 +45,7 @@ func TestPumpCarriesBothWays(t *testing.T) {
 			if len(got) != 3 {
 				t.Fatalf("%s: %d packets", name, len(got))
 			}
-			if !bytes.Equal(got[0], []byte{0x45, 1, 2, 3}) || len(got[2]) != maxPacket {
+			if !bytes.Equal(got[0], []byte{0x45, 1, 2, 3}) || len(got[2]) != 1280 {
 				t.Errorf("%s: changed a packet: %x, %d bytes", name, got[0], len(got[2]))
 			}
 			if mss := mssOf(got[1]); mss != 1280-40 {
@@ -51,11 +57,11 @@ func TestPumpCarriesBothWays(t *testing.T) {
 
 // What the engine writes before and behind a packet stays within its own buffer.
 func TestBatchBuffersLeaveRoom(t *testing.T) {
-	b := newBatch(3)
+	b := newBatch(3, maxPacket)
 	for i := range b.bufs {
 		b.sizes[i] = maxPacket
 	}
-	for i, p := range b.cut(3, 0xffff, 0xffff) {
+	for i, p := range b.cut(3, maxPacket) {
 		if len(p) != headroom+maxPacket || cap(p) < len(p)+ike.Tailroom {
 			t.Errorf("buffer %d: length %d, capacity %d", i, len(p), cap(p))
 		}
@@ -95,13 +101,163 @@ func (sink) WritePackets([][]byte, int) error { return nil }
 func TestPumpAllocatesNothingPerPacket(t *testing.T) {
 	const packets = 10_000
 	var session Session = sink{}
-	b := newBatch(1)
+	b := newBatch(1, maxPacket)
 	allocs := testing.AllocsPerRun(1, func() {
 		p := &pump{device: &endless{left: packets}, log: slog.New(slog.DiscardHandler), failed: make(chan error, 1), stopped: make(chan struct{})}
+		p.setLimit(44)
 		p.session.Store(&session)
 		p.outward(b)
 	})
 	if allocs > 20 {
 		t.Errorf("%v allocations for %d packets", allocs, packets)
+	}
+}
+
+// ipv4 is a packet of an unknown protocol, without a checksum.
+func ipv4(size int, flags uint16, mark byte) []byte {
+	p := bytes.Repeat([]byte{mark}, size)
+	copy(p, []byte{0x45, 0, byte(size >> 8), byte(size), 0, 7, byte(flags >> 8), byte(flags), 64, 253, 0, 0, 10, 99, 0, 1, 10, 10, 0, 2})
+	return p
+}
+
+func ipv6(size int) []byte {
+	p := make([]byte, size)
+	copy(p, []byte{0x60, 0, 0, 0, byte((size - 40) >> 8), byte(size - 40), 253, 64, 0xfd})
+	p[23], p[24], p[39] = 1, 0xfd, 2
+	return p
+}
+
+const dontFragment = 0x4000
+
+// TestPumpKeepsWithinThePath: what is too large goes in pieces, in its place between
+// the others, or is answered.
+func TestPumpKeepsWithinThePath(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		session := newSession()
+		session.mtu.Store(600)
+		w.script = fixed(session)
+		w.connect(request())
+		dev := w.devices[0]
+		packets := [][]byte{
+			ipv4(600, dontFragment, 1), ipv4(601, dontFragment, 2), ipv4(10_000, 0, 3), ipv4(20, 0, 4), ipv4(1200, 0, 5),
+			ipv6(1280), ipv6(1281), make([]byte, 601),
+		}
+		for _, p := range packets {
+			dev.packets <- p
+		}
+		synctest.Wait()
+		var sizes []int
+		var marks []byte
+		for _, p := range session.written() {
+			sizes = append(sizes, len(p))
+			marks = append(marks, p[len(p)-1])
+		}
+		// 10,000 bytes: 17 times 576 and 188 behind a header each; 1,200: 576 twice and 28.
+		want := slices.Concat([]int{600}, slices.Repeat([]int{596}, 17), []int{208, 20, 596, 596, 48, 1280})
+		if !slices.Equal(sizes, want) {
+			t.Errorf("sizes %v, want %v", sizes, want)
+		}
+		if order := slices.Compact(marks[:len(marks)-1]); !bytes.Equal(order, []byte{1, 3, 2, 5}) { // 2: an address's last byte
+			t.Errorf("order %v", order)
+		}
+		answers := dev.received()
+		if len(answers) != 2 {
+			t.Fatalf("%d answers", len(answers))
+		}
+		if a := answers[0]; a[9] != 1 || a[20] != 3 || a[21] != 4 || binary.BigEndian.Uint16(a[26:]) != 600 || !bytes.Equal(a[28:], packets[1][:len(a)-28]) {
+			t.Errorf("answer %x", a)
+		}
+		if a := answers[1]; a[6] != 58 || a[40] != 2 || binary.BigEndian.Uint32(a[44:]) != 1280 || !bytes.Equal(a[48:], packets[6][:len(a)-48]) {
+			t.Errorf("answer %x", a)
+		}
+	})
+}
+
+// TestPumpAnswersAtARate: ten a second, whoever asks.
+func TestPumpAnswersAtARate(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.connect(request())
+		dev := w.devices[0]
+		for range 5 * 40 {
+			dev.packets <- ipv4(1281, dontFragment, 0)
+			time.Sleep(25 * time.Millisecond)
+		}
+		if n := len(dev.received()); n < 50 || n > 60 {
+			t.Errorf("%d answers in 5 seconds", n)
+		}
+	})
+}
+
+// slot is a session whose other end is a network stack, over a path of some size.
+type slot struct {
+	*fakeSession
+	far   *tun.Stack
+	limit int
+	mu    sync.Mutex
+	over  int // packets that do not fit
+}
+
+func (s *slot) WritePackets(bufs [][]byte, offset int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range bufs {
+		if len(b)-offset > s.limit {
+			s.over++
+			continue
+		}
+		if _, err := s.far.Write([][]byte{slices.Clone(b)}, offset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *slot) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
+	return s.far.Read(bufs, sizes, offset)
+}
+
+// TestPumpWithStacks: datagrams of any size arrive over a path that carries far less than
+// the two interfaces think.
+func TestPumpWithStacks(t *testing.T) {
+	near, far := netip.MustParseAddr("10.99.0.1"), netip.MustParseAddr("10.10.0.2")
+	stack := func(addr netip.Addr) *tun.Stack {
+		s, err := tun.NewStack(tun.StackConfig{Addresses: []netip.Addr{addr}, MTU: 1422})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	const limit = 510
+	device, other := stack(near), stack(far)
+	p := newPump(device, limit, slog.New(slog.DiscardHandler))
+	session := &slot{fakeSession: newSession(), far: other, limit: limit}
+	detach := p.attach(session)
+	defer func() {
+		device.Close()
+		other.Close()
+		detach()
+		p.wait()
+		if session.over > 0 {
+			t.Errorf("%d packets did not fit", session.over)
+		}
+	}()
+	receiver, err := other.ListenPacket("udp4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender, err := device.ListenPacket("udp4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(far, uint16(receiver.LocalAddr().(*net.UDPAddr).Port)))
+	buf := make([]byte, 10_000)
+	for size := 400; size <= 8192; size += 433 {
+		sent := bytes.Repeat([]byte{byte(size)}, size)
+		if _, err := sender.WriteTo(sent, to); err != nil {
+			t.Fatal(err)
+		}
+		if n, _, err := receiver.ReadFrom(buf); err != nil || !bytes.Equal(buf[:n], sent) {
+			t.Errorf("%d of %d bytes: %v", n, size, err)
+		}
 	}
 }

@@ -13,7 +13,10 @@ import (
 	"wayfarer/ike"
 )
 
-var allIPv4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+var (
+	allIPv4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	allIPv6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+)
 
 // connection is what status tells. The session is asked outside of the lock: it may
 // report an event at the same moment.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
 	"wayfarer/app"
 	"wayfarer/app/control"
 	"wayfarer/ike"
@@ -63,9 +64,10 @@ type tunnel struct {
 	opened    int      // the network in which a portal was
 	opening   *opening // nil: none, or over
 
-	nudged chan struct{} // the host's network has changed
-	pushed chan struct{} // the gateway has new settings
-	asking chan struct{} // has a value while somebody asks: one question at a time
+	nudged  chan struct{} // the host's network has changed
+	pushed  chan struct{} // the gateway has new settings
+	resized chan struct{} // the path carries packets of another size
+	asking  chan struct{} // has a value while somebody asks: one question at a time
 
 	mu       sync.Mutex
 	state    app.State // without the prompt
@@ -103,6 +105,7 @@ func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ik
 		config:      *cfg,
 		nudged:      make(chan struct{}, 1),
 		pushed:      make(chan struct{}, 1),
+		resized:     make(chan struct{}, 1),
 		asking:      make(chan struct{}, 1),
 		resolved:    make(map[string][]netip.Addr),
 		state:       app.StateConnecting,
@@ -262,6 +265,11 @@ func (t *tunnel) event(e ike.Event) {
 	case ike.EventAssignment:
 		select {
 		case t.pushed <- struct{}{}:
+		default:
+		}
+	case ike.EventMTU:
+		select {
+		case t.resized <- struct{}{}:
 		default:
 		}
 	default:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
 	"wayfarer/app"
 	"wayfarer/platform"
 )
