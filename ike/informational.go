@@ -44,7 +44,8 @@ func (sa *isakmpSA) notified(m *message, n isakmp.Notify) error {
 	case isakmp.NotifyConnected:
 		sa.s.activateHeld()
 	case isakmp.NotifyUnityLoadBalance:
-		if to, ok := redirection(n); ok && sa.s.dialing() {
+		// Once a login has left, it is not given to another gateway in the same breath.
+		if to, ok := redirection(n); ok && sa.s.dialing() && !sa.s.loginSent {
 			return fatalError{&redirectError{to: to, authenticated: true}}
 		}
 	default:

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"wayfarer/ike/isakmp"
 )
 
 const (
@@ -65,6 +67,7 @@ type Session struct {
 	espSuites []ESPSuite
 
 	aggressiveGroup *group // of the attempt that is running
+	loginSent       bool   // an answer to XAUTH has left; owned by Dial
 	newKeyExchange  func(*group) (keyExchange, error)
 	fragmentAbove   int           // 0: the default
 	phase1Lifetime  time.Duration // offered
@@ -282,23 +285,34 @@ func (s *Session) dialAny(ctx context.Context) error {
 		s.host = e.host
 		for j, addr := range addrs {
 			more := i+1 < len(endpoints) || j+1 < len(addrs)
-			last = s.dialAddress(ctx, netip.AddrPortFrom(addr, e.port), more)
-			for range maxRedirects {
-				var redirect *redirectError
-				if !errors.As(last, &redirect) || ctx.Err() != nil {
-					break
-				}
-				s.log.Info("redirected", "from", addr, "to", redirect.to, "authenticated", redirect.authenticated)
-				last = s.dialAddress(ctx, netip.AddrPortFrom(redirect.to, portIKE), more)
-			}
+			last = s.dialRedirected(ctx, netip.AddrPortFrom(addr, e.port), more)
 			var silent *NoAnswerError
-			if last == nil || !errors.As(last, &silent) || ctx.Err() != nil {
+			if last == nil || !errors.As(last, &silent) || s.loginSent || ctx.Err() != nil {
 				return last
 			}
 			s.log.Info("no answer", "gateway", addr, "err", last)
 		}
 	}
 	return last
+}
+
+// dialRedirected goes where a gateway sends us, a few times.
+func (s *Session) dialRedirected(ctx context.Context, peer netip.AddrPort, more bool) error {
+	for left := maxRedirects; ; left-- {
+		err := s.dialAddress(ctx, peer, more)
+		var redirect *redirectError
+		if !errors.As(err, &redirect) || ctx.Err() != nil {
+			return err
+		}
+		if left == 0 {
+			return &RefusedError{
+				Step: StepFindGateway, What: RefusedConnection, Notify: isakmp.NotifyUnityLoadBalance,
+				Authenticated: redirect.authenticated, Detail: "one gateway sends us to the next",
+			}
+		}
+		s.log.Info("redirected", "from", peer, "to", redirect.to, "authenticated", redirect.authenticated)
+		peer = netip.AddrPortFrom(redirect.to, portIKE)
+	}
 }
 
 func (s *Session) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -385,7 +399,7 @@ func (s *Session) dialExchanges(ctx context.Context, peer netip.AddrPort, more b
 		if first == nil || isRefused(err) && !isRefused(first) {
 			first = err
 		}
-		if !otherExchangeMayHelp(err) || ctx.Err() != nil {
+		if s.loginSent || !otherExchangeMayHelp(err) || ctx.Err() != nil {
 			return err
 		}
 		s.log.Info("the exchange failed", "exchange", a.exchange, "err", err)

@@ -144,6 +144,9 @@ func (sa *isakmpSA) replyXAuth(m *message, request isakmp.Config, values []isakm
 		reply.Attributes = []isakmp.Attribute{isakmp.BasicAttribute(isakmp.XAuthStatus, isakmp.XAuthFail)}
 	} else {
 		sa.xauthReplies++
+		if sa.s.dialing() {
+			sa.s.loginSent = true
+		}
 	}
 	sa.toCheckPoint(reply.Attributes)
 	sa.reply(m, sa.sealConfig(m.MessageID, reply))
