@@ -95,7 +95,8 @@ type Config struct {
 	// no NAT traversal. Packets read from it have no IP header. Nil tries with the
 	// rights of the process.
 	ListenESP func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
-	// Rand is the source of cookies, nonces, keys and IVs; nil is crypto/rand.
+	// Rand is the source of cookies, nonces, keys and IVs, for several goroutines at
+	// once; nil is crypto/rand.
 	Rand io.Reader
 	// Log gets one line per message; nil discards.
 	Log *slog.Logger

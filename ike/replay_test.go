@@ -44,13 +44,14 @@ type replay struct {
 	toClient chan recordedDatagram
 	said     chan struct{} // the client has said its next message
 
-	mu    sync.Mutex
-	next  int                // the client's next in messages
-	words []*recordedMessage // that the client said, byte for byte
-	sense []*recordedMessage // that it said in other words
-	last  []byte             // what it said last
-	extra []isakmp.Header    // of messages that the recorded client did not send
-	esp   [][]byte           // its ESP packets
+	mu     sync.Mutex
+	next   int                // the client's next in messages
+	words  []*recordedMessage // that the client said, byte for byte
+	sense  []*recordedMessage // that it said in other words
+	last   []byte             // what it said last
+	spoken []goldenWord       // all that it said, without repetitions
+	extra  []isakmp.Header    // of messages that the recorded client did not send
+	esp    [][]byte           // its ESP packets
 }
 
 // unreplayable says which recordings cannot be replayed, and why.
@@ -290,7 +291,7 @@ func (p *replay) forge(port uint16) []byte {
 
 // heard looks at a message of the client. If it is the next of the recording, the
 // play goes on behind it.
-func (p *replay) heard(raw []byte) {
+func (p *replay) heard(raw []byte, port uint16) {
 	h, _, err := isakmp.ParseHeader(raw)
 	if err != nil {
 		p.t.Errorf("the client sent %x: %v", raw, err)
@@ -302,6 +303,7 @@ func (p *replay) heard(raw []byte) {
 		return // sent again
 	}
 	p.last = bytes.Clone(raw)
+	p.spoken = append(p.spoken, goldenWord{true, port, p.last})
 	for p.next < len(p.messages) && !p.messages[p.next].fromClient {
 		p.next++
 	}
@@ -356,7 +358,7 @@ func (s *replaySocket) WriteTo(b []byte, to net.Addr) (int, error) {
 	switch raw := d.isakmp(); {
 	case bytes.Equal(b, natKeepalive):
 	case raw != nil:
-		s.p.heard(raw)
+		s.p.heard(raw, d.port)
 	default:
 		s.p.mu.Lock()
 		s.p.esp = append(s.p.esp, d.payload)
