@@ -10,6 +10,12 @@ require (
 )
 
 require (
+	github.com/elastic/go-seccomp-bpf v1.5.0
+	kernel.org/pub/linux/libs/security/libcap/cap v1.2.78
+	kernel.org/pub/linux/libs/security/libcap/psx v1.2.78 // indirect
+)
+
+require (
 	github.com/Microsoft/go-winio v0.6.4
 	github.com/danieljoos/wincred v1.2.3 // indirect
 	github.com/godbus/dbus/v5 v5.2.4

@@ -10,8 +10,16 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+)
+
+// A service that has just been killed holds its lock for a moment, until the kernel has
+// taken down what it had.
+const (
+	lockTries = 10
+	lockPause = 50 * time.Millisecond
 )
 
 // lockPath locks a file for this process and writes the process's number into it.
@@ -21,7 +29,13 @@ func lockPath(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for range lockTries {
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(lockPause)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = &BusyError{readPID(file)}
 	} else if err != nil {

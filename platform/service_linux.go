@@ -9,34 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TakeStateDir makes a state directory for a process of root's, if it is missing, and
-// makes it root's if it is of the user uid, as whom the service has run there by itself.
-// What that user wrote there is still not believed with files.
-func TakeStateDir(path string, uid int) error {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return err
-	}
-	dir, err := openDir(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	var stat unix.Stat_t
-	if err := unix.Fstat(int(dir.Fd()), &stat); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if stat.Uid == 0 || int(stat.Uid) != uid {
-		return nil
-	}
-	return dir.Chown(0, 0)
-}
-
 // ServiceDir makes the directory, below n's state directory, that belongs to the service
-// when it runs as the user uid, and opens it, for a process that cannot walk there. It
-// needs root.
+// when it runs as the user uid, and opens it, for a process that cannot walk there. A
+// state directory that is the user's, because the service has run in it without root,
+// becomes root's. It needs root.
 func (n *Network) ServiceDir(uid, gid int) (*os.File, error) {
-	if foreign, err := checkOwner(n.journal.dir); err != nil || foreign {
-		return nil, errors.Join(err, fmt.Errorf("%s is not root's", n.journal.dir))
+	if err := takeDir(n.journal.dir, uid); err != nil {
+		return nil, err
 	}
 	path := filepath.Join(n.journal.dir, serviceDir)
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -63,6 +42,26 @@ func (n *Network) ServiceDir(uid, gid int) (*os.File, error) {
 		return nil, err
 	}
 	return dir, nil
+}
+
+// takeDir makes a directory root's if it is the user's.
+func takeDir(path string, uid int) error {
+	dir, err := openDir(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &stat); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	switch int(stat.Uid) {
+	case 0:
+		return nil
+	case uid:
+		return dir.Chown(0, 0)
+	}
+	return fmt.Errorf("%s belongs to neither root nor the service (uid %d)", path, stat.Uid)
 }
 
 // openDir opens a directory, and no symlink to one.

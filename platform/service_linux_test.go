@@ -169,7 +169,6 @@ func TestRestoreService(t *testing.T) {
 	needRoot(t)
 	before := hostState(t)
 	dir := filepath.Join(t.TempDir(), "state")
-	run(t, "take", TakeStateDir(dir, serviceUID))
 	root, err := New(slog.New(slog.DiscardHandler), dir)
 	run(t, "open", err)
 	service, err := root.ServiceDir(serviceUID, serviceUID)
@@ -207,35 +206,24 @@ func TestServiceDir(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	run(t, "dir", os.Mkdir(dir, 0o700))
 	run(t, "owner", os.Chown(dir, serviceUID, serviceUID))
-	run(t, "another user's", TakeStateDir(dir, serviceUID+1))
-	if owner(t, dir) != serviceUID {
-		t.Error("somebody's directory was taken")
-	}
 	n, err := New(slog.New(slog.DiscardHandler), dir)
 	run(t, "open", err)
-	if _, err := n.ServiceDir(serviceUID, serviceUID); err == nil {
-		t.Error("a directory in one that is not root's")
-	}
-	run(t, "close", n.Close())
-	run(t, "take", TakeStateDir(dir, serviceUID))
-	if owner(t, dir) != 0 {
-		t.Error("the directory is not root's")
-	}
-	n, err = New(slog.New(slog.DiscardHandler), dir)
-	run(t, "open", err)
 	defer n.Close()
-	for _, uid := range []int{0, serviceUID, serviceUID + 1} {
+	if _, err := n.ServiceDir(serviceUID+1, serviceUID+1); err == nil || owner(t, dir) != serviceUID {
+		t.Errorf("somebody's directory was taken: %v", err)
+	}
+	for _, uid := range []int{serviceUID, 0, serviceUID + 1} {
 		opened, err := n.ServiceDir(uid, uid)
 		run(t, "service", err)
 		info, err := opened.Stat()
 		run(t, "stat", err)
 		run(t, "close", opened.Close())
 		lock := filepath.Join(dir, serviceDir, lockFile)
-		if owner(t, filepath.Join(dir, serviceDir)) != uid || info.Mode().Perm() != 0o700 {
+		if owner(t, dir) != 0 || owner(t, filepath.Join(dir, serviceDir)) != uid || info.Mode().Perm() != 0o700 {
 			t.Errorf("uid %d: %v of %d", uid, info.Mode(), owner(t, filepath.Join(dir, serviceDir)))
 		}
-		if uid == 0 {
-			run(t, "lock", os.WriteFile(lock, nil, 0o600))
+		if uid == serviceUID {
+			run(t, "lock", os.WriteFile(lock, nil, 0o600)) // root's
 		} else if owner(t, lock) != uid {
 			t.Errorf("the lock belongs to %d", owner(t, lock))
 		}

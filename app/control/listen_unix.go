@@ -35,13 +35,13 @@ func Listen(path string) (net.Listener, error) {
 
 // socket is a listener that only one process has at a time.
 type socket struct {
-	net.Listener
+	*net.UnixListener
 	lock *os.File
 }
 
 // Close implements net.Listener. It removes the socket before another may bind.
 func (s *socket) Close() error {
-	return errors.Join(s.Listener.Close(), s.lock.Close())
+	return errors.Join(s.UnixListener.Close(), s.lock.Close())
 }
 
 // lockSocket makes sure that no other service is between looking whether the socket
@@ -64,11 +64,11 @@ func lockSocket(path string) (*os.File, error) {
 	return file, nil
 }
 
-func bind(path string) (net.Listener, error) {
+func bind(path string) (*net.UnixListener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

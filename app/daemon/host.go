@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"log/slog"
 
 	"wayfarer/platform"
@@ -10,5 +11,9 @@ import (
 // changes nothing yet. What must outlive a crash is kept in stateDir. The caller
 // closes it after the daemon.
 func HostNetwork(log *slog.Logger, stateDir string) (*platform.Network, error) {
-	return platform.New(log, stateDir)
+	network, err := platform.New(log, stateDir)
+	if err != nil {
+		return nil, fmt.Errorf("open this computer's network: %w", err)
+	}
+	return network, nil
 }

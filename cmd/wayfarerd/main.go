@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -26,15 +27,19 @@ import (
 // kill after longer.
 const closeTime = 20 * time.Second
 
-func main() {
+func main() { os.Exit(launch(os.Args, os.Stderr)) }
+
+// untilSignal is a context that ends with the first signal to stop.
+func untilSignal() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	os.Exit(run(ctx, os.Args[1:], os.Stderr))
+	return ctx
 }
 
-// run is the service until ctx ends. It returns the exit code: 0, 1, 2 for a
-// mistake on the command line, or 7 without the rights that it needs.
-func run(ctx context.Context, args []string, stderr io.Writer) int {
+// run reads the command line and does the work until ctx ends. It returns the exit
+// code: 0, 1, 2 for a mistake on the command line, or 7 without the rights that it
+// needs.
+func run(ctx context.Context, args []string, stderr io.Writer, work func(context.Context, *daemon.Logs, options) error) int {
 	opts, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
@@ -44,7 +49,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		return app.CodeUsage.Exit()
 	}
 	logs := daemon.NewLogs(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: opts.level}))
-	if err := serve(ctx, logs, opts); err != nil {
+	if err := work(ctx, logs, opts); err != nil {
 		return tell(stderr, err)
 	}
 	return 0
@@ -53,6 +58,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 // tell says why the service ends, and gives the exit code: a service without rights
 // cannot change the network.
 func tell(stderr io.Writer, err error) int {
+	if exit, ok := err.(exitError); ok {
+		return int(exit)
+	}
 	if errors.Is(err, fs.ErrPermission) {
 		fmt.Fprintf(stderr, "wayfarerd: %v; run it as root or with CAP_NET_ADMIN\n", err)
 		return app.CodeNetworkConfig.Exit()
@@ -60,6 +68,11 @@ func tell(stderr io.Writer, err error) int {
 	fmt.Fprintf(stderr, "wayfarerd: %v\n", err)
 	return app.CodeInternal.Exit()
 }
+
+// exitError is the exit code of another process, which has told why it ends.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("the service ended with %d", int(e)) }
 
 type options struct {
 	socket, stateDir string
@@ -98,24 +111,42 @@ func defaultStateDir() string {
 	return "/var/lib/wayfarer"
 }
 
-// serve serves the local API until ctx ends, then ends what stands.
-func serve(ctx context.Context, logs *daemon.Logs, opts options) (err error) {
-	log := slog.New(logs)
+// serve is the service, with the rights that this process has.
+func serve(ctx context.Context, logs *daemon.Logs, opts options) error {
 	// The socket comes first: whoever holds it is the only service.
 	listener, err := control.Listen(opts.socket)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	network, err := daemon.HostNetwork(log, opts.stateDir)
+	network, err := daemon.HostNetwork(slog.New(logs), opts.stateDir)
 	if err != nil {
-		return fmt.Errorf("open this computer's network: %w", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, network.Close()) }()
+	return serveOn(ctx, logs, opts, listener, network, readManaged(slog.New(logs)))
+}
+
+// readManaged reads the profiles that an administrator has placed.
+func readManaged(log *slog.Logger) []daemon.Managed {
 	managed, errs := daemon.ReadManaged(daemon.ManagedDir())
 	for _, err := range errs {
 		log.Error("a managed profile is left out", "error", err)
 	}
+	return managed
+}
+
+// hostNetwork is what the service needs of this computer's network.
+type hostNetwork interface {
+	daemon.Network
+	Recover(ctx context.Context, keepBlock bool) error
+	Close() error
+}
+
+// serveOn connects the managed profiles and serves the local API until ctx ends, then
+// ends what stands.
+func serveOn(ctx context.Context, logs *daemon.Logs, opts options, listener net.Listener, network hostNetwork, managed []daemon.Managed) (err error) {
+	log := slog.New(logs)
+	defer func() { err = errors.Join(err, network.Close()) }()
 	// What a service that crashed left must not last until somebody connects; only
 	// the block of an always-on profile stays until that is connected.
 	if err := network.Recover(ctx, daemon.KeepsBlock(managed)); err != nil {

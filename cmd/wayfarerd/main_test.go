@@ -58,7 +58,7 @@ func startIn(t *testing.T, dir string) *running {
 	ctx, cancel := context.WithCancel(t.Context())
 	exit := make(chan int, 1)
 	go func() {
-		exit <- run(ctx, []string{"--socket", r.socket, "--state-dir", filepath.Join(dir, "state"), "--log-level", "trace"}, r.log)
+		exit <- run(ctx, []string{"--socket", r.socket, "--state-dir", filepath.Join(dir, "state"), "--log-level", "trace"}, r.log, serve)
 	}()
 	r.stop = sync.OnceValue(func() int {
 		cancel()
@@ -120,7 +120,7 @@ func TestStartUndoesWhatACrashLeft(t *testing.T) {
 func TestSecondService(t *testing.T) {
 	r := start(t)
 	var stderr bytes.Buffer
-	if code := run(t.Context(), []string{"--socket", r.socket}, &stderr); code != 1 {
+	if code := run(t.Context(), []string{"--socket", r.socket}, &stderr, serve); code != 1 {
 		t.Errorf("exit %d", code)
 	}
 	if want := "wayfarerd: another wayfarerd answers on " + r.socket + "\n"; stderr.String() != want {
@@ -143,7 +143,7 @@ func TestNoRights(t *testing.T) {
 		{"--socket", filepath.Join(t.TempDir(), "s"), "--state-dir", "/sys/wayfarer"},
 	} {
 		var stderr bytes.Buffer
-		code := run(ended, args, &stderr)
+		code := run(ended, args, &stderr, serve)
 		if code != 7 || !strings.Contains(stderr.String(), "/sys/wayfarer: ") || !strings.HasSuffix(stderr.String(), "run it as root or with CAP_NET_ADMIN\n") {
 			t.Errorf("%v: exit %d, %s", args, code, &stderr)
 		}
@@ -202,12 +202,12 @@ func TestCommandLine(t *testing.T) {
 		{"now", 2, "wayfarerd: unexpected argument \"now\"; see `wayfarerd --help`\n"},
 	} {
 		var stderr bytes.Buffer
-		if code := run(t.Context(), strings.Fields(tt.args), &stderr); code != tt.code || stderr.String() != tt.want {
+		if code := run(t.Context(), strings.Fields(tt.args), &stderr, serve); code != tt.code || stderr.String() != tt.want {
 			t.Errorf("%s: exit %d, stderr %q", tt.args, code, &stderr)
 		}
 	}
 	var help bytes.Buffer
-	if code := run(t.Context(), []string{"--help"}, &help); code != 0 || !strings.Contains(help.String(), "--state-dir") {
+	if code := run(t.Context(), []string{"--help"}, &help, serve); code != 0 || !strings.Contains(help.String(), "--state-dir") {
 		t.Errorf("--help: exit %d, %s", code, &help)
 	}
 }

@@ -1,0 +1,23 @@
+package main
+
+import (
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// launch runs the program and returns its exit code: as root the root process, which
+// starts the service; as anybody else the service.
+func launch(args []string, stderr io.Writer) int {
+	ctx := untilSignal()
+	// What a crash leaves must hold no secrets. A lower limit cannot be refused.
+	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	switch {
+	case args[0] == serviceName:
+		return run(ctx, args[1:], stderr, serveConfined)
+	case os.Geteuid() == 0:
+		return run(ctx, args[1:], stderr, supervise)
+	}
+	return run(ctx, args[1:], stderr, serveAlone)
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
+
+	"wayfarer/app/control"
+	"wayfarer/app/daemon"
+)
+
+const (
+	// userName is the user as whom the service runs.
+	userName = "wayfarer"
+	// serviceName is argv[0] of the service that the root process has started.
+	serviceName = "wayfarerd: service"
+)
+
+// Files that the service inherits, beyond standard input, output and error.
+const (
+	socketFile  = 3 + iota // of the local API, listening
+	stopFile               // a pipe: a byte to stop; its end without one: the root process is gone
+	namesFile              // the socket on which it asks for name resolution
+	managedFile            // a pipe with the managed profiles
+	stateFile              // its state directory
+	filesEnd
+)
+
+// rootCapabilities are what the root process keeps: it replaces and restores
+// /etc/resolv.conf, whoever owns it, and runs resolvconf, whose hooks write files of name
+// servers and send them signals.
+var rootCapabilities = []cap.Value{cap.CHOWN, cap.DAC_OVERRIDE, cap.FOWNER, cap.KILL}
+
+// account is the user as whom the service runs.
+type account struct{ uid, gid int }
+
+// serviceAccount looks the user up. Without one it is root, without its capabilities.
+func serviceAccount(log *slog.Logger) (account, error) {
+	u, err := user.Lookup(userName)
+	if errors.As(err, new(user.UnknownUserError)) {
+		log.Warn("there is no user "+userName+": the service stays root, though without root's capabilities", "hint", "add the user with sysusers.d or useradd --system")
+		return account{}, nil
+	}
+	if err != nil {
+		return account{}, fmt.Errorf("look up the user %s: %w", userName, err)
+	}
+	uid, uidErr := strconv.Atoi(u.Uid)
+	gid, gidErr := strconv.Atoi(u.Gid)
+	return account{uid, gid}, errors.Join(uidErr, gidErr)
+}
+
+// supervise is the root process: it prepares what needs root, starts the service with
+// fewer rights, gives up its own but those for name resolution, and serves that until
+// the service has ended. It ends as the service does.
+func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error) {
+	log := slog.New(logs)
+	as, err := serviceAccount(log)
+	if err != nil {
+		return err
+	}
+	// The socket comes first: whoever holds it is the only service.
+	listener, err := control.Listen(opts.socket)
+	if err != nil {
+		return err
+	}
+	defer listener.Close() // which removes it
+	network, err := daemon.HostNetwork(log, opts.stateDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, network.Close()) }()
+	if err := network.Recover(ctx, false); err != nil {
+		log.Warn("not everything that an earlier service left is undone", "error", err)
+	}
+	state, err := network.ServiceDir(as.uid, as.gid)
+	if err != nil {
+		return fmt.Errorf("make the service's directory: %w", err)
+	}
+	defer state.Close()
+	managed := readManaged(log)
+	s, err := startService(as, serviceCapabilities(managed), listener, state)
+	if err != nil {
+		return fmt.Errorf("start the service: %w", err)
+	}
+	go s.hand(managed)
+	if err := confine(log, rootCapabilities, filters(log, rootFilter)...); err != nil {
+		s.stop.Close() // ends it
+		return err
+	}
+	names := make(chan error, 1)
+	go func() { names <- network.ServeNames(context.WithoutCancel(ctx), s.names) }()
+	err = s.wait(ctx)
+	return errors.Join(err, <-names)
+}
+
+// serviceCapabilities are what the service needs: to configure the network, and what
+// else the administrator's profiles ask for.
+func serviceCapabilities(managed []daemon.Managed) []cap.Value {
+	list := []cap.Value{cap.NET_ADMIN}
+	raw, bind := false, false
+	for i := range managed {
+		p := &managed[i].Profile
+		raw = raw || p.NATT == "off" // plain ESP
+		bind = bind || 0 < p.LocalPort && p.LocalPort < firstFreePort
+	}
+	if raw {
+		list = append(list, cap.NET_RAW)
+	}
+	if bind {
+		list = append(list, cap.NET_BIND_SERVICE)
+	}
+	return list
+}
+
+// firstFreePort is the lowest port that needs no right, unless the administrator has
+// changed that (net.ipv4.ip_unprivileged_port_start).
+const firstFreePort = 1024
+
+// service is the process that the root process has started.
+type service struct {
+	stop    *os.File // a byte ends it in good order, closing it at once
+	names   *net.UnixConn
+	managed *os.File // to which the managed profiles are written
+	ended   chan error
+}
+
+// startService starts this program again, as a user and with capabilities.
+func startService(as account, capabilities []cap.Value, listener net.Listener, state *os.File) (*service, error) {
+	socket, err := listener.(interface{ File() (*os.File, error) }).File()
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	names, servicesNames, err := messagePair()
+	if err != nil {
+		return nil, err
+	}
+	defer servicesNames.Close()
+	stopRead, stop, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer stopRead.Close()
+	managedRead, managed, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer managedRead.Close()
+	s := &service{stop: stop, names: names, managed: managed, ended: make(chan error, 1)}
+	cmd := &exec.Cmd{
+		Path: "/proc/self/exe", Args: append([]string{serviceName}, os.Args[1:]...),
+		Stdout: os.Stdout, Stderr: os.Stderr,
+		ExtraFiles: []*os.File{
+			socketFile - 3: socket, stopFile - 3: stopRead, namesFile - 3: servicesNames,
+			managedFile - 3: managedRead, stateFile - 3: state,
+		},
+		SysProcAttr: &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: uint32(as.uid), Gid: uint32(as.gid)},
+			Pdeathsig:  syscall.SIGKILL, // as if it had been killed itself
+		},
+	}
+	for _, c := range capabilities {
+		cmd.SysProcAttr.AmbientCaps = append(cmd.SysProcAttr.AmbientCaps, uintptr(c))
+	}
+	started := make(chan error)
+	go func() {
+		// The service inherits this thread's limits, and dies with the thread: it
+		// is never given back.
+		runtime.LockOSThread()
+		err := limitThread(capabilities)
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+		if err == nil {
+			s.ended <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, errors.Join(err, stop.Close(), names.Close(), managed.Close())
+	}
+	return s, nil
+}
+
+// limitThread makes sure that whatever the calling thread starts gets no more than the
+// capabilities.
+func limitThread(capabilities []cap.Value) error {
+	for _, c := range allBut(capabilities) {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
+			return fmt.Errorf("give up %v: %w", c, err)
+		}
+	}
+	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+}
+
+// messagePair is a pair of connected sockets that keep messages apart, the second as
+// a file to be inherited.
+func messagePair() (*net.UnixConn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	other := os.NewFile(uintptr(fds[1]), "names")
+	conn, err := unixConn(os.NewFile(uintptr(fds[0]), "names"))
+	if err != nil {
+		other.Close()
+		return nil, nil, err
+	}
+	return conn, other, nil
+}
+
+// unixConn takes over a socket.
+func unixConn(file *os.File) (*net.UnixConn, error) {
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, err
+	}
+	c, ok := conn.(*net.UnixConn)
+	if !ok {
+		conn.Close()
+		return nil, fmt.Errorf("%s is no unix socket", file.Name())
+	}
+	return c, nil
+}
+
+// hand gives the service the managed profiles, and forgets their secrets.
+func (s *service) hand(managed []daemon.Managed) {
+	defer s.managed.Close()
+	writeHanded(s.managed, managed) // whether all have come the service says
+	for i := range managed {
+		managed[i].Zero()
+	}
+}
+
+// wait waits until the service has ended, and passes on that ctx has.
+func (s *service) wait(ctx context.Context) error {
+	defer s.stop.Close()
+	var err error
+	select {
+	case err = <-s.ended:
+	case <-ctx.Done():
+		s.stop.Write([]byte{1})
+		err = <-s.ended
+	}
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.Exited():
+		return exitError(exit.ExitCode())
+	case err != nil:
+		return fmt.Errorf("the service was killed (%w); routes and a leak block that it left are undone at the next start, or by `wayfarer restore-network`", err)
+	}
+	return nil
+}
+
+// inherited takes over what startService has handed down.
+type inherited struct {
+	listener net.Listener
+	stop     *os.File
+	names    *net.UnixConn
+	managed  *os.File
+}
+
+func inherit() (*inherited, error) {
+	var files [filesEnd]*os.File
+	for fd := socketFile; fd < filesEnd; fd++ {
+		unix.CloseOnExec(fd)
+		files[fd] = os.NewFile(uintptr(fd), "inherited")
+	}
+	if err := files[stateFile].Chdir(); err != nil {
+		return nil, fmt.Errorf("%q is not to be started by hand: %w", serviceName, err)
+	}
+	files[stateFile].Close()
+	listener, err := net.FileListener(files[socketFile])
+	if err != nil {
+		return nil, err
+	}
+	files[socketFile].Close()
+	names, err := unixConn(files[namesFile])
+	if err != nil {
+		return nil, err
+	}
+	return &inherited{listener, files[stopFile], names, files[managedFile]}, nil
+}
+
+// untilStopped is ctx until the root process says stop. If it is gone without a word,
+// this process ends as if it had been killed: what stands, stays.
+func (in *inherited) untilStopped(ctx context.Context) context.Context {
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		if n, _ := in.stop.Read(make([]byte, 1)); n == 0 {
+			os.Exit(1)
+		}
+		stop()
+	}()
+	return ctx
+}
+
+// serveConfined is the service that the root process has started.
+func serveConfined(ctx context.Context, logs *daemon.Logs, opts options) error {
+	log := slog.New(logs)
+	// /proc/self/exe has named the process after itself.
+	if err := os.WriteFile("/proc/self/comm", []byte("wayfarerd"), 0); err != nil {
+		log.Debug("the process keeps its name", "error", err)
+	}
+	in, err := inherit()
+	if err != nil {
+		return err
+	}
+	if err := confine(log, serviceMayHave, filters(log, noClone3, serviceFilter)...); err != nil {
+		return err
+	}
+	network, err := daemon.HostNetwork(log, ".")
+	if err != nil {
+		return err
+	}
+	network.AskForNames(in.names)
+	managed, err := readHanded(in.managed)
+	if err != nil {
+		return errors.Join(fmt.Errorf("take over the managed profiles: %w", err), network.Close())
+	}
+	return serveOn(in.untilStopped(ctx), logs, opts, in.listener, network, managed)
+}
+
+// serviceMayHave are the capabilities that the service keeps, if it was given them.
+var serviceMayHave = []cap.Value{cap.NET_ADMIN, cap.NET_RAW, cap.NET_BIND_SERVICE}
+
+// serveAlone is the service that another user than root has started, such as a service
+// manager, with the rights that he has given it.
+func serveAlone(ctx context.Context, logs *daemon.Logs, opts options) error {
+	log := slog.New(logs)
+	if err := confine(log, serviceMayHave, filters(log, noClone3, serviceFilter)...); err != nil {
+		return err
+	}
+	return serve(ctx, logs, opts)
+}
