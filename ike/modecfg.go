@@ -122,14 +122,13 @@ func (sa *isakmpSA) requestAttributes() []isakmp.Attribute {
 			as = append(as, isakmp.Attribute{Type: t})
 		}
 	}
-	if a := sa.s.wantedAddress(); a.Is4() {
-		as = append(as, isakmp.Attribute{Type: isakmp.CfgIP4Address, Value: a.AsSlice()})
-	} else {
-		ask(isakmp.CfgIP4Address)
-	}
+	tell := func(typ uint16, value []byte) { as = append(as, isakmp.Attribute{Type: typ, Value: value}) }
+	wanted4, wanted6 := sa.s.wantedAddresses()
+	tell(isakmp.CfgIP4Address, wanted4.AsSlice())
 	ask(isakmp.CfgIP4Netmask, isakmp.CfgIP4DNS, isakmp.CfgIP4NBNS, isakmp.CfgAddressExpiry)
-	as = append(as, isakmp.Attribute{Type: isakmp.CfgApplicationVersion, Value: []byte(sa.s.cfg.Application)})
-	ask(isakmp.CfgIP6Address, isakmp.CfgIP6DNS)
+	tell(isakmp.CfgApplicationVersion, []byte(sa.s.cfg.Application))
+	tell(isakmp.CfgIP6Address, wanted6.AsSlice())
+	ask(isakmp.CfgIP6DNS)
 	if sa.caps&capUnity == 0 {
 		return as
 	}
@@ -138,7 +137,7 @@ func (sa *isakmpSA) requestAttributes() []isakmp.Attribute {
 		ask(isakmp.UnityNATTPort)
 	}
 	if name := sa.s.cfg.HostName; validName(name) {
-		as = append(as, isakmp.Attribute{Type: isakmp.UnityDDNSHostname, Value: []byte(name)})
+		tell(isakmp.UnityDDNSHostname, []byte(name))
 	}
 	return as
 }

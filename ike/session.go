@@ -676,14 +676,19 @@ func (s *Session) jitter(most time.Duration) time.Duration {
 	return time.Duration(mathrand.Float64() * float64(most))
 }
 
-// wantedAddress is what Mode-Config asks for: the address that we have, or had.
-func (s *Session) wantedAddress() netip.Addr {
+// wantedAddresses are what Mode-Config asks for: the addresses that we have, or had;
+// the zero value where any will do.
+func (s *Session) wantedAddresses() (ip4, ip6 netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.assignment.Addresses) > 0 {
-		return s.assignment.Addresses[0].Addr()
+	for _, a := range append([]netip.Prefix{netip.PrefixFrom(s.cfg.RequestAddress, 0)}, s.assignment.Addresses...) {
+		if a.Addr().Is4() {
+			ip4 = a.Addr()
+		} else if a.Addr().Is6() {
+			ip6 = a.Addr()
+		}
 	}
-	return s.cfg.RequestAddress
+	return ip4, ip6
 }
 
 func (s *Session) gatewayTrust(addr netip.Addr) *gatewayTrust {

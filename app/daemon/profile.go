@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 
 	"wayfarer/app"
@@ -64,10 +65,12 @@ func newConfig(req *control.ConnectRequest) (*ike.Config, *app.Failure) {
 		Selectors:      ike.Selectors(or(p.Selectors, string(ike.SelectorsAuto))),
 		NATT:           ike.NATT(or(p.NATT, string(ike.NATTAuto))),
 		LocalPort:      uint16(p.LocalPort),
+		Application:    "Wayfarer " + app.Version(),
 		LocalNetworks:  prefixes(p.LocalNetworks),
 		RemoteNetworks: prefixes(p.RemoteNetworks),
 		Networks:       prefixes(p.RoutesAdd),
 	}
+	cfg.HostName, _ = os.Hostname() // or there is none to tell
 	for _, part := range []func(*ike.Config, *app.Profile) error{identities, trust, suites, exchange, quirks} {
 		if err := part(cfg, p); err != nil {
 			return nil, usage(err)
