@@ -113,7 +113,7 @@ func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
 	return sa.checkAssignment(*pushed)
 }
 
-// requestAttributes lists what is asked for: empty values, but the address that we
+// requestAttributes lists what is asked for: empty values, but the addresses that we
 // would like to keep, and what is told about this computer.
 func (sa *isakmpSA) requestAttributes() []isakmp.Attribute {
 	var as []isakmp.Attribute

@@ -268,7 +268,8 @@ func parseEndpoints(gateway string) ([]endpoint, error) {
 }
 
 // dialAny walks all gateways and their addresses. Only a gateway that does not
-// answer makes it go on to the next.
+// answer makes it go on to the next, and only until a login has left: each sign-in
+// counts at the gateways, and may cost a one-time password.
 func (s *Session) dialAny(ctx context.Context) error {
 	endpoints, err := parseEndpoints(s.cfg.Gateway)
 	if err != nil {
