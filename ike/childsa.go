@@ -452,6 +452,11 @@ type policy struct {
 	sources []netip.Prefix // networks and servers that the gateway or the Config named; empty: any of an SA
 }
 
+// ours reports whether inner packets go to an address.
+func (p *policy) ours(a netip.Addr) bool {
+	return slices.ContainsFunc(p.local, func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
 func newPolicy(a Assignment, c *Config) *policy {
 	p := &policy{local: a.Addresses}
 	if len(c.LocalNetworks) > 0 {

@@ -162,8 +162,7 @@ func (x *expander) inflate(dst, src []byte) (int, error) {
 	return n, nil
 }
 
-// compress has a new ChildSA compress and expand, if that was agreed. The gateway
-// may name the CPI of a sibling: it chooses its two SAs one by one.
+// compress has a new ChildSA compress and expand, if that was agreed.
 func (sa *isakmpSA) compress(c *childSA, n *negotiation) {
 	if n.cpiOut == 0 {
 		if n.cpiIn != 0 {
@@ -172,26 +171,22 @@ func (sa *isakmpSA) compress(c *childSA, n *negotiation) {
 		return
 	}
 	c.cpiIn = n.cpiIn
-	s := sa.s
-	in := newExpander(
-		func(cpi uint16) bool {
-			if cpi == c.cpiIn {
-				return true
-			}
-			for _, o := range *s.inbound.Load() {
-				if o.cpiIn != 0 && o.cpiIn == cpi {
-					return true
-				}
-			}
-			return false
-		},
-		func(a netip.Addr) bool {
-			return slices.ContainsFunc(s.policy.Load().local, func(n netip.Prefix) bool { return n.Contains(a) })
-		})
+	in := newExpander(sa.s.knowsCPI, func(a netip.Addr) bool { return sa.s.policy.Load().ours(a) })
 	out := &compressor{cpi: n.cpiOut}
 	c.in.ExpandWith(in.expand)
 	c.out.CompressWith(out.compress)
 	sa.log.Info("packets are compressed", "cpi_in", n.cpiIn, "cpi_out", n.cpiOut)
+}
+
+// knowsCPI: a gateway may name the CPI of another ChildSA than its ESP's. It chooses
+// the two SAs one by one.
+func (s *Session) knowsCPI(cpi uint16) bool {
+	for _, c := range *s.inbound.Load() {
+		if c.cpiIn != 0 && c.cpiIn == cpi {
+			return true
+		}
+	}
+	return false
 }
 
 // drawCPI draws the CPI that the gateway is to use.
