@@ -28,7 +28,7 @@ type Profile struct {
 	RemoteNetworks []string `toml:"remote_networks,omitempty" json:"remote_networks,omitzero"`
 	NATT           string   `toml:"nat_t,omitempty" json:"nat_t,omitzero"` // auto, off, draft-00 .. draft-03
 	LocalPort      int      `toml:"local_port,omitempty" json:"local_port,omitzero"`
-	IPComp         bool     `toml:"ipcomp,omitempty" json:"ipcomp,omitzero"`
+	IPComp         bool     `toml:"ipcomp,omitempty" json:"ipcomp,omitzero"` // offer compression: lengths then tell about contents
 	LocalNetwork   bool     `toml:"local_network,omitempty" json:"local_network,omitzero"`
 	BlockOutside   bool     `toml:"block_outside,omitempty" json:"block_outside,omitzero"`
 	AlwaysOn       bool     `toml:"always_on,omitempty" json:"always_on,omitzero"`

@@ -7,7 +7,8 @@
 //	  auth        HASH or SIG of both sides; certificate, chain, trust, identity
 //	  xauth       the gateway asks for the user
 //	  modecfg     the gateway gives address, DNS, networks: Assignment
-//	  quickmode   a pair of ESP SAs (childsa), whose packets package esp makes
+//	  quickmode   a pair of ESP SAs (childsa), whose packets package esp makes,
+//	              compressed before (ipcomp) if the profile and the gateway agree
 //	Session
 //	  control     the loop that owns all of it afterwards: rekeying,
 //	              reauthentication, dead peer detection (dpd), Deletes

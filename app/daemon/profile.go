@@ -20,15 +20,6 @@ const (
 	maxString = 1024
 )
 
-// unsupported says what a profile can ask for and no part of the program does yet.
-// Such a profile is refused rather than half obeyed.
-var unsupported = []struct {
-	key string
-	set func(*app.Profile) bool
-}{
-	{"ipcomp", func(p *app.Profile) bool { return p.IPComp }},
-}
-
 // choices are the keys with few values; the empty one is the default.
 var choices = []struct {
 	key    string
@@ -50,11 +41,6 @@ func newConfig(req *control.ConnectRequest) (*ike.Config, *app.Failure) {
 	if err := checkProfile(p); err != nil {
 		return nil, usage(err)
 	}
-	for _, u := range unsupported {
-		if u.set(p) {
-			return nil, app.NewFailure(app.CodeUsage, "", u.key+" is not supported yet as the profile sets it", "leave it out")
-		}
-	}
 	cfg := &ike.Config{
 		Gateway:        p.Gateway,
 		Login:          p.Login,
@@ -69,6 +55,7 @@ func newConfig(req *control.ConnectRequest) (*ike.Config, *app.Failure) {
 		LocalNetworks:  prefixes(p.LocalNetworks),
 		RemoteNetworks: prefixes(p.RemoteNetworks),
 		Networks:       prefixes(p.RoutesAdd),
+		IPComp:         p.IPComp,
 	}
 	cfg.HostName, _ = os.Hostname() // or there is none to tell
 	for _, part := range []func(*ike.Config, *app.Profile) error{identities, trust, suites, exchange, quirks} {

@@ -115,6 +115,7 @@ func showStats(c *app.Connection, s ike.Stats) {
 		c.ESP = append(c.ESP, showChild(&child))
 	}
 	warnWeak(c, s)
+	warnCompression(c, s)
 }
 
 func showChild(s *ike.ChildStats) app.ESP {
@@ -162,6 +163,17 @@ func warnWeak(c *app.Connection, s ike.Stats) {
 		c.Warnings = append(c.Warnings, app.Warning{
 			Code: code, Severity: app.SeverityWarning,
 			Text: fmt.Sprintf("this connection uses algorithms that are no longer safe: %v", weak),
+		})
+	}
+}
+
+// warnCompression stands as long as packets are compressed: package ike says what
+// their lengths tell.
+func warnCompression(c *app.Connection, s ike.Stats) {
+	if slices.ContainsFunc(s.Children, func(child ike.ChildStats) bool { return child.IPComp }) {
+		c.Warnings = append(c.Warnings, app.Warning{
+			Code: "compression", Severity: app.SeverityWarning,
+			Text: "packets are compressed before they are encrypted, as the profile wants (ipcomp): their lengths can give away what is in them",
 		})
 	}
 }

@@ -106,6 +106,22 @@ func TestStatusOfStates(t *testing.T) {
 	})
 }
 
+// Compression is a standing warning while it is in use, and only then.
+func TestWarnsOfCompression(t *testing.T) {
+	for _, compressed := range []bool{true, false} {
+		inWorld(t, func(t *testing.T, w *world) {
+			session := fullSession()
+			session.stats.Children[0].IPComp = compressed
+			w.script = fixed(session)
+			c := w.get(w.connect(request()))
+			i := slices.IndexFunc(c.Warnings, func(w app.Warning) bool { return w.Code == "compression" })
+			if (i >= 0) != compressed || compressed && c.Warnings[i].Severity != app.SeverityWarning {
+				t.Errorf("compressed: %v, warnings: %+v", compressed, c.Warnings)
+			}
+		})
+	}
+}
+
 // Of several gateways, status names the first until one answers, then that.
 func TestStatusNamesTheGatewayThatAnswered(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

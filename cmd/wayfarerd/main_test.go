@@ -82,9 +82,9 @@ func TestService(t *testing.T) {
 		t.Errorf("Status: %+v, %v", status, err)
 	}
 	// A profile that cannot be used is refused by the daemon behind the API.
-	_, err = client.Connect(t.Context(), &control.ConnectRequest{Profile: app.Profile{Gateway: "127.0.0.1", Login: "ada", IPComp: true}})
+	_, err = client.Connect(t.Context(), &control.ConnectRequest{Profile: app.Profile{Gateway: "127.0.0.1", Login: "ada", MTU: 1}})
 	var failure *app.Failure
-	if !errors.As(err, &failure) || failure.Code != app.CodeUsage || !strings.Contains(failure.Message, "ipcomp") {
+	if !errors.As(err, &failure) || failure.Code != app.CodeUsage || !strings.Contains(failure.Message, "mtu") {
 		t.Errorf("Connect: %v", err)
 	}
 	if code := r.stop(); code != 0 {

@@ -9,8 +9,9 @@
 // ([Inside]), or callbacks of a test ([Config].Packets).
 //
 // The wire formats are those of packages isakmp and esp. Keys, hashes and
-// initialisation vectors are derived by code of this package (keys.go, dh.go), so
-// that a mistake in the client's derivation is not mirrored here.
+// initialisation vectors are derived by code of this package (keys.go, dh.go), and
+// packets are compressed by another implementation (ipcomp.go), so that a mistake of
+// the client is not mirrored here.
 //
 // One goroutine, the loop of [Gateway.Serve], owns all state; sockets, timers and
 // the exported methods hand their work to it. Time is only ever read through
