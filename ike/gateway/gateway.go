@@ -265,7 +265,7 @@ func (g *Gateway) receiveFirst(d datagram, h isakmp.Header, body []byte) {
 	s.ckyR = g.cookie()
 	g.begun[key], g.sas[cookies{s.ckyI, s.ckyR}] = s, s
 	s.timer = g.after(halfOpenLife, func() { s.drop("it stayed half-open") })
-	if s.receive(d, h, body); s.state == waitFirst {
+	if s.receive(d, h, body); s.state == waitFirst && s.assembly.parts == nil {
 		s.drop("its first message was refused")
 	}
 }

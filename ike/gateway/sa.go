@@ -107,7 +107,7 @@ func (s *sa) receiveWhole(d datagram) {
 	switch {
 	case err != nil:
 		s.log.Debug("dropped a message made of fragments", "reason", err)
-	case h.CKYI != s.ckyI || h.CKYR != s.ckyR || h.NextPayload == isakmp.PayloadFragment:
+	case h.CKYI != s.ckyI || h.CKYR != s.ckyR && !h.CKYR.IsZero() || h.NextPayload == isakmp.PayloadFragment:
 		s.log.Debug("dropped a message made of fragments", "reason", "its header does not fit")
 	default:
 		d.data = d.data[:h.Length]
