@@ -32,6 +32,14 @@
 // before the settings are there. Text and names from the gateway are made harmless
 // where they are parsed.
 //
+// # Gateways and algorithms
+//
+// What gateways need that others do not is a table in quirk.go, with a row for each
+// kind; a profile forces or forbids each quirk. Package gateway imitates all of them.
+// Suites are tables in suite.go. Camellia is not there: neither the standard library
+// nor golang.org/x/crypto has it, and the libraries that do are abandoned or have no
+// users yet.
+//
 // # Goroutines
 //
 // The receive loop of the transport sorts datagrams. Dial's goroutine, later the

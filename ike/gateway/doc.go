@@ -18,6 +18,8 @@
 // package time, so a gateway lives in a testing/synctest bubble. A test changes
 // what the gateway says by [Config].Hook, which sees every message before it is
 // hashed and encrypted, and what the network does to it by the filters of [Net].
+// [Config].Quirks are habits of gateways in the field, and [Racoon], [Cisco] and their
+// like put together all that is known of one kind.
 //
 //	Serve -> receive (demultiplex, reassemble, duplicates)
 //	           phase1 -> xauth -> modecfg -> quickmode -> child
