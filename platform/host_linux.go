@@ -152,7 +152,7 @@ func (h *linuxHost) listen(ctx context.Context, network, address string, gateway
 		h.gateways = append(h.gateways, gateway)
 		h.gateways = h.gateways[max(0, len(h.gateways)-maxGateways):]
 	}
-	return conn, nil
+	return withPath(conn, gateway.Is6())
 }
 
 // rights adds to the system's refusal what it means.

@@ -239,13 +239,29 @@ func interfaces(cfg Config) []string {
 
 // ListenPacket opens a UDP socket on a port of the host's, 0 being any, whose packets
 // stay outside all tunnels, of the address family of gateway. The error is an *Error;
-// the system's own is below it if the port is taken or needs more rights.
+// the system's own is below it if the port is taken or needs more rights. On Linux the
+// socket can find out how large datagrams may be: it has SetDontFragment and OnTooBig.
 func (n *Network) ListenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
 	conn, err := n.host.listenPacket(ctx, gateway.Unmap(), port)
 	if err != nil {
 		return nil, &Error{PartSocket, err}
 	}
 	return conn, nil
+}
+
+// ListenPacket opens a UDP socket as [Network.ListenPacket] does, but an ordinary one, for
+// which no rights are needed: its packets take the way of all others.
+func ListenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
+	network := "udp4"
+	if gateway.Unmap().Is6() {
+		network = "udp6"
+	}
+	var config net.ListenConfig
+	conn, err := config.ListenPacket(ctx, network, fmt.Sprintf(":%d", port))
+	if err != nil {
+		return nil, err
+	}
+	return withPath(conn, gateway.Unmap().Is6())
 }
 
 // ListenESP opens a raw socket for IP protocol 50 (ESP, RFC 4303), whose packets stay

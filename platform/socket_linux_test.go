@@ -22,7 +22,7 @@ func TestListenPacket(t *testing.T) {
 		conn, err := n.ListenPacket(t.Context(), gateway, 0)
 		run(t, gateway.String(), err)
 		defer conn.Close()
-		raw, err := conn.(*net.UDPConn).SyscallConn()
+		raw, err := conn.(syscall.Conn).SyscallConn()
 		run(t, "raw", err)
 		var mark, domain int
 		var err1, err2 error

@@ -14,6 +14,7 @@ import (
 	"wayfarer/app"
 	"wayfarer/app/control"
 	"wayfarer/ike"
+	"wayfarer/platform"
 )
 
 // Reasons for which a connection ends on this side.
@@ -125,6 +126,7 @@ func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ik
 	t.config.Log = t.log
 	t.config.Event = t.event
 	t.config.Resolve = t.resolve
+	t.config.ListenPacket = platform.ListenPacket
 	if d.network != nil {
 		t.config.ListenPacket = func(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
 			return ofHost(d.network.ListenPacket(ctx, gateway, port))

@@ -1,0 +1,221 @@
+package platform
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// wire is the far end of eth0: what the host sends can be seen there, and anything can
+// be sent to it.
+type wire struct {
+	t  *testing.T
+	fd int
+	to *unix.SockaddrLinklayer
+}
+
+func openWire(t *testing.T) *wire {
+	t.Helper()
+	peer, eth0 := linkByName(t, "peer"), linkByName(t, "eth0")
+	for _, gateway := range []string{"192.0.2.1", "2001:db8::1"} {
+		run(t, "neighbour", netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: eth0.Attrs().Index, IP: net.ParseIP(gateway),
+			HardwareAddr: peer.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT,
+		}))
+	}
+	all := int(unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8) // network byte order
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, all)
+	run(t, "packet socket", err)
+	t.Cleanup(func() { unix.Close(fd) })
+	run(t, "bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: uint16(all), Ifindex: peer.Attrs().Index}))
+	run(t, "timeout", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}))
+	to := &unix.SockaddrLinklayer{Ifindex: peer.Attrs().Index, Halen: 6}
+	copy(to.Addr[:], eth0.Attrs().HardwareAddr)
+	return &wire{t: t, fd: fd, to: to}
+}
+
+// next is the next UDP packet, or fragment of one, that the host has sent to addr.
+func (w *wire) next(addr netip.Addr) []byte {
+	w.t.Helper()
+	buf := make([]byte, 1<<16)
+	for {
+		n, _, err := unix.Recvfrom(w.fd, buf, 0)
+		run(w.t, "packet", err)
+		p := buf[:n]
+		switch {
+		case n >= 20 && p[0]>>4 == 4 && p[9] == unix.IPPROTO_UDP && slices.Equal(p[16:20], addr.AsSlice()):
+			return p
+		case n >= 40 && p[0]>>4 == 6 && (p[6] == unix.IPPROTO_UDP || p[6] == unix.IPPROTO_FRAGMENT) && slices.Equal(p[24:40], addr.AsSlice()):
+			return p
+		}
+	}
+}
+
+// tooBig sends what a router says of a packet that it could not pass on.
+func (w *wire) tooBig(packet []byte, mtu int) {
+	w.t.Helper()
+	quote := packet[:min(len(packet), 200)]
+	var p []byte
+	if packet[0]>>4 == 4 {
+		icmp := append([]byte{3, 4, 0, 0, 0, 0, byte(mtu >> 8), byte(mtu)}, quote...)
+		binary.BigEndian.PutUint16(icmp[2:], checksum(icmp))
+		p = []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2}
+		binary.BigEndian.PutUint16(p[2:], uint16(len(p)+len(icmp)))
+		binary.BigEndian.PutUint16(p[10:], checksum(p))
+		p, w.to.Protocol = append(p, icmp...), unix.ETH_P_IP<<8&0xffff|unix.ETH_P_IP>>8
+	} else {
+		icmp := append([]byte{2, 0, 0, 0, 0, 0, byte(mtu >> 8), byte(mtu)}, quote...)
+		from, to := netip.MustParseAddr("2001:db8::1").AsSlice(), netip.MustParseAddr("2001:db8::2").AsSlice()
+		pseudo := slices.Concat(from, to, []byte{0, 0, 0, byte(len(icmp)), 0, 0, 0, 58}, icmp)
+		binary.BigEndian.PutUint16(icmp[2:], checksum(pseudo))
+		p = slices.Concat([]byte{0x60, 0, 0, 0, 0, byte(len(icmp)), 58, 64}, from, to, icmp)
+		w.to.Protocol = 0xdd86
+	}
+	run(w.t, "too big", unix.Sendto(w.fd, p, 0, w.to))
+}
+
+// checksum is the Internet checksum (RFC 1071).
+func checksum(b []byte) uint16 {
+	var sum uint32
+	for i, v := range b {
+		sum += uint32(v) << (8 * (1 - i%2))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+// pathConn is what the protocol engine needs of a socket.
+type pathConn interface {
+	net.PacketConn
+	ReadFromUDPAddrPort([]byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort([]byte, netip.AddrPort) (int, error)
+	SetDontFragment(bool) error
+	OnTooBig(func(netip.Addr, int))
+}
+
+type report struct {
+	to  netip.Addr
+	mtu int
+}
+
+// listenOn opens a socket that is read all the time, and tells what OnTooBig tells.
+func listenOn(t *testing.T, n *Network, gateway netip.Addr) (pathConn, <-chan report) {
+	t.Helper()
+	c, err := n.ListenPacket(t.Context(), gateway, 0)
+	run(t, "ListenPacket", err)
+	conn, told := c.(pathConn), make(chan report, 1000)
+	conn.OnTooBig(func(to netip.Addr, mtu int) { told <- report{to, mtu} })
+	ended := make(chan error)
+	go func() {
+		_, _, err := conn.ReadFromUDPAddrPort(make([]byte, 10))
+		ended <- err
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		if err := <-ended; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%v: reading ended: %v", gateway, err)
+		}
+	})
+	return conn, told
+}
+
+func wantReport(t *testing.T, told <-chan report, want report) {
+	t.Helper()
+	select {
+	case got := <-told:
+		if got != want {
+			t.Errorf("told %v, want %v", got, want)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatalf("nothing is told, want %v", want)
+	}
+}
+
+var pathGateways = []string{"203.0.113.1", "2001:db8:5::1"}
+
+// TestDontFragment: while it is forbidden, nothing is fragmented, whatever a router has
+// said; what the link does not take fails. Otherwise everything goes.
+func TestDontFragment(t *testing.T) {
+	enterNamespace(t)
+	n, _ := testNetwork(t)
+	w := openWire(t)
+	for _, gateway := range addrs(pathGateways...) {
+		conn, told := listenOn(t, n, gateway)
+		to := netip.AddrPortFrom(gateway, 4500)
+		send := func(size int) error {
+			_, err := conn.WriteToUDPAddrPort(make([]byte, size), to)
+			return err
+		}
+		// whole reports whether a packet on the wire may not be fragmented and is none.
+		whole := func(p []byte) bool {
+			if gateway.Is6() {
+				return p[6] == unix.IPPROTO_UDP
+			}
+			return p[6] == 0x40 && p[7] == 0
+		}
+		for _, size := range []int{100, 1440} {
+			run(t, "forbid", conn.SetDontFragment(true))
+			run(t, "send", send(size))
+			p := w.next(gateway)
+			if !whole(p) {
+				t.Errorf("%v: %d bytes may be fragmented: %x", gateway, size, p[:8])
+			}
+			w.tooBig(p, 1300) // which the kernel believes, and we do not
+			wantReport(t, told, report{gateway, 1300})
+		}
+		run(t, "send", send(1440))
+		if p := w.next(gateway); !whole(p) || len(p) < 1460 {
+			t.Errorf("%v: after a router's word %d bytes: %x", gateway, len(p), p[:8])
+		}
+		if err := send(1500); !errors.Is(err, unix.EMSGSIZE) {
+			t.Errorf("%v: more than the link takes: %v", gateway, err)
+		}
+		wantReport(t, told, report{gateway, 1500}) // the link's
+		run(t, "allow", conn.SetDontFragment(false))
+		run(t, "send", send(3000))
+		for left := 3008; left > 0; {
+			p := w.next(gateway)
+			header := 20
+			if gateway.Is6() {
+				header = 48
+			}
+			if whole(p) || len(p) == header {
+				t.Fatalf("%v: %x", gateway, p[:8])
+			}
+			left -= len(p) - header
+		}
+	}
+}
+
+// TestReportsBreakNothing: what routers say is no error of the calls that come next,
+// however much it is.
+func TestReportsBreakNothing(t *testing.T) {
+	enterNamespace(t)
+	n, _ := testNetwork(t)
+	w := openWire(t)
+	for _, gateway := range addrs(pathGateways...) {
+		conn, told := listenOn(t, n, gateway)
+		run(t, "forbid", conn.SetDontFragment(true))
+		to := netip.AddrPortFrom(gateway, 4500)
+		for i := range 5 * maxReports {
+			if _, err := conn.WriteToUDPAddrPort(make([]byte, 1000), to); err != nil {
+				t.Fatalf("%v: write %d: %v", gateway, i, err)
+			}
+			w.tooBig(w.next(gateway), 1280)
+			if _, err := conn.WriteTo(make([]byte, 900), net.UDPAddrFromAddrPort(to)); err != nil {
+				t.Fatalf("%v: write %d: %v", gateway, i, err)
+			}
+			w.tooBig(w.next(gateway), 1280)
+		}
+		wantReport(t, told, report{gateway, 1280})
+	}
+}
