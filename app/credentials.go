@@ -11,6 +11,10 @@ import (
 	"fmt"
 )
 
+// maxKeyDER bounds a private key in bytes: RSA with 16,384 bits fits. One of 512 KB
+// would take minutes to check.
+const maxKeyDER = 12 << 10
+
 // Errors of ParseKey.
 var (
 	// ErrNoKey: there is no private key in the text.
@@ -56,6 +60,10 @@ func ParseKey(text []byte) (crypto.Signer, error) {
 		}
 		if _, legacy := block.Headers["DEK-Info"]; legacy { // RFC 1421 §4.6.1.3
 			return nil, ErrEncryptedKey
+		}
+		if len(block.Bytes) > maxKeyDER {
+			clear(block.Bytes)
+			return nil, fmt.Errorf("a private key of more than %d bytes", maxKeyDER)
 		}
 		key, err := parse(block.Bytes)
 		clear(block.Bytes)

@@ -70,6 +70,7 @@ func TestParseKey(t *testing.T) {
 		{name: "encrypted, legacy", text: legacy, err: ErrEncryptedKey},
 		{name: "garbage", text: block("PRIVATE KEY", []byte("s3cret")), says: "unreadable"},
 		{name: "PKCS #1 called SEC 1", text: block("EC PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)), says: "unreadable"},
+		{name: "larger than any key", text: block("RSA PRIVATE KEY", make([]byte, maxKeyDER+1)), says: "more than 12288 bytes"},
 		{name: "P-224", text: pkcs8(t, p224), says: "P-224"},
 		{name: "Ed25519", text: pkcs8(t, edwards), says: "neither RSA nor ECDSA"},
 	} {

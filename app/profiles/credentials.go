@@ -18,6 +18,7 @@ import (
 
 const (
 	maxCredentials = 512 << 10 // bytes of a file; a whole bundle of public CAs fits
+	maxPKCS12      = 64 << 10  // bytes; a longer key would take minutes to check
 	maxChain       = 8         // certificates that are sent to a gateway
 )
 
@@ -130,6 +131,12 @@ func readKey(certs []*x509.Certificate, beside []byte, name, file string) (*Cred
 }
 
 func readPKCS12(data []byte, name string, passphrase func() ([]byte, error)) (*Credentials, error) {
+	if len(data) > maxPKCS12 {
+		return nil, fmt.Errorf("%s is neither PEM, nor PKCS #12 of less than %d bytes", name, maxPKCS12)
+	}
+	if err := checkRounds(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	parsed, cert, others, err := pkcs12.DecodeChain(data, "")
 	if errors.Is(err, pkcs12.ErrIncorrectPassword) {
 		secret, perr := passphrase()
