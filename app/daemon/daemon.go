@@ -150,7 +150,7 @@ func New(opts Options) *Daemon {
 		checkTUN:  func() error { return nil },
 		lookup:    lookup,
 		addresses: addresses,
-		portals:   portals{looking: make(chan struct{}, 1)},
+		portals:   portals{looking: make(chan struct{}, 1), network: 1},
 		stopWatch: func() {},
 		host:      make(chan struct{}, 1),
 		managed:   opts.Managed,

@@ -164,10 +164,13 @@ func TestHostChangeDuringAnAttempt(t *testing.T) {
 // While it is tried again, users see why it has failed.
 func TestLastAttemptIsTold(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		first := newSession()
+		first, works := newSession(), false
 		w.script = func(_ context.Context, n int, _ *ike.Config) (Session, error) {
-			if n == 0 || n == 2 {
+			switch {
+			case n == 0:
 				return first, nil
+			case works:
+				return newSession(), nil
 			}
 			return nil, &ike.NoAnswerError{Step: ike.StepFindGateway, Gateway: "192.0.2.7"}
 		}
@@ -178,8 +181,8 @@ func TestLastAttemptIsTold(t *testing.T) {
 		time.Sleep(minBackoff)
 		synctest.Wait()
 		wantWarning(t, w.get(id), app.WarningLastAttempt, "192.0.2.7 does not answer")
-		first = newSession()
-		time.Sleep(2 * minBackoff)
+		works = true
+		time.Sleep(4 * minBackoff)
 		synctest.Wait()
 		if c := w.wantState(id, app.StateConnected); len(c.Warnings) != 0 {
 			t.Errorf("warnings %+v", c.Warnings)
