@@ -74,7 +74,9 @@ func (h *host) onTerminal(t *testing.T, p profile) *terminal {
 
 // end waits for the program and returns its exit code.
 func (term *terminal) end() int {
+	stuck := time.AfterFunc(time.Minute, func() { term.cmd.Process.Kill() })
 	term.cmd.Wait()
+	stuck.Stop()
 	term.keys.Close()
 	return term.cmd.ProcessState.ExitCode()
 }
@@ -208,7 +210,7 @@ func TestXAUTHRoundsRefused(t *testing.T) {
 		before := network(t, h.ns)
 		term := h.onTerminal(t, p)
 		h.asked(t, passcodeRounds[0])
-		io.WriteString(term.keys, "\x04") // Ctrl+D
+		io.WriteString(term.keys, "\x03") // Ctrl+C
 		if exit := term.end(); exit != app.CodeCancelled.Exit() {
 			t.Errorf("exit %d\n%s", exit, term.screen.String())
 		}

@@ -7,6 +7,11 @@ cmd_gw_root() {
 		libcharon-extauth-plugins libstrongswan-standard-plugins libstrongswan-extra-plugins
 }
 
+# pluto-root DIR: Debian 12 with Libreswan 4, for "lab pluto".
+cmd_pluto_root() {
+	debian_root "${1:?directory}" bookworm libreswan libnss3-tools openssl
+}
+
 # debian_root DIR SUITE PACKAGES: a small Debian, from the mirror that apt uses here.
 # What is there already is kept; a build that was interrupted begins again.
 debian_root() {
