@@ -240,11 +240,11 @@ func explainSocket(err error) (said, bool) {
 		s.hint = "have NAT traversal switched on at the gateway and leave nat_t out"
 		if denied {
 			s.message = "plain ESP needs a raw socket, and this program has no right to open one"
-			s.hint = "run the service with that right (CAP_NET_RAW), or " + s.hint
+			s.hint = "an administrator gives the service that right (CAP_NET_RAW) by a managed profile with nat_t = \"off\", or by AmbientCapabilities=CAP_NET_RAW in its unit; or " + s.hint
 		}
 	case denied:
 		s.message = fmt.Sprintf("this program has no right to UDP port %d of this computer", e.Port)
-		s.hint = "run the service with that right (CAP_NET_BIND_SERVICE), or set local_port = 0, which takes any port"
+		s.hint = "an administrator gives the service that right (CAP_NET_BIND_SERVICE) by a managed profile with such a local_port, or by AmbientCapabilities=CAP_NET_BIND_SERVICE in its unit; or set local_port = 0, which takes any port"
 	default:
 		s.message = fmt.Sprintf("UDP port %d of this computer cannot be had: %s", e.Port, why)
 		s.hint = "stop the other IPsec program that has it (strongSwan on Linux, IKEEXT on Windows), or set local_port = 0, which takes any port"

@@ -2,12 +2,11 @@ package main
 
 import (
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// launch runs the program and returns its exit code: as root the root process, which
+// launch runs the program and returns its exit code: as root it is the root process, which
 // starts the service; as anybody else the service.
 func launch(args []string, stderr io.Writer) int {
 	ctx := untilSignal()
@@ -16,7 +15,7 @@ func launch(args []string, stderr io.Writer) int {
 	switch {
 	case args[0] == serviceName:
 		return run(ctx, args[1:], stderr, serveConfined)
-	case os.Geteuid() == 0:
+	case mayDivide():
 		return run(ctx, args[1:], stderr, supervise)
 	}
 	return run(ctx, args[1:], stderr, serveAlone)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -36,6 +37,10 @@ const (
 	stateFile              // its state directory
 	filesEnd
 )
+
+// serviceMayHave are the capabilities that the service may have at all: to configure the
+// network, for plain ESP, and for the ports 500 and 4500.
+var serviceMayHave = []cap.Value{cap.NET_ADMIN, cap.NET_RAW, cap.NET_BIND_SERVICE}
 
 // rootCapabilities are what the root process keeps: it replaces and restores
 // /etc/resolv.conf, whoever owns it, and runs resolvconf, whose hooks write files of name
@@ -89,7 +94,11 @@ func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error)
 	}
 	defer state.Close()
 	managed := readManaged(log)
-	s, err := startService(as, serviceCapabilities(managed), listener, state)
+	capabilities, err := serviceCapabilities(managed)
+	if err != nil {
+		return fmt.Errorf("this process's capabilities: %w", err)
+	}
+	s, err := startService(as, capabilities, listener, state)
 	if err != nil {
 		return fmt.Errorf("start the service: %w", err)
 	}
@@ -104,23 +113,32 @@ func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error)
 	return errors.Join(err, <-names)
 }
 
-// serviceCapabilities are what the service needs: to configure the network, and what
-// else the administrator's profiles ask for.
-func serviceCapabilities(managed []daemon.Managed) []cap.Value {
-	list := []cap.Value{cap.NET_ADMIN}
-	raw, bind := false, false
+// serviceCapabilities are what the service gets, of what this process has: the right to
+// configure the network, and those that the administrator wants it to have, by managed
+// profiles that need them or as ambient capabilities of this process.
+func serviceCapabilities(managed []daemon.Managed) ([]cap.Value, error) {
+	wanted := map[cap.Value]bool{cap.NET_ADMIN: true}
 	for i := range managed {
 		p := &managed[i].Profile
-		raw = raw || p.NATT == "off" // plain ESP
-		bind = bind || 0 < p.LocalPort && p.LocalPort < firstFreePort
+		wanted[cap.NET_RAW] = wanted[cap.NET_RAW] || p.NATT == "off" // plain ESP
+		wanted[cap.NET_BIND_SERVICE] = wanted[cap.NET_BIND_SERVICE] || 0 < p.LocalPort && p.LocalPort < firstFreePort
 	}
-	if raw {
-		list = append(list, cap.NET_RAW)
+	have := cap.GetProc()
+	var list []cap.Value
+	for _, c := range serviceMayHave {
+		ambient, err := cap.GetAmbient(c)
+		if err != nil {
+			return nil, err
+		}
+		permitted, err := have.GetFlag(cap.Permitted, c)
+		if err != nil {
+			return nil, err
+		}
+		if permitted && (wanted[c] || ambient) {
+			list = append(list, c)
+		}
 	}
-	if bind {
-		list = append(list, cap.NET_BIND_SERVICE)
-	}
-	return list
+	return list, nil
 }
 
 // firstFreePort is the lowest port that needs no right, unless the administrator has
@@ -333,11 +351,22 @@ func serveConfined(ctx context.Context, logs *daemon.Logs, opts options) error {
 	return serveOn(in.untilStopped(ctx), logs, opts, in.listener, network, managed)
 }
 
-// serviceMayHave are the capabilities that the service keeps, if it was given them.
-var serviceMayHave = []cap.Value{cap.NET_ADMIN, cap.NET_RAW, cap.NET_BIND_SERVICE}
+// dividing are the capabilities without which root cannot start the service as another
+// user with fewer.
+var dividing = []cap.Value{cap.SETUID, cap.SETGID, cap.SETPCAP}
 
-// serveAlone is the service that another user than root has started, such as a service
-// manager, with the rights that he has given it.
+// mayDivide says whether this process is root with what dividing needs.
+func mayDivide() bool {
+	have := cap.GetProc()
+	return os.Geteuid() == 0 && !slices.ContainsFunc(dividing, func(c cap.Value) bool {
+		has, err := have.GetFlag(cap.Effective, c)
+		return err != nil || !has
+	})
+}
+
+// serveAlone is the service in one process, with the rights that whoever started it has
+// given it: a service manager as another user than root, or a root without the right to
+// become another user.
 func serveAlone(ctx context.Context, logs *daemon.Logs, opts options) error {
 	log := slog.New(logs)
 	if err := confine(log, serviceMayHave, filters(log, noClone3, serviceFilter)...); err != nil {
