@@ -147,7 +147,7 @@ func (a *attempt) update(ctx context.Context, conn *app.Connection) (done bool, 
 	switch {
 	case conn.State == app.StateConnected:
 		return true, nil
-	case conn.State == app.StateFailed && conn.Failure != nil:
+	case conn.Failure != nil: // failed, or blocked and lost for good
 		return true, conn.Failure
 	case conn.State == app.StateFailed:
 		return true, app.NewFailure(app.CodeInternal, conn.Step, "the connection failed", "see the service's log")

@@ -155,6 +155,20 @@ wayfarer: sign in: the gateway refused login or password; check both
 	}
 }
 
+// A connection that has taken over a leak block does not fail but stays blocked.
+func TestConnectEndsBlocked(t *testing.T) {
+	refused := app.NewFailure(app.CodeSignInRefused, app.StepSignIn, "the gateway refused login or password", "check both")
+	w := newWorld(t, newFakeService(func(s *fakeService) {
+		s.set(app.Connection{ID: "c1", State: app.StateConnecting, Step: app.StepSignIn})
+		s.set(app.Connection{ID: "c1", State: app.StateBlocked, Failure: refused})
+	}))
+	w.stdin = "secret"
+	w.terminal()
+	if code := w.run(t, connectOffice...); code != 5 || !strings.Contains(w.err.String(), "Signing in … failed\n") {
+		t.Errorf("exit %d\n%s", code, &w.err)
+	}
+}
+
 // A fresh attempt, as after a question of trust, begins its steps anew.
 func TestStepsBeginAnew(t *testing.T) {
 	var out strings.Builder

@@ -33,7 +33,7 @@ func (p *stepPrinter) show(c *app.Connection) {
 	case c.State == app.StateConnected:
 		p.pass(len(app.Steps()))
 		p.now = ""
-	case c.State == app.StateFailed:
+	case c.State == app.StateFailed, c.Failure != nil:
 		if c.Failure != nil && c.Failure.Step != "" {
 			p.advance(c.Failure.Step)
 			p.end("failed")
