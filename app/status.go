@@ -12,6 +12,7 @@ import (
 //	                connected -> reconnecting -> connected | failed
 //	any of them -> disconnecting -> disconnected
 //	reconnecting -> blocked, while the leak block holds traffic back
+//	blocked, with a failure, until disconnecting: it cannot come back
 type State string
 
 // States, as users and programs see them.

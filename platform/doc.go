@@ -74,9 +74,10 @@
 //   - guard: packets for a tunnel's address that come in by another interface are
 //     dropped (CVE-2019-14899). Always there while there is a tunnel;
 //   - output, forward: with BlockOutside, all that does not leave by a tunnel is
-//     rejected, but for marked packets, DHCP, neighbour discovery, and with AllowLocal
-//     the local networks. Without it, and if the tunnels take all IPv4 but not all IPv6,
-//     the same for IPv6, link-local addresses aside.
+//     rejected, but for marked packets, DHCP, neighbour discovery, what the host itself
+//     sends to a Portal and then to its own DNS servers, and with AllowLocal the local
+//     networks. Without it, and if the tunnels take all IPv4 but not all IPv6, the same
+//     for IPv6, link-local addresses aside.
 //
 // What is rejected is answered with ICMP, so that programs need not wait. ARP, and what
 // programs such as DHCP clients send by packet sockets, passes by the firewall. A rule's

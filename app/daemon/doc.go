@@ -12,7 +12,15 @@
 //
 //	profile.go      app.Profile -> ike.Config; what cannot be used is refused here
 //	credentials.go  secrets, certificate and key of a request
-//	tunnel.go       dial, open, set, carry, dial again, restore
+//	tunnel.go       one connection: what it has, its beginning and its end
+//	life.go         connect, carry, connect again; pauses and their reasons
+//	dial.go         one attempt: trust, the engine's call, names of gateways
+//	link.go         interface, host's network and block of one connection
+//	wishes.go       what all connections want of the host; what it warns of
+//	surroundings.go the host's network changes, the computer wakes up
+//	portal.go       a network that wants its users to sign in first
+//	managed.go      profiles that an administrator has placed, from their files
+//	always.go       managed profiles connect by themselves
 //	prompt.go       questions to the user, and their answers
 //	clock.go        the bound of an attempt, without the user's thinking
 //	networks.go     Assignment and selectors -> routes, domains; clashes
@@ -22,6 +30,40 @@
 //
 // Locks are taken in the order host, Daemon.mu, tunnel.mu. No lock is held while the
 // engine, the interface or the host is called, but for the host lock around Set.
+//
+// # The leak block
+//
+// With block_outside the block goes up before the first packet of an attempt leaves,
+// once the user has given the password. It stands until the user disconnects: while the
+// connection is lost (state blocked) and, if it has ever been connected, also when it
+// cannot come back, for instance because the password was changed (state blocked, with the
+// failure). A new connection of the same profile takes the block over without a gap. A
+// first attempt that fails lifts it: whoever was never connected is not left offline. An
+// orderly end of the service lifts all blocks; a killed service leaves its own, which the
+// next start lifts, unless an always-on profile wants it.
+//
+// # Staying connected
+//
+// When the host's network changes, or the computer wakes up, the session asks the
+// gateway at once, the host's network is set anew (routes and DNS may have been
+// overwritten, the local networks be others), pauses between attempts end, and an
+// attempt that has not come to the sign-in begins anew. Without any network nothing is
+// tried. Gateways' names are looked up past the tunnels at each attempt. A session whose
+// gateway was silent for a minute is asked in other ways than by the engine's probes; it
+// is not called connected after a minute and a half.
+//
+// An always-on profile never gives up. After a refused sign-in, or what else will not
+// become better by itself, it rests, from a quarter of an hour to four hours; changes of
+// the network do not shorten that, since gateways lock accounts.
+//
+// # Portals
+//
+// After an attempt that nobody answered, at most once in each network, two public pages
+// are asked whose answers are known (lookForPortal). If somebody else answers, users are
+// told to sign in there. While a connection is lost, its dead tunnel and its block then
+// stand aside for five minutes, once in each network: but for nothing else than the
+// addresses of these two pages and the host's own DNS servers, for a hostile network may
+// pretend to have a portal.
 //
 // # Attack surface
 //
@@ -42,6 +84,11 @@
 //     traffic out of the tunnel (split-exclude lists are shown and not obeyed, no
 //     route around the tunnel is made for its address), and cannot make this side
 //     hammer it with a password it refused.
+//   - The local network. It is asked for a portal, by HTTP: of the answer a status and
+//     the name of a host are believed, nothing is followed, all is bounded. What it
+//     answers to name lookups leads at most to a gateway that is not trusted.
+//   - Managed profiles. They are read only if nobody but the administrator can change
+//     them, and their secrets only if nobody else can read them.
 //   - The host. Packets from its programs are checked against the selectors by the
 //     engine. They enter no parser here but the MSS clamp, the cutting of what is too
 //     large and its answer, which are total.
