@@ -76,17 +76,17 @@ func chooseMethod(c *Config) (*authMethod, error) {
 		known = true
 		switch {
 		case m.signs && (c.Key == nil || len(c.Certificates) == 0):
-			return nil, &ConfigError{"certificate", fmt.Errorf("%s needs a certificate and its key", c.Auth)}
+			return nil, &ConfigError{Field: "certificate", Err: fmt.Errorf("%s needs a certificate and its key", c.Auth)}
 		case m.psk && len(c.GroupSecret) == 0:
-			return nil, &ConfigError{"group_secret", fmt.Errorf("%s needs a secret", c.Auth)}
+			return nil, &ConfigError{Field: "group_secret", Err: fmt.Errorf("%s needs a secret", c.Auth)}
 		case !m.signs || m.curve == curve:
 			return m, nil
 		}
 	}
 	if !known {
-		return nil, &ConfigError{"authentication", fmt.Errorf("%q is not supported", c.Auth)}
+		return nil, &ConfigError{Field: "authentication", Err: fmt.Errorf("%q is not supported", c.Auth)}
 	}
-	return nil, &ConfigError{"key", fmt.Errorf("a key on %s cannot be used with %s", curve, c.Auth)}
+	return nil, &ConfigError{Field: "key", Err: fmt.Errorf("a key on %s cannot be used with %s", curve, c.Auth)}
 }
 
 // fits reports whether a certificate's key is of the kind that the method signs with.

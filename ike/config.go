@@ -1,13 +1,18 @@
 package ike
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -100,6 +105,109 @@ type Config struct {
 	Rand io.Reader
 	// Log gets one line per message; nil discards.
 	Log *slog.Logger
+}
+
+// Check says what Dial would refuse before it sends anything: a *[ConfigError].
+func (c *Config) Check() error { return (&Session{cfg: *c}).configure() }
+
+// configure checks the Config and fills in defaults.
+func (s *Session) configure() error {
+	c := &s.cfg
+	c.Auth, c.Exchange = cmp.Or(c.Auth, AuthHybrid), cmp.Or(c.Exchange, ExchangeAuto)
+	c.ModeConfig, c.PFS = cmp.Or(c.ModeConfig, ModeConfigAuto), cmp.Or(c.PFS, PFSAuto)
+	c.Selectors, c.NATT = cmp.Or(c.Selectors, SelectorsAuto), cmp.Or(c.NATT, NATTAuto)
+	var err error
+	if s.method, err = chooseMethod(c); err != nil {
+		return err
+	}
+	if s.endpoints, err = parseEndpoints(c.Gateway); err != nil {
+		return &ConfigError{Field: "gateway", Err: err}
+	}
+	_, natt := nattCaps(c.NATT)
+	for _, choice := range []struct {
+		field, value string
+		known        bool
+	}{
+		{"exchange", string(c.Exchange), slices.Contains([]Exchange{ExchangeAuto, ExchangeMain, ExchangeAggressive}, c.Exchange)},
+		{"mode_config", string(c.ModeConfig), slices.Contains([]ModeConfig{ModeConfigAuto, ModeConfigPull, ModeConfigPush, ModeConfigOff}, c.ModeConfig)},
+		{"selectors", string(c.Selectors), slices.Contains([]Selectors{SelectorsAuto, SelectorsOne, SelectorsPerNetwork}, c.Selectors)},
+		{"nat_t", string(c.NATT), natt},
+	} {
+		if !choice.known {
+			return &ConfigError{Field: choice.field, Err: fmt.Errorf("unknown: %q", choice.value)}
+		}
+	}
+	if c.ModeConfig == ModeConfigAuto && len(c.LocalNetworks) > 0 && !s.method.xauth {
+		c.ModeConfig = ModeConfigOff // a satellite office has its own addresses
+	}
+	if c.ModeConfig == ModeConfigOff && len(c.LocalNetworks) == 0 {
+		return &ConfigError{Field: "mode_config", Err: errors.New("without it, the networks on this side must be given")}
+	}
+	if s.method.psk && s.cfg.Exchange != ExchangeMain && c.AllowWeak&WeakPSKAggressive == 0 {
+		if c.Exchange == ExchangeAggressive {
+			return &ConfigError{"exchange", errors.New("aggressive mode with a shared secret lets anybody guess it"), WeakPSKAggressive}
+		}
+		c.Exchange = ExchangeMain
+	}
+	if c.PFS != PFSAuto && c.PFS != PFSOff {
+		g := findGroup(string(c.PFS))
+		if g == nil {
+			return &ConfigError{Field: "pfs", Err: fmt.Errorf("unknown group %q", c.PFS)}
+		}
+		if missing := g.weak &^ c.AllowWeak; missing != 0 {
+			return &ConfigError{"pfs", fmt.Errorf("%s is weak", g.name), missing}
+		}
+	}
+	if s.ikeSuites = c.IKE; len(c.IKE) == 0 {
+		s.ikeSuites = DefaultIKE(c.AllowWeak)
+	}
+	if s.espSuites = c.ESP; len(c.ESP) == 0 {
+		s.espSuites = DefaultESP(c.AllowWeak)
+	}
+	if err := checkWeak("ike", s.ikeSuites, IKESuite.Weak, c.AllowWeak); err != nil {
+		return err
+	}
+	return checkWeak("esp", s.espSuites, ESPSuite.Weak, c.AllowWeak)
+}
+
+// checkWeak refuses suites that are weaker than what the profile allows by name.
+func checkWeak[S fmt.Stringer](field string, suites []S, weak func(S) Weak, allow Weak) error {
+	for _, s := range suites {
+		if missing := weak(s) &^ allow; missing != 0 {
+			return &ConfigError{field, fmt.Errorf("%s is weak", s), missing}
+		}
+	}
+	return nil
+}
+
+// endpoint is one gateway of Config.Gateway.
+type endpoint struct {
+	host string
+	port uint16
+}
+
+func parseEndpoints(gateway string) ([]endpoint, error) {
+	var out []endpoint
+	for field := range strings.SplitSeq(gateway, ",") {
+		field = strings.TrimSpace(field)
+		e := endpoint{host: field, port: portIKE}
+		if addr, err := netip.ParseAddr(strings.Trim(field, "[]")); err == nil {
+			e.host = addr.String()
+		} else if host, port, err := net.SplitHostPort(field); err == nil {
+			n, err := net.LookupPort("udp", port)
+			if err != nil || n == 0 {
+				return nil, fmt.Errorf("port of %q", field)
+			}
+			e = endpoint{host, uint16(n)}
+		} else if strings.ContainsAny(field, ":/ ") {
+			return nil, fmt.Errorf("%q is no host name or address", field)
+		}
+		if e.host == "" {
+			return nil, errors.New("no host name or address")
+		}
+		out = append(out, e)
+	}
+	return out, nil
 }
 
 // Trust says which gateway certificates are believed. With neither CAs, SystemRoots

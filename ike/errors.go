@@ -199,9 +199,16 @@ func (e *SocketError) Unwrap() error { return e.Err }
 type ConfigError struct {
 	Field string
 	Err   error
+	Needs Weak // what AllowWeak would have to contain, if that helps
 }
 
-func (e *ConfigError) Error() string { return fmt.Sprintf("%s: %v", e.Field, e.Err) }
+func (e *ConfigError) Error() string {
+	msg := fmt.Sprintf("%s: %v", e.Field, e.Err)
+	if e.Needs != 0 {
+		msg += fmt.Sprintf("; it needs to be allowed by name (%s)", e.Needs)
+	}
+	return msg
+}
 
 func (e *ConfigError) Unwrap() error { return e.Err }
 

@@ -83,7 +83,8 @@ func TestErrorTexts(t *testing.T) {
 		},
 		{&AddressChangedError{Old: "10.0.0.1", New: "10.0.0.2"}, "the gateway changed the address from 10.0.0.1 to 10.0.0.2", nil},
 		{&ClosedByGatewayError{}, "the gateway ended the connection", nil},
-		{&ConfigError{"gateway", io.EOF}, "gateway: EOF", io.EOF},
+		{&ConfigError{Field: "gateway", Err: io.EOF}, "gateway: EOF", io.EOF},
+		{&ConfigError{"pfs", io.EOF, WeakMODP1024}, "pfs: EOF; it needs to be allowed by name (modp1024)", io.EOF},
 	} {
 		if got := tt.err.Error(); got != tt.want {
 			t.Errorf("%T: %q, want %q", tt.err, got, tt.want)

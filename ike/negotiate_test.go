@@ -163,28 +163,40 @@ func TestWeakMustBeAllowed(t *testing.T) {
 	type change func(*Config)
 	for _, tt := range []struct {
 		field string
+		needs Weak
 		set   change
 	}{
-		{"ike", func(c *Config) { c.IKE = suites(t, ParseIKESuite, "aes256-sha256-ecp256", "3des-sha1-modp2048") }},
-		{"ike", func(c *Config) { c.IKE = suites(t, ParseIKESuite, "aes256-sha256-modp1536") }},
-		{"ike", func(c *Config) { c.IKE, c.AllowWeak = suites(t, ParseIKESuite, "3des-md5-modp1024"), Weak3DES|WeakMD5 }},
-		{"esp", func(c *Config) { c.ESP = suites(t, ParseESPSuite, "aes128-md5") }},
-		{"esp", func(c *Config) { c.ESP, c.AllowWeak = suites(t, ParseESPSuite, "3des-md5"), Weak3DES }},
-		{"esp", func(c *Config) { c.ESP = suites(t, ParseESPSuite, "aes128gcm16-modp1024") }},
-		{"pfs", func(c *Config) { c.PFS = "modp1024" }},
-		{"pfs", func(c *Config) { c.PFS = "modp1" }},
-		{"exchange", func(c *Config) { c.Exchange = "quick" }},
-		{"mode_config", func(c *Config) { c.ModeConfig = "off" }},
-		{"authentication", func(c *Config) { c.Auth = "kerberos" }},
-		{"gateway", func(c *Config) { c.Gateway = "" }},
+		{"ike", Weak3DES, func(c *Config) { c.IKE = suites(t, ParseIKESuite, "aes256-sha256-ecp256", "3des-sha1-modp2048") }},
+		{"ike", WeakMODP1536, func(c *Config) { c.IKE = suites(t, ParseIKESuite, "aes256-sha256-modp1536") }},
+		{"ike", WeakMODP1024, func(c *Config) { c.IKE, c.AllowWeak = suites(t, ParseIKESuite, "3des-md5-modp1024"), Weak3DES|WeakMD5 }},
+		{"esp", WeakMD5, func(c *Config) { c.ESP = suites(t, ParseESPSuite, "aes128-md5") }},
+		{"esp", WeakMD5, func(c *Config) { c.ESP, c.AllowWeak = suites(t, ParseESPSuite, "3des-md5"), Weak3DES }},
+		{"esp", WeakMODP1024, func(c *Config) { c.ESP = suites(t, ParseESPSuite, "aes128gcm16-modp1024") }},
+		{"pfs", WeakMODP1024, func(c *Config) { c.PFS = "modp1024" }},
+		{"pfs", 0, func(c *Config) { c.PFS = "modp1" }},
+		{"exchange", 0, func(c *Config) { c.Exchange = "quick" }},
+		{"mode_config", 0, func(c *Config) { c.ModeConfig = "off" }},
+		{"authentication", 0, func(c *Config) { c.Auth = "kerberos" }},
+		{"exchange", WeakPSKAggressive, func(c *Config) {
+			c.Auth, c.GroupSecret, c.Exchange = AuthPSK, Secret("x"), ExchangeAggressive
+		}},
+		{"group_secret", 0, func(c *Config) { c.Auth = AuthXAUTHPSK }},
+		{"certificate", 0, func(c *Config) { c.Auth = AuthRSA }},
+		{"selectors", 0, func(c *Config) { c.Selectors = "some" }},
+		{"nat_t", 0, func(c *Config) { c.NATT = "draft-99" }},
+		{"gateway", 0, func(c *Config) { c.Gateway = "" }},
+		{"gateway", 0, func(c *Config) { c.Gateway = "gw.example.com:99999" }},
 	} {
 		t.Run(tt.field, func(t *testing.T) {
 			inWorld(t, func(w *world) {
 				w.start()
 				tt.set(&w.client)
 				_, err := w.tryDial()
-				if e := wantError[*ConfigError](w.t, err); e.Field != tt.field {
-					t.Errorf("field %q: %v", e.Field, e)
+				if e := wantError[*ConfigError](w.t, err); e.Field != tt.field || e.Needs != tt.needs {
+					t.Errorf("field %q, needs %v: %v", e.Field, e.Needs, e)
+				}
+				if check := w.client.Check(); check == nil || check.Error() != err.Error() {
+					t.Errorf("checked: %v, dialled: %v", check, err)
 				}
 				if n := len(w.sent(nil)); n != 0 {
 					t.Errorf("%d datagrams were sent", n)

@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -14,7 +13,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +60,7 @@ type Session struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 
+	endpoints []endpoint
 	method    *authMethod
 	ikeSuites []IKESuite
 	espSuites []ESPSuite
@@ -172,112 +171,13 @@ func newSession(cfg *Config) (*Session, error) {
 	return s, s.configure()
 }
 
-// configure checks the Config and fills in defaults.
-func (s *Session) configure() error {
-	c := &s.cfg
-	c.Auth, c.Exchange = cmp.Or(c.Auth, AuthHybrid), cmp.Or(c.Exchange, ExchangeAuto)
-	c.ModeConfig, c.PFS = cmp.Or(c.ModeConfig, ModeConfigAuto), cmp.Or(c.PFS, PFSAuto)
-	c.Selectors, c.NATT = cmp.Or(c.Selectors, SelectorsAuto), cmp.Or(c.NATT, NATTAuto)
-	var err error
-	if s.method, err = chooseMethod(c); err != nil {
-		return err
-	}
-	if !slices.Contains([]Exchange{ExchangeAuto, ExchangeMain, ExchangeAggressive}, c.Exchange) {
-		return &ConfigError{"exchange", fmt.Errorf("unknown: %q", c.Exchange)}
-	}
-	if !slices.Contains([]ModeConfig{ModeConfigAuto, ModeConfigPull, ModeConfigPush, ModeConfigOff}, c.ModeConfig) {
-		return &ConfigError{"mode_config", fmt.Errorf("unknown: %q", c.ModeConfig)}
-	}
-	if !slices.Contains([]Selectors{SelectorsAuto, SelectorsOne, SelectorsPerNetwork}, c.Selectors) {
-		return &ConfigError{"selectors", fmt.Errorf("unknown: %q", c.Selectors)}
-	}
-	if _, known := nattCaps(c.NATT); !known {
-		return &ConfigError{"nat_t", fmt.Errorf("unknown: %q", c.NATT)}
-	}
-	if c.ModeConfig == ModeConfigAuto && len(c.LocalNetworks) > 0 && !s.method.xauth {
-		c.ModeConfig = ModeConfigOff // a satellite office has its own addresses
-	}
-	if c.ModeConfig == ModeConfigOff && len(c.LocalNetworks) == 0 {
-		return &ConfigError{"mode_config", errors.New("without it, the networks on this side must be given")}
-	}
-	if s.method.psk && s.cfg.Exchange != ExchangeMain && c.AllowWeak&WeakPSKAggressive == 0 {
-		if c.Exchange == ExchangeAggressive {
-			return &ConfigError{"exchange", fmt.Errorf("aggressive mode with a shared secret lets anybody guess it; it needs to be allowed by name (%v)", WeakPSKAggressive)}
-		}
-		c.Exchange = ExchangeMain
-	}
-	if c.PFS != PFSAuto && c.PFS != PFSOff {
-		g := findGroup(string(c.PFS))
-		if g == nil {
-			return &ConfigError{"pfs", fmt.Errorf("unknown group %q", c.PFS)}
-		}
-		if g.weak&^c.AllowWeak != 0 {
-			return &ConfigError{"pfs", fmt.Errorf("%s is weak and not allowed", g.name)}
-		}
-	}
-	if s.ikeSuites = c.IKE; len(c.IKE) == 0 {
-		s.ikeSuites = DefaultIKE(c.AllowWeak)
-	}
-	if s.espSuites = c.ESP; len(c.ESP) == 0 {
-		s.espSuites = DefaultESP(c.AllowWeak)
-	}
-	if err := checkWeak("ike", s.ikeSuites, IKESuite.Weak, c.AllowWeak); err != nil {
-		return err
-	}
-	return checkWeak("esp", s.espSuites, ESPSuite.Weak, c.AllowWeak)
-}
-
-// checkWeak refuses suites that are weaker than what the profile allows by name.
-func checkWeak[S fmt.Stringer](field string, suites []S, weak func(S) Weak, allow Weak) error {
-	for _, s := range suites {
-		if missing := weak(s) &^ allow; missing != 0 {
-			return &ConfigError{field, fmt.Errorf("%s is weak; it needs to be allowed by name (%s)", s, missing)}
-		}
-	}
-	return nil
-}
-
-// endpoint is one gateway of Config.Gateway.
-type endpoint struct {
-	host string
-	port uint16
-}
-
-func parseEndpoints(gateway string) ([]endpoint, error) {
-	var out []endpoint
-	for field := range strings.SplitSeq(gateway, ",") {
-		field = strings.TrimSpace(field)
-		e := endpoint{host: field, port: portIKE}
-		if addr, err := netip.ParseAddr(strings.Trim(field, "[]")); err == nil {
-			e.host = addr.String()
-		} else if host, port, err := net.SplitHostPort(field); err == nil {
-			n, err := net.LookupPort("udp", port)
-			if err != nil || n == 0 {
-				return nil, fmt.Errorf("port of %q", field)
-			}
-			e = endpoint{host, uint16(n)}
-		} else if strings.ContainsAny(field, ":/ ") {
-			return nil, fmt.Errorf("%q is no host name or address", field)
-		}
-		if e.host == "" {
-			return nil, errors.New("no host name or address")
-		}
-		out = append(out, e)
-	}
-	return out, nil
-}
-
 // dialAny walks all gateways and their addresses. Only a gateway that does not
 // answer makes it go on to the next, and only until a login has left: each sign-in
 // counts at the gateways, and may cost a one-time password.
 func (s *Session) dialAny(ctx context.Context) error {
-	endpoints, err := parseEndpoints(s.cfg.Gateway)
-	if err != nil {
-		return &ConfigError{"gateway", err}
-	}
 	s.event(Event{Kind: EventStep, Step: StepFindGateway})
 	var last error
-	for i, e := range endpoints {
+	for i, e := range s.endpoints {
 		addrs, err := s.resolve(ctx, e.host)
 		if err != nil {
 			last = err
@@ -285,7 +185,7 @@ func (s *Session) dialAny(ctx context.Context) error {
 		}
 		s.host = e.host
 		for j, addr := range addrs {
-			more := i+1 < len(endpoints) || j+1 < len(addrs)
+			more := i+1 < len(s.endpoints) || j+1 < len(addrs)
 			last = s.dialRedirected(ctx, netip.AddrPortFrom(addr, e.port), more)
 			var silent *NoAnswerError
 			if last == nil || !errors.As(last, &silent) || s.loginSent || ctx.Err() != nil {

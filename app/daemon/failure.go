@@ -367,7 +367,11 @@ func refusedCode(notify isakmp.NotifyType, step app.Step) (app.Code, string) {
 }
 
 func explainConfig(e *ike.ConfigError) said {
-	return said{code: app.CodeUsage, message: e.Error(), hint: "correct the profile"}
+	s := said{code: app.CodeUsage, message: e.Error(), hint: "correct the profile"}
+	if e.Needs != 0 {
+		s.hint = allowWeak(e.Needs)
+	}
+	return s
 }
 
 func explainProtocol(e *ike.ProtocolError) said {

@@ -75,6 +75,7 @@ func TestExplain(t *testing.T) {
 		{"anything", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedConnection}, app.CodeProtocol, app.StepAgreeSecurity, true, []string{"refused the connection"}},
 
 		{"config", &ike.ConfigError{Field: "pfs", Err: errors.New("unknown group")}, app.CodeUsage, here, false, []string{"pfs: unknown group"}},
+		{"weak config", &ike.ConfigError{Field: "pfs", Err: errors.New("modp1024 is weak"), Needs: ike.WeakMODP1024}, app.CodeUsage, here, false, []string{"pfs: modp1024 is weak", "--allow-weak modp1024"}},
 		{"protocol", &ike.ProtocolError{Step: ike.StepSignIn, Detail: "two SA payloads"}, app.CodeProtocol, app.StepSignIn, true, []string{"two SA payloads"}},
 
 		{"no answer", &ike.NoAnswerError{Step: ike.StepFindGateway, Gateway: "192.0.2.1"}, app.CodeNoAnswer, app.StepFindGateway, true, []string{"192.0.2.1 does not answer", "500 and 4500"}},

@@ -58,13 +58,18 @@ func newConfig(req *control.ConnectRequest) (*ike.Config, *app.Failure) {
 		IPComp:         p.IPComp,
 	}
 	cfg.HostName, _ = os.Hostname() // or there is none to tell
-	for _, part := range []func(*ike.Config, *app.Profile) error{identities, trust, suites, exchange, quirks} {
+	for _, part := range []func(*ike.Config, *app.Profile) error{identities, trust, suites, quirks} {
 		if err := part(cfg, p); err != nil {
 			return nil, usage(err)
 		}
 	}
 	if err := credentials(cfg, req); err != nil {
 		return nil, usage(err)
+	}
+	whole := *cfg
+	whole.GroupSecret = req.GroupSecret
+	if err := whole.Check(); err != nil {
+		return nil, explain(err, "")
 	}
 	return cfg, nil
 }
@@ -235,45 +240,27 @@ func trust(cfg *ike.Config, p *app.Profile) error {
 
 // suites reads offers. A weak one that is not allowed is a mistake of the profile
 // and not left out silently.
-func suites(cfg *ike.Config, p *app.Profile) error {
-	allow, err := ike.ParseWeak(p.AllowWeak)
-	if err != nil {
+func suites(cfg *ike.Config, p *app.Profile) (err error) {
+	if cfg.AllowWeak, err = ike.ParseWeak(p.AllowWeak); err != nil {
 		return &keyError{key: "allow_weak", err: err}
 	}
-	cfg.AllowWeak = allow
-	if cfg.IKE, err = parseSuites("ike", p.IKE, allow, ike.ParseIKESuite, ike.IKESuite.Weak); err != nil {
+	if cfg.IKE, err = parseSuites("ike", p.IKE, ike.ParseIKESuite); err != nil {
 		return err
 	}
-	cfg.ESP, err = parseSuites("esp", p.ESP, allow, ike.ParseESPSuite, ike.ESPSuite.Weak)
+	cfg.ESP, err = parseSuites("esp", p.ESP, ike.ParseESPSuite)
 	return err
 }
 
-func parseSuites[S any](key string, names []string, allow ike.Weak, parse func(string) (S, error), weak func(S) ike.Weak) ([]S, error) {
+func parseSuites[S any](key string, names []string, parse func(string) (S, error)) ([]S, error) {
 	var list []S
 	for _, name := range names {
 		s, err := parse(name)
 		if err != nil {
 			return nil, &keyError{key: key, err: err}
 		}
-		if needs := weak(s) &^ allow; needs != 0 {
-			return nil, &keyError{key: key, err: fmt.Errorf("%s is weak and not allowed", name), hint: allowWeak(needs)}
-		}
 		list = append(list, s)
 	}
 	return list, nil
-}
-
-// exchange refuses what would give a group's secret away: in aggressive mode HASH_R
-// is a proof over the secret, for whoever asks (RFC 2409 §5.4).
-func exchange(cfg *ike.Config, p *app.Profile) error {
-	m, _ := p.AuthMethod() // checkProfile has seen that there is one
-	if m.GroupSecret == app.Required && cfg.Exchange == ike.ExchangeAggressive && cfg.AllowWeak&ike.WeakPSKAggressive == 0 {
-		return &keyError{
-			key: "exchange", err: errors.New("in aggressive mode anybody can obtain what is needed to guess the group's secret"),
-			hint: allowWeak(ike.WeakPSKAggressive),
-		}
-	}
-	return nil
 }
 
 func quirks(cfg *ike.Config, p *app.Profile) (err error) {
