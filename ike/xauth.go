@@ -240,10 +240,8 @@ func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Se
 		return sa.ask(ctx, Prompt{Kind: PromptOTP, Text: q.text, Secret: true})
 	case isakmp.XAuthNextPIN:
 		return sa.ask(ctx, Prompt{Kind: PromptNextPIN, Text: q.text, Secret: true})
-	case isakmp.XAuthAnswer:
-		return sa.ask(ctx, Prompt{Kind: PromptChallenge, Text: q.text})
 	}
-	return nil, &ProtocolError{Step: sa.step, Detail: fmt.Sprintf("it asks for attribute %d in XAUTH", typ)}
+	return sa.ask(ctx, Prompt{Kind: PromptChallenge, Text: q.text}) // ANSWER, the last of them
 }
 
 // passwordPrompt says how a password is asked for: a one-time password in its own
