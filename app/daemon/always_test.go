@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,7 +35,6 @@ func inManagedWorld(t *testing.T, script func(w *world, n int) (Session, error),
 		opts := w.options()
 		opts.Managed = list
 		w.Daemon = New(opts)
-		w.look = func(context.Context) *portal { return nil }
 		defer func() {
 			if err := w.Close(t.Context()); err != nil {
 				t.Errorf("Close: %v", err)
@@ -117,9 +117,10 @@ func TestManagedComesBack(t *testing.T) {
 		{"a question", &unansweredError{app.PromptOTP}, 6, 12},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fails := true
+			fails := new(atomic.Bool)
+			fails.Store(true)
 			inManagedWorld(t, func(w *world, n int) (Session, error) {
-				if fails {
+				if fails.Load() {
 					return nil, tt.err
 				}
 				return newSession(), nil
@@ -143,7 +144,7 @@ func TestManagedComesBack(t *testing.T) {
 					says = append(says, "the next attempt is at")
 				}
 				wantWarning(t, c, app.WarningLastAttempt, says...)
-				fails = false
+				fails.Store(false)
 				time.Sleep(maxRest * 9 / 8)
 				synctest.Wait()
 				if c := w.Connections()[0]; c.State != app.StateConnected || len(c.Warnings) > 0 {
@@ -167,6 +168,7 @@ func TestManagedRestsAnew(t *testing.T) {
 		return session, nil
 	}, []Managed{managed(nil)}, func(t *testing.T, w *world) {
 		time.Sleep(24 * time.Hour)
+		synctest.Wait()
 		session.end(&ike.NoAnswerError{})
 		time.Sleep(time.Hour)
 		synctest.Wait()

@@ -100,7 +100,7 @@ func (t *tunnel) reconnect(lost error) (*dialled, error) {
 			return nil, err
 		}
 		t.log.Info("reconnecting failed", "error", err)
-		t.meetPortal(err, t.link != nil || t.isHeld())
+		t.meetPortal(err)
 	}
 }
 

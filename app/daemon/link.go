@@ -42,7 +42,7 @@ func (t *tunnel) isHeld() bool {
 }
 
 // dropTunnel leaves of a wish the block.
-func dropTunnel(w *wish) { w.tunnel, w.portal = nil, nil }
+func dropTunnel(w *wish) { w.tunnel = nil }
 
 // dropAll leaves nothing of a wish.
 func dropAll(w *wish) { *w = wish{owner: w.owner} }
@@ -64,13 +64,13 @@ func (t *tunnel) raise(ctx context.Context, next settings) error {
 	}
 	t.link.pump.setLimit(next.limit)
 	want := next.tunnel(t.link.name)
-	if t.link.host == nil || !sameTunnel(t.link.host, &want) || t.opening != nil {
+	if t.link.host == nil || !sameTunnel(t.link.host, &want) || t.searching.Load() {
 		if err := t.daemon.change(ctx, t, func(w *wish) {
-			w.tunnel, w.local, w.portal = &want, t.profile.LocalNetwork, nil
+			w.tunnel, w.local = &want, t.profile.LocalNetwork
+			t.shut(w)
 		}); err != nil {
 			return err
 		}
-		t.shut()
 		t.link.host = &want
 	}
 	if err := t.link.setMTU(cfg.MTU); err != nil {
@@ -118,8 +118,10 @@ func (t *tunnel) open(cfg TUNConfig) error {
 func (t *tunnel) lower(drop func(*wish)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
 	defer cancel()
-	t.shut()
-	err := t.daemon.change(ctx, t, drop)
+	err := t.daemon.change(ctx, t, func(w *wish) {
+		drop(w)
+		t.shut(w)
+	})
 	if t.link == nil {
 		return err
 	}

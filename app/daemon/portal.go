@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,8 +17,10 @@ import (
 )
 
 const (
-	// portalTime bounds each question whether the local network has a portal.
-	portalTime = 5 * time.Second
+	// portalTime bounds the look for a portal, probeTime each question in it: a local
+	// network that has one answers at once, and users wait for what it says.
+	portalTime = 4 * time.Second
+	probeTime  = 2 * time.Second
 	// portalOpen is how long a portal can be reached past tunnel and block, once in
 	// each network: long enough to sign in, and forgotten soon.
 	portalOpen = 5 * time.Minute
@@ -107,6 +110,8 @@ func (p *portals) find(ctx context.Context, look func(context.Context) *portal) 
 
 // lookForPortal asks the probes, outside of all tunnels, until one tells.
 func (d *Daemon) lookForPortal(ctx context.Context) *portal {
+	ctx, cancel := context.WithTimeout(ctx, portalTime)
+	defer cancel()
 	for _, p := range probes {
 		page, captive, err := p.ask(ctx, d.dialOutside)
 		if err != nil {
@@ -131,8 +136,6 @@ func (d *Daemon) addressesOutside(ctx context.Context, host string) []netip.Addr
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr.Unmap()}
 	}
-	ctx, cancel := context.WithTimeout(ctx, portalTime)
-	defer cancel()
 	addrs, err := d.network.LookupOutside(ctx, host)
 	if err != nil {
 		d.log.Info("a name cannot be found", "host", host, "error", err)
@@ -159,7 +162,7 @@ func (d *Daemon) dialOutside(ctx context.Context, network, address string) (net.
 // ask says whether somebody else has answered, and on which host the page is where that
 // one wants to be visited: the probe's own if it does not say, or says no host's name.
 func (p *probe) ask(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error)) (page string, captive bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, portalTime)
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
 	if err != nil {
@@ -200,53 +203,74 @@ func isHost(name string) bool {
 	return err == nil && addr.Zone() == "" || isDomain(name)
 }
 
-// meetPortal is called after an attempt that nobody answered: if the local network has a
-// portal, users are told. With open they can reach it for a while past the tunnel and its
+// meetPortal is called after a lost connection was tried again in vain. If the local
+// network has a portal, users are told, and can reach it for a while past tunnel and
 // block, once in each network; and nothing else, since a network may pretend to have one.
-func (t *tunnel) meetPortal(err error, open bool) {
-	d := t.daemon
-	if d.network == nil || lookUp(err).code != app.CodeNoAnswer {
+// Meanwhile it is tried on.
+func (t *tunnel) meetPortal(err error) {
+	if t.daemon.network == nil || lookUp(err).code != app.CodeNoAnswer || errors.Is(err, errNetworkChanged) {
 		return
 	}
-	found, network := d.portals.find(t.ctx, d.look)
-	if found == nil {
-		t.update(func() { t.portal = "" })
-		return
+	select {
+	case t.atPortal <- struct{}{}:
+	default:
+		return // it is on its way
 	}
-	text := fmt.Sprintf("this network wants you to sign in first: open %s in a browser, which leads to %s", found.url, found.host)
-	if open && t.opened != network && len(found.addrs) > 0 {
-		t.opened = network
-		if err := t.openPortal(found); err != nil {
-			t.log.Warn("the portal cannot be reached", "error", err)
-		}
-	}
-	if t.opening != nil && time.Now().Before(t.opening.until) {
-		text += fmt.Sprintf("; only these two are reachable past the tunnel, until %s", t.opening.until.UTC().Format("15:04 MST"))
-	}
-	t.update(func() { t.portal = text })
+	t.searching.Store(true)
+	go func() {
+		defer func() { <-t.atPortal }()
+		found, network := t.daemon.portals.find(t.ctx, t.daemon.look)
+		t.showPortal(found, network)
+	}()
 }
 
-// opening is the time in which a portal is reachable.
-type opening struct {
-	until time.Time
-	timer *time.Timer
+// showPortal runs while atPortal has a value.
+func (t *tunnel) showPortal(found *portal, network int) {
+	text := ""
+	if found != nil {
+		if t.opened != network && len(found.addrs) > 0 {
+			t.opened = network
+			t.openPortal(found)
+		}
+		text = found.invitation()
+		if time.Now().Before(t.openUntil) {
+			text += fmt.Sprintf("; only these two are reachable past the tunnel, until %s", t.openUntil.UTC().Format("15:04 MST"))
+		}
+	}
+	t.update(func() {
+		if t.state == app.StateReconnecting {
+			t.portal = text
+		}
+	})
+}
+
+// invitation is what users are asked to do.
+func (p *portal) invitation() string {
+	return fmt.Sprintf("this network wants you to sign in first: open %s in a browser, which leads to %s", p.url, p.host)
 }
 
 // openPortal lets a portal be reached until portalOpen is over or the tunnel carries again.
-func (t *tunnel) openPortal(p *portal) error {
-	if err := t.daemon.change(t.ctx, t, func(w *wish) { w.portal = p.addrs }); err != nil {
-		return err
+func (t *tunnel) openPortal(p *portal) {
+	err := t.daemon.change(t.ctx, t, func(w *wish) {
+		if w.empty() || !t.searching.Load() {
+			return // nothing stands in the way, or it carries again
+		}
+		w.portal = p.addrs
+		t.openUntil = time.Now().Add(portalOpen)
+		t.shutter = time.AfterFunc(portalOpen, t.closePortal)
+	})
+	if err != nil {
+		t.log.Warn("the portal cannot be reached", "error", err)
 	}
-	t.shut()
-	t.opening = &opening{time.Now().Add(portalOpen), time.AfterFunc(portalOpen, t.closePortal)}
-	return nil
 }
 
-// shut forgets the opening; the wish of the tunnel is another one by then.
-func (t *tunnel) shut() {
-	if t.opening != nil {
-		t.opening.timer.Stop()
-		t.opening = nil
+// shut ends the opening within a change of the wish.
+func (t *tunnel) shut(w *wish) {
+	t.searching.Store(false)
+	w.portal = nil
+	if t.shutter != nil {
+		t.shutter.Stop()
+		t.shutter = nil
 	}
 }
 

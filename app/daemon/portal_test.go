@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,12 +152,12 @@ func TestPortalOpening(t *testing.T) {
 	for _, block := range []bool{true, false} {
 		inWorld(t, func(t *testing.T, w *world) {
 			w.look = func(context.Context) *portal { return hotel }
-			first, works := newSession(), false
+			first, works := newSession(), new(atomic.Bool)
 			w.script = func(_ context.Context, n int, _ *ike.Config) (Session, error) {
 				switch {
 				case n == 0:
 					return first, nil
-				case works:
+				case works.Load():
 					return newSession(), nil
 				}
 				return nil, &ike.NoAnswerError{Step: ike.StepFindGateway}
@@ -188,7 +189,7 @@ func TestPortalOpening(t *testing.T) {
 			wantWarning(t, w.get(id), app.WarningCaptivePortal, "open http://probe.example/")
 			w.host.happen(platform.EventDefaultRoute)
 			open("in another network", true)
-			works = true
+			works.Store(true)
 			time.Sleep(maxBackoff)
 			synctest.Wait()
 			c := w.wantState(id, app.StateConnected)
@@ -226,6 +227,7 @@ func TestPortalOfAnotherNetwork(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if looks != 1 {
 			t.Errorf("looked %d times", looks)
 		}
@@ -237,6 +239,47 @@ func TestPortalOfAnotherNetwork(t *testing.T) {
 		}
 		if _, looked, _ := p.known(); looked {
 			t.Error("an aborted look counts")
+		}
+	})
+}
+
+// Nobody waits for the question for a portal, and an answer that comes when the
+// connection is there again changes nothing.
+func TestPortalComesTooLate(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.look = func(ctx context.Context) *portal {
+			time.Sleep(portalTime)
+			return hotel
+		}
+		first, works := newSession(), new(atomic.Bool)
+		w.script = func(_ context.Context, n int, _ *ike.Config) (Session, error) {
+			switch {
+			case n == 0:
+				return first, nil
+			case works.Load():
+				return newSession(), nil
+			}
+			return nil, &ike.NoAnswerError{Step: ike.StepFindGateway}
+		}
+		id := w.connect(blocking())
+		first.end(&ike.NoAnswerError{})
+		time.Sleep(minBackoff)
+		synctest.Wait()
+		w.wantState(id, app.StateBlocked)
+		works.Store(true)
+		before := time.Now()
+		w.host.happen(platform.EventDefaultRoute)
+		w.wantState(id, app.StateConnected)
+		if took := time.Since(before); took != 0 {
+			t.Errorf("connected after %v", took)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if cfg := w.host.last(); cfg.Portal != nil || len(cfg.Tunnels) != 1 {
+			t.Errorf("the host has %+v", cfg)
+		}
+		if c := w.wantState(id, app.StateConnected); len(c.Warnings) > 0 {
+			t.Errorf("warnings %+v", c.Warnings)
 		}
 	})
 }

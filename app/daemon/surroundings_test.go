@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,12 +52,12 @@ func TestHostChangeEndsTheWait(t *testing.T) {
 	for _, kind := range []platform.EventKind{platform.EventNetwork, platform.EventDefaultRoute, platform.EventWake} {
 		inWorld(t, func(t *testing.T, w *world) {
 			first := newSession()
-			works := false
+			works := new(atomic.Bool)
 			w.script = func(_ context.Context, n int, _ *ike.Config) (Session, error) {
 				switch {
 				case n == 0:
 					return first, nil
-				case works:
+				case works.Load():
 					return newSession(), nil
 				}
 				return nil, &ike.NoAnswerError{}
@@ -66,7 +67,7 @@ func TestHostChangeEndsTheWait(t *testing.T) {
 			time.Sleep(30 * time.Minute)
 			synctest.Wait()
 			w.wantState(id, app.StateReconnecting)
-			works = true
+			works.Store(true)
 			before := time.Now()
 			w.host.happen(kind)
 			w.wantState(id, app.StateConnected)
@@ -164,12 +165,12 @@ func TestHostChangeDuringAnAttempt(t *testing.T) {
 // While it is tried again, users see why it has failed.
 func TestLastAttemptIsTold(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		first, works := newSession(), false
+		first, works := newSession(), new(atomic.Bool)
 		w.script = func(_ context.Context, n int, _ *ike.Config) (Session, error) {
 			switch {
 			case n == 0:
 				return first, nil
-			case works:
+			case works.Load():
 				return newSession(), nil
 			}
 			return nil, &ike.NoAnswerError{Step: ike.StepFindGateway, Gateway: "192.0.2.7"}
@@ -181,7 +182,7 @@ func TestLastAttemptIsTold(t *testing.T) {
 		time.Sleep(minBackoff)
 		synctest.Wait()
 		wantWarning(t, w.get(id), app.WarningLastAttempt, "192.0.2.7 does not answer")
-		works = true
+		works.Store(true)
 		time.Sleep(4 * minBackoff)
 		synctest.Wait()
 		if c := w.wantState(id, app.StateConnected); len(c.Warnings) != 0 {

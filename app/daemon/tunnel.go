@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wayfarer/app"
@@ -62,8 +63,14 @@ type tunnel struct {
 	rest     time.Duration // the last one
 	// keepBlock: it has been connected, and losing it must not open the host.
 	keepBlock bool
-	opened    int      // the network in which a portal was
-	opening   *opening // nil: none, or over
+
+	// Of the local network's portal. atPortal has a value while somebody deals with it,
+	// who owns opened and openUntil; the others are changed under the host's lock.
+	atPortal  chan struct{}
+	opened    int         // the network in which a portal was
+	searching atomic.Bool // a portal may be open, or be opened
+	openUntil time.Time
+	shutter   *time.Timer // nil: there is no opening
 
 	nudged  chan struct{} // the host's network has changed
 	pushed  chan struct{} // the gateway has new settings
@@ -105,6 +112,7 @@ func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ik
 		done:        make(chan struct{}),
 		config:      *cfg,
 		nudged:      make(chan struct{}, 1),
+		atPortal:    make(chan struct{}, 1),
 		pushed:      make(chan struct{}, 1),
 		resized:     make(chan struct{}, 1),
 		asking:      make(chan struct{}, 1),
@@ -209,6 +217,7 @@ func (t *tunnel) run() {
 	if !stopped {
 		t.fail(app.StateFailed, err)
 	}
+	t.cancel(errStopped) // whatever still goes on
 	close(t.done)
 	t.daemon.ended(t, !stopped)
 }
@@ -238,12 +247,8 @@ func (t *tunnel) fail(state app.State, err error) {
 	f := explain(err, t.step)
 	t.mu.Unlock()
 	explainFor(f, err, &t.profile)
-	t.meetPortal(err, false)
 	t.daemon.blameHost(t.ctx, f)
 	t.update(func() {
-		if t.portal != "" && f.Code == app.CodeNoAnswer {
-			f.Hint = t.portal
-		}
 		t.failure, t.last, t.portal = f, "", ""
 		t.setState(state)
 	})

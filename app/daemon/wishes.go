@@ -246,10 +246,14 @@ func overlapText(o *platform.Overlap) (app.Severity, string) {
 	return app.SeverityWarning, text + "it cannot be reached meanwhile"
 }
 
-// blameHost adds to the failure of a gateway that does not answer that its packets go
-// by another VPN, which may not let them through.
+// blameHost looks on this side for why a gateway does not answer: a portal that wants
+// users to sign in first, or another VPN that the packets go by.
 func (d *Daemon) blameHost(ctx context.Context, f *app.Failure) {
 	if d.network == nil || f.Code != app.CodeNoAnswer {
+		return
+	}
+	if found, _ := d.portals.find(ctx, d.look); found != nil {
+		f.Hint = found.invitation()
 		return
 	}
 	conflicts, err := d.network.Conflicts(ctx)
