@@ -28,7 +28,8 @@ uplink() {	# NS: default routes (again)
 	*)   return 0 ;;
 	esac
 	local g
-	for g in $r; do ipn "$1" route replace default via "$g"; done
+	# As every DHCP client does, with the interface: a full tunnel would claim the router.
+	for g in $r; do ipn "$1" route replace default via "$g" dev wan0; done
 }
 
 topology() {
