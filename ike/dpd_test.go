@@ -217,7 +217,7 @@ func TestAckForms(t *testing.T) {
 		{"other cookies", func(n *isakmp.Notify) { n.SPI[3]++ }, false},
 		{"no cookies", func(n *isakmp.Notify) { n.SPI = nil }, false},
 	} {
-		sa := &isakmpSA{ckyI: isakmp.Cookie{1}, ckyR: isakmp.Cookie{2}, dpd: dpdState{sequence: 5, tries: 2, urgent: true}}
+		sa := &isakmpSA{s: new(Session), ckyI: isakmp.Cookie{1}, ckyR: isakmp.Cookie{2}, dpd: dpdState{sequence: 5, tries: 2, urgent: true}}
 		n := probe
 		n.SPI = sa.cookies()
 		tt.change(&n)

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -45,14 +46,14 @@ var imitations = []imitation{
 			xauthRound{ask: empty(isakmp.XAuthPassword), want: map[uint16]string{isakmp.XAuthPassword: testPassword}})
 	}, check: checkNarrowed},
 
-	{kind: "Libreswan", setup: func(w *world) { imitateLibreswan(w, gateway.PushChained) }, check: checkNarrowed},
+	{kind: "Libreswan", setup: func(w *world) { imitateLibreswan(w, gateway.PushChained) }, check: checkPushed("chained")},
 	{kind: "Libreswan", variant: "xauth-rsa", setup: func(w *world) {
 		w.client.Auth = AuthXAUTHRSA
 		w.certifyBoth(testKeys().gateway, testKeys().sub)
 		gateway.Libreswan(&w.gateway)
-	}, check: checkNarrowed},
-	{kind: "Libreswan", variant: "Openswan 2.4", setup: func(w *world) { imitateLibreswan(w, gateway.PushRaw) }, check: checkNarrowed},
-	{kind: "Libreswan", variant: "SoftRemote", setup: func(w *world) { imitateLibreswan(w, gateway.PushDerived) }, check: checkNarrowed},
+	}, check: checkPushed("chained")},
+	{kind: "Libreswan", variant: "Openswan 2.4", setup: func(w *world) { imitateLibreswan(w, gateway.PushRaw) }, check: checkPushed("last phase-1 block")},
+	{kind: "Libreswan", variant: "SoftRemote", setup: func(w *world) { imitateLibreswan(w, gateway.PushDerived) }, check: checkPushed("derived")},
 	{kind: "Libreswan", variant: "pulled", setup: func(w *world) {
 		imitateLibreswan(w, gateway.PushChained)
 		w.gateway.Push = false
@@ -277,6 +278,30 @@ func checkNarrowed(w *world, s *Session, _ func() [][]byte) {
 	if got := s.Stats().Children[0].Remote; got != w.gateway.Networks[0] {
 		w.t.Errorf("an ESP SA for %v", got)
 	}
+}
+
+// checkPushed: beside that, the pushed settings were decrypted by a rule for the IV,
+// and acknowledged so that the gateway understood it.
+func checkPushed(rule string) func(*world, *Session, func() [][]byte) {
+	return func(w *world, s *Session, received func() [][]byte) {
+		w.t.Helper()
+		checkNarrowed(w, s, received)
+		if n := len(w.messages(gateway.ConfigAck)); n != 1 {
+			w.t.Errorf("%d acknowledgements of the settings", n)
+		}
+		pushed := w.transactionOf(gateway.ConfigAck)
+		if line := fmt.Sprintf("mid=%08x iv=%s", pushed, rule); !strings.Contains(strings.ReplaceAll(w.logText(), `"`, ""), line) {
+			w.t.Errorf("the log does not say %s", line)
+		}
+	}
+}
+
+// transactionOf is the message ID of the first message of a step.
+func (w *world) transactionOf(step gateway.Step) uint32 {
+	if all := w.messages(step); len(all) > 0 {
+		return all[0].Header.MessageID
+	}
+	return 0
 }
 
 // checkCisco: one SA for everything, DPD in spite of its late vendor ID, a new SA for
