@@ -40,7 +40,15 @@ func serveNames(t *testing.T, h *linuxHost) (*Network, *net.UnixConn, <-chan err
 	pair := messagePair(t)
 	n := &Network{log: h.log, host: h, journal: testJournal(t, filepath.Join(h.root, "state"), "")}
 	ended := make(chan error, 1)
-	go func() { ended <- n.ServeNames(context.Background(), pair[0]) }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ended <- n.ServeNames(context.Background(), pair[0])
+	}()
+	t.Cleanup(func() { // before the file system is removed, which it still restores
+		pair[1].Close()
+		<-done
+	})
 	return n, pair[1], ended
 }
 
