@@ -165,7 +165,7 @@ func (x *expander) inflate(dst, src []byte) (int, error) {
 // compress has a new ChildSA compress and expand, if that was agreed.
 func (sa *isakmpSA) compress(c *childSA, n *negotiation) {
 	if n.cpiOut == 0 {
-		if n.cpiIn != 0 {
+		if sa.s.cfg.IPComp {
 			sa.log.Info("the gateway does not agree to compression")
 		}
 		return

@@ -118,9 +118,9 @@ func TestIPCompOffer(t *testing.T) {
 	}
 }
 
-// TestIPCompNotUnderstood: a gateway that refuses whatever it does not know gets an
-// offer without IPComp.
-func TestIPCompNotUnderstood(t *testing.T) {
+// TestIPCompRefusedWhole: a gateway that refuses the offer because of its bundle gets
+// one without.
+func TestIPCompRefusedWhole(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.client.IPComp, w.client.PFS = true, PFSOff
 		w.start()
@@ -137,6 +137,9 @@ func TestIPCompNotUnderstood(t *testing.T) {
 		})
 		s := w.dial()
 		w.wantCompression(s, receive(s), "plain", false)
+		if !strings.Contains(w.logText(), "does not agree to compression") {
+			t.Error("the log does not say that there is no compression")
+		}
 		var ipcomp []bool
 		for _, m := range w.messages(gateway.QM1) {
 			offer, err := isakmp.ParseSA(m.Payload(isakmp.PayloadSA))

@@ -80,7 +80,9 @@ func (sa *isakmpSA) quickOffers() []quickOffer {
 // was one.
 func (sa *isakmpSA) newChild(ctx context.Context, pair selectorPair) (*childSA, error) {
 	offers := sa.quickOffers()
-	if sa.s.cfg.IPComp { // should the gateway not even understand it, go on without
+	// A strongSwan that is to compress and has no kernel for it refuses the whole
+	// offer, and does not look at what stands behind the bundle.
+	if sa.s.cfg.IPComp {
 		offers = append(withIPComp(offers), offers...)
 	}
 	if sa.s.quickOffer != nil {
