@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"context"
 	"crypto/cipher"
 	"crypto/hmac"
@@ -313,7 +314,7 @@ func (sa *isakmpSA) decode(datagram []byte) (*message, error) {
 	if !h.Encrypted() {
 		var rest []byte
 		m.payloads, rest, err = isakmp.ParsePayloads(h.NextPayload, body)
-		if err == nil && len(rest) > 0 {
+		if err == nil && len(rest) > 0 && !isFill(body, rest) {
 			err = fmt.Errorf("%d bytes after the last payload", len(rest))
 		}
 		return m, err
@@ -330,6 +331,12 @@ func (sa *isakmpSA) decode(datagram []byte) (*message, error) {
 		return nil, nil
 	}
 	return sa.decrypt(m, body)
+}
+
+// isFill reports whether what follows the last payload of a cleartext message are the
+// zeros with which Libreswan and Openswan fill it up to a multiple of four bytes.
+func isFill(body, rest []byte) bool {
+	return len(rest) < 4 && len(body)%4 == 0 && bytes.Count(rest, []byte{0}) == len(rest)
 }
 
 // reassemble adds a fragment and decodes the message that it completes. The outer

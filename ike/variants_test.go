@@ -235,9 +235,12 @@ func TestRedirect(t *testing.T) {
 // TestHabits: what gateways in the field do that makes no difference.
 func TestHabits(t *testing.T) {
 	for name, setup := range map[string]func(*gateway.Config){
-		"no retransmission":       func(c *gateway.Config) { c.Quirks.NoRetransmission = true },
-		"identifier 0":            func(c *gateway.Config) { c.Quirks.ZeroIdentifier = true },
-		"padded attributes":       func(c *gateway.Config) { c.Quirks.PadAttributes = true },
+		"no retransmission": func(c *gateway.Config) { c.Quirks.NoRetransmission = true },
+		"identifier 0":      func(c *gateway.Config) { c.Quirks.ZeroIdentifier = true },
+		"padded attributes": func(c *gateway.Config) { c.Quirks.PadAttributes = true },
+		"padded messages": func(c *gateway.Config) {
+			c.Quirks = gateway.Quirks{PadMessages: true, VendorIDs: [][]byte{[]byte("of 13 bytes..")}}
+		},
 		"settings in STATUS":      func(c *gateway.Config) { c.Quirks.SettingsInStatus = true },
 		"settings before STATUS":  func(c *gateway.Config) { c.Quirks.SettingsBeforeStatus = true },
 		"push on STATUS's chain":  func(c *gateway.Config) { c.Push, c.Quirks.Push = true, gateway.PushChained },
@@ -329,4 +332,27 @@ func TestIPv6Inside(t *testing.T) {
 			w.t.Errorf("%d reauthentications, %+v", n, s.Assignment().Addresses)
 		}
 	})
+}
+
+// TestFill: after the last payload of a cleartext message stand at most three zeros,
+// which end it at a multiple of four bytes.
+func TestFill(t *testing.T) {
+	for _, tc := range []struct {
+		message int // bytes before
+		rest    string
+		want    bool
+	}{
+		{7, "\x00", true},
+		{6, "\x00\x00", true},
+		{5, "\x00\x00\x00", true},
+		{4, "\x00\x00\x00\x00", false},
+		{6, "\x00\x01", false},
+		{6, "\x00\x00\x00", false},
+		{7, "\x00\x00", false},
+	} {
+		body := append(make([]byte, tc.message), tc.rest...)
+		if got := isFill(body, body[tc.message:]); got != tc.want {
+			t.Errorf("%d bytes and %q: %v", tc.message, tc.rest, got)
+		}
+	}
 }

@@ -53,7 +53,7 @@ func Libreswan(c *Config) {
 	c.Networks, c.Push = slices.Clone(c.Settings.SplitInclude), true
 	c.Quirks = Quirks{
 		VendorIDs: [][]byte{[]byte("OE-Libreswan-4.10")},
-		NoHybrid:  true, ZeroIdentifier: true, PadAttributes: true, Push: PushChained, AddressByUser: true, NetworksOnly: true,
+		NoHybrid:  true, ZeroIdentifier: true, PadAttributes: true, PadMessages: true, Push: PushChained, AddressByUser: true, NetworksOnly: true,
 	}
 }
 

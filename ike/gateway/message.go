@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/cipher"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -134,7 +135,12 @@ func (s *sa) encode(m *Message) []byte {
 		return m.Raw
 	}
 	if !m.Header.Encrypted() || s.block == nil { // a hook may want it before there are keys
-		return isakmp.AppendMessage(nil, m.Header, m.Payloads...)
+		raw := isakmp.AppendMessage(nil, m.Header, m.Payloads...)
+		for s.gw.cfg.Quirks.PadMessages && len(raw)%4 != 0 {
+			raw = append(raw, 0)
+			binary.BigEndian.PutUint32(raw[isakmp.HeaderLen-4:], uint32(len(raw)))
+		}
+		return raw
 	}
 	payloads := m.Payloads
 	if !phase1(m.Header) {

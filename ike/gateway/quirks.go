@@ -67,6 +67,8 @@ type Quirks struct {
 	// PadAttributes fills Attribute payloads up to four bytes with zeros
 	// (Libreswan).
 	PadAttributes bool
+	// PadMessages fills cleartext messages up to four bytes with zeros (Libreswan).
+	PadMessages bool
 
 	// SettingsInStatus puts all settings into the SET with STATUS (Shrew's).
 	SettingsInStatus bool
