@@ -95,6 +95,45 @@ func TestUnreadCertificates(t *testing.T) {
 	}
 }
 
+// TestUnreadID: an IDir that cannot be read is nobody's.
+func TestUnreadID(t *testing.T) {
+	inBoth(t, func(w *world) {
+		for _, step := range []gateway.Step{gateway.MM6, gateway.AM2} {
+			w.change(step, func(m *gateway.Message) { m.Replace(isakmp.PayloadID, []byte{byte(isakmp.IDFQDN), 0, 0}) })
+		}
+		w.start()
+		_, err := w.tryDial()
+		if e := wantError[*TrustError](w.t, err); e.Reason != TrustInvalid {
+			w.t.Errorf("%+v", e)
+		}
+		if n := len(w.messages(gateway.XAuthReply)); n != 0 {
+			w.t.Errorf("%d replies to XAUTH", n)
+		}
+	})
+}
+
+// TestUnreadAnswer: what QM2 chooses is nothing, or has a number that is none.
+func TestUnreadAnswer(t *testing.T) {
+	for name, change := range map[string]func(*isakmp.SA){
+		"no proposal": func(sa *isakmp.SA) { sa.Proposals = nil },
+		"no number": func(sa *isakmp.SA) {
+			tr := &sa.Proposals[0].Transforms[0]
+			tr.Attributes = append(tr.Attributes, isakmp.Attribute{Type: isakmp.AttrESPAuth, Value: make([]byte, 9)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBoth(t, func(w *world) {
+				w.changeSA(change, gateway.QM2)
+				w.start()
+				_, err := w.tryDial()
+				if e := wantError[*ProtocolError](w.t, err); e.Step != StepBuildTunnel {
+					w.t.Errorf("%+v", e)
+				}
+			})
+		})
+	}
+}
+
 // TestECDSASignatures: r|s of the curve's width over the hash, and nothing else.
 func TestECDSASignatures(t *testing.T) {
 	key := ecdsaKeys()[elliptic.P256()][0]
