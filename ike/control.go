@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -126,6 +125,7 @@ func (s *Session) finish(err error) {
 		s.remove(c)
 	}
 	s.keepPassword(nil)
+	s.keepUnsent(nil)
 	close(s.done)
 }
 
@@ -149,7 +149,7 @@ func (s *Session) nextDeadline() time.Time {
 	if s.orphaned.IsZero() {
 		s.deadlinesOfSA(earlier)
 	} else {
-		earlier(s.orphaned.Add(orphanedFor))
+		earlier(s.orphanEnds())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,7 +196,7 @@ func (s *Session) tick(now time.Time) error {
 		s.old.discard()
 		s.old = nil
 	}
-	if !s.orphaned.IsZero() && (!s.orphaned.Add(orphanedFor).After(now) || s.abandoned(now)) {
+	if !s.orphaned.IsZero() && (!s.orphanEnds().After(now) || s.abandoned(now)) {
 		return &ClosedByGatewayError{}
 	}
 	if !s.sa.established.Add(s.sa.lifetime).After(now) && s.orphaned.IsZero() {
@@ -218,6 +218,16 @@ func (s *Session) tick(now time.Time) error {
 		}
 	}
 	return s.tendChildren(now)
+}
+
+// orphanEnds is when a session ends that has lost its ISAKMP SA. It waits for a user
+// who is being asked as long as ESP lives.
+func (s *Session) orphanEnds() time.Time {
+	thought := s.thinking.time() - s.thoughtBefore
+	if len(*s.outbound.Load()) == 0 {
+		thought = 0
+	}
+	return s.orphaned.Add(orphanedFor + thought)
 }
 
 // espAlive reports whether the gateway has sent ESP since it deleted the ISAKMP SA.
@@ -411,7 +421,7 @@ func (s *Session) lost(sa *isakmpSA) error {
 	case sa != s.sa || s.dialing() || len(*s.outbound.Load()) == 0:
 		return fatalError{&ClosedByGatewayError{}}
 	}
-	s.orphaned = time.Now()
+	s.orphaned, s.thoughtBefore = time.Now(), s.thinking.time()
 	if w := &s.watchdog; w.suspect == sa && s.orphaned.Sub(sa.established) <= 2*w.suspected {
 		s.learn(w.suspected) // first its ESP, soon after itself: that was no chance
 	}
@@ -449,20 +459,31 @@ func addressChanged(old, new Assignment) error {
 // place. XAUTH and Mode-Config happen again.
 func (s *Session) reauthenticate() {
 	s.reauthing = true
-	sa, err := s.newSA(s.sa.phase1, s.sa.peer)
-	if err != nil {
-		s.reauthed <- reauthResult{err: err}
-		return
-	}
 	s.log.Info("reauthenticating")
+	phase1, peer, learned, giveUp := s.sa.phase1, s.sa.peer, s.learned, giveUpAfter
 	if !s.orphaned.IsZero() {
-		sa.giveUp = otherAddressPatience
+		giveUp = otherAddressPatience
 	}
 	go func() {
-		ctx, cancel := context.WithDeadline(s.ctx, time.Now().Add(orphanedFor))
+		// What the user takes to find a one-time password is bounded by the life of
+		// the old SA alone.
+		ctx, cancel := s.thinking.within(s.ctx, reauthPatience)
 		defer cancel()
-		a, err := sa.establish(ctx)
-		s.reauthed <- reauthResult{sa, a, err}
+		for {
+			sa, err := s.newSA(phase1, peer)
+			if err != nil {
+				s.reauthed <- reauthResult{err: err}
+				return
+			}
+			sa.giveUp, sa.learned = giveUp, learned
+			a, err := sa.establish(ctx)
+			if !errors.Is(err, errTooLate) {
+				s.reauthed <- reauthResult{sa, a, err}
+				return
+			}
+			sa.closeSA(nil)
+			sa.discard()
+		}
 	}()
 }
 
@@ -479,6 +500,9 @@ func (s *Session) reauthenticated(r reauthResult) error {
 		if r.sa != nil {
 			r.sa.closeSA(nil)
 			r.sa.discard()
+			if r.sa.declined {
+				return err // the user would only be asked again
+			}
 		}
 		return s.reauthFailed(err)
 	}

@@ -98,6 +98,7 @@ type isakmpSA struct {
 	wantsCert    bool     // the gateway sent CERTREQ
 	xauthReplies int
 	passwordSent bool
+	declined     bool            // a question was refused; owned by whoever asks
 	signingIn    bool            // the user is being asked while the session is up
 	answering    bool            // a Quick Mode of the gateway; one at a time
 	answered     map[uint32]bool // message IDs of the gateway's Quick Modes, against replay
@@ -120,7 +121,7 @@ func (s *Session) newSA(exchange isakmp.ExchangeType, peer netip.AddrPort) (*isa
 	sa := &isakmpSA{
 		s: s, log: s.log,
 		inbox: make(chan []byte, inboxSize), peer: peer, phase1: exchange,
-		step: StepFindGateway, giveUp: giveUpAfter, afterRefusal: refusedPatience, learned: s.learned,
+		step: StepFindGateway, giveUp: giveUpAfter, afterRefusal: refusedPatience,
 		chains: make(map[uint32][]byte), answered: make(map[uint32]bool),
 		fragmentAbove: maxUnfragmented,
 	}

@@ -30,6 +30,8 @@ const (
 	// orphanedFor is how long ESP may outlive its ISAKMP SA while a new one is
 	// being built (IOS deletes them separately).
 	orphanedFor = 60 * time.Second
+	// reauthPatience is how long a gateway may take for all of a reauthentication.
+	reauthPatience = 60 * time.Second
 	// controlPatience is how long the control loop waits for an answer; meanwhile
 	// it does little else.
 	controlPatience = 20 * time.Second
@@ -80,14 +82,17 @@ type Session struct {
 	reauthing  bool
 	reauthed   chan reauthResult
 	orphaned   time.Time // the ISAKMP SA was deleted by the gateway
-	needChild  bool      // the gateway deleted an ESP SA
-	replaceAt  time.Time // when to replace it
-	shortLived int       // ESP SAs in a row that the gateway deleted soon after they were made
-	renewAll   bool      // the gateway lost its ESP SAs
-	expiry     time.Time // of the assigned address; zero: none
-	watchdog   watchdog
-	path       pathState
-	learned    time.Duration // age at which the gateway ends phase 1; 0: as it says
+	// thoughtBefore is how long the user had thought when that happened.
+	thoughtBefore time.Duration
+	needChild     bool      // the gateway deleted an ESP SA
+	replaceAt     time.Time // when to replace it
+	shortLived    int       // ESP SAs in a row that the gateway deleted soon after they were made
+	renewAll      bool      // the gateway lost its ESP SAs
+	expiry        time.Time // of the assigned address; zero: none
+	watchdog      watchdog
+	thinking      thinking
+	path          pathState
+	learned       time.Duration // age at which the gateway ends phase 1; 0: as it says
 
 	clock     clock
 	connected atomic.Bool // Dial is over
@@ -95,6 +100,7 @@ type Session struct {
 
 	mu         sync.Mutex
 	password   Secret
+	unsent     *unsentAnswer
 	assignment Assignment
 	children   []*childSA // oldest first; a new one is appended
 	reserved   map[uint32]bool
@@ -141,6 +147,7 @@ func dial(ctx context.Context, cfg *Config, prepare func(*Session)) (*Session, e
 	if err != nil {
 		s.cancel()
 		s.password.Zero()
+		s.keepUnsent(nil)
 		return nil, err
 	}
 	s.connected.Store(true)
@@ -346,19 +353,23 @@ func otherExchangeMayHelp(err error) bool {
 
 func (s *Session) dialOnce(ctx context.Context, peer netip.AddrPort, a attempt, giveUp time.Duration) error {
 	s.aggressiveGroup = a.group
-	s.forget()
-	sa, err := s.newSA(a.exchange.isakmp(), peer)
-	if err != nil {
-		return err
-	}
-	sa.giveUp = giveUp
-	sa.passwordSent = false
-	if err = s.connect(ctx, sa); err != nil {
+	for {
+		s.forget()
+		sa, err := s.newSA(a.exchange.isakmp(), peer)
+		if err != nil {
+			return err
+		}
+		sa.giveUp = giveUp
+		if err = s.connect(ctx, sa); err == nil {
+			return nil
+		}
 		s.log.Info("connecting failed", "step", sa.step, "err", err)
 		sa.closeSA(nil)
 		sa.discard()
+		if !errors.Is(err, errTooLate) {
+			return err
+		}
 	}
-	return err
 }
 
 // forget drops what an attempt that failed has left: the next one begins afresh.

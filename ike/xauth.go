@@ -133,6 +133,9 @@ func isXAuthAttribute(a isakmp.Attribute) bool {
 // answerXAuth answers one REQUEST.
 func (sa *isakmpSA) answerXAuth(ctx context.Context, m *message, request isakmp.Config) error {
 	values, err := sa.credentials(ctx, request)
+	if errors.Is(err, errTooLate) {
+		return err // there is nobody to reply to
+	}
 	return sa.replyXAuth(m, request, values, err)
 }
 
@@ -255,17 +258,6 @@ func (sa *isakmpSA) passwordPrompt(q *question, oneTime bool) Prompt {
 		p.Kind = PromptChallenge
 	}
 	return p
-}
-
-// ErrNobodyToAsk says that the gateway asked something and Config.Prompt is nil.
-var ErrNobodyToAsk = errors.New("the gateway asks a question and nobody is there to answer")
-
-func (sa *isakmpSA) ask(ctx context.Context, p Prompt) (Secret, error) {
-	if sa.s.cfg.Prompt == nil {
-		return nil, ErrNobodyToAsk
-	}
-	answer, err := sa.s.cfg.Prompt(ctx, p)
-	return answer.Text, err
 }
 
 // chap answers a RADIUS-CHAP challenge (draft-beaulieu-ike-xauth-02 §6.3, RFC 2865
