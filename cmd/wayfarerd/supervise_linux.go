@@ -102,11 +102,10 @@ func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error)
 	if err != nil {
 		return fmt.Errorf("start the service: %w", err)
 	}
-	go s.hand(managed)
 	if err := confine(log, rootCapabilities, filters(log, rootFilter)...); err != nil {
-		s.stop.Close() // ends it
-		return err
+		return errors.Join(err, s.abandon())
 	}
+	go s.hand(managed) // for which the service waits before it serves anybody
 	names := make(chan error, 1)
 	go func() { names <- network.ServeNames(context.WithoutCancel(ctx), s.names) }()
 	err = s.wait(ctx)
@@ -260,6 +259,11 @@ func (s *service) hand(managed []daemon.Managed) {
 	for i := range managed {
 		managed[i].Zero()
 	}
+}
+
+// abandon ends a service that still waits for the managed profiles.
+func (s *service) abandon() error {
+	return errors.Join(s.managed.Close(), s.names.Close(), s.stop.Close(), <-s.ended)
 }
 
 // wait waits until the service has ended, and passes on that ctx has.
