@@ -183,7 +183,7 @@ func TestLastAttemptIsTold(t *testing.T) {
 		synctest.Wait()
 		wantWarning(t, w.get(id), app.WarningLastAttempt, "192.0.2.7 does not answer")
 		works.Store(true)
-		time.Sleep(4 * minBackoff)
+		time.Sleep(maxBackoff)
 		synctest.Wait()
 		if c := w.wantState(id, app.StateConnected); len(c.Warnings) != 0 {
 			t.Errorf("warnings %+v", c.Warnings)
