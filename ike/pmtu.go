@@ -84,19 +84,26 @@ func (d *dontFragment) forbid(on bool) error {
 	return err
 }
 
-// send calls write with the socket set so that the datagram may, or may not, be
-// fragmented.
-func (d *dontFragment) send(fragmentable bool, write func() error) error {
+// fragmentation says whether a datagram may be fragmented.
+type fragmentation uint8
+
+const (
+	asUsual   fragmentation = iota // as is set for the socket
+	allowed                        // better in pieces than not at all
+	forbidden                      // better not at all
+)
+
+// send calls write with the socket set as this datagram needs it.
+func (d *dontFragment) send(f fragmentation, write func() error) error {
 	d.mu.RLock()
-	set := d.set
-	if d.conn == nil || set == !fragmentable {
+	if d.conn == nil || f == asUsual || d.set == (f == forbidden) {
 		defer d.mu.RUnlock()
 		return write()
 	}
 	d.mu.RUnlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.conn.SetDontFragment(!fragmentable); err != nil {
+	if err := d.conn.SetDontFragment(f == forbidden); err != nil {
 		return err
 	}
 	defer d.conn.SetDontFragment(d.set)
@@ -140,8 +147,17 @@ func (t *transport) adopt(d *dontFragment, conn net.PacketConn) {
 	})
 }
 
-// forbidFragments sets whether ESP packets in datagrams of up to t.whole bytes may be
-// fragmented.
+// allowedAbove lets datagrams be fragmented that are larger than what the path carries
+// whole.
+func allowedAbove(size, whole int) fragmentation {
+	if size > whole {
+		return allowed
+	}
+	return asUsual
+}
+
+// forbidFragments sets whether datagrams that the path carries whole, as far as is
+// known, may be fragmented should it not.
 func (t *transport) forbidFragments(on bool) {
 	all := []*dontFragment{&t.conn.fragments, &t.rawFragments}
 	if t.natt != nil {
@@ -159,7 +175,6 @@ func (t *transport) forbidFragments(on bool) {
 type pathSearch struct {
 	round func(size int) int // what a probe of at most that size has
 	start int
-	known int // what was found, or assumed, before
 	least int
 	low   int // passes; 0: nothing is known to
 	high  int // does not pass; 0: nothing is known not to
@@ -178,8 +193,6 @@ func (p *pathSearch) next() int {
 			}
 		}
 		return 0
-	case p.high == 0 && p.low < p.round(p.known):
-		return p.round(p.known)
 	case p.high == 0 && p.low < top:
 		return top
 	case p.high == 0:
@@ -297,7 +310,7 @@ func (s *Session) tendPath(now time.Time) {
 		if hint := int(p.hint.Swap(0)); hint != 0 {
 			start = min(start, hint)
 		}
-		p.search = &pathSearch{round: s.probeSize, start: start, known: s.path.size(), least: s.transport.leastPath()}
+		p.search = &pathSearch{round: s.probeSize, start: start, least: s.transport.leastPath()}
 		p.began, p.trial = now, 0
 	}
 	if p.sa != s.sa {
@@ -346,7 +359,7 @@ func (s *Session) probePath(size int) error {
 	sa.log.Debug("probing the path", "size", size, "try", p.tries)
 	length := size - s.transport.udpSize(sa.markerLen())
 	msg := sa.sealFilled(isakmp.Informational, mid, length, sa.withHash(mid, sa.rUThere())...)
-	return s.transport.write(sa.marked(msg), sa.peer, false)
+	return s.transport.write(sa.marked(msg), sa.peer, forbidden)
 }
 
 // pathAnswered notes that the gateway has got the probe of a number.

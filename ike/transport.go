@@ -194,15 +194,15 @@ func (t *transport) unregister(sa *isakmpSA) {
 // send writes one datagram of IKE; a large one, of certificates, may be fragmented. An
 // error is remembered as a hint, not returned: the retransmission is the remedy.
 func (t *transport) send(b []byte, to netip.AddrPort) {
-	if err := t.write(b, to, t.udpSize(len(b)) > t.leastPath()); err != nil {
+	if err := t.write(b, to, allowedAbove(t.udpSize(len(b)), t.leastPath())); err != nil {
 		t.noteError(err)
 	}
 }
 
-// write writes one UDP datagram, which may be fragmented or not.
-func (t *transport) write(b []byte, to netip.AddrPort, fragmentable bool) error {
+// write writes one UDP datagram.
+func (t *transport) write(b []byte, to netip.AddrPort, f fragmentation) error {
 	u := t.socket(to.Port())
-	err := u.fragments.send(fragmentable, func() (err error) {
+	err := u.fragments.send(f, func() (err error) {
 		if u.fast != nil {
 			_, err = u.fast.WriteToUDPAddrPort(b, to)
 		} else {
@@ -250,7 +250,7 @@ func (t *transport) sendESP(path *espPath, buf []byte, start, end int) {
 	var err error
 	if path.raw {
 		size = t.ipHeaderLen() + end - start
-		err = t.rawFragments.send(size > int(t.whole.Load()), func() error {
+		err = t.rawFragments.send(allowedAbove(size, int(t.whole.Load())), func() error {
 			_, err := t.raw.WriteTo(buf[start:end], &net.IPAddr{IP: path.peer.Addr().AsSlice(), Zone: path.peer.Addr().Zone()})
 			return err
 		})
@@ -258,7 +258,7 @@ func (t *transport) sendESP(path *espPath, buf []byte, start, end int) {
 		start -= path.marker
 		clear(buf[start : start+path.marker])
 		size = t.udpSize(end - start)
-		err = t.write(buf[start:end], path.peer, size > int(t.whole.Load()))
+		err = t.write(buf[start:end], path.peer, allowedAbove(size, int(t.whole.Load())))
 	}
 	if err != nil {
 		t.noteError(err)

@@ -1,0 +1,617 @@
+package ike
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wayfarer/ike/gateway"
+	"wayfarer/ike/isakmp"
+)
+
+// narrow is a socket whose datagrams take a link and then a path of some size.
+type narrow struct {
+	net.PacketConn
+	header int // of IP, and UDP unless the socket is a raw one
+
+	mu         sync.Mutex
+	link, path int
+	silent     bool // routers do not say that a datagram was too large
+	whole      bool // fragmentation is forbidden
+	tooBig     func(netip.Addr, int)
+	largest    int // of the datagrams that arrived whole
+	fragmented []int
+	sizes      []int // of all that left
+}
+
+func (c *narrow) SetDontFragment(on bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.whole = on
+	return nil
+}
+
+func (c *narrow) OnTooBig(f func(netip.Addr, int)) { c.tooBig = f }
+
+func (c *narrow) WriteTo(b []byte, to net.Addr) (int, error) {
+	if !c.carry(len(b)+c.header, to) {
+		return 0, syscall.EMSGSIZE
+	}
+	c.mu.Lock()
+	lost := c.whole && len(b)+c.header > c.path
+	c.mu.Unlock()
+	if lost {
+		if !c.silent {
+			c.tooBig(gatewayAddr, c.path)
+		}
+		return len(b), nil
+	}
+	return c.PacketConn.WriteTo(b, to)
+}
+
+// carry notes a datagram and reports whether the link takes it.
+func (c *narrow) carry(size int, _ net.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if size > c.link && c.whole {
+		return false
+	}
+	c.sizes = append(c.sizes, size)
+	switch {
+	case size > min(c.link, c.path) && !c.whole:
+		c.fragmented = append(c.fragmented, size)
+	case size <= c.path:
+		c.largest = max(c.largest, size)
+	}
+	return true
+}
+
+func (c *narrow) set(path int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.path = path
+}
+
+// forget begins the notes anew.
+func (c *narrow) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.largest, c.fragmented, c.sizes = 0, nil, nil
+}
+
+// noted is how large datagrams were.
+func (c *narrow) noted() (largest int, fragmented, all []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.largest, slices.Clone(c.fragmented), slices.Clone(c.sizes)
+}
+
+// overPath has the client's datagrams take a path of some size, about whose limit
+// nobody says anything.
+func (w *world) overPath(size int) *narrow {
+	c := &narrow{header: 28, link: 1500, path: size, silent: true}
+	listen := w.client.ListenPacket
+	w.client.ListenPacket = func(ctx context.Context, gw netip.Addr, port uint16) (_ net.PacketConn, err error) {
+		if gw.Is6() {
+			c.header = 48
+		}
+		c.PacketConn, err = listen(ctx, gw, port)
+		return c, err
+	}
+	return c
+}
+
+// rounded is the size of the largest probe of at most size bytes: IP, UDP, the non-ESP
+// marker and the ISAKMP header make 60, and whole blocks of AES follow.
+func rounded(size int) int { return size - (size-60)%16 }
+
+// TestPathSearch: for every path, the search ends at the largest of the common sizes
+// that it carries, after few probes.
+func TestPathSearch(t *testing.T) {
+	for _, start := range []int{1400, 1500, 1300, 1276, 576} {
+		for path := 572; path <= 1600; path++ {
+			p := pathSearch{round: rounded, start: start, least: leastPath}
+			probes, failed := 0, 0
+			for size := p.next(); size != 0; size = p.next() {
+				if probes++; size > path {
+					p.high = size
+					failed++
+				} else {
+					p.low = size
+				}
+				if probes > 20 {
+					t.Fatalf("path %d: %+v goes on", path, p)
+				}
+			}
+			best := 0
+			for _, size := range pathSizes {
+				if size = rounded(size); size <= path {
+					best = max(best, size)
+				}
+			}
+			if p.low < best || p.low > path {
+				t.Errorf("path %d, start %d: found %d, want %d", path, start, p.low, best)
+			}
+			if probes > 8 || failed > 5 {
+				t.Errorf("path %d, start %d: %d probes, %d of them in vain", path, start, probes, failed)
+			}
+		}
+	}
+	p := pathSearch{round: rounded, start: 1400, least: leastPath}
+	var tried []int
+	for size := p.next(); size != 0; size = p.next() {
+		tried, p.high = append(tried, size), size
+	}
+	if want := []int{1388, 1276, 572}; !slices.Equal(tried, want) {
+		t.Errorf("without an answer %v are tried, want %v", tried, want)
+	}
+}
+
+// TestPathMTU: the engine finds out what the path carries, without delay for the
+// connection, and no ESP packet is fragmented before, meanwhile or afterwards.
+func TestPathMTU(t *testing.T) {
+	for _, tt := range []struct {
+		path, size, mtu int
+		within          time.Duration // until packets pass
+	}{
+		{1500, 1500, 1438, 0},
+		{1492, 1484, 1422, 15 * time.Second},
+		{1400, 1388, 1326, 15 * time.Second},
+		{1399, 1388, 1326, 15 * time.Second},
+		{1280, 1276, 1214, 2 * time.Second},
+		{1000, 764, 702, 4 * time.Second},
+		{576, 572, 510, 4 * time.Second},
+	} {
+		inWorld(t, func(w *world) {
+			w.client.ESP = suites(w.t, ParseESPSuite, "aes256gcm16")
+			conn := w.overPath(tt.path)
+			w.start()
+			var s *Session
+			if d := elapsed(func() { s = w.dial() }); d != 0 {
+				t.Errorf("%d: connected after %v", tt.path, d)
+			}
+			for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+				synctest.Wait()
+				mtu := s.MTU()
+				if tt.path >= 1400 && mtu < 1300 {
+					t.Fatalf("%d: MTU %d meanwhile", tt.path, mtu)
+				}
+				conn.forget()
+				send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, mtu-28))))
+				if _, fragmented, _ := conn.noted(); len(fragmented) > 0 {
+					t.Fatalf("%d: fragments of %v", tt.path, fragmented)
+				}
+				if largest, _, _ := conn.noted(); largest > 0 && time.Since(begin) >= tt.within {
+					break
+				}
+				if time.Since(begin) > tt.within {
+					t.Fatalf("%d: packets are lost for %v", tt.path, time.Since(begin))
+				}
+			}
+			time.Sleep(20 * time.Second)
+			if mtu, size := s.MTU(), s.path.size(); mtu != tt.mtu || size != tt.size {
+				t.Errorf("%d: MTU %d, path %d; want %d, %d", tt.path, mtu, size, tt.mtu, tt.size)
+			}
+			if n := len(w.eventsOf(EventMTU)); n == 0 || n > 4 {
+				t.Errorf("%d: told %d times", tt.path, n)
+			}
+			w.exchangePackets(s, receive(s), "after")
+		})
+	}
+}
+
+// TestPathMTUOfSuites: what is found is used to the last block.
+func TestPathMTUOfSuites(t *testing.T) {
+	for suite, mtu := range map[string]int{"aes256-sha1": 1422, "aes256-sha512": 1406, "3des-sha1": 1438, "aes128gcm16": 1438} {
+		inWorld(t, func(w *world) {
+			w.client.ESP, w.client.AllowWeak = suites(w.t, ParseESPSuite, suite), Weak3DES
+			conn := w.overPath(1500)
+			w.start()
+			s := w.dial()
+			time.Sleep(time.Second)
+			conn.forget()
+			send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()-28))))
+			if largest, _, all := conn.noted(); s.MTU() != mtu || len(all) != 1 || largest <= 1500-16 {
+				t.Errorf("%s: MTU %d, %v on the wire", suite, s.MTU(), all)
+			}
+		})
+	}
+}
+
+// TestPathLosesProbes: of each size the first probe is lost, or its answer; that costs
+// time and nothing else.
+func TestPathLosesProbes(t *testing.T) {
+	for _, answers := range []bool{false, true} {
+		inWorld(t, func(w *world) {
+			w.overPath(1420)
+			w.start()
+			s := w.dial()
+			n := 0
+			w.setRule(func(from, to netip.AddrPort, data []byte) []gateway.Delivery {
+				h, ok := ikeHeader(from, to, data)
+				if !ok || h.Exchange != isakmp.Informational || toClient(from) != answers || !answers && len(data) < 300 {
+					return deliver(data)
+				}
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				n++
+				return loseIf(n%2 == 1, data)
+			})
+			s.NetworkChanged()
+			time.Sleep(30 * time.Second)
+			if size := s.path.size(); size != rounded(1420) || n < 4 {
+				t.Errorf("answers are lost: %v; path %d after %d of them", answers, size, n)
+			}
+		})
+	}
+}
+
+// TestSlowPath: an answer to a probe of a smaller size, which comes late, is none to the
+// one that is out.
+func TestSlowPath(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.overPath(1420)
+		w.start()
+		w.setRule(func(from, _ netip.AddrPort, data []byte) []gateway.Delivery {
+			if toClient(from) {
+				return []gateway.Delivery{{After: 1200 * time.Millisecond, Datagram: data}}
+			}
+			return deliver(data)
+		})
+		s := w.dial()
+		for range 40 {
+			time.Sleep(time.Second)
+			if size := s.path.size(); size > 1420 {
+				t.Fatalf("path %d", size)
+			}
+		}
+		if size := s.path.size(); size != 1420 {
+			t.Errorf("path %d", size)
+		}
+	})
+}
+
+// TestPathWithoutProbes: where nothing can be proved, the safe assumption stands, and
+// routers may fragment what is too large for them.
+func TestPathWithoutProbes(t *testing.T) {
+	for name, prepare := range map[string]func(*world){
+		"no DPD": func(w *world) { w.withoutVendor(capDPD) },
+		"no answer to probes": func(w *world) {
+			w.setRule(func(from, to netip.AddrPort, data []byte) []gateway.Delivery {
+				h, ok := ikeHeader(from, to, data)
+				return loseIf(ok && !toClient(from) && h.Exchange == isakmp.Informational && len(data) > 300, data)
+			})
+		},
+	} {
+		inWorld(t, func(w *world) {
+			conn := w.overPath(1200)
+			prepare(w)
+			w.start()
+			s := w.dial()
+			time.Sleep(15 * time.Second)
+			conn.forget()
+			w.exchangePackets(s, receive(s), string(make([]byte, 1200)))
+			if largest, fragmented, _ := conn.noted(); s.MTU() != 1300 || conn.whole || len(fragmented) != 1 || largest > 1200 {
+				t.Errorf("%s: MTU %d, fragmented %v", name, s.MTU(), fragmented)
+			}
+			if n := len(w.eventsOf(EventMTU)); n != 0 {
+				t.Errorf("%s: told %d times", name, n)
+			}
+			w.wantAlive(s)
+		})
+	}
+}
+
+// TestPathOfAnotherNetwork: a change of the network has the path looked at again; the
+// size follows, down at once and up.
+func TestPathOfAnotherNetwork(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn := w.overPath(1500)
+		w.start()
+		s := w.dial()
+		time.Sleep(time.Second)
+		for _, tt := range []struct {
+			path, size int
+			after      time.Duration
+		}{{1280, 1276, 3 * time.Second}, {576, 572, 3 * time.Second}, {1500, 1500, time.Second}, {1400, 1388, 15 * time.Second}} {
+			conn.set(tt.path)
+			s.NetworkChanged()
+			time.Sleep(tt.after)
+			if size := s.path.size(); size != tt.size {
+				t.Errorf("%d: %d after %v", tt.path, size, tt.after)
+			}
+			time.Sleep(time.Minute)
+		}
+		w.wantAlive(s)
+	})
+}
+
+// TestPathShrinks: packets that get lost from some moment on are reason enough.
+func TestPathShrinks(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn := w.overPath(1500)
+		w.start()
+		s := w.dial()
+		receive(s)
+		time.Sleep(time.Minute)
+		conn.set(1280)
+		large := ipv4(firstVIP, insideHost, string(make([]byte, 1300)))
+		for range 50 { // five seconds
+			send(t, s, large)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if size := s.path.size(); size != 1276 {
+			t.Errorf("path %d", size)
+		}
+		w.wantAlive(s)
+	})
+}
+
+// TestPathGrows: a finding below the most is doubted after 10 minutes, not earlier.
+func TestPathGrows(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn := w.overPath(1280)
+		w.start()
+		s := w.dial()
+		receive(s)
+		time.Sleep(time.Minute)
+		conn.set(1500)
+		conn.forget()
+		time.Sleep(8 * time.Minute)
+		if _, _, all := conn.noted(); slices.Max(all) > 200 {
+			t.Errorf("probes of %v", all)
+		}
+		time.Sleep(2 * time.Minute)
+		if size := s.path.size(); size != 1500 {
+			t.Errorf("path %d", size)
+		}
+		conn.forget()
+		time.Sleep(time.Hour)
+		if _, _, all := conn.noted(); slices.Max(all) > 500 {
+			t.Errorf("probes of %v when there is nothing to find out", all)
+		}
+	})
+}
+
+// TestRouterReports: a router's report has the path looked at again. It proves nothing:
+// a false one costs a few probes, and a flood of them no more.
+func TestRouterReports(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn := w.overPath(1500)
+		w.start()
+		s := w.dial()
+		receive(s)
+		time.Sleep(time.Minute)
+		conn.set(1340)
+		conn.silent = false
+		send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, 1400))))
+		time.Sleep(3 * time.Second) // the report is tried first, and then what was before
+		if size := s.path.size(); size != rounded(1340) {
+			t.Errorf("a true report: path %d", size)
+		}
+		time.Sleep(time.Minute)
+
+		conn.set(1500)
+		s.NetworkChanged()
+		time.Sleep(time.Minute)
+		told := len(w.eventsOf(EventMTU))
+		conn.forget()
+		for range 600 {
+			for _, mtu := range []int{0, 68, 576, 1000, 1499} {
+				conn.tooBig(gatewayAddr, mtu)
+			}
+			time.Sleep(time.Second)
+			if size := s.path.size(); size != 1500 {
+				t.Fatalf("false reports: path %d", size)
+			}
+		}
+		_, _, all := conn.noted()
+		probes := len(slices.DeleteFunc(all, func(size int) bool { return size < 500 }))
+		if probes == 0 || probes > 63 { // three each half minute
+			t.Errorf("%d probes in 10 minutes", probes)
+		}
+		if n := len(w.eventsOf(EventMTU)); n != told {
+			t.Errorf("told %d times", n-told)
+		}
+
+		time.Sleep(time.Minute)
+		conn.forget()
+		conn.tooBig(insideHost, 600)
+		conn.tooBig(gatewayAddr, 1500)
+		time.Sleep(time.Minute)
+		if _, _, all := conn.noted(); slices.Max(all) > 200 {
+			t.Errorf("reports that are no news: %v", all)
+		}
+	})
+}
+
+// TestSmallLink: a link of our own that carries less is noticed by sending.
+func TestSmallLink(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn := w.overPath(1500)
+		w.start()
+		s := w.dial()
+		receive(s)
+		time.Sleep(time.Minute)
+		conn.mu.Lock()
+		conn.link = 1300
+		conn.mu.Unlock()
+		send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, 1400))))
+		time.Sleep(time.Second) // nothing needs to be waited for
+		if size := s.path.size(); size != 1276 {
+			t.Errorf("path %d", size)
+		}
+	})
+}
+
+// TestLargeMessages: IKE messages may be fragmented if they are large, small ones and
+// ESP may not; ESP only where an inner packet cannot be made smaller.
+func TestLargeMessages(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn := w.overPath(1280)
+		w.start()
+		s := w.dial()
+		time.Sleep(20 * time.Second)
+		for _, size := range []int{100, 576 - 28} {
+			conn.forget()
+			s.transport.send(make([]byte, size), s.sa.peer)
+			if largest, fragmented, _ := conn.noted(); largest != size+28 || len(fragmented) != 0 || !conn.whole {
+				t.Errorf("%d bytes: fragmented %v", size, fragmented)
+			}
+		}
+		conn.forget()
+		s.transport.send(make([]byte, 3000), s.sa.peer)
+		if _, fragmented, _ := conn.noted(); !slices.Equal(fragmented, []int{3028}) || !conn.whole {
+			t.Errorf("3000 bytes: fragmented %v, forbidden afterwards: %v", fragmented, conn.whole)
+		}
+		conn.forget()
+		send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()))))
+		if _, fragmented, _ := conn.noted(); len(fragmented) != 1 {
+			t.Error("what cannot be made smaller is lost")
+		}
+	})
+}
+
+// TestPathOtherOverheads: plain ESP has no UDP header, old NAT traversal a marker, IPv6
+// a longer header.
+func TestPathOtherOverheads(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		prepare func(*world) *narrow // the socket of ESP
+		mtu     int
+		size    int // of the datagram that it makes
+	}{
+		{"draft-00", func(w *world) *narrow {
+			w.client.NATT, w.gateway.NATT = NATTDraft00, []string{"draft-00"}
+			return w.overPath(1500)
+		}, 1426, 1496},
+		{"plain ESP", func(w *world) *narrow {
+			w.overPath(1500)
+			w.client.NATT = NATTOff
+			w.withRawSockets()
+			raw := &narrow{header: 20, link: 1500, path: 1500}
+			listen := w.client.ListenESP
+			w.client.ListenESP = func(ctx context.Context, gw netip.Addr) (_ net.PacketConn, err error) {
+				raw.PacketConn, err = listen(ctx, gw)
+				return raw, err
+			}
+			return raw
+		}, 1442, 1496},
+		{"IPv6", func(w *world) *narrow { return w.overIPv6(1500) }, 1406, 1488},
+	} {
+		inWorld(t, func(w *world) {
+			w.client.ESP = suites(w.t, ParseESPSuite, "aes128gcm16")
+			conn := tt.prepare(w)
+			if tt.name != "IPv6" {
+				w.start()
+			}
+			s := w.dial()
+			time.Sleep(20 * time.Second)
+			conn.forget()
+			send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()-28))))
+			if _, _, all := conn.noted(); s.MTU() != tt.mtu || !slices.Equal(all, []int{tt.size}) || !conn.whole {
+				t.Errorf("%s: MTU %d, %v on the wire; want %d, %d", tt.name, s.MTU(), all, tt.mtu, tt.size)
+			}
+		})
+	}
+}
+
+// overIPv6 starts a gateway with an IPv6 address.
+func (w *world) overIPv6(path int) *narrow {
+	w.t.Helper()
+	server, client := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::7")
+	creds, err := gateway.SelfSigned("gw.example.com", server.String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.gateway.Chain, w.gateway.Key, w.client.Trust.CAs = creds.Chain, creds.Key, []*x509.Certificate{creds.CA}
+	w.client.Resolve = func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{server}, nil }
+	w.client.ListenPacket = func(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
+		return w.net.Listen(netip.AddrPortFrom(client, 0))
+	}
+	conn := w.overPath(path)
+	w.startAt(netip.AddrPortFrom(server, portIKE), netip.AddrPortFrom(server, portNATT))
+	return conn
+}
+
+// TestPathProbesAreNoLiveness: a gateway that dies while the path is probed is found
+// out as always, and a probe never takes the number of another.
+func TestPathProbesAreNoLiveness(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.overPath(1200)
+		w.start()
+		s := w.dial()
+		receive(s)
+		w.setRule(loseFromGateway)
+		d, err := w.waitEnd(s, time.Hour)
+		wantError[*NoAnswerError](t, err)
+		if d < dpdIdle+dpdTries*dpdInterval || d > dpdIdle+dpdTries*dpdInterval+time.Second {
+			t.Errorf("ended after %v", d)
+		}
+		probes, _ := w.notifies(isakmp.NotifyRUThere)
+		var numbers []string
+		for _, n := range probes {
+			numbers = append(numbers, fmt.Sprintf("%x", n.Data))
+		}
+		alive := numbers[len(numbers)-dpdTries:]
+		if len(slices.Compact(slices.Clone(alive))) != 1 || len(slices.Compact(numbers)) != len(probes)-dpdTries+1 {
+			t.Errorf("numbers %v", numbers)
+		}
+	})
+}
+
+// TestPathSurvivesReauthentication: the search goes on with the new ISAKMP SA.
+func TestPathSurvivesReauthentication(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.overPath(1492)
+		w.start()
+		s := w.dial()
+		receive(s)
+		time.Sleep(time.Second)
+		w.renew(s)
+		time.Sleep(20 * time.Second)
+		if size := s.path.size(); size != 1484 || s.Stats().Rekeys != 1 {
+			t.Errorf("path %d after %d reauthentications", size, s.Stats().Rekeys)
+		}
+	})
+}
+
+// TestProbeOnTheWire: a probe is one Informational, filled with zeros behind its last
+// payload, which its HASH does not cover.
+func TestProbeOnTheWire(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.overPath(1500)
+		w.start()
+		s := w.dial()
+		time.Sleep(time.Second)
+		probes := w.sent(func(d datagram) bool {
+			h, ok := ikeHeader(d.from, d.to, d.data)
+			return ok && byClient(d) && h.Exchange == isakmp.Informational && len(d.data) > 1000
+		})
+		if len(probes) != 2 || len(probes[0].data)+28 != 1388 || len(probes[1].data)+28 != 1500 {
+			t.Fatalf("%d probes", len(probes))
+		}
+		for _, d := range probes {
+			h, body, err := isakmp.ParseHeader(ikeMessage(d.from, d.to, d.data))
+			if err != nil || int(h.Length) != len(d.data)-nonESPMarkerLen {
+				t.Fatalf("%+v, %v", h, err)
+			}
+			m, err := s.sa.decrypt(&message{Header: h}, body)
+			if err != nil || len(m.payloads) != 2 || m.payloads[1].Type != isakmp.PayloadNotify {
+				t.Errorf("%+v, %v", m, err)
+			}
+			if !bytes.Equal(m.payloads[0].Body, s.sa.keys.hash1(h.MessageID, isakmp.AppendPayloads(nil, m.payloads[1]))) {
+				t.Error("the HASH covers more than the payload")
+			}
+		}
+	})
+}
