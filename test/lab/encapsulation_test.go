@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"wayfarer/app"
 )
 
 // packets counts those of a capture that a filter of tshark lets through; it does not
@@ -51,6 +53,21 @@ func TestPlainESP(t *testing.T) {
 				t.Errorf("%d IP fragments", n)
 			}
 		})
+	}
+}
+
+// Plain ESP needs a right that the service has only where it was given: without it,
+// the refusal says so and nothing is sent.
+func TestPlainESPWithoutRight(t *testing.T) {
+	h := start(t, "rw2", "debug")
+	p := loadProfile(t, "hybrid")
+	before := network(t, h.ns)
+	var r result
+	file := capture(t, func() { r = h.connect(t, p, p["USER"], p["PASSWORD"], "--json", "--set", "nat_t=off") })
+	refusal(t, r, app.CodeNetworkConfig, app.StepBuildTunnel)
+	restored(t, h.ns, before)
+	if n := packets(t, file, "isakmp"); n != 0 {
+		t.Errorf("%d messages", n)
 	}
 }
 

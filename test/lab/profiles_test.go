@@ -190,7 +190,8 @@ func throughput(t *testing.T, ns, server string) {
 			if err := json.Unmarshal([]byte(out), &report); err != nil {
 				t.Fatalf("iperf3: %v\n%s", err, out)
 			}
-			return !strings.Contains(report.Error, "busy") // with the end of the last test
+			// with the end of the last test
+			return !strings.Contains(report.Error, "busy") && !strings.Contains(report.Error, "reset by peer")
 		})
 		if report.Error != "" || report.End.Received.Bits < 1e6 {
 			t.Errorf("iperf3 %v: %s, %.0f bit/s", direction, report.Error, report.End.Received.Bits)
