@@ -68,7 +68,8 @@ func (sa *isakmpSA) aggressiveMode(ctx context.Context) error {
 }
 
 // acceptAM2 verifies all of AM2 before anything of it is believed. It came in the
-// clear, so a bad one is not fatal: the gateway's own may follow.
+// clear, so that a bad one may be anybody's, even with a proof that is right: it is
+// not fatal, the gateway's own may follow.
 func (sa *isakmpSA) acceptAM2(m *message, offered []IKESuite, kx keyExchange, ni, saiB []byte) error {
 	if err := checkRules(m, false, rulesAM2); err != nil {
 		return err
@@ -88,7 +89,7 @@ func (sa *isakmpSA) acceptAM2(m *message, offered []IKESuite, kx keyExchange, ni
 	ker := m.body(isakmp.PayloadKE)
 	err := sa.deriveKeys(kx, ker, ni, m.body(isakmp.PayloadNonce))
 	if err == nil {
-		err = sa.authenticateGateway(m, sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID)))
+		_, err = sa.authenticateGateway(m, sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID)))
 	} else {
 		err = &ProtocolError{Step: sa.step, Detail: err.Error()}
 	}

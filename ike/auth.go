@@ -359,68 +359,71 @@ func (sa *isakmpSA) authHash() crypto.Hash {
 // §5, RFC 2407 §4.6.2). In hybrid authentication only this protects the password:
 // HASH_I proves nothing, and a HASH in place of the signature could come from
 // anybody.
-func (sa *isakmpSA) authenticateGateway(m *message, hashR []byte) error {
+//
+// A message is genuine when the proof in it is right: it is as the other end of the
+// key exchange made it, even if that end is not to be trusted.
+func (sa *isakmpSA) authenticateGateway(m *message, hashR []byte) (genuine bool, err error) {
 	id, err := isakmp.ParseID(m.body(isakmp.PayloadID))
 	if err != nil {
-		return &TrustError{Step: sa.step, Reason: TrustInvalid, Detail: err.Error()}
+		return false, &TrustError{Step: sa.step, Reason: TrustInvalid, Detail: err.Error()}
 	}
 	if sa.s.method.psk {
-		err = sa.checkHashR(m, id, hashR)
+		genuine, err = sa.checkHashR(m, id, hashR)
 	} else {
-		err = sa.checkSigR(m, id, hashR)
+		genuine, err = sa.checkSigR(m, id, hashR)
 	}
 	var trust *TrustError
 	if errors.As(err, &trust) {
 		trust.Host = sa.s.host
 	}
 	if err != nil {
-		return err
+		return genuine, err
 	}
 	sa.idir = isakmp.ID{Type: id.Type, Protocol: id.Protocol, Port: id.Port, Data: bytes.Clone(id.Data)}
-	return nil
+	return true, nil
 }
 
-func (sa *isakmpSA) checkHashR(m *message, id isakmp.ID, hashR []byte) error {
+func (sa *isakmpSA) checkHashR(m *message, id isakmp.ID, hashR []byte) (genuine bool, err error) {
 	if !hmac.Equal(m.body(isakmp.PayloadHash), hashR) {
-		return &TrustError{Step: sa.step, Reason: TrustSecret, Detail: "it does not know the group's secret"}
+		return false, &TrustError{Step: sa.step, Reason: TrustSecret, Detail: "it does not know the group's secret"}
 	}
 	if want := sa.s.cfg.RemoteID; want != nil && !want.equal(Identity{id.Type, id.Data}) {
-		return &TrustError{Step: sa.step, Reason: TrustName, Detail: fmt.Sprintf("it calls itself %q instead of %q", describeID(id), *want)}
+		return true, &TrustError{Step: sa.step, Reason: TrustName, Detail: fmt.Sprintf("it calls itself %q instead of %q", describeID(id), *want)}
 	}
-	return nil
+	return true, nil
 }
 
-func (sa *isakmpSA) checkSigR(m *message, id isakmp.ID, hashR []byte) error {
+func (sa *isakmpSA) checkSigR(m *message, id isakmp.ID, hashR []byte) (genuine bool, err error) {
 	sig := m.body(isakmp.PayloadSig)
 	if sig == nil {
-		return &TrustError{Step: sa.step, Reason: TrustSignature, Detail: "it sent no signature"}
+		return false, &TrustError{Step: sa.step, Reason: TrustSignature, Detail: "it sent no signature"}
 	}
 	certs, err := certificates(m.all(isakmp.PayloadCert))
 	if err != nil {
-		return &TrustError{Step: sa.step, Reason: TrustInvalid, Detail: err.Error()}
+		return false, &TrustError{Step: sa.step, Reason: TrustInvalid, Detail: err.Error()}
 	}
 	policy := sa.s.gatewayTrust(sa.peer.Addr())
 	leaf, err := policy.check(certs, id)
 	var trust *TrustError
 	if errors.As(err, &trust) {
-		if !trust.Askable {
-			return err
-		}
-		leaf = trust.Certificate // ask about it only if the gateway holds its key
+		leaf = trust.Certificate
+	}
+	if leaf == nil {
+		return false, err
 	}
 	sigErr := sa.s.method.fits(leaf)
 	if sigErr == nil {
 		sigErr = verifySignature(leaf, hashR, sig)
 	}
-	if sigErr != nil {
-		return &TrustError{Step: sa.step, Reason: TrustSignature, Certificate: leaf, Detail: sigErr.Error()}
-	}
-	if err != nil {
-		return err
+	switch {
+	case trust != nil && (sigErr == nil || !trust.Askable): // asked about only if the gateway holds its key
+		return sigErr == nil, err
+	case sigErr != nil:
+		return false, &TrustError{Step: sa.step, Reason: TrustSignature, Certificate: leaf, Detail: sigErr.Error()}
 	}
 	sa.certificate = fingerprint(leaf)
 	if weakness := policy.conceded(certs, id); weakness != "" && sa.s.dialing() {
 		sa.s.event(Event{Kind: EventWarning, Step: sa.step, Code: "weak-certificate", Text: weakness})
 	}
-	return nil
+	return true, nil
 }

@@ -158,7 +158,7 @@ func verifySignature(leaf *x509.Certificate, hash, sig []byte) error {
 	wrong := errors.New("its signature does not fit its certificate")
 	switch key := leaf.PublicKey.(type) {
 	case *rsa.PublicKey:
-		if rsa.VerifyPKCS1v15(key, crypto.Hash(0), hash, sig) != nil {
+		if key.N.BitLen() > maxRSABits || rsa.VerifyPKCS1v15(key, crypto.Hash(0), hash, sig) != nil {
 			return wrong
 		}
 		return nil

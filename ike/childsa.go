@@ -27,6 +27,7 @@ const (
 	rekeyPause      = 10 * time.Second // after a refusal, at least
 	maxHeldPackets  = 16               // for an SA that is about to be installed
 	heldFor         = 2 * time.Second
+	maxBatch        = 128     // ESP packets that are opened at once
 	rekeySequence   = 3 << 30 // of 2^32 sequence numbers (RFC 4303 §3.3.3)
 	rekeySequence64 = 1 << 19 // 64-bit block ciphers: under 1 GB (Sweet32)
 )
@@ -303,17 +304,18 @@ func (s *Session) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, erro
 	}
 }
 
-// openBatch opens a packet and all that wait behind it.
+// openBatch opens a packet and those that wait behind it, but no flood of them at once:
+// whoever removes an SA waits meanwhile.
 func (s *Session) openBatch(p *espPacket, bufs [][]byte, sizes []int, offset int) (n int) {
 	s.readMu.Lock()
 	defer s.readMu.Unlock()
-	for {
+	for left := maxBatch; ; left-- {
 		if size := s.open(p.buf, bufs[n][offset:]); size > 0 {
 			sizes[n] = size
 			n++
 		}
 		s.transport.release(p)
-		if n == len(bufs) {
+		if n == len(bufs) || left == 1 {
 			return n
 		}
 		select {

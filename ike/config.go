@@ -289,6 +289,9 @@ const (
 	StepBuildTunnel      Step = "build-tunnel"
 )
 
+// steps in their order.
+var steps = []Step{StepFindGateway, StepAgreeSecurity, StepCheckCertificate, StepSignIn, StepGetSettings, StepBuildTunnel}
+
 // PromptKind says what a prompt asks for.
 type PromptKind string
 

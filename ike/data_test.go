@@ -531,3 +531,21 @@ func TestOverUDP(t *testing.T) {
 		t.Errorf("%+v", s.Assignment())
 	}
 }
+
+// TestFloodIsOpenedInParts: packets that are good for nothing do not keep the SAs from
+// being changed.
+func TestFloodIsOpenedInParts(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		for range espQueue {
+			s.transport.queueESP([]byte("nonsense, not of any SA"))
+		}
+		bufs, sizes := [][]byte{make([]byte, 2048)}, make([]int, 1)
+		for left := espQueue; left > 0; left -= maxBatch {
+			if n := s.openBatch(<-s.transport.esp, bufs, sizes, 0); n != 0 || len(s.transport.esp) != left-maxBatch {
+				t.Fatalf("%d packets opened, %d of %d wait", n, len(s.transport.esp), left)
+			}
+		}
+	})
+}

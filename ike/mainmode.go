@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -89,6 +90,7 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 	}
 	mm5 := slices.Concat([]isakmp.Payload{{Type: isakmp.PayloadID, Body: idiiB}}, proof,
 		sa.certRequests(), sa.groupHash(), sa.initialContact())
+	var refused *message
 	_, err = sa.roundTrip(ctx, sa.seal(isakmp.MainMode, 0, mm5...), func(m *message) error {
 		if err := checkRules(m, m.Encrypted() || !sa.has(quirkClearAuth), rulesMM6); err != nil {
 			return err
@@ -98,14 +100,22 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 			return &TrustError{Step: sa.step, Host: sa.s.host, Reason: TrustSecret, Detail: "it sent no HASH"}
 		}
 		hashR := sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID))
-		if err := sa.authenticateGateway(m, hashR); err != nil {
-			sa.commit(m) // for the Delete that spares the gateway a half-open SA
+		if genuine, err := sa.authenticateGateway(m, hashR); genuine && err != nil {
+			refused = m
 			return fatalError{err}
+		} else if err != nil {
+			// Encryption alone keeps nobody from altering a message: the gateway's
+			// own may follow.
+			refused = cmp.Or(refused, m)
+			return err
 		}
 		sa.noteVendors(m)
 		sa.noteLifetimes(m)
 		return nil
 	})
+	if err != nil && refused != nil {
+		sa.commit(refused) // for the Delete that spares the gateway a half-open SA
+	}
 	return err
 }
 

@@ -162,12 +162,13 @@ func TestPartialSettings(t *testing.T) {
 }
 
 // TestNothingTakenOver: the first address fails in Quick Mode; what it had assigned
-// is forgotten at the second.
+// is forgotten at the second, which is tried since no login has left.
 func TestNothingTakenOver(t *testing.T) {
 	inWorld(t, func(w *world) {
 		other := netip.MustParseAddr("192.0.2.67")
 		w.client.Exchange = ExchangeMain
-		w.client.Trust = Trust{Pin: fingerprint(w.creds.Chain[0])}
+		w.client.Auth = AuthPSK
+		w.withSecret()
 		w.client.Resolve = func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{gatewayAddr, other}, nil }
 		w.hook(gateway.QM2, func(*gateway.Message) []*gateway.Message { return nil })
 		w.gateway.Settings.SplitInclude = nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"wayfarer/ike/isakmp"
@@ -69,6 +70,7 @@ type isakmpSA struct {
 	state  saState
 	gone   bool // deleted by the gateway, while ESP lives on
 	step   Step
+	told   int           // the furthest of steps that was told
 	giveUp time.Duration // how long a round trip is tried
 	// afterRefusal is how long it goes on once a message was refused.
 	afterRefusal time.Duration
@@ -165,11 +167,12 @@ func (sa *isakmpSA) newMessageID() (uint32, error) {
 	}
 }
 
-// enter begins a step. Reauthentication happens behind the user's back and tells
-// of none.
+// enter begins a step. Each is told once, although forged messages may take us there
+// several times. Reauthentication happens behind the user's back and tells of none.
 func (sa *isakmpSA) enter(step Step) {
 	sa.step = step
-	if sa.s.dialing() {
+	if i := slices.Index(steps, step); sa.s.dialing() && i > sa.told {
+		sa.told = i
 		sa.s.event(Event{Kind: EventStep, Step: step})
 	}
 }
