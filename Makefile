@@ -3,7 +3,10 @@
 GO       ?= go
 FUZZTIME ?= 10s
 BIN      := build/bin
-GW_ROOT  ?= /var/tmp/wayfarer-lab-6
+
+# Debian roots with other gateways for the lab.
+GW_ROOT    ?= /var/tmp/wayfarer-lab-6
+PLUTO_ROOT ?= /var/tmp/wayfarer-lab-pluto
 
 # Pinned, and without an entry in go.mod.
 TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 golang.org/x/vuln/cmd/govulncheck@v1.8.0
@@ -11,7 +14,7 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
-.PHONY: help need-go build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab lab-6 lab-connect-time clean
+.PHONY: help need-go build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab lab-6 lab-pluto lab-connect-time clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -58,6 +61,8 @@ lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import direc
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./...; \
 	done
 	$(GO) test ./test/arch
+	@if command -v shellcheck >/dev/null; then echo shellcheck; cd test/lab && shellcheck lab lib/*.sh; \
+	else echo "skipped: no shellcheck"; fi
 	$(GO) mod tidy -diff
 	@echo govulncheck; out=$$(build/tools/govulncheck ./... 2>&1) && echo "$$out" || case $$out in \
 		*"fetching vulnerabilities"*) echo "skipped: the vulnerability database cannot be reached" ;; \
@@ -90,6 +95,11 @@ lab-6: build ## the same against strongSwan 6: a Debian 13 in GW_ROOT, made by d
 	test/lab/lab prereqs --install
 	test/lab/lab gw-root $(GW_ROOT)
 	LAB_GW_ROOT=$(GW_ROOT) $(GO) test -tags lab -count=1 -timeout 60m -v ./test/lab
+
+lab-pluto: build ## IKE with Libreswan: a Debian 12 in PLUTO_ROOT, made by debootstrap
+	test/lab/lab prereqs --install
+	test/lab/lab pluto-root $(PLUTO_ROOT)
+	LAB_PLUTO_ROOT=$(PLUTO_ROOT) $(GO) test -tags lab -count=1 -v -run '^TestPluto' ./test/lab
 
 lab-connect-time: build ## time to connect, beside the reference client's
 	test/lab/lab prereqs --install
