@@ -2,7 +2,8 @@
 // that has state. [Dial] makes a [Session], which carries IP packets.
 //
 //	Dial
-//	  transport   one UDP socket for both gateway ports; receive loop
+//	  transport   one UDP socket for both gateway ports (two for the fixed pair of
+//	              RFC 3947, a raw one for plain ESP); receive loops
 //	  mainmode    or aggressive: an ISAKMP SA (sa), its keys (keymat, dh, suite)
 //	  auth        HASH or SIG of both sides; certificate, chain, trust, identity
 //	  xauth       the gateway asks for the user
@@ -31,6 +32,10 @@
 // at; no login leaves before the gateway has proved who it is, no Quick Mode happens
 // before the settings are there. Text and names from the gateway are made harmless
 // where they are parsed.
+//
+// A login leaves once in a call of Dial: after it nothing is tried again by itself,
+// neither another address nor another exchange. An answer of the user's that comes when
+// the gateway has probably dropped the half-open SA is kept unsent, for a fresh one.
 //
 // # Gateways and algorithms
 //

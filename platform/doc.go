@@ -54,11 +54,12 @@
 //   - the local router, and local DNS servers that are still needed, where a company's
 //     network has their addresses too. [Report] lists such overlaps.
 //
-// Sockets of [Network.ListenPacket] and [Network.Dialer] carry the mark, so packets to a
-// gateway need no host route (CVE-2023-36673) and follow the host when it moves to
-// another network. Routes and rules carry the protocol number 119, by which they can be
-// told from others'. The mark avoids the bits that Kubernetes (0x4000, 0x8000) and
-// Tailscale (0xff0000) give a meaning.
+// Sockets of [Network.ListenPacket], [Network.ListenESP] and [Network.Dialer] carry the
+// mark, so packets to a gateway need no host route (CVE-2023-36673) and follow the host
+// when it moves to another network. The mark needs CAP_NET_ADMIN, a raw socket
+// CAP_NET_RAW, and a port below 1024 CAP_NET_BIND_SERVICE. Routes and rules carry the
+// protocol number 119, by which they can be told from others'. The mark avoids the bits
+// that Kubernetes (0x4000, 0x8000) and Tailscale (0xff0000) give a meaning.
 //
 // With rp_filter=1 the kernel drops packets from a gateway whose address is routed
 // into the tunnel: its check looks the source up without the mark. The sysctl
@@ -129,5 +130,5 @@
 //
 // # Windows and macOS
 //
-// Not there yet: Set, ListenPacket and Watch answer [ErrUnsupported].
+// Not there yet: Set, ListenPacket, ListenESP and Watch answer [ErrUnsupported].
 package platform
