@@ -13,7 +13,7 @@
 //	Session
 //	  control     the loop that owns all of it afterwards: rekeying,
 //	              reauthentication, dead peer detection (dpd), Deletes
-//	              (informational)
+//	              (informational), the path's MTU (pmtu)
 //
 // # Exchanges
 //

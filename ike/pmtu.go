@@ -145,6 +145,13 @@ func (t *transport) adopt(d *dontFragment, conn net.PacketConn) {
 			t.tooBig(max(mtu, t.leastPath()))
 		}
 	})
+	t.forbid(d, false) // by default, a system may forbid what it believes to pass
+}
+
+func (t *transport) forbid(d *dontFragment, on bool) {
+	if err := d.forbid(on); err != nil {
+		t.log.Debug("setting whether datagrams may be fragmented", "err", err)
+	}
 }
 
 // allowedAbove lets datagrams be fragmented that are larger than what the path carries
@@ -164,9 +171,7 @@ func (t *transport) forbidFragments(on bool) {
 		all = append(all, &t.natt.fragments)
 	}
 	for _, d := range all {
-		if err := d.forbid(on); err != nil {
-			t.log.Debug("setting whether datagrams may be fragmented", "err", err)
-		}
+		t.forbid(d, on)
 	}
 }
 

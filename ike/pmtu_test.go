@@ -98,7 +98,7 @@ func (c *narrow) noted() (largest int, fragmented, all []int) {
 // overPath has the client's datagrams take a path of some size, about whose limit
 // nobody says anything.
 func (w *world) overPath(size int) *narrow {
-	c := &narrow{header: 28, link: 1500, path: size, silent: true}
+	c := &narrow{header: 28, link: 1500, path: size, silent: true, whole: true}
 	listen := w.client.ListenPacket
 	w.client.ListenPacket = func(ctx context.Context, gw netip.Addr, port uint16) (_ net.PacketConn, err error) {
 		if gw.Is6() {
@@ -477,6 +477,20 @@ func TestLargeMessages(t *testing.T) {
 		send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()))))
 		if _, fragmented, _ := conn.noted(); len(fragmented) != 1 {
 			t.Error("what cannot be made smaller is lost")
+		}
+	})
+}
+
+// TestLargeMessagesOfDial: nothing is known of the path yet, and large messages must
+// arrive all the same.
+func TestLargeMessagesOfDial(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.client.IKE = nil // a larger group, larger messages
+		conn := w.overPath(300)
+		w.start()
+		w.dial()
+		if _, fragmented, _ := conn.noted(); len(fragmented) == 0 {
+			t.Error("no message was large")
 		}
 	})
 }

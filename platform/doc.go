@@ -61,6 +61,11 @@
 // protocol number 119, by which they can be told from others'. The mark avoids the bits
 // that Kubernetes (0x4000, 0x8000) and Tailscale (0xff0000) give a meaning.
 //
+// These sockets can find out how large datagrams to a gateway may be: they forbid
+// fragmentation when they are told to, whatever the kernel believes of the path
+// (IP_PMTUDISC_PROBE), and pass on what routers report (IP_RECVERR), which makes no call
+// fail.
+//
 // With rp_filter=1 the kernel drops packets from a gateway whose address is routed
 // into the tunnel: its check looks the source up without the mark. The sysctl
 // src_valid_mark alone does not help, because packets that come in carry no mark;

@@ -123,6 +123,21 @@ func TestPathMTUControl(t *testing.T) {
 	}
 }
 
+// TestSmallPathCertificates: messages of IKE that the path does not carry whole arrive,
+// the gateway's and ours, whether IKE has fragments of its own or not.
+func TestSmallPathCertificates(t *testing.T) {
+	h := start(t, mtuClient, "debug")
+	smallPath(t, 576)
+	for _, tt := range []struct {
+		profile string
+		flags   []string
+	}{{"chain", nil}, {"chain-frag", nil}, {"rsa", nil}, {"rsa", []string{"--set", "quirks=no-fragments"}}} {
+		h.up(t, loadProfile(t, tt.profile), tt.flags...)
+		h.ping(t, mtuServer)
+		h.down(t)
+	}
+}
+
 // TestPathShrinks: a path that carries less from now on is noticed while packets are
 // lost on it.
 func TestPathShrinks(t *testing.T) {
