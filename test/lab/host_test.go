@@ -35,40 +35,51 @@ func start(t *testing.T, ns, level string, prefix ...string) *host {
 	mustLab(t, "fault", "clear")
 	mustLab(t, "disconnect", "-n", ns)
 	h := &host{t: t, ns: ns, logFile: filepath.Join(t.TempDir(), "wayfarerd.log"), prefix: prefix}
-	run := filepath.Join(stateDir, "ns", ns, "run", "wayfarer")
-	if err := os.RemoveAll(run); err != nil {
+	if err := os.RemoveAll(h.run()); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(run, 0o755); err != nil {
+	if err := os.MkdirAll(h.run(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"exec", ns}, prefix...)
+	t.Cleanup(h.stop)
+	h.launch(level)
+	return h
+}
+
+// run is the folder with the service's socket and state.
+func (h *host) run() string { return filepath.Join(stateDir, "ns", h.ns, "run", "wayfarer") }
+
+// launch runs the service, with what an earlier one has left.
+func (h *host) launch(level string) {
+	h.t.Helper()
+	args := append([]string{"exec", h.ns}, h.prefix...)
 	args = append(args, filepath.Join(binDir, "wayfarerd"),
 		"--socket", "/run/wayfarer/wayfarerd.sock", "--state-dir", "/run/wayfarer/state", "--log-level", level)
 	h.service = exec.Command(script, args...)
-	log, err := os.Create(h.logFile)
+	log, err := os.OpenFile(h.logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	defer log.Close()
 	h.service.Stdout, h.service.Stderr = log, log
 	if err := h.service.Start(); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	t.Cleanup(h.stop)
-	eventually(t, 5*time.Second, "the service listens", func() bool {
-		conn, err := net.Dial("unix", filepath.Join(run, "wayfarerd.sock"))
+	eventually(h.t, 5*time.Second, "the service listens", func() bool {
+		conn, err := net.Dial("unix", filepath.Join(h.run(), "wayfarerd.sock"))
 		if err == nil {
 			conn.Close()
 		}
 		return err == nil
 	})
-	return h
 }
 
 // stop ends the service, which must end by itself, and shows the end of its log
 // when the test failed.
 func (h *host) stop() {
+	if h.service == nil {
+		return // it was killed
+	}
 	ended := make(chan error, 1)
 	h.service.Process.Signal(syscall.SIGTERM)
 	go func() { ended <- h.service.Wait() }()

@@ -16,14 +16,16 @@ t() {	# NAME CMD...
 not() { ! "$@"; }
 done_testing() { echo "1..$T_N"; [ $T_BAD = 0 ] || { echo "# $T_BAD failed"; return 1; }; }
 
-# What a reference client cannot do for reasons of its own
+# What a client cannot do for reasons of its own, or without somebody to ask
 unsupported() {	# CLIENT PROFILE-NAME
 	case $1-$P_AUTH-$P_MODE-$2 in
 	charon-cmd-*-push-* | charon-cmd-*-hybrid6) return 0 ;;
 	vpnc-hybrid-aggr-* | vpnc-psk-aggr-*) return 1 ;;
 	vpnc-*) return 0 ;;
 	wayfarer-eap-*) return 0 ;;
+	wayfarer-site-*) return 1 ;;
 	*-site-* | *-passcode | *-rounds) return 0 ;;
+	*-radius) ! pid_of srv radius >/dev/null; return ;;
 	esac
 	return 1
 }
@@ -40,6 +42,7 @@ why() {	# CLIENT REASON
 }
 check_one() {	# CLIENT PROFILE
 	load_profile "$2"
+	case $P_AUTH in site-*) cmd_office rw ;; esac
 	if [ "$P_UP" = yes ]; then
 		cmd_connect -c "$1" -t 15 "$2" && cmd_probe "$2" >/dev/null || { cmd_probe "$2"; return 1; }
 	else
@@ -59,6 +62,7 @@ cmd_check() {
 		done
 		cmd_disconnect
 	done
+	cmd_office down
 	done_testing
 }
 
