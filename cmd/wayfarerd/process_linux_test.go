@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -33,55 +34,61 @@ import (
 // testUID is a user that only the tests' own /etc/passwd knows.
 const testUID = 61234
 
+// companyNetwork is behind the gateway of a world.
+var companyNetwork = netip.MustParsePrefix("10.77.0.0/24")
+
 // originalNames is the resolv.conf of a world.
 const originalNames = "# ours\nnameserver 192.0.2.9\n"
 
 // program is the real program, built as it is shipped.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "wayfarerd")
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "wayfarerd"), ".")
+	path := filepath.Join(programDir, "wayfarerd")
+	cmd := exec.Command("go", "build", "-o", path, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
 	}
-	return filepath.Join(dir, "wayfarerd"), nil
+	return path, nil
 })
+
+var programDir string
+
+// stageVariable names what this program is to do instead of running tests.
+const stageVariable = "WAYFARERD_TEST_STAGE"
 
 func TestMain(m *testing.M) {
 	if stage := os.Getenv(stageVariable); stage != "" {
 		runtime.LockOSThread()
 		if err := stages[stage](); err != nil {
-			fmt.Fprintln(os.Stderr, stage+":", err)
+			fmt.Fprintf(os.Stderr, "%s: %v\n", stage, err)
 		}
 		os.Exit(99)
 	}
-	code := m.Run()
-	if path, err := program(); os.Getenv(builtVariable) != "" && err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	var err error
+	if programDir, err = os.MkdirTemp("", "wayfarerd"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	os.RemoveAll(programDir)
 	os.Exit(code)
 }
 
-const (
-	// stageVariable names what this program is to do instead of running tests.
-	stageVariable = "WAYFARERD_TEST_STAGE"
-	// builtVariable is set when the program was built.
-	builtVariable = "WAYFARERD_TEST_BUILT"
-)
-
-var stages = map[string]func() error{"world": enterWorld, "confined service": tryService, "confined root": tryRoot}
+var stages = map[string]func() error{
+	"world": enterWorld, "systemd": enterSystemd, "sweep": sweepGroups, "confined service": tryService, "confined root": tryRoot,
+}
 
 // world is a mount and network namespace with an /etc of its own, in which the real
 // program runs.
 type world struct {
 	t   *testing.T
 	dir string
-	cmd *exec.Cmd
-	log *bytes.Buffer
-	mu  sync.Mutex
+	// socket, where it is not the world's, as seen from here.
+	socket string
+	cmd    *exec.Cmd
+	main   int // process that was started as wayfarerd
+	mu     sync.Mutex
+	log    *bytes.Buffer // guarded by mu
 }
 
 // worldOrder is what enterWorld is told.
@@ -141,25 +148,32 @@ func (w *world) logged() string {
 }
 
 // start runs the program in the world until the test ends, and waits until it serves.
-func (w *world) start(order worldOrder) {
+func (w *world) start(order worldOrder) { w.stage("world", order, 0) }
+
+// stage runs this program as one of stages, which becomes another program.
+func (w *world) stage(name string, order worldOrder, namespaces uintptr) {
 	w.t.Helper()
 	path, err := program()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	os.Setenv(builtVariable, "1")
 	order.Program, order.Dir = path, w.dir
 	text, err := json.Marshal(order)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.cmd = exec.Command(os.Args[0])
-	w.cmd.Env = append(os.Environ(), stageVariable+"=world", "WORLD="+string(text))
-	w.cmd.Stdout, w.cmd.Stderr = w, w
-	if err := w.cmd.Start(); err != nil {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), stageVariable+"="+name, "WORLD="+string(text))
+	cmd.Stdout, cmd.Stderr = w, w
+	cmd.WaitDelay = time.Second // for a service that outlives the root process
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
+	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	cmd := w.cmd
+	w.cmd, w.main = cmd, cmd.Process.Pid
+	if namespaces != 0 {
+		w.socket = fmt.Sprintf("/proc/%d/root/run/wayfarer/wayfarerd.sock", w.main)
+	}
 	w.t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -168,8 +182,8 @@ func (w *world) start(order worldOrder) {
 		}
 	})
 	w.until("it serves", func() bool {
-		if w.cmd.ProcessState == nil && syscall.Kill(w.cmd.Process.Pid, 0) != nil || strings.Contains(w.logged(), "world: ") {
-			w.t.Skipf("no world: %s", w.logged())
+		if log := w.logged(); strings.Contains(log, name+": ") {
+			w.t.Skipf("no %s", log)
 		}
 		_, err := w.client().Status(w.t.Context())
 		return err == nil
@@ -231,7 +245,9 @@ func enterWorld() error {
 	return unix.Exec(order.Program, args, []string{"PATH=/usr/bin:/bin"})
 }
 
-func (w *world) client() *control.Client { return &control.Client{Path: w.path("run/s")} }
+func (w *world) client() *control.Client {
+	return &control.Client{Path: cmp.Or(w.socket, w.path("run/s"))}
+}
 
 // until waits for something that other processes do.
 func (w *world) until(what string, done func() bool) {
@@ -246,27 +262,35 @@ func (w *world) until(what string, done func() bool) {
 }
 
 // root is the process that was started, service the one that it started.
-func (w *world) root() int { return w.cmd.Process.Pid }
+func (w *world) root() int { return w.main }
 
 func (w *world) service() int {
 	w.t.Helper()
-	var pids []string
-	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", w.root()))
-	for _, path := range paths {
-		list, err := os.ReadFile(path)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			w.t.Fatal(err)
-		}
-		pids = append(pids, strings.Fields(string(list))...)
-	}
+	pids := children(w.t, w.root())
 	if len(pids) != 1 {
 		w.t.Fatalf("the root process has the children %v", pids)
 	}
-	pid, err := strconv.Atoi(pids[0])
-	if err != nil {
-		w.t.Fatal(err)
+	return pids[0]
+}
+
+func children(t *testing.T, pid int) []int {
+	t.Helper()
+	var pids []int
+	paths, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, path := range paths {
+		list, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for _, field := range strings.Fields(string(list)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
 	}
-	return pid
+	return pids
 }
 
 // status is a process's line of /proc/PID/status.
@@ -285,8 +309,28 @@ func status(t *testing.T, pid int, key string) string {
 	return ""
 }
 
+// inside calls f on a thread in the world's network namespace.
+func (w *world) inside(f func() error) {
+	w.t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the thread ends with its namespace
+		ns, err := netns.GetFromPid(w.root())
+		if err == nil {
+			err = netns.Set(ns)
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // gatewayIn runs a gateway in the world, and gives its address and what to trust.
-func (w *world) gatewayIn() (address, ca string) {
+func (w *world) gatewayIn(networks ...netip.Prefix) (address, ca string) {
 	w.t.Helper()
 	credentials, err := gateway.SelfSigned("127.0.0.1")
 	if err != nil {
@@ -297,48 +341,32 @@ func (w *world) gatewayIn() (address, ca string) {
 		Users: map[string]string{"ada": "hunter2"}, Pool: netip.MustParsePrefix("10.77.1.0/24"),
 		Settings: gateway.Settings{
 			DNS: []netip.Addr{netip.MustParseAddr("10.77.0.53")}, DefaultDomain: "corp.example",
-			SplitInclude: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")},
+			SplitInclude: networks,
 		},
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	type opened struct {
-		conn net.PacketConn
-		err  error
-	}
-	listening := make(chan opened)
-	go func() {
-		runtime.LockOSThread() // the thread ends with its namespace
-		ns, err := netns.GetFromPid(w.root())
-		if err == nil {
-			err = netns.Set(ns)
-		}
-		var conn net.PacketConn
-		if err == nil {
-			conn, err = net.ListenPacket("udp4", "127.0.0.1:0")
-		}
-		listening <- opened{conn, err}
-	}()
-	o := <-listening
-	if o.err != nil {
-		w.t.Fatal(o.err)
-	}
+	var conn net.PacketConn
+	w.inside(func() (err error) {
+		conn, err = net.ListenPacket("udp4", "127.0.0.1:0")
+		return err
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- gw.Serve(ctx, gateway.Socket{Conn: o.conn, NonESP: true}) }()
+	go func() { ended <- gw.Serve(ctx, gateway.Socket{Conn: conn, NonESP: true}) }()
 	w.t.Cleanup(func() {
 		cancel()
 		<-ended
-		o.conn.Close()
+		conn.Close()
 	})
-	return o.conn.LocalAddr().String(), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: credentials.CA.Raw}))
+	return conn.LocalAddr().String(), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: credentials.CA.Raw}))
 }
 
 // connect connects to a gateway in the world, and says how that ended.
 func (w *world) connect() (id string, c app.Connection) {
 	w.t.Helper()
-	address, ca := w.gatewayIn()
+	address, ca := w.gatewayIn(companyNetwork)
 	id, err := w.client().Connect(w.t.Context(), &control.ConnectRequest{
 		Profile:  app.Profile{Gateway: address, Login: "ada", CA: []string{ca}},
 		Password: []byte("hunter2"), NoReconnect: true,

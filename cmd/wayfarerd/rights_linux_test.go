@@ -170,6 +170,11 @@ func TestNames(t *testing.T) {
 		w.start(worldOrder{})
 		w.connected()
 		service := w.service()
+		t.Cleanup(func() {
+			if !gone(service) {
+				syscall.Kill(service, syscall.SIGKILL)
+			}
+		})
 		w.cmd.Process.Kill()
 		w.exit()
 		w.until("the service dies with the root process", func() bool { return gone(service) })
@@ -215,7 +220,7 @@ func TestAlone(t *testing.T) {
 func TestManaged(t *testing.T) {
 	w := newWorld(t)
 	w.start(worldOrder{}) // for the namespace in which the gateway is
-	address, ca := w.gatewayIn()
+	address, ca := w.gatewayIn(companyNetwork)
 	w.write("etc/wayfarer/profiles.d/office.pem", ca, 0o644)
 	w.write("etc/wayfarer/profiles.d/office.secret", "hunter2\n", 0o600)
 	w.write("etc/wayfarer/profiles.d/office.toml",
