@@ -37,7 +37,7 @@ func (sa *isakmpSA) ask(ctx context.Context, p Prompt) (Secret, error) {
 	answer, err := sa.s.cfg.Prompt(ctx, p)
 	sa.s.thinking.end()
 	sa.declined = err != nil && ctx.Err() == nil
-	if err == nil && sa.state == stateAuthenticated && sa.xauthReplies == 0 && time.Since(sa.established) > halfOpenLife {
+	if err == nil && !sa.signingIn && sa.xauthReplies == 0 && time.Since(sa.established) > halfOpenLife {
 		sa.log.Info("the answer came late; signing in afresh")
 		sa.s.keepUnsent(&unsentAnswer{p, answer.Text})
 		return nil, errTooLate
