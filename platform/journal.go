@@ -85,6 +85,7 @@ func openJournal(log *slog.Logger, dir, boot string) (*journal, error) {
 		return nil, err
 	}
 	j := &journal{log: log, dir: dir, boot: boot, lock: lock, foreign: foreign}
+	os.Remove(j.temp()) // of a write that was cut short
 	if err := j.read(); err != nil {
 		lock.Close()
 		return nil, err
@@ -96,6 +97,9 @@ func openJournal(log *slog.Logger, dir, boot string) (*journal, error) {
 func (j *journal) close() error { return j.lock.Close() }
 
 func (j *journal) path() string { return filepath.Join(j.dir, journalFile) }
+
+// temp is where a new content is prepared.
+func (j *journal) temp() string { return j.path() + ".new" }
 
 func (j *journal) read() error {
 	file, foreign, err := openOwn(j.path(), os.O_RDONLY)
@@ -182,7 +186,7 @@ func (j *journal) replace(content []byte) error {
 		}
 		return syncDir(j.dir)
 	}
-	temp := j.path() + ".new"
+	temp := j.temp()
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
