@@ -210,7 +210,9 @@ func keyword(content []byte, word string) []string {
 	return values
 }
 
-// resolvConf writes a resolv.conf for the tunnels; before is the host's own.
+// resolvConf writes a resolv.conf for the tunnels; before is the host's own. Its servers
+// are left out: the resolver would ask them for a company's names as soon as the company's
+// own do not answer.
 func resolvConf(tunnels []Tunnel, before []byte) []byte {
 	tunnels = slices.Clone(tunnels)
 	slices.SortStableFunc(tunnels, func(a, b Tunnel) int { // for all names first
@@ -222,24 +224,13 @@ func resolvConf(tunnels []Tunnel, before []byte) []byte {
 		servers = appendNew(servers, t.DNS...)
 		search = appendNew(search, t.SearchDomains...)
 	}
-	var fallback []string
-	if len(tunnels[0].MatchDomains) > 0 { // no tunnel wants all names
-		fallback = keyword(before, "nameserver")
-		for _, domains := range keyword(before, "search") {
-			search = appendNew(search, strings.Fields(domains)...)
-		}
-	}
-	room := resolvServers - min(len(fallback), 1)
 	var b bytes.Buffer
 	b.WriteString(resolvHeader)
 	if len(search) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
 	}
-	for _, server := range servers[:min(len(servers), room)] {
+	for _, server := range servers[:min(len(servers), resolvServers)] {
 		fmt.Fprintf(&b, "nameserver %v\n", server.Unmap())
-	}
-	for _, server := range fallback {
-		fmt.Fprintf(&b, "nameserver %s\n", server)
 	}
 	for _, options := range keyword(before, "options") {
 		// Trust in answers marked as authentic was meant for another server.

@@ -108,10 +108,11 @@
 //
 // /etc/resolv.conf is replaced, never written through a symlink, and put back as it was,
 // unless somebody else has written it meanwhile. Where it is a mount, as in containers,
-// it is written in place. A file cannot send some names here and others there: tunnels
-// that are to resolve all names come first; the servers from before stay only if no
-// tunnel wants all names, behind the tunnels' own, where the resolver asks them when the
-// others do not answer. A process that may not replace it gets a [FileError].
+// it is written in place. A file cannot send some names here and others there: all names
+// go to the tunnels' servers, those first that are to resolve all names. The servers from
+// before are left out, because the resolver would ask them for a company's names whenever
+// the company's servers do not answer. A process that may not replace it gets a
+// [FileError].
 //
 // [Network.LookupOutside] asks the host's own servers, past the tunnels, for the names
 // of gateways. [Network.Conflicts] says which other VPN has the default route or all
