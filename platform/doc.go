@@ -32,6 +32,11 @@
 // host's network; it is locked for as long as that lives, and a second one gets a
 // [BusyError].
 //
+// Root also undoes what a service with fewer rights has left. A journal that somebody
+// else than root could have written is foreign: what it says of files and programs is not
+// believed, and of the kernel's settings only those of the network. So it can have root
+// do no more than its writer could.
+//
 // # Linux: routes
 //
 // Netlink goes through github.com/vishvananda/netlink: Apache-2.0, with releases, and
@@ -113,6 +118,15 @@
 // before are left out, because the resolver would ask them for a company's names whenever
 // the company's servers do not answer. A process that may not replace it gets a
 // [FileError].
+//
+// # Linux: without root
+//
+// A service without root asks another process (names_linux.go), over an inherited socket:
+// [Network.AskForNames] is its end, [Network.ServeNames] the other. A request has the
+// interfaces, servers and domains of all tunnels. The root process checks them, plans
+// with the code above, and has a journal of its own in a directory of root's; it restores
+// when the service has gone. systemd-resolved the service reaches itself, if polkit lets
+// its user.
 //
 // [Network.LookupOutside] asks the host's own servers, past the tunnels, for the names
 // of gateways. [Network.Conflicts] says which other VPN has the default route or all

@@ -19,6 +19,8 @@ const (
 	resolvedManager = "org.freedesktop.resolve1.Manager"
 	noSuchLink      = "org.freedesktop.resolve1.NoSuchLink"
 	noSuchMethod    = "org.freedesktop.DBus.Error.UnknownMethod"
+	accessDenied    = "org.freedesktop.DBus.Error.AccessDenied"
+	mustAsk         = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
 
 	// linkTries and linkPause: resolved hears of a new interface a moment after
 	// everybody else.
@@ -146,6 +148,9 @@ func (c *resolvedChange) call(ctx context.Context, method string, arg any) error
 			return ctx.Err()
 		case <-time.After(linkPause):
 		}
+	}
+	if isBusError(err, accessDenied) || isBusError(err, mustAsk) {
+		return fmt.Errorf("systemd-resolved: %s: polkit does not let this user (is wayfarer.rules in /usr/share/polkit-1/rules.d?): %w", method, err)
 	}
 	if err != nil {
 		return fmt.Errorf("systemd-resolved: %s: %w", method, err)

@@ -106,6 +106,9 @@ topology() {
 	N
 	for ns in $CLIENTS; do
 		cp -a /etc "$STATE/ns/$ns/etc"
+		# as whom the service runs
+		grep -q ^wayfarer: /etc/passwd ||
+			echo "wayfarer:x:61190:61190::/:/usr/sbin/nologin" >>"$STATE/ns/$ns/etc/passwd"
 		reset_dns "$ns"
 	done
 }
