@@ -126,15 +126,15 @@ func expect(t *testing.T, pid, uid int, capabilities []cap.Value, filters string
 // TestNames: the service, which may not, has /etc/resolv.conf replaced, and it is put
 // back whatever ends first.
 func TestNames(t *testing.T) {
-	const ours = "# written by wayfarer\nsearch corp.example\nnameserver 10.77.0.53\nnameserver 192.0.2.9\n"
+	const ours = "# written by wayfarer\nsearch corp.example\nnameserver 10.77.0.53\n"
 	for _, mounted := range []bool{false, true} {
 		t.Run(fmt.Sprintf("mounted %v", mounted), func(t *testing.T) {
 			w := newWorld(t)
 			before := w.names()
 			w.start(worldOrder{Mounted: mounted})
 			id := w.connected()
-			if names := w.names(); !strings.Contains(names, "nameserver 10.77.0.53\n") {
-				t.Errorf("connected: %s, want about %s", names, ours)
+			if names := w.names(); !strings.HasSuffix(names, ours) {
+				t.Errorf("connected: %s", names)
 			}
 			if err := w.client().Disconnect(t.Context(), id); err != nil {
 				t.Error(err)
