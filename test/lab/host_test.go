@@ -23,8 +23,8 @@ type host struct {
 	t       *testing.T
 	ns      string
 	logFile string
-	service *exec.Cmd
-	prefix  []string // of the service's command line
+	service *exec.Cmd // nil: it was killed, or stopped
+	prefix  []string  // of the service's command line
 }
 
 // start runs the service in a namespace for the length of the test. The prefix is a
@@ -77,20 +77,20 @@ func (h *host) launch(level string) {
 // stop ends the service, which must end by itself, and shows the end of its log
 // when the test failed.
 func (h *host) stop() {
-	if h.service == nil {
-		return // it was killed
-	}
-	ended := make(chan error, 1)
-	h.service.Process.Signal(syscall.SIGTERM)
-	go func() { ended <- h.service.Wait() }()
-	select {
-	case err := <-ended:
-		if err != nil {
-			h.t.Errorf("%s: wayfarerd: %v", h.ns, err)
+	if service := h.service; service != nil {
+		h.service = nil
+		ended := make(chan error, 1)
+		service.Process.Signal(syscall.SIGTERM)
+		go func() { ended <- service.Wait() }()
+		select {
+		case err := <-ended:
+			if err != nil {
+				h.t.Errorf("%s: wayfarerd: %v", h.ns, err)
+			}
+		case <-time.After(15 * time.Second):
+			service.Process.Kill()
+			h.t.Errorf("%s: wayfarerd did not end within 15 s of SIGTERM", h.ns)
 		}
-	case <-time.After(15 * time.Second):
-		h.service.Process.Kill()
-		h.t.Errorf("%s: wayfarerd did not end within 15 s of SIGTERM", h.ns)
 	}
 	if h.t.Failed() {
 		log := strings.Split(h.log(), "\n")

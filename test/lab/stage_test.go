@@ -3,15 +3,20 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
+
+	"wayfarer/platform"
 )
 
 // stageVariable names what this program does in place of running tests.
 const stageVariable = "LAB_STAGE"
 
-var stages = map[string]func(args []string) error{"trace": traceStage, "generate": generateStage}
+var stages = map[string]func(args []string) error{"trace": traceStage, "restore": func([]string) error {
+	return platform.Restore(context.Background(), "/run/wayfarer/state")
+}}
 
 func init() {
 	stage := stages[os.Getenv(stageVariable)]

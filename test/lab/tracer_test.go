@@ -178,12 +178,13 @@ func seize(pid int) error {
 				continue
 			}
 			// A thread that a traced one has started is traced already.
-			if err := ptrace(unix.PTRACE_SEIZE, tid, 0, options); err == nil {
-				err = ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0)
-			} else if !errors.Is(err, unix.EPERM) || len(seized) == 0 {
+			seized[tid], more = true, true
+			switch err := ptrace(unix.PTRACE_SEIZE, tid, 0, options); {
+			case err == nil:
+				ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0)
+			case !errors.Is(err, unix.EPERM) || len(seized) == 1:
 				return err
 			}
-			seized[tid], more = true, true
 		}
 	}
 	return nil
