@@ -16,6 +16,11 @@ addr() {	# NS IF ADDR...
 	done
 }
 
+# The link to the gateway loses its IPv6 addresses while its MTU is below 1280.
+gw_addr6() {
+	ipn wan -6 addr replace 2001:db8:100::1/64 dev to-gw nodad
+	ipn gw -6 addr replace 2001:db8:100::10/64 dev wan0 nodad
+}
 uplink() {	# NS: default routes (again)
 	local r
 	case $1 in
@@ -66,7 +71,7 @@ topology() {
 
 	addr wan to-nat 192.0.2.1/27 2001:db8:2::1/64
 	addr wan to-rw2 192.0.2.33/27 2001:db8:34::1/64
-	addr wan to-gw  198.51.100.1/25 2001:db8:100::1/64
+	addr wan to-gw  198.51.100.1/25
 	addr wan to-gw2 198.51.100.129/25
 	addr wan lo 203.0.113.53/32 203.0.113.80/32 2001:db8:80::80/128   # "the internet"
 
@@ -81,7 +86,7 @@ topology() {
 	ipn wan route add 2001:db8:51::/64 via 2001:db8:2::2
 
 	local i
-	addr gw wan0 2001:db8:100::10/64
+	gw_addr6
 	for i in $(seq 10 50); do addr gw wan0 "198.51.100.$i/25"; done
 	addr gw2 wan0 198.51.100.130/25
 	uplink gw
