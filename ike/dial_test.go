@@ -514,3 +514,30 @@ func (w *world) wantSocketClosed() {
 	}
 	c.Close()
 }
+
+// TestReach: a gateway that was lost is found again soon after it is back, whenever
+// that is; a first connection asks at intervals that grow.
+func TestReach(t *testing.T) {
+	for _, reconnect := range []bool{true, false} {
+		slowest := time.Duration(0)
+		for away := time.Second; away < 50*time.Second; away += 700 * time.Millisecond {
+			inWorld(t, func(w *world) {
+				w.client.Reconnect = reconnect
+				w.client.Exchange = ExchangeMain
+				w.start()
+				w.setRule(loseAll)
+				time.AfterFunc(away, func() { w.setRule(nil) })
+				began := time.Now()
+				if s, err := w.tryDial(); err == nil {
+					slowest = max(slowest, time.Since(began)-away)
+					s.Close()
+				} else if reconnect {
+					t.Errorf("away for %v: %v", away, err)
+				}
+			})
+		}
+		if reconnect != (slowest <= 3*time.Second) {
+			t.Errorf("reconnect %v: up to %v", reconnect, slowest)
+		}
+	}
+}

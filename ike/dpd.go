@@ -23,6 +23,10 @@ const (
 	unansweredAfter = 2 * time.Second
 	urgentInterval  = time.Second
 	urgentTries     = 3
+	// lastPatience is what the last of them gets once packets have been unanswered for
+	// deadAfter. The first has had more than two seconds by then, and its answer counts too.
+	lastPatience = 500 * time.Millisecond
+	deadAfter    = unansweredAfter + (urgentTries-1)*urgentInterval + lastPatience
 	// A gateway that answers probes but no ESP has lost the ESP SA: a new one is
 	// negotiated, at growing intervals.
 	renewAfter  = 3 * time.Second
@@ -122,11 +126,21 @@ func (sa *isakmpSA) dpdDue(lastHeard time.Time) time.Time {
 	}
 	switch {
 	case d.tries > 0 && d.urgent:
-		return d.last.Add(urgentInterval)
+		return d.last.Add(sa.urgentPatience())
 	case d.tries > 0:
 		return d.last.Add(dpdInterval)
 	}
 	return lastHeard.Add(dpdIdle)
+}
+
+// urgentPatience is how long to wait for the answer to the last urgent probe.
+func (sa *isakmpSA) urgentPatience() time.Duration {
+	w := &sa.s.watchdog
+	since := w.unanswered.Load()
+	if sa.dpd.tries < urgentTries || since == 0 {
+		return urgentInterval
+	}
+	return min(max(w.clock.at(since).Add(deadAfter).Sub(sa.dpd.last), lastPatience), urgentInterval)
 }
 
 // exhausted reports whether enough probes went unanswered.

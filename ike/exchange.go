@@ -24,6 +24,10 @@ const (
 	intervalJitter = 0.1
 	maxTries       = 6
 	giveUpAfter    = 60 * time.Second
+	// reachInterval bounds the intervals of the first message to a gateway that is lost:
+	// once it is back, users do not wait for an interval that has grown. A repetition is no
+	// new attempt, it has the same cookie.
+	reachInterval = 2500 * time.Millisecond
 	// refusedPatience is how much longer to wait once a message that cannot be
 	// authenticated has refused the exchange: the true gateway may yet answer.
 	refusedPatience = 5 * time.Second
@@ -137,12 +141,16 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 	var resend <-chan time.Time
 	interval := firstInterval
 	tries := 0
+	reaching := sa.s.dialing() && sa.s.cfg.Reconnect && sa.ckyR == (isakmp.Cookie{})
 	transmit := func() {
 		sa.transmit(request)
 		resend = nil
-		if tries++; tries < maxTries {
+		if tries++; tries < maxTries || reaching {
 			resend = time.After(jittered(interval))
 			interval = time.Duration(float64(interval) * intervalGrowth)
+		}
+		if reaching {
+			interval = min(interval, reachInterval)
 		}
 	}
 	if request != nil {

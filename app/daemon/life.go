@@ -18,8 +18,10 @@ const (
 	// A lost connection is tried again after a random part of a delay that grows
 	// from the first to the second: a gateway that restarts is not met by all its
 	// users in the same second.
-	minBackoff = time.Second
+	minBackoff = 500 * time.Millisecond
 	maxBackoff = 60 * time.Second
+	// wantedBackoff bounds the delay while packets wait for the connection.
+	wantedBackoff = 4 * time.Second
 
 	// An always-on connection comes back from everything, but after what will not
 	// become better by itself, or might lock the account, it rests so long.
@@ -129,14 +131,19 @@ func (t *tunnel) nextPause(err error) time.Duration {
 	return rand.N(t.backoff)
 }
 
-// pause waits, for less if the host's network changes meanwhile, and then until there
-// is a network. A rest is not cut short: it spares the account.
+// pause waits, for less if the host's network changes meanwhile or packets want to go
+// out, and then until there is a network. A rest is not cut short: it spares the account.
 func (t *tunnel) pause(wait time.Duration) error {
-	due := time.After(wait)
+	began, due := time.Now(), time.After(wait)
+	wanted := t.wanted()
 	for waiting := true; waiting; {
 		select {
 		case <-due:
 			waiting = false
+		case <-wanted:
+			if wanted = nil; !t.resting {
+				due = time.After(min(wait-time.Since(began), rand.N(wantedBackoff)))
+			}
 		case <-t.nudged:
 			if !t.resting {
 				t.backoff, waiting = 0, false
@@ -157,6 +164,18 @@ func (t *tunnel) pause(wait time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// wanted gets a value when, from now on, a packet wants to go out and cannot.
+func (t *tunnel) wanted() <-chan struct{} {
+	if t.link == nil {
+		return nil
+	}
+	select {
+	case <-t.link.pump.dropped:
+	default:
+	}
+	return t.link.pump.dropped
 }
 
 // mayRetry is asked once after each error that ends a session or an attempt.

@@ -41,8 +41,9 @@ type pump struct {
 	limit   atomic.Int64 // the largest inner packet that the path carries, in bytes
 	log     *slog.Logger
 	session atomic.Pointer[Session]
-	in      batch      // of the one inward that runs
-	failed  chan error // gets one value when the device ends without Close
+	in      batch         // of the one inward that runs
+	failed  chan error    // gets one value when the device ends without Close
+	dropped chan struct{} // has a value when a packet went out while there was no session
 	stopped chan struct{}
 	writeMu sync.Mutex // a device has one writer at a time
 
@@ -90,6 +91,7 @@ func newPump(device tun.Device, limit int, log *slog.Logger) *pump {
 		log:     log,
 		in:      newBatch(device.BatchSize(), maxPacket),
 		failed:  make(chan error, 1),
+		dropped: make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 		answers: rate.NewLimiter(tooBigRate, tooBigRate),
 	}
@@ -131,8 +133,15 @@ func (p *pump) outward(b batch) {
 			}
 			return
 		}
+		if n == 0 {
+			continue
+		}
 		session := p.session.Load()
-		if session == nil || n == 0 {
+		if session == nil {
+			select {
+			case p.dropped <- struct{}{}:
+			default:
+			}
 			continue
 		}
 		limit := int(p.limit.Load())

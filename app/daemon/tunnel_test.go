@@ -375,7 +375,7 @@ func TestReconnectWithAnotherAddress(t *testing.T) {
 	})
 }
 
-// The delays grow from 1 s to 60 s and are random within; a short-lived success does
+// The delays grow from half a second to 60 s and are random within; a short-lived success does
 // not reset them, a longer one does.
 func TestReconnectBackOff(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
@@ -435,6 +435,44 @@ func TestReconnectBackOff(t *testing.T) {
 			t.Errorf("dialled %d times", n)
 		}
 	})
+}
+
+// A gateway that is lost for hours is not left alone while packets want to go out to it.
+func TestReconnectForTraffic(t *testing.T) {
+	for _, traffic := range []bool{true, false} {
+		inWorld(t, func(t *testing.T, w *world) {
+			var at []time.Time
+			var first *fakeSession
+			w.script = func(_ context.Context, n int, _ *ike.Config) (Session, error) {
+				if n == 0 {
+					first = newSession()
+					return first, nil
+				}
+				at = append(at, time.Now())
+				return nil, &ike.NoAnswerError{Gateway: "vpn.example.com"}
+			}
+			id := w.connect(request())
+			first.end(&ike.NoAnswerError{Gateway: "vpn.example.com"})
+			time.Sleep(time.Hour)
+			began := time.Now()
+			for range 3000 {
+				if traffic {
+					w.devices[0].packets <- []byte{0x45}
+				}
+				time.Sleep(200 * time.Millisecond)
+			}
+			var longest time.Duration
+			for i := 1; i < len(at); i++ {
+				if at[i-1].After(began) {
+					longest = max(longest, at[i].Sub(at[i-1]))
+				}
+			}
+			if limit := wantedBackoff + 200*time.Millisecond; traffic != (longest <= limit) || longest == 0 {
+				t.Errorf("traffic %v: at most %v between attempts, the limit is %v", traffic, longest, limit)
+			}
+			w.Disconnect(t.Context(), id)
+		})
+	}
 }
 
 func TestNoReconnect(t *testing.T) {
