@@ -262,10 +262,10 @@ func (s *Session) probesPath() bool {
 	return s.sa.caps&capDPD != 0 && s.transport.socket(s.sa.peer.Port()).fragments.conn != nil
 }
 
-// beginPath begins with what is assumed of a path.
-func (s *Session) beginPath(now time.Time) {
+// beginPath begins with what is assumed of a path, which is probed from due on.
+func (s *Session) beginPath(due time.Time) {
 	s.transport.forbidFragments(s.probesPath())
-	s.path.search, s.path.due = nil, now
+	s.path.search, s.path.due = nil, due
 }
 
 // doubtPath has the path probed again, since packets are lost.

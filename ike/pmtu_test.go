@@ -167,9 +167,9 @@ func TestPathMTU(t *testing.T) {
 		{1492, 1484, 1422, 15 * time.Second},
 		{1400, 1388, 1326, 15 * time.Second},
 		{1399, 1388, 1326, 15 * time.Second},
-		{1280, 1276, 1214, 2 * time.Second},
-		{1000, 764, 702, 4 * time.Second},
-		{576, 572, 510, 4 * time.Second},
+		{1280, 1276, 1214, pathInterval + 2*time.Second},
+		{1000, 764, 702, pathInterval + 4*time.Second},
+		{576, 572, 510, pathInterval + 4*time.Second},
 	} {
 		inWorld(t, func(w *world) {
 			w.client.ESP = suites(w.t, ParseESPSuite, "aes256gcm16")
@@ -209,6 +209,33 @@ func TestPathMTU(t *testing.T) {
 	}
 }
 
+// TestProbesDoNotOvertake: a path may reorder datagrams, so the first probe stays well
+// behind the last Quick Mode message; after a change of the network nothing is waited for.
+func TestProbesDoNotOvertake(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn := w.overPath(1500)
+		w.start()
+		s := w.dial()
+		conn.forget()
+		time.Sleep(pathInterval - time.Millisecond)
+		if _, _, all := conn.noted(); len(all) != 0 {
+			t.Errorf("datagrams of %v follow Quick Mode", all)
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if _, _, all := conn.noted(); len(all) == 0 || slices.Max(all) < 1300 {
+			t.Errorf("no probe: %v", all)
+		}
+		time.Sleep(time.Minute)
+		conn.forget()
+		s.NetworkChanged()
+		synctest.Wait()
+		if _, _, all := conn.noted(); len(all) == 0 || slices.Max(all) < 1300 {
+			t.Errorf("no probe of the other network: %v", all)
+		}
+	})
+}
+
 // TestPathMTUOfSuites: what is found is used to the last block.
 func TestPathMTUOfSuites(t *testing.T) {
 	for suite, mtu := range map[string]int{"aes256-sha1": 1422, "aes256-sha512": 1406, "3des-sha1": 1438, "aes128gcm16": 1438} {
@@ -217,7 +244,7 @@ func TestPathMTUOfSuites(t *testing.T) {
 			conn := w.overPath(1500)
 			w.start()
 			s := w.dial()
-			time.Sleep(time.Second)
+			time.Sleep(pathInterval + time.Second)
 			conn.forget()
 			send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()-28))))
 			if largest, _, all := conn.noted(); s.MTU() != mtu || len(all) != 1 || largest <= 1500-16 {
@@ -606,7 +633,7 @@ func TestProbeOnTheWire(t *testing.T) {
 		w.overPath(1500)
 		w.start()
 		s := w.dial()
-		time.Sleep(time.Second)
+		time.Sleep(pathInterval + time.Second)
 		probes := w.sent(func(d datagram) bool {
 			h, ok := ikeHeader(d.from, d.to, d.data)
 			return ok && byClient(d) && h.Exchange == isakmp.Informational && len(d.data) > 1000
