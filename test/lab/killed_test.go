@@ -221,6 +221,7 @@ func (h *host) uneventful(t *testing.T, live func(*host, *testing.T)) (before st
 	t.Helper()
 	h.stop() // it was started without the user
 	h.launch("debug")
+	h.status(t)
 	before = hostState(t, h.ns)
 	tr := trace(t, h, killRoot, 0)
 	live(h, t)
@@ -237,6 +238,7 @@ func (h *host) killAfter(t *testing.T, victim string, n int, live func(*host, *t
 	t.Helper()
 	if h.service == nil {
 		h.launch("debug")
+		h.status(t) // by now it runs, and not only its root process
 	}
 	tr := trace(t, h, victim, n)
 	live(h, t)

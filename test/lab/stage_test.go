@@ -14,7 +14,7 @@ import (
 // stageVariable names what this program does in place of running tests.
 const stageVariable = "LAB_STAGE"
 
-var stages = map[string]func(args []string) error{"trace": traceStage, "restore": func([]string) error {
+var stages = map[string]func(args []string) error{"trace": traceStage, "generate": generateStage, "restore": func([]string) error {
 	return platform.Restore(context.Background(), "/run/wayfarer/state")
 }}
 
