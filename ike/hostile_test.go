@@ -19,7 +19,7 @@ import (
 // certify gives the gateway another certificate, of a CA that the client trusts.
 func (w *world) certify(edits ...func(*x509.Certificate)) {
 	pki := &testPKI{t: w.t}
-	ca := pki.ca("CA", nil, testKeys().ca, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(48 * time.Hour) })
+	ca := pki.ca("CA", nil, testKeys().ca, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(8 * 24 * time.Hour) })
 	edits = append([]func(*x509.Certificate){func(c *x509.Certificate) {
 		c.DNSNames, c.IPAddresses = []string{"gw.example.com"}, []net.IP{gatewayAddr.AsSlice()}
 	}}, edits...)
