@@ -87,8 +87,10 @@ var lives = []struct {
 		},
 	},
 	{
-		"full tunnel, IPv6 blocked", "mv resolv.conf provider.conf; ln -s provider.conf resolv.conf", "output",
-		func(h *host, t *testing.T) { _ = h.tries(t, "full") && h.wayfarer("disconnect").exit == 0 },
+		"full tunnel, IPv6 blocked, local network", "mv resolv.conf provider.conf; ln -s provider.conf resolv.conf", "output",
+		func(h *host, t *testing.T) {
+			_ = h.tries(t, "full", "--local-network") && h.wayfarer("disconnect").exit == 0
+		},
 	},
 	{
 		"two split tunnels", "chmod 604 resolv.conf; chown 1234:5678 resolv.conf", "guard",
