@@ -166,9 +166,71 @@ func TestPasswordIsKept(t *testing.T) {
 		}
 		w.exchangePackets(s, received, "hello")
 		s.Close()
-		if got := s.knownPassword(); got != nil {
+		if got, _ := s.knownPassword(""); got != nil {
 			w.t.Errorf("the password %q is kept after the end", string(got))
 		}
+	})
+}
+
+// TestPasswordUnderOtherWords: a password that is kept is not sent again where the
+// gateway's words have changed; what the user answers to those is not kept.
+func TestPasswordUnderOtherWords(t *testing.T) {
+	words := "Enter the password" // of the gateway
+	open := func(w *world) *Session {
+		words = "Enter the password"
+		w.gateway.XAuth = func(round int, _ []isakmp.Attribute) gateway.XAuthTurn {
+			if round > 0 {
+				return gateway.XAuthTurn{Passed: true, User: testLogin}
+			}
+			ask := empty(isakmp.XAuthUserName, isakmp.XAuthPassword)
+			if words != "" {
+				ask = append(ask, text(isakmp.XAuthMessage, words))
+			}
+			return gateway.XAuthTurn{Ask: ask}
+		}
+		w.start()
+		return w.dial()
+	}
+	t.Run("asked", func(t *testing.T) {
+		inBoth(t, func(w *world) {
+			asked := w.answering("654321")
+			s := open(w)
+			for i, next := range []string{"Enter the password", "Enter the code", "Enter the password", ""} {
+				words = next
+				w.renew(s)
+				synctest.Wait()
+				if n := s.Stats().Rekeys; n != i+1 {
+					w.t.Fatalf("%d reauthentications after %d", n, i+1)
+				}
+			}
+			var sent []string
+			for _, c := range w.configs(gateway.XAuthReply) {
+				a, _ := isakmp.Find(c.Attributes, isakmp.XAuthPassword)
+				sent = append(sent, string(a.Value))
+			}
+			if want := []string{testPassword, testPassword, "654321", testPassword, testPassword}; !slices.Equal(sent, want) {
+				w.t.Errorf("sent %q", sent)
+			}
+			if want := []Prompt{{Kind: PromptChallenge, Text: "Enter the code", Secret: true}}; !slices.Equal(*asked, want) {
+				w.t.Errorf("asked %+v", *asked)
+			}
+		})
+	})
+	t.Run("nobody to ask", func(t *testing.T) {
+		inBoth(t, func(w *world) {
+			s := open(w)
+			words = "Enter the code"
+			w.renew(s)
+			_, err := w.waitEnd(s, time.Second)
+			if e := wantError[*CredentialsError](w.t, err); e.Message != "Enter the code" {
+				w.t.Errorf("%+v", e)
+			}
+			for i, c := range w.configs(gateway.XAuthReply) {
+				if _, sent := isakmp.Find(c.Attributes, isakmp.XAuthPassword); sent != (i == 0) {
+					w.t.Errorf("reply %d has a password: %v", i, sent)
+				}
+			}
+		})
 	})
 }
 

@@ -98,14 +98,15 @@ type Session struct {
 	connected atomic.Bool // Dial is over
 	lastHeard atomic.Int64
 
-	mu         sync.Mutex
-	password   Secret
-	unsent     *unsentAnswer
-	assignment Assignment
-	children   []*childSA // oldest first; a new one is appended
-	reserved   map[uint32]bool
-	stats      Stats // of the ISAKMP SA
-	err        error
+	mu            sync.Mutex
+	password      Secret
+	passwordWords *string // the gateway's, under which it was given; nil: it was not
+	unsent        *unsentAnswer
+	assignment    Assignment
+	children      []*childSA // oldest first; a new one is appended
+	reserved      map[uint32]bool
+	stats         Stats // of the ISAKMP SA
+	err           error
 
 	inbound  atomic.Pointer[map[uint32]*childSA] // by our SPI
 	outbound atomic.Pointer[[]*childSA]          // newest first
@@ -535,18 +536,21 @@ func (x Exchange) isakmp() isakmpExchange {
 	return mainExchange
 }
 
-// knownPassword is a copy of the password, nil if there is none.
-func (s *Session) knownPassword() Secret {
+// knownPassword is a copy of the password, nil if there is none. It was given under
+// other words before if changed: those with which the gateway asks now may mean
+// another.
+func (s *Session) knownPassword(words string) (known Secret, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.password.Clone()
+	return s.password.Clone(), s.passwordWords != nil && words != "" && words != *s.passwordWords
 }
 
-func (s *Session) keepPassword(p Secret) {
+// keepPassword keeps a copy of the password that is given under the gateway's words.
+func (s *Session) keepPassword(p Secret, words string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.password.Zero()
-	s.password = p.Clone()
+	s.password, s.passwordWords = p.Clone(), &words
 }
 
 // do has the control loop run a function, unless the session ends first.

@@ -109,7 +109,9 @@ func (sa *isakmpSA) verdict(status isakmp.Attribute, c isakmp.Config) error {
 	if sa.xauthReplies == 0 && sa.s.dialing() && sa.s.cfg.Login != "" {
 		return &ProtocolError{Step: sa.step, Detail: "it let us in without asking for the login"}
 	}
-	sa.passwordSent, sa.xauthReplies = false, 0 // should it ask again one day
+	if !sa.signingIn { // else whoever asks the user owns passwordSent
+		sa.passwordSent, sa.xauthReplies = false, 0 // should it ask again one day
+	}
 	return nil
 }
 
@@ -205,8 +207,8 @@ type question struct {
 }
 
 // credential returns a copy of what the gateway asks for. A password is sent once
-// without asking; when the gateway asks for it again, it did not like it, or means
-// another.
+// without asking; when the gateway asks for it again, or on a reauthentication in other
+// words, it did not like it, or means another.
 func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Secret, error) {
 	domain, user, qualified := strings.Cut(sa.s.cfg.Login, `\`)
 	oneTime := q.typ == xauthOTP || q.typ == xauthSKey
@@ -222,20 +224,23 @@ func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Se
 		}
 		return Secret{}, nil
 	case isakmp.XAuthPassword:
-		if known := sa.s.knownPassword(); known != nil && !sa.passwordSent && !oneTime {
+		known, changed := sa.s.knownPassword(q.text)
+		other := sa.passwordSent || changed
+		if known != nil && !other && !oneTime {
 			sa.passwordSent = true
+			sa.s.keepPassword(known, q.text)
 			return sa.chap(q, sa.text(known))
 		}
-		again := sa.passwordSent
-		if again && sa.s.cfg.Prompt == nil {
+		known.Zero()
+		if other && sa.s.cfg.Prompt == nil {
 			return nil, &CredentialsError{Step: sa.step, Message: q.text}
 		}
-		answer, err := sa.ask(ctx, sa.passwordPrompt(q, oneTime))
+		answer, err := sa.ask(ctx, passwordPrompt(q, oneTime, other))
 		if err != nil {
 			return nil, err
 		}
-		if !again && !oneTime {
-			sa.s.keepPassword(answer) // for reauthentication
+		if !other && !oneTime {
+			sa.s.keepPassword(answer, q.text) // for reauthentication
 		}
 		sa.passwordSent = true
 		return sa.chap(q, sa.text(answer))
@@ -249,12 +254,12 @@ func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Se
 
 // passwordPrompt says how a password is asked for: a one-time password in its own
 // field, the answer to a challenge with the gateway's words.
-func (sa *isakmpSA) passwordPrompt(q *question, oneTime bool) Prompt {
+func passwordPrompt(q *question, oneTime, other bool) Prompt {
 	p := Prompt{Kind: PromptPassword, Text: q.text, Secret: true}
 	switch {
 	case oneTime:
 		p.Kind = PromptOTP
-	case sa.passwordSent && q.text != "":
+	case other && q.text != "":
 		p.Kind = PromptChallenge
 	}
 	return p

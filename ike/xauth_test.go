@@ -184,7 +184,7 @@ func TestOneTimePasswords(t *testing.T) {
 			if want := []Prompt{{Kind: PromptOTP, Text: "otp-md5 499 ke1234", Secret: true}}; !slices.Equal(*asked, want) {
 				t.Errorf("asked %+v", *asked)
 			}
-			if got := s.knownPassword(); string(got) != testPassword {
+			if got, _ := s.knownPassword(""); string(got) != testPassword {
 				t.Errorf("the password is %q now", string(got))
 			}
 		})
