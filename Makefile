@@ -14,7 +14,7 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
-.PHONY: help need-go build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab lab-6 lab-pluto lab-connect-time clean
+.PHONY: help need-go build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -90,6 +90,12 @@ lab: build ## all end-to-end scenarios: real gateways, and real clients of our o
 	test/lab/lab prereqs --install
 	$(GO) test -tags lab -count=1 -timeout 40m -v ./test/lab
 	$(GO) test -tags lab -count=1 -v -run '^TestLab' ./ike/gateway
+
+# SOAK picks tests; one that fails does not end the others.
+SOAK ?= .
+soak: build ## the same in full length, 90 minutes: every fault, five minutes of load, ten idle
+	test/lab/lab prereqs --install
+	EXHAUSTIVE=1 $(GO) test -tags lab -count=1 -timeout 150m -v -run '$(SOAK)' ./test/lab
 
 lab-6: build ## the same against strongSwan 6: a Debian 13 in GW_ROOT, made by debootstrap
 	test/lab/lab prereqs --install
