@@ -144,8 +144,7 @@ func (h *linuxHost) planServers(ctx context.Context, tunnels []Tunnel, applied [
 	default:
 		var c *fileChange
 		c, err = h.planFile(resolvConfPath, applied,
-			func(before []byte) []byte { return resolvConf(tunnels, before) },
-			func(is fileState) bool { return owner == dnsNetworkMgr && headerOwner(is) == dnsNetworkMgr })
+			func(before []byte) []byte { return resolvConf(tunnels, before) })
 		changes = []change{c}
 	}
 	return owner, changes, err

@@ -235,7 +235,8 @@ func TestResolvConfFile(t *testing.T) {
 	}
 }
 
-// TestResolvConfRewritten: what somebody else writes meanwhile is theirs.
+// TestResolvConfRewritten: what somebody else writes meanwhile is replaced by the next wish,
+// and is what stands in the end.
 func TestResolvConfRewritten(t *testing.T) {
 	const original, theirs = "nameserver 192.0.2.9\n", "nameserver 198.51.100.1\n"
 	for name, rewrite := range map[string]func(path string) error{
@@ -257,8 +258,8 @@ func TestResolvConfRewritten(t *testing.T) {
 			before := describe(t, h.root)
 			applied, err = setDNS(t, h, applied, dnsTunnel)
 			run(t, "same wish", err)
-			if after := describe(t, h.root); after != before {
-				t.Errorf("after the same wish\n%s\nis\n%s", before, after)
+			if content, _ := os.ReadFile(path); string(content) != ourContent {
+				t.Errorf("content\n%s", content)
 			}
 			restored, err := setDNS(t, h, applied)
 			run(t, "restore", err)
@@ -282,6 +283,145 @@ func TestResolvConfRewritten(t *testing.T) {
 			run(t, "restore", err)
 			if after := describe(t, h.root); after != before {
 				t.Errorf("after restoring\n%s\nis\n%s", before, after)
+			}
+		})
+	}
+}
+
+// TestResolvConfFoughtFor: nobody fights for the file without end, and what the other
+// program has written last is what stands in the end.
+func TestResolvConfFoughtFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, path := fileHost(t)
+		var log bytes.Buffer
+		h.log = slog.New(slog.NewTextHandler(&log, nil))
+		run(t, "write", os.WriteFile(path, []byte("nameserver 192.0.2.9\n"), 0o644))
+		applied, err := setDNS(t, h, nil, dnsTunnel)
+		run(t, "set", err)
+		var theirs string
+		rewrite := func(server int) bool {
+			t.Helper()
+			theirs = fmt.Sprintf("nameserver 198.51.100.%d\n", server)
+			run(t, "rewrite", os.WriteFile(path, []byte(theirs), 0o644))
+			applied, err = setDNS(t, h, applied, dnsTunnel)
+			run(t, "same wish", err)
+			content, err := os.ReadFile(path)
+			run(t, "read", err)
+			return string(content) == ourContent
+		}
+		for i := range 3 * maxRewrites { // as often as a lease of a quarter of a minute is renewed
+			if !rewrite(1 + i%2) {
+				t.Fatalf("rewrite %d is left", i)
+			}
+			time.Sleep(rewriteTime / 4)
+		}
+		time.Sleep(rewriteTime)
+		for i := range maxRewrites {
+			if !rewrite(1) {
+				t.Fatalf("rewrite %d within a minute is left", i)
+			}
+		}
+		if log.Len() != 0 {
+			t.Errorf("warned of\n%s", &log)
+		}
+		if rewrite(1) || !strings.Contains(log.String(), "again and again") || !strings.Contains(log.String(), resolvConfPath) {
+			t.Errorf("the fight goes on, and the log says\n%s", &log)
+		}
+		time.Sleep(time.Hour)
+		if rewrite(2) {
+			t.Error("what was given up begins again")
+		}
+		restored := slices.Clone(applied)
+		if _, err = setDNS(t, h, restored); err != nil {
+			t.Error(err)
+		}
+		if content, _ := os.ReadFile(path); string(content) != theirs {
+			t.Errorf("in the end there is\n%s", content)
+		}
+		applied, err = setDNS(t, h, applied, dnsTunnel, dnsTunnel2)
+		run(t, "another wish", err)
+		if content, _ := os.ReadFile(path); string(content) != ourContent2 {
+			t.Errorf("another wish makes\n%s", content)
+		}
+		_, err = setDNS(t, h, applied)
+		run(t, "restore", err)
+		if content, _ := os.ReadFile(path); string(content) != theirs {
+			t.Errorf("in the end there is\n%s", content)
+		}
+	})
+}
+
+// TestResolvConfFromOurs: a file that was made from ours is not what is put back.
+func TestResolvConfFromOurs(t *testing.T) {
+	h, path := fileHost(t)
+	run(t, "write", os.WriteFile(path, []byte("nameserver 192.0.2.9\n"), 0o644))
+	applied, err := setDNS(t, h, nil, dnsTunnel)
+	run(t, "set", err)
+	edited := "options edns0\n" + ourContent
+	run(t, "edit", os.WriteFile(path, []byte(edited), 0o644))
+	if h.foreignNames() {
+		t.Error("news")
+	}
+	applied, err = setDNS(t, h, applied, dnsTunnel)
+	run(t, "same wish", err)
+	if content, _ := os.ReadFile(path); string(content) != edited {
+		t.Errorf("content\n%s", content)
+	}
+	if was := applied[0].(*fileChange).Was; string(was.Seen) != "nameserver 192.0.2.9\n" {
+		t.Errorf("to be put back:\n%s", was.Seen)
+	}
+}
+
+// TestWatchNames: what other programs write is an event, whichever way, and what we write
+// is none; the next wish takes the file back, and their last content is what stays.
+func TestWatchNames(t *testing.T) {
+	for _, mounted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("mounted %v", mounted), func(t *testing.T) {
+			enterMounts(t)
+			addTUN(t, "wayfarer0")
+			n, h := testNetwork(t)
+			path := filepath.Join(h.root, resolvConfPath)
+			run(t, "write", os.WriteFile(path, []byte("nameserver 192.0.2.9\n"), 0o644))
+			if mounted {
+				source := filepath.Join(h.root, "source")
+				run(t, "source", os.WriteFile(source, []byte("nameserver 192.0.2.8\n"), 0o644))
+				run(t, "mount", unix.Mount(source, path, "", unix.MS_BIND, ""))
+				defer unix.Unmount(path, unix.MNT_DETACH)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			events, err := n.Watch(ctx)
+			run(t, "Watch", err)
+			tunnel := dnsTunnel
+			tunnel.MTU = 1300
+			wish := Config{Tunnels: []Tunnel{tunnel}}
+			run(t, "Set", n.Set(ctx, wish))
+			replace := func(theirs string) {
+				run(t, "new", os.WriteFile(path+".new", []byte(theirs), 0o644))
+				run(t, "rename", os.Rename(path+".new", path))
+			}
+			if mounted {
+				replace = func(theirs string) { run(t, "write", os.WriteFile(path, []byte(theirs), 0o644)) }
+			}
+			for _, theirs := range []string{"nameserver 198.51.100.1\n", "nameserver 198.51.100.2\n", "nameserver 198.51.100.2\n"} {
+				run(t, "another file", os.WriteFile(filepath.Join(h.root, "etc/hosts"), nil, 0o644))
+				replace(theirs)
+				for e := range events {
+					if e.Kind == EventNames {
+						break
+					}
+				}
+				run(t, "Set", n.Set(ctx, wish))
+				if content, _ := os.ReadFile(path); string(content) != ourContent {
+					t.Errorf("content\n%s", content)
+				}
+			}
+			if h.foreignNames() {
+				t.Error("our own writing is news")
+			}
+			run(t, "restore", n.Set(ctx, Config{}))
+			if content, _ := os.ReadFile(path); string(content) != "nameserver 198.51.100.2\n" {
+				t.Errorf("in the end there is\n%s", content)
 			}
 		})
 	}

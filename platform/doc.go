@@ -107,12 +107,13 @@
 //     tunnel has a record, tun-NAME.wayfarer or NAME.wayfarer. This is the only
 //     program that is ever run; it has no other interface. It needs root.
 //   - NetworkManager, if resolv.conf says so and it runs: it takes no servers for
-//     interfaces that are not its own (since 1.26.6), so the file is replaced, and
-//     replaced again, by the next Set, whenever NetworkManager has written it.
+//     interfaces that are not its own (since 1.26.6), so the file is replaced.
 //   - otherwise the file is nobody's.
 //
-// /etc/resolv.conf is replaced, never written through a symlink, and put back as it was,
-// unless somebody else has written it meanwhile. Where it is a mount, as in containers,
+// /etc/resolv.conf is replaced, never written through a symlink, and put back as it was.
+// If another program writes it meanwhile (NetworkManager, a DHCP client), that is an
+// [Event], the next Set replaces it again, and what that program wrote last is what is put
+// back. After five times in a minute the file is left to it. Where it is a mount, as in containers,
 // it is written in place. A file cannot send some names here and others there: all names
 // go to the tunnels' servers, those first that are to resolve all names. The servers from
 // before are left out, because the resolver would ask them for a company's names whenever
@@ -144,7 +145,8 @@
 //
 // Netlink tells that something has changed; what has is seen by looking 250 ms later,
 // so that one change of network is one [Event], and routes that are merely refreshed are
-// none. Sleep and wake are logind's to tell. Without logind, the clock that goes on
+// none. In the same way inotify tells that resolv.conf was written, by another program if it
+// does not have our header. Sleep and wake are logind's to tell. Without logind, the clock that goes on
 // during sleep (CLOCK_BOOTTIME) is compared with the one that does not
 // (CLOCK_MONOTONIC), every 30 s: a wake is noticed at most that much later.
 //

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,12 +92,25 @@ type fileChange struct {
 	// anew: another program has written the file since we did, and that is what
 	// is to be put back now.
 	anew bool
+	// rewrites are the times of the last minute at which that happened.
+	rewrites []time.Time
+	// lost: it happened too often; the file is the other program's until the wish
+	// is another one.
+	lost bool
 }
 
-// planFile plans a file whose content depends on what was there before us. A program
-// that owns the file writes it whenever it likes, and then ours follows; if anybody
-// else has, only a new wish replaces theirs.
-func (h *linuxHost) planFile(path string, applied []change, content func(before []byte) []byte, owned func(fileState) bool) (*fileChange, error) {
+// Two programs that both want a file must not replace it for ever: it is written again
+// at most maxRewrites times in rewriteTime.
+const (
+	maxRewrites = 5
+	rewriteTime = time.Minute
+)
+
+// planFile plans a file whose content depends on what was there before us. If another
+// program writes it meanwhile, as DHCP clients do, ours follows, and theirs is what is
+// put back in the end. One that was made from ours is left alone: with it our servers
+// would be put back.
+func (h *linuxHost) planFile(path string, applied []change, content func(before []byte) []byte) (*fileChange, error) {
 	is, err := h.readFile(path)
 	if err != nil {
 		return nil, err
@@ -107,14 +122,32 @@ func (h *linuxHost) planFile(path string, applied []change, content func(before 
 		return c, nil
 	}
 	c.Was, c.Content = standing.Was, content(standing.Was.Seen)
-	if standing.ours(is) {
+	sameWish := bytes.Equal(c.Content, standing.Content)
+	if sameWish {
+		c.rewrites, c.lost = standing.rewrites, standing.lost
+	}
+	if standing.ours(is) || sameWish && (is.fromOurs() || !c.mayRewrite(time.Now())) {
 		return c, nil
 	}
-	theirs := content(is.Seen)
-	if owned(is) || !bytes.Equal(c.Content, standing.Content) {
-		c.Was, c.Content, c.anew = is, theirs, true
-	}
+	c.Was, c.Content, c.anew = is, content(is.Seen), true
 	return c, nil
+}
+
+// fromOurs says whether a file is ours, or made from ours.
+func (s fileState) fromOurs() bool { return bytes.Contains(s.Seen, []byte(resolvHeader)) }
+
+// mayRewrite says whether a file that another program has written may be ours once more,
+// and counts that.
+func (c *fileChange) mayRewrite(now time.Time) bool {
+	c.rewrites = slices.DeleteFunc(slices.Clone(c.rewrites), func(t time.Time) bool { return now.Sub(t) >= rewriteTime })
+	if !c.lost && len(c.rewrites) == maxRewrites {
+		c.lost = true
+		c.h.log.Warn("network: another program rewrites the file again and again; from now on it is left alone, and names may not be looked up in the tunnel", "file", c.Path)
+	}
+	if !c.lost {
+		c.rewrites = append(c.rewrites, now)
+	}
+	return !c.lost
 }
 
 func (c *fileChange) String() string { return fmt.Sprintf("file %s:\n%s", c.Path, c.Content) }
@@ -139,7 +172,7 @@ func (c *fileChange) apply(context.Context) error {
 	if err != nil || is.Kind == fileRegular && bytes.Equal(is.Seen, c.Content) {
 		return err
 	}
-	if !c.ours(is) && !is.equal(c.Was) {
+	if !c.ours(is) && (c.lost || !is.equal(c.Was)) {
 		c.h.log.Warn("network: another program has rewritten the file; it is left alone", "file", c.Path)
 		return nil
 	}

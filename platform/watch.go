@@ -17,6 +17,9 @@ const (
 	EventNetwork EventKind = "network"
 	// EventDefaultRoute: the way to everything else has changed.
 	EventDefaultRoute EventKind = "default-route"
+	// EventNames: another program has written the file that says how names are
+	// resolved. If it was a tunnel's, Set makes it so again.
+	EventNames EventKind = "names"
 	// EventSleep: the computer is about to sleep. Not every system tells.
 	EventSleep EventKind = "sleep"
 	// EventWake: the computer was asleep.
@@ -35,7 +38,10 @@ const settleTime = 250 * time.Millisecond
 // watchSource is what an operating system tells.
 type watchSource struct {
 	hints  <-chan struct{} // something may have changed; coalesced
+	names  <-chan struct{} // the file of name servers was written; coalesced; nil: unknown
 	sleeps <-chan bool     // true: will sleep; false: has slept
+	// foreign says whether that file is another program's than ours.
+	foreign func() bool
 	// look reads how the host is.
 	look func() (surroundings, error)
 }
@@ -68,7 +74,7 @@ func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last 
 		e := Event{kind}
 		pending = append(slices.DeleteFunc(pending, func(p Event) bool { return p == e }), e)
 	}
-	var settled <-chan time.Time
+	var settled, written <-chan time.Time
 	for {
 		var out chan<- Event
 		var first Event
@@ -98,6 +104,14 @@ func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last 
 				report(EventDefaultRoute)
 			}
 			last = now
+		case <-source.names:
+			if written == nil {
+				written = time.After(settleTime)
+			}
+		case <-written:
+			if written = nil; source.foreign() {
+				report(EventNames)
+			}
 		case asleep := <-source.sleeps:
 			if asleep {
 				report(EventSleep)

@@ -1,11 +1,14 @@
 package platform
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +36,9 @@ const (
 // has and CLOCK_MONOTONIC, which stands still meanwhile, has not, is looked at each
 // 30 s, by a timer of the latter: a computer that wakes up is found awake at most 30 s
 // later.
+//
+// Whoever writes resolv.conf is told by inotify. What is there is looked at then, so
+// that our own writing is no event.
 func (h *linuxHost) watch(ctx context.Context, tunnels func() []string) (*watchSource, error) {
 	hints := make(chan struct{}, 1)
 	listen, err := subscribe(ctx)
@@ -41,7 +47,75 @@ func (h *linuxHost) watch(ctx context.Context, tunnels func() []string) (*watchS
 	}
 	go listen(h, hints)
 	look := func() (surroundings, error) { return h.surroundings(tunnels()) }
-	return &watchSource{hints, h.sleeps(ctx, sleptFor), look}, nil
+	names, err := h.watchNames(ctx)
+	if err != nil {
+		h.log.Warn("network: nobody tells when another program replaces the name servers", "error", err)
+	}
+	return &watchSource{hints, names, h.sleeps(ctx, sleptFor), h.foreignNames, look}, nil
+}
+
+// foreignNames says whether resolv.conf is another program's.
+func (h *linuxHost) foreignNames() bool {
+	is, err := h.readFile(resolvConfPath)
+	return err == nil && !is.fromOurs()
+}
+
+// watchNames gets a value whenever resolv.conf is replaced, written or removed, until ctx
+// ends. The directory tells of that, but for a file that is a mount.
+func (h *linuxHost) watchNames(ctx context.Context) (<-chan struct{}, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	file := filepath.Join(h.root, resolvConfPath)
+	_, err = unix.InotifyAddWatch(fd, filepath.Dir(file), unix.IN_CREATE|unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE|unix.IN_ONLYDIR)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("inotify: %s: %w", filepath.Dir(file), err)
+	}
+	if _, err := unix.InotifyAddWatch(fd, file, unix.IN_CLOSE_WRITE|unix.IN_DONT_FOLLOW); err != nil {
+		h.log.Debug("network: no watch of the file alone", "file", resolvConfPath, "error", err)
+	}
+	events := os.NewFile(uintptr(fd), "inotify")
+	context.AfterFunc(ctx, func() { events.Close() })
+	names := make(chan struct{}, 1)
+	go func() {
+		buf := make([]byte, 1<<12)
+		for {
+			size, err := events.Read(buf)
+			if err != nil {
+				if ctx.Err() == nil {
+					h.log.Warn("network: inotify ends", "error", err)
+				}
+				return
+			}
+			if !aboutFile(buf[:size], filepath.Base(file)) {
+				continue
+			}
+			select {
+			case names <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return names, nil
+}
+
+// aboutFile says whether one of inotify's events (inotify(7)) is about a file of the
+// directory, is of a watch of a file alone, or says that some were lost.
+func aboutFile(events []byte, name string) bool {
+	for len(events) >= unix.SizeofInotifyEvent {
+		mask := binary.NativeEndian.Uint32(events[4:])
+		size := int(binary.NativeEndian.Uint32(events[12:]))
+		if events = events[unix.SizeofInotifyEvent:]; size > len(events) {
+			return false
+		}
+		if size == 0 && mask&unix.IN_IGNORED == 0 || string(bytes.TrimRight(events[:size], "\x00")) == name {
+			return true
+		}
+		events = events[size:]
+	}
+	return false
 }
 
 // sleeps is what the login manager tells for as long as it does, then the clocks.

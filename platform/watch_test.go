@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,9 @@ import (
 type scene struct {
 	hints  chan struct{}
 	sleeps chan bool
+	names  chan struct{}
+
+	foreign atomic.Bool // the file of name servers
 
 	mu    sync.Mutex
 	now   surroundings
@@ -24,7 +28,7 @@ type scene struct {
 }
 
 func (s *scene) source() *watchSource {
-	return &watchSource{s.hints, s.sleeps, func() (surroundings, error) {
+	return &watchSource{s.hints, s.names, s.sleeps, s.foreign.Load, func() (surroundings, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.looks++
@@ -48,7 +52,7 @@ func (s *scene) looked() int {
 func TestWatchLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		s := &scene{hints: make(chan struct{}, 1), sleeps: make(chan bool), now: surroundings{"n0", "d0"}}
+		s := &scene{hints: make(chan struct{}, 1), sleeps: make(chan bool), names: make(chan struct{}, 1), now: surroundings{"n0", "d0"}}
 		events := make(chan Event)
 		go watchLoop(ctx, slog.New(slog.DiscardHandler), s.source(), s.now, events)
 		synctest.Wait()
@@ -116,6 +120,19 @@ func TestWatchLoop(t *testing.T) {
 		}()
 		if g := got(); g != "[sleep after 0s wake after 1m0s]" {
 			t.Errorf("sleep: %s", g)
+		}
+		s.names <- struct{}{}
+		if g := got(); g != "[]" {
+			t.Errorf("our own name servers: %s", g)
+		}
+		s.foreign.Store(true)
+		for range 3 { // each time what was there before may be there again
+			s.names <- struct{}{}
+			time.Sleep(settleTime / 10)
+			s.names <- struct{}{}
+			if g := got(); g != "[names after 225ms]" {
+				t.Errorf("another's name servers: %s", g)
+			}
 		}
 		// Who does not read gets the last of each.
 		for range 3 {

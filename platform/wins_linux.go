@@ -28,7 +28,7 @@ func (h *linuxHost) planWINS(cfg Config, applied []change) ([]change, error) {
 	}
 	content.WriteByte('\n')
 	c, err := h.planFile(filepath.Join(h.stateDir, sambaInclude), applied,
-		func([]byte) []byte { return content.Bytes() }, func(fileState) bool { return true })
+		func([]byte) []byte { return content.Bytes() })
 	if err != nil {
 		return nil, err
 	}

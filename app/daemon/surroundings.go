@@ -35,15 +35,18 @@ func (d *Daemon) watchHost() (stop func()) {
 // host's network as wished again.
 func (d *Daemon) hostChanged(ctx context.Context, event platform.Event) {
 	d.log.Info("this computer's network has changed", "event", event.Kind)
-	if event.Kind == platform.EventSleep {
+	switch event.Kind {
+	case platform.EventSleep:
 		return // what is lost by it is found when it wakes up
+	case platform.EventNames: // the way to the gateways is the same
+	default:
+		d.portals.forget()
+		d.mu.Lock()
+		for _, t := range d.tunnels {
+			t.nudge()
+		}
+		d.mu.Unlock()
 	}
-	d.portals.forget()
-	d.mu.Lock()
-	for _, t := range d.tunnels {
-		t.nudge()
-	}
-	d.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
 	if err := d.reapply(ctx); err != nil {

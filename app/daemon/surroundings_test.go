@@ -28,12 +28,18 @@ func TestHostChangesWhileConnected(t *testing.T) {
 		}
 		id := w.connect(request())
 		for _, tt := range []struct {
-			kind platform.EventKind
-			does int
-		}{{platform.EventNetwork, 1}, {platform.EventDefaultRoute, 1}, {platform.EventSleep, 0}, {platform.EventWake, 1}} {
+			kind       platform.EventKind
+			asks, sets int
+		}{
+			{platform.EventNetwork, 1, 1},
+			{platform.EventDefaultRoute, 1, 1},
+			{platform.EventNames, 0, 1},
+			{platform.EventSleep, 0, 0},
+			{platform.EventWake, 1, 1},
+		} {
 			asked, sets := session.askedFor(), w.host.count()
 			w.host.happen(tt.kind)
-			if session.askedFor()-asked != tt.does || w.host.count()-sets != tt.does {
+			if session.askedFor()-asked != tt.asks || w.host.count()-sets != tt.sets {
 				t.Errorf("%s: the gateway was asked %d times, the host set %d times", tt.kind, session.askedFor()-asked, w.host.count()-sets)
 			}
 			if cfg := w.host.last(); len(cfg.Tunnels) != 1 {

@@ -77,7 +77,7 @@ var serviceCalls = []string{
 	// files
 	"access", "chmod", "chown", "close", "close_range", "copy_file_range", "creat", "dup", "dup2", "dup3",
 	"faccessat", "faccessat2", "fchdir", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fcntl", "fdatasync", "flock",
-	"fstat", "fstatfs", "fsync", "ftruncate", "getcwd", "getdents64", "ioctl", "lchown", "lseek", "lstat",
+	"fstat", "fstatfs", "fsync", "ftruncate", "getcwd", "getdents64", "inotify_add_watch", "inotify_init1", "ioctl", "lchown", "lseek", "lstat",
 	"mkdir", "mkdirat", "newfstatat", "open", "openat", "openat2", "pipe", "pipe2", "pread64", "preadv", "pwrite64", "pwritev",
 	"read", "readlink", "readlinkat", "readv", "rename", "renameat", "renameat2", "rmdir", "sendfile", "splice",
 	"stat", "statfs", "statx", "symlink", "symlinkat", "umask", "unlink", "unlinkat", "write", "writev",
