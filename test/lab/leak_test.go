@@ -97,6 +97,7 @@ var kinds = map[string]string{
 	"ping to the Internet":           "icmp[0] == 8 and dst host 203.0.113.80",
 	"ping over IPv6":                 "icmp6[0] == 128 and dst host 2001:db8:80::80",
 	"DNS":                            "udp dst port 53 and dst host 203.0.113.53",
+	"what is forwarded":              "src host 10.55.0.2",
 }
 
 // seeLeaks checks that every kind of the generator's packets has left.
@@ -107,6 +108,15 @@ func seeLeaks(t *testing.T, file, when string) {
 			t.Errorf("%s: %s was to be seen outside, and is not", when, name)
 		}
 	}
+}
+
+// startGenerators has a client send, and a computer behind it, for the length of the test.
+func startGenerators(t *testing.T, ns string) {
+	t.Helper()
+	mustLab(t, "office", ns)
+	t.Cleanup(func() { mustLab(t, "office", "down") })
+	startGenerator(t, ns, "all")
+	startGenerator(t, "branch", "all")
 }
 
 // hardships are what happens to a connection while the generator runs: rekeying, a
@@ -160,6 +170,7 @@ func TestNoPacketOutside(t *testing.T) {
 	}{
 		{"full tunnel", "full", []string{"--block-outside"}, true},
 		{"split tunnel, gateway by name", "hybrid", []string{"--block-outside", "--gateway", "gw.lab.test"}, true},
+		{"gateway over IPv6", "hybrid6", []string{"--block-outside"}, true},
 		{"control", "hybrid", nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -167,7 +178,7 @@ func TestNoPacketOutside(t *testing.T) {
 			h := start(t, "rw2", "debug")
 			t.Cleanup(func() { mustLab(t, "gw", "start") })
 			p := loadProfile(t, tc.profile)
-			startGenerator(t, h.ns, "all")
+			startGenerators(t, h.ns)
 			stop := outside(t, h.ns)
 			time.Sleep(time.Second) // let it be seen before
 			h.up(t, p, tc.flags...)
@@ -208,7 +219,7 @@ func TestAlwaysOnBlock(t *testing.T) {
 	serviceUser(t, "rw2")
 	p := loadProfile(t, "full")
 	placeProfile(t, "rw2", p)
-	startGenerator(t, "rw2", "all")
+	startGenerators(t, "rw2")
 	stop := outside(t, "rw2")
 	h := start(t, "rw2", "debug")
 	h.until(t, 30*time.Second, app.StateConnected)
