@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestListenPacket: sockets carry the mark, and the last gateways are remembered.
+// TestListenPacket: sockets carry the mark, hold a lot, and the last gateways are remembered.
 func TestListenPacket(t *testing.T) {
 	enterNamespace(t)
 	n, h := testNetwork(t)
@@ -24,13 +24,17 @@ func TestListenPacket(t *testing.T) {
 		defer conn.Close()
 		raw, err := conn.(syscall.Conn).SyscallConn()
 		run(t, "raw", err)
-		var mark, domain int
-		var err1, err2 error
+		var mark, domain, buffer int
+		var err1, err2, err3 error
 		run(t, "control", raw.Control(func(fd uintptr) {
 			mark, err1 = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK)
 			domain, err2 = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
+			buffer, err3 = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
 		}))
-		run(t, "getsockopt", errors.Join(err1, err2))
+		run(t, "getsockopt", errors.Join(err1, err2, err3))
+		if buffer < receiveBuffer {
+			t.Errorf("%v: %d bytes of buffer", gateway, buffer)
+		}
 		want := syscall.AF_INET
 		if gateway.Is6() && !gateway.Is4In6() {
 			want = syscall.AF_INET6
