@@ -94,6 +94,7 @@ func (sa *isakmpSA) acceptAM2(m *message, offered []IKESuite, kx keyExchange, ni
 		err = &ProtocolError{Step: sa.step, Detail: err.Error()}
 	}
 	if err != nil {
+		sa.keys.zero()
 		sa.ckyR, sa.keys, sa.phase1IV = isakmp.Cookie{}, nil, nil
 		return err
 	}

@@ -490,11 +490,11 @@ func (sa *isakmpSA) sealFilled(exchange isakmp.ExchangeType, mid uint32, size in
 		}
 	}
 	bs := sa.keys.block.BlockSize()
-	body := isakmp.AppendPayloads(nil, ps...)
-	body = append(body, make([]byte, max(size-isakmp.HeaderLen-len(body), 0))...)
-	if pad := len(body) % bs; pad != 0 {
-		body = append(body, make([]byte, bs-pad)...)
-	}
+	plain := isakmp.AppendPayloads(nil, ps...)
+	defer clear(plain) // a login may be in it
+	n := max(len(plain), size-isakmp.HeaderLen)
+	body := make([]byte, (n+bs-1)/bs*bs)
+	copy(body, plain)
 	cipher.NewCBCEncrypter(sa.keys.block, iv).CryptBlocks(body, body)
 	last := slices.Clone(body[len(body)-bs:])
 	switch {

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/hmac"
 	"encoding/binary"
+	"slices"
 
 	"wayfarer/ike/isakmp"
 )
@@ -68,8 +69,11 @@ func newPhase1Keys(suite IKESuite, skeyid, gxy []byte, i, r isakmp.Cookie) (*pha
 	return k, err
 }
 
-// zero overwrites all that can be overwritten.
+// zero overwrites all that can be overwritten. There may be no keys.
 func (k *phase1Keys) zero() {
+	if k == nil {
+		return
+	}
 	for _, b := range [][]byte{k.skeyid, k.skeyidD, k.skeyidA, k.skeyidE, k.cipherKey} {
 		clear(b)
 	}
@@ -83,12 +87,19 @@ func expandKey(h crypto.Hash, skeyidE []byte, n int) []byte {
 	if len(skeyidE) >= n {
 		return append([]byte(nil), skeyidE[:n]...)
 	}
-	var key []byte
-	last := []byte{0}
+	return expand(h, n, []byte{0}, func(last []byte) []byte { return prf(h, skeyidE, last) })
+}
+
+// expand makes n bytes of key out of K1 = f(K0), K2 = f(K1), ..., and leaves no copies.
+func expand(h crypto.Hash, n int, last []byte, f func([]byte) []byte) []byte {
+	key := make([]byte, 0, n+h.Size())
 	for len(key) < n {
-		last = prf(h, skeyidE, last)
-		key = append(key, last...)
+		next := f(last)
+		key = append(key, next...)
+		clear(next)
+		last = key[len(key)-h.Size():]
 	}
+	clear(key[n:])
 	return key[:n]
 }
 
@@ -138,20 +149,12 @@ func (k *phase1Keys) hash3(mid uint32, ni, nr []byte) []byte {
 //	K1 = prf(SKEYID_d, [g(qm)^xy |] protocol | SPI | Ni_b | Nr_b)
 //	Kn = prf(SKEYID_d, Kn-1 | [g(qm)^xy |] protocol | SPI | Ni_b | Nr_b)
 func (k *phase1Keys) keymat(gqm []byte, proto isakmp.ProtocolID, spi uint32, ni, nr []byte, n int) []byte {
-	var out, last []byte
-	for len(out) < n {
-		last = prf(k.hash, k.skeyidD, last, gqm, []byte{byte(proto)}, be32(spi), ni, nr)
-		out = append(out, last...)
-	}
-	return out[:n]
+	return expand(k.hash, n, nil, func(last []byte) []byte {
+		return prf(k.hash, k.skeyidD, last, gqm, []byte{byte(proto)}, be32(spi), ni, nr)
+	})
 }
 
 func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
-func concat(parts ...[]byte) []byte {
-	var out []byte
-	for _, p := range parts {
-		out = append(out, p...)
-	}
-	return out
-}
+// concat is slices.Concat: of a secret it leaves no copies, as append may.
+func concat(parts ...[]byte) []byte { return slices.Concat(parts...) }

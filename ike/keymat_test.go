@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"wayfarer/ike/isakmp"
@@ -113,5 +114,26 @@ func TestDerivations(t *testing.T) {
 		if !bytes.Equal(b, make([]byte, len(b))) {
 			t.Error("a key survives zero")
 		}
+	}
+}
+
+// TestKeysLeaveNoCopies: what a key is made of is overwritten but for the key itself.
+func TestKeysLeaveNoCopies(t *testing.T) {
+	var parts [][]byte
+	key := expand(crypto.SHA256, 72, nil, func(last []byte) []byte {
+		parts = append(parts, prf(crypto.SHA256, []byte("secret"), last))
+		return parts[len(parts)-1]
+	})
+	if len(parts) != 3 || len(key) != 72 || slices.Equal(key, make([]byte, 72)) {
+		t.Fatalf("%d parts, key %x", len(parts), key)
+	}
+	for _, p := range append(parts, key[72:cap(key)]) {
+		if !slices.Equal(p, make([]byte, len(p))) {
+			t.Errorf("%x is left", p)
+		}
+	}
+	secret := make([]byte, 100)
+	if n := testing.AllocsPerRun(10, func() { concat(secret[:1], secret, secret[:50]) }); n > 1 {
+		t.Errorf("concat takes %v buffers", n)
 	}
 }

@@ -141,9 +141,7 @@ func (s *Session) newSA(exchange isakmp.ExchangeType, peer netip.AddrPort) (*isa
 func (sa *isakmpSA) discard() {
 	sa.s.transport.unregister(sa)
 	sa.state = stateClosed
-	if sa.keys != nil {
-		sa.keys.zero()
-	}
+	sa.keys.zero()
 }
 
 func (sa *isakmpSA) random(b []byte) error {

@@ -2,6 +2,7 @@ package isakmp
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 )
@@ -16,6 +17,9 @@ type Attribute struct {
 
 // attributeFormat is the bit that tells TV from TLV.
 const attributeFormat = 0x8000
+
+// attributeHeaderLen is the size of type and length.
+const attributeHeaderLen = 4
 
 // BasicAttribute makes an attribute in TV form.
 func BasicAttribute(typ, value uint16) Attribute {
@@ -71,8 +75,13 @@ func ParseAttributes(b []byte) ([]Attribute, error) {
 }
 
 // AppendAttributes writes attributes. A Basic value must have two bytes, any
-// other at most 65,535; else it panics.
+// other at most 65,535; else it panics. It grows b at most once, as AppendPayloads.
 func AppendAttributes(b []byte, as []Attribute) []byte {
+	size := 0
+	for _, a := range as {
+		size += attributeHeaderLen + len(a.Value)
+	}
+	b = slices.Grow(b, size)
 	for _, a := range as {
 		if a.Basic {
 			if len(a.Value) != 2 {

@@ -490,3 +490,18 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestAppendLeavesNoCopies: a buffer that grew in steps would leave a password in
+// each that was given up.
+func TestAppendLeavesNoCopies(t *testing.T) {
+	as := []Attribute{{Type: XAuthUserName, Value: make([]byte, 100)}, {Type: XAuthPassword, Value: make([]byte, 1000)}, BasicAttribute(XAuthType, 0)}
+	ps := []Payload{{Type: PayloadHash, Body: make([]byte, 32)}, {Type: PayloadAttribute, Body: make([]byte, 1100)}, {Type: PayloadNotify}}
+	for name, f := range map[string]func(){
+		"attributes": func() { AppendAttributes(nil, as) },
+		"payloads":   func() { AppendPayloads(nil, ps...) },
+	} {
+		if n := testing.AllocsPerRun(10, f); n > 1 {
+			t.Errorf("%s: %v buffers", name, n)
+		}
+	}
+}

@@ -139,8 +139,13 @@ func readGeneric(b []byte) (body []byte, next PayloadType, n int, err error) {
 
 // AppendPayloads writes a chain of payloads; their Raw form is not looked at. A
 // body of more than 65,531 bytes does not fit a payload and panics: callers bound
-// what they send.
+// what they send. It grows b at most once: of a secret no copies stay behind.
 func AppendPayloads(b []byte, ps ...Payload) []byte {
+	size := 0
+	for _, p := range ps {
+		size += genericHeaderLen + len(p.Body)
+	}
+	b = slices.Grow(b, size)
 	for i, p := range ps {
 		next := PayloadNone
 		if i+1 < len(ps) {
