@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
+	"wayfarer/app/control"
 	"wayfarer/platform"
 )
 
@@ -16,4 +18,13 @@ func HostNetwork(log *slog.Logger, stateDir string) (*platform.Network, error) {
 		return nil, fmt.Errorf("open this computer's network: %w", err)
 	}
 	return network, nil
+}
+
+// StateDir is where a service keeps what must outlive a crash, if it is told no other place.
+func StateDir() string { return platform.StateDir() }
+
+// Authorize says whether a process may connect because it sits at this computer, for the
+// server of the local API.
+func Authorize(ctx context.Context, p control.Process) error {
+	return platform.Authorize(ctx, p.PID, p.UID)
 }

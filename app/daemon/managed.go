@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 
 	"wayfarer/app"
@@ -32,15 +31,7 @@ const (
 type Managed = control.ConnectRequest
 
 // ManagedDir is where an administrator places profiles.
-func ManagedDir() string {
-	switch runtime.GOOS {
-	case "windows":
-		return filepath.Join(os.Getenv("ProgramData"), "Wayfarer", "profiles.d")
-	case "darwin":
-		return "/Library/Application Support/Wayfarer/profiles.d"
-	}
-	return "/etc/wayfarer/profiles.d"
-}
+func ManagedDir() string { return filepath.Join(platform.ConfigDir(), "profiles.d") }
 
 // KeepsBlock says whether a leak block that an earlier service left stands until the
 // managed profiles are connected: one of them is always on and wants it.

@@ -75,7 +75,7 @@ func TestExitCodes(t *testing.T) {
 					}
 				}
 			}
-			for _, args := range [][]string{{"status"}, {"status", "--watch"}, {"disconnect"}, {"answer"}} {
+			for _, args := range [][]string{{"status"}, {"status", "--watch"}, {"disconnect"}, {"answer"}, {"logs"}} {
 				w := newWorld(t, gone)
 				if got := w.run(t, args...); got != exit || w.err.String() != wantErr || w.out.Len() > 0 {
 					t.Errorf("%s: exit %d, stderr %q, stdout %q", args, got, &w.err, &w.out)

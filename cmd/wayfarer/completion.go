@@ -31,9 +31,13 @@ func completeConnectFlags(cmd *cobra.Command) {
 		"group-id":   none,
 		"timeout":    none,
 	} {
-		if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
-			panic(err) // the flag is not in the table of flags
-		}
+		completeFlag(cmd, flag, complete)
+	}
+}
+
+func completeFlag(cmd *cobra.Command, flag string, complete completer) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+		panic(err) // there is no such flag
 	}
 }
 

@@ -26,9 +26,7 @@ func newConnect(e *env) *cobra.Command {
 	flags := addConnectFlags(cmd)
 	cmd.Flags().StringVar(&save, "save", "", "keep profile and secrets under `NAME` in the keyring, once connected")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the connection as JSON")
-	if err := cmd.RegisterFlagCompletionFunc("save", cobra.NoFileCompletions); err != nil {
-		panic(err) // the flag is not there
-	}
+	completeFlag(cmd, "save", cobra.NoFileCompletions)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := ""
 		if len(args) > 0 {

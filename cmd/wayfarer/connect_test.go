@@ -467,7 +467,7 @@ func TestSaveAndConnectAgain(t *testing.T) {
 	first.Profile.Version = 1
 
 	svc = newFakeService(playConnected)
-	w.service = func(string) service { return svc }
+	w.service = func(string) installed { return svc }
 	if got := w.run(t, "connect", "office"); got != 0 {
 		t.Fatalf("exit %d, stderr %q", got, &w.err)
 	}

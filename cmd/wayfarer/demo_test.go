@@ -92,7 +92,7 @@ func TestDemoServe(t *testing.T) {
 	}
 
 	client := newWorld(t, nil)
-	client.env.service = func(path string) service { return &control.Client{Path: path} }
+	client.env.service = func(path string) installed { return &control.Client{Path: path} }
 	client.stdin = value("Password") + "\n"
 	// The line that is shown, with the password from elsewhere.
 	line := regexp.MustCompile(`(?m)^  wayfarer (--socket .* connect .*)$`).FindStringSubmatch(out)

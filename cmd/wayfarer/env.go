@@ -12,6 +12,7 @@ import (
 	"wayfarer/app"
 	"wayfarer/app/control"
 	"wayfarer/app/store"
+	"wayfarer/platform"
 )
 
 // env is what a command needs of the world.
@@ -24,14 +25,16 @@ type env struct {
 	progress bool
 	now      func() time.Time
 	// service is the service behind a socket.
-	service func(socket string) service
+	service func(socket string) installed
 	// profiles is the user's store.
 	profiles func() (*store.Store, error)
+	// restore undoes, without a service, what one has left.
+	restore func(ctx context.Context, stateDir string) error
 
 	socket string // of --socket
 }
 
-// service is what commands need of the local API; *control.Client is one.
+// service is what connecting needs of the local API; *control.Client is one.
 type service interface {
 	Status(context.Context) (*app.Status, error)
 	Watch(context.Context) iter.Seq2[*app.Status, error]
@@ -40,14 +43,22 @@ type service interface {
 	Answer(ctx context.Context, id string, answer *control.Answer) error
 }
 
+// installed is the service of this computer, which outlives commands.
+type installed interface {
+	service
+	Logs(ctx context.Context, level string, following bool) iter.Seq2[*app.LogRecord, error]
+	RestoreNetwork(context.Context) error
+}
+
 // systemEnv is the process's own world.
 func systemEnv() *env {
 	e := &env{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		progress: term.IsTerminal(int(os.Stderr.Fd())),
 		now:      time.Now,
-		service:  func(socket string) service { return &control.Client{Path: socket} },
+		service:  func(socket string) installed { return &control.Client{Path: socket} },
 		profiles: store.Open,
+		restore:  platform.Restore,
 	}
 	if e.progress && term.IsTerminal(int(os.Stdin.Fd())) {
 		e.ask = newTerminal(os.Stdin, os.Stderr)

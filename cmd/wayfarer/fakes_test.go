@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"iter"
 	"net/netip"
@@ -34,6 +35,8 @@ type fakeService struct {
 	requests []control.ConnectRequest
 	answers  []control.Answer
 	ended    []string
+	log      []app.LogRecord
+	asked    []string // other calls
 	// answered gets each answer, for plays that wait for one.
 	answered chan control.Answer
 }
@@ -100,6 +103,25 @@ func (s *fakeService) Watch(ctx context.Context) iter.Seq2[*app.Status, error] {
 			}
 		}
 	}
+}
+
+func (s *fakeService) Logs(_ context.Context, level string, following bool) iter.Seq2[*app.LogRecord, error] {
+	return func(yield func(*app.LogRecord, error) bool) {
+		s.asked = append(s.asked, fmt.Sprintf("logs %s %v", level, following))
+		for i := range s.log {
+			if !yield(&s.log[i], nil) {
+				return
+			}
+		}
+		if s.gone != nil {
+			yield(nil, s.gone)
+		}
+	}
+}
+
+func (s *fakeService) RestoreNetwork(context.Context) error {
+	s.asked = append(s.asked, "restore-network")
+	return s.gone
 }
 
 func (s *fakeService) Connect(_ context.Context, req *control.ConnectRequest) (string, error) {
@@ -211,7 +233,7 @@ func newWorld(t *testing.T, svc *fakeService) *world {
 	w.env = &env{
 		out: &w.out, err: &w.err,
 		now:      func() time.Time { return testTime },
-		service:  func(string) service { return svc },
+		service:  func(string) installed { return svc },
 		profiles: store.Open,
 	}
 	return w

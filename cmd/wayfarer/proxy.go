@@ -35,9 +35,7 @@ func newProxy(e *env) *cobra.Command {
 	flags := addConnectFlags(cmd)
 	cmd.Flags().StringVar(&listen, "listen", defaultProxy, "`HOST:PORT` of the proxy")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the connection as JSON")
-	if err := cmd.RegisterFlagCompletionFunc("listen", cobra.NoFileCompletions); err != nil {
-		panic(err) // the flag is not there
-	}
+	completeFlag(cmd, "listen", cobra.NoFileCompletions)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := ""
 		if len(args) > 0 {

@@ -36,6 +36,8 @@ func newRoot(e *env) *cobra.Command {
 		newDisconnect(e),
 		newStatus(e),
 		newAnswer(e),
+		newLogs(e),
+		newRestoreNetwork(e),
 		newVersion(e),
 		newProxy(e),
 		newDemo(e),

@@ -10,8 +10,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -86,7 +84,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprintf(stderr, "Usage: wayfarerd [flags]\n\n%s", flags.FlagUsages()) }
 	flags.StringVar(&opts.socket, "socket", control.DefaultPath(), "where to listen")
-	flags.StringVar(&opts.stateDir, "state-dir", defaultStateDir(), "`DIR` to keep what must outlive a crash")
+	flags.StringVar(&opts.stateDir, "state-dir", daemon.StateDir(), "`DIR` to keep what must outlive a crash")
 	flags.StringVar(&level, "log-level", "info", "`LEVEL` of the log: "+strings.Join(app.LogLevels(), ", "))
 	if err := flags.Parse(args); err != nil {
 		return opts, err
@@ -99,16 +97,6 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return opts, fmt.Errorf("unknown log level %q", level)
 	}
 	return opts, nil
-}
-
-func defaultStateDir() string {
-	switch runtime.GOOS {
-	case "windows":
-		return filepath.Join(os.Getenv("ProgramData"), "Wayfarer")
-	case "darwin":
-		return "/Library/Application Support/Wayfarer"
-	}
-	return "/var/lib/wayfarer"
 }
 
 // serve is the service, with the rights that this process has.
@@ -154,7 +142,7 @@ func serveOn(ctx context.Context, logs *daemon.Logs, opts options, listener net.
 	}
 	d := daemon.New(daemon.Options{Log: log, Version: app.Version(), Network: network, Managed: managed})
 
-	server := &control.Server{Backend: d, Log: log, Logs: logs, Version: app.Version()}
+	server := &control.Server{Backend: d, Log: log, Logs: logs, Version: app.Version(), Authorize: daemon.Authorize}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	var serveErr error

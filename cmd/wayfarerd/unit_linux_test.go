@@ -21,6 +21,7 @@ import (
 
 	"wayfarer/app"
 	"wayfarer/app/control"
+	"wayfarer/app/daemon"
 )
 
 // shipped is where the files for Linux are.
@@ -56,7 +57,7 @@ func TestUnitFacts(t *testing.T) {
 	}
 	for key, want := range map[string][]string{
 		"CapabilityBoundingSet": capabilities,
-		"StateDirectory":        {strings.TrimPrefix(defaultStateDir(), "/var/lib/")},
+		"StateDirectory":        {strings.TrimPrefix(daemon.StateDir(), "/var/lib/")},
 		"RuntimeDirectory":      {strings.TrimPrefix(filepath.Dir(control.DefaultPath()), "/run/")},
 		"User":                  nil, // it gives up root by itself
 		"AmbientCapabilities":   nil,
