@@ -138,38 +138,20 @@ func (sa *isakmpSA) await(ctx context.Context, patience time.Duration, accept ac
 }
 
 func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Duration, accept acceptFunc) (*message, error) {
-	var resend <-chan time.Time
-	interval := firstInterval
-	tries := 0
-	reaching := sa.s.dialing() && sa.s.cfg.Reconnect && sa.ckyR == (isakmp.Cookie{})
-	transmit := func() {
-		sa.transmit(request)
-		resend = nil
-		if tries++; tries < maxTries || reaching {
-			resend = time.After(jittered(interval))
-			interval = time.Duration(float64(interval) * intervalGrowth)
-		}
-		if reaching {
-			interval = min(interval, reachInterval)
-		}
-	}
+	r := retransmission{sa: sa, request: request, interval: firstInterval}
+	r.reaching = sa.s.dialing() && sa.s.cfg.Reconnect && sa.ckyR.IsZero()
 	if request != nil {
-		transmit()
+		r.send()
 	}
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	ends := time.Now().Add(patience)
 	var refusal error
-
-	hurries := 0
 	offer := func(datagram []byte) (*message, error) {
 		sa.resent = false
 		m, err := sa.receive(datagram, accept)
-		if sa.resent && hurries < maxTries && request != nil {
-			// The gateway had not got our last answer, so it has passed over the
-			// request that followed. There is a bound: anybody can send duplicates.
-			hurries++
-			sa.transmit(request)
+		if sa.resent {
+			r.hurry()
 		}
 		var fatal fatalError
 		if errors.As(err, &fatal) {
@@ -210,14 +192,46 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 			if m, err := offer(datagram); m != nil || err != nil {
 				return m, err
 			}
-		case <-resend:
-			sa.log.Debug("resending", "step", sa.step, "try", tries+1)
-			transmit()
+		case <-r.due:
+			sa.log.Debug("resending", "step", sa.step, "try", r.tries+1)
+			r.send()
 		case <-deadline.C:
 			return nil, sa.silence(refusal)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// retransmission is a request that is sent until it is answered; nil: none is.
+type retransmission struct {
+	sa       *isakmpSA
+	request  []byte
+	reaching bool // the first message to a gateway that is lost: without an end
+	tries    int
+	hurries  int
+	interval time.Duration    // to the next
+	due      <-chan time.Time // nil: never again
+}
+
+func (r *retransmission) send() {
+	r.sa.transmit(r.request)
+	r.due = nil
+	if r.tries++; r.tries < maxTries || r.reaching {
+		r.due = time.After(jittered(r.interval))
+		r.interval = time.Duration(float64(r.interval) * intervalGrowth)
+	}
+	if r.reaching {
+		r.interval = min(r.interval, reachInterval)
+	}
+}
+
+// hurry sends the request at once: the gateway had not got our last answer, so it has
+// passed over the request that followed. There is a bound: anybody can send duplicates.
+func (r *retransmission) hurry() {
+	if r.request != nil && r.hurries < maxTries {
+		r.hurries++
+		r.sa.transmit(r.request)
 	}
 }
 

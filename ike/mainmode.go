@@ -92,31 +92,40 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 		sa.certRequests(), sa.groupHash(), sa.initialContact())
 	var refused *message
 	_, err = sa.roundTrip(ctx, sa.seal(isakmp.MainMode, 0, mm5...), func(m *message) error {
-		if err := checkRules(m, m.Encrypted() || !sa.has(quirkClearAuth), rulesMM6); err != nil {
+		if err := sa.checkMM6(m); err != nil {
 			return err
 		}
-		if sa.s.method.psk && m.body(isakmp.PayloadHash) == nil {
-			// Not fatal: what another secret decrypts may look like anything.
-			return &TrustError{Step: sa.step, Host: sa.s.host, Reason: TrustSecret, Detail: "it sent no HASH"}
-		}
-		hashR := sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID))
-		if genuine, err := sa.authenticateGateway(m, hashR); genuine && err != nil {
+		genuine, err := sa.authenticateGateway(m, sa.hashR(kx.public(), ker, saiB, m.body(isakmp.PayloadID)))
+		switch {
+		case err == nil:
+			sa.noteVendors(m)
+			sa.noteLifetimes(m)
+			return nil
+		case genuine:
 			refused = m
 			return fatalError{err}
-		} else if err != nil {
-			// Encryption alone keeps nobody from altering a message: the gateway's
-			// own may follow.
-			refused = cmp.Or(refused, m)
-			return err
 		}
-		sa.noteVendors(m)
-		sa.noteLifetimes(m)
-		return nil
+		// Encryption alone keeps nobody from altering a message: the gateway's own may
+		// follow.
+		refused = cmp.Or(refused, m)
+		return err
 	})
 	if err != nil && refused != nil {
 		sa.commit(refused) // for the Delete that spares the gateway a half-open SA
 	}
 	return err
+}
+
+// checkMM6 looks at the form of MM6.
+func (sa *isakmpSA) checkMM6(m *message) error {
+	if err := checkRules(m, m.Encrypted() || !sa.has(quirkClearAuth), rulesMM6); err != nil {
+		return err
+	}
+	if sa.s.method.psk && m.body(isakmp.PayloadHash) == nil {
+		// Not fatal: what another secret decrypts may look like anything.
+		return &TrustError{Step: sa.step, Host: sa.s.host, Reason: TrustSecret, Detail: "it sent no HASH"}
+	}
+	return nil
 }
 
 // agree is the first round trip of Main Mode: the gateway chooses a suite. It returns
