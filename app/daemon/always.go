@@ -20,7 +20,7 @@ func (d *Daemon) startManaged() {
 			continue
 		}
 		d.mu.Lock()
-		t := d.addLocked(ManagedOwner, m, cfg)
+		t := d.addLocked(ManagedOwner, m, cfg, true)
 		d.mu.Unlock()
 		if p := &m.Profile; p.BlockOutside {
 			d.wishes = append(d.wishes, wish{owner: t, block: true, local: p.LocalNetwork})

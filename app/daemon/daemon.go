@@ -22,7 +22,8 @@ const (
 	// maxConnections bounds what one daemon holds alive: each costs a socket, an
 	// interface and some megabytes of packet buffers.
 	maxConnections = 32
-	// maxUserConnections bounds those of one user, so that nobody takes them all.
+	// maxUserConnections bounds those of one user, so that nobody takes them all. Those
+	// of managed profiles are not root's own.
 	maxUserConnections = 8
 	// maxFailed bounds a user's failed connections that status still shows.
 	maxFailed = 8
@@ -226,7 +227,8 @@ func (d *Daemon) Connect(_ context.Context, owner string, req *control.ConnectRe
 	if d.closed {
 		return "", app.NewFailure(app.CodeNoService, "", "the service is stopping", "try again when it runs")
 	}
-	if m := d.managedLocked(owner, req); m != nil {
+	m := d.managedLocked(owner, req)
+	if m != nil {
 		req = m
 	} else if failure := d.refuseProfile(&req.Profile); failure != nil {
 		return "", failure
@@ -235,20 +237,21 @@ func (d *Daemon) Connect(_ context.Context, owner string, req *control.ConnectRe
 	if failure != nil {
 		return "", failure
 	}
-	lost, failure := d.makeRoomLocked(owner, &req.Profile)
+	lost, failure := d.makeRoomLocked(owner, &req.Profile, m != nil)
 	if failure != nil {
 		return "", failure
 	}
-	t := d.addLocked(owner, req, cfg)
+	t := d.addLocked(owner, req, cfg, m != nil)
 	t.replaces = lost
 	go t.run()
 	return t.id, nil
 }
 
-// addLocked makes a connection, which does not run yet.
-func (d *Daemon) addLocked(owner string, req *control.ConnectRequest, cfg *ike.Config) *tunnel {
+// addLocked makes a connection, which does not run yet, of a client's or a managed profile.
+func (d *Daemon) addLocked(owner string, req *control.ConnectRequest, cfg *ike.Config, managed bool) *tunnel {
 	d.lastID++
 	t := newTunnel(d, "c"+strconv.Itoa(d.lastID), owner, req, cfg)
+	t.managed = managed
 	d.tunnels = append(d.tunnels, t)
 	d.watchers.notify()
 	return t
@@ -257,7 +260,7 @@ func (d *Daemon) addLocked(owner string, req *control.ConnectRequest, cfg *ike.C
 // makeRoomLocked forgets the failed connections that a new one for profile
 // replaces, and refuses it if the owner's own is alive or there are too many. One that is
 // lost, but for its block, is given back: the new one takes its place.
-func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) (lost *tunnel, _ *app.Failure) {
+func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile, managed bool) (lost *tunnel, _ *app.Failure) {
 	alive, own := 0, 0
 	for _, t := range slices.Clone(d.tunnels) {
 		same := t.owner == owner && t.sameProfile(profile)
@@ -277,12 +280,12 @@ func (d *Daemon) makeRoomLocked(owner string, profile *app.Profile) (lost *tunne
 				fmt.Sprintf("%s is already in use as connection %s", what, t.id), "disconnect it first")
 		default:
 			alive++
-			if t.owner == owner {
+			if t.owner == owner && !t.managed {
 				own++
 			}
 		}
 	}
-	if alive >= maxConnections || own >= maxUserConnections {
+	if alive >= maxConnections || own >= maxUserConnections && !managed {
 		return nil, app.NewFailure(app.CodeUsage, "",
 			fmt.Sprintf("there are %d connections already, %d of them yours", alive, own), "disconnect one first")
 	}

@@ -219,6 +219,30 @@ func TestTooManyConnections(t *testing.T) {
 	})
 }
 
+// Managed profiles are not root's own connections, nor do those keep one from being
+// connected.
+func TestManagedAreNotCounted(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = hang
+		w.managed = []Managed{*named("office")}
+		if _, failure := w.Connect(t.Context(), ManagedOwner, &control.ConnectRequest{Profile: app.Profile{Name: "office"}}); failure != nil {
+			t.Fatal(failure)
+		}
+		for i := range maxUserConnections {
+			if _, failure := w.Connect(t.Context(), ManagedOwner, named(fmt.Sprint(i))); failure != nil {
+				t.Fatalf("connection %d: %v", i, failure)
+			}
+		}
+		if _, failure := w.Connect(t.Context(), ManagedOwner, named("more")); failure == nil || failure.Code != app.CodeUsage {
+			t.Errorf("one more: %v", failure)
+		}
+		w.managed = append(w.managed, *named("second"))
+		if _, failure := w.Connect(t.Context(), ManagedOwner, &control.ConnectRequest{Profile: app.Profile{Name: "second"}}); failure != nil {
+			t.Errorf("another managed one: %v", failure)
+		}
+	})
+}
+
 func TestUnknownConnection(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		for name, failure := range map[string]*app.Failure{

@@ -27,8 +27,11 @@ func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
 	if err := t.hold(ctx); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer t.failOffline(cancel)()
 	session, err := t.dial(ctx)
-	if err != nil {
+	if err = attemptError(ctx, err); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -48,7 +48,8 @@
 // gateway at once, the host's network is set anew (routes and DNS may have been
 // overwritten, the local networks be others), pauses between attempts end, and an
 // attempt that has not come to the sign-in begins anew. Without any network nothing is
-// tried. Gateways' names are looked up past the tunnels at each attempt. A session whose
+// tried; a first attempt says so at once. If another program takes the name servers, the
+// host's network is set anew as well. Gateways' names are looked up past the tunnels at each attempt. A session whose
 // gateway was silent for a minute is asked in other ways than by the engine's probes; it
 // is not called connected after a minute and a half.
 //

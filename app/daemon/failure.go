@@ -64,6 +64,10 @@ var explanations = []func(error) (said, bool){
 		code: app.CodeNoAnswer, again: true,
 		message: "this computer's network has changed meanwhile", hint: "connect again",
 	}),
+	whenIs(errOffline, said{
+		code: app.CodeNoAnswer, step: app.StepFindGateway, again: true,
+		message: "this computer has no network", hint: "connect it to a network and try again",
+	}),
 	when(explainHost),
 	when(explainTrust),
 	when(explainCredentials),

@@ -31,6 +31,9 @@ const (
 	// offlinePatience bounds the wait for a network to come: what seems to be none
 	// may be one, and an attempt without a network costs nothing.
 	offlinePatience = 5 * time.Minute
+	// offlineGrace is how long an attempt looks for its gateway without one: it may be
+	// on this very computer, and a network may just be coming.
+	offlineGrace = 3 * time.Second
 
 	// proofAge is how old the gateway's last authenticated packet may be when a
 	// connection is called connected. Quick Mode has just ended then.
@@ -54,6 +57,7 @@ var (
 	errTimeout         = errors.New("the attempt took too long")
 	errSettingsChanged = errors.New("the gateway changed the settings")
 	errNetworkChanged  = errors.New("this computer's network has changed")
+	errOffline         = errors.New("this computer has no network")
 )
 
 // nudge tells run that the host's network has changed.
@@ -233,6 +237,20 @@ func (t *tunnel) attempt(state app.State) (*dialled, error) {
 	t.backups = t.settings.assignment.BackupServers
 	t.keepBlock = t.keepBlock || t.isHeld()
 	return session, nil
+}
+
+// failOffline ends an attempt that has found nobody while there is no network: users do
+// not have to wait its whole time to hear that. The returned function ends the watch.
+func (t *tunnel) failOffline(cancel context.CancelCauseFunc) (stop func()) {
+	watch := time.AfterFunc(offlineGrace, func() {
+		t.mu.Lock()
+		early := t.step == app.StepFindGateway
+		t.mu.Unlock()
+		if early && !t.daemon.online() {
+			cancel(errOffline)
+		}
+	})
+	return func() { watch.Stop() }
 }
 
 // restartOnChange ends an attempt when the host's network changes before the sign-in: it

@@ -358,6 +358,8 @@ func TestCancelledQuestion(t *testing.T) {
 func TestConnectedSessionAsks(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		session := newSession()
+		session.stats.LastHeard = time.Now()
+		session.stats.Children = []ike.ChildStats{{SPIIn: 1, SPIOut: 2, PacketsIn: 3}}
 		var prompt func(context.Context, ike.Prompt) (ike.Answer, error)
 		w.script = func(_ context.Context, n int, cfg *ike.Config) (Session, error) {
 			if n > 0 {
@@ -372,6 +374,8 @@ func TestConnectedSessionAsks(t *testing.T) {
 		req := request()
 		req.Ask = true
 		id := w.connect(req)
+		since := *w.get(id).Since
+		time.Sleep(10 * time.Second)
 		go func() {
 			answer, err := prompt(t.Context(), ike.Prompt{Kind: ike.PromptPassword})
 			if err != nil {
@@ -381,9 +385,20 @@ func TestConnectedSessionAsks(t *testing.T) {
 		}()
 		synctest.Wait()
 		c := w.wantState(id, app.StateActionNeeded)
+		if c.Step != app.StepSignIn || !c.Since.Equal(since) || c.IKE == nil || c.IKE.LastHeard == nil || len(c.ESP) != 1 || c.ESP[0].PacketsIn != 3 || c.TUN == nil || len(c.SplitInclude) != 1 {
+			t.Errorf("while it asks: %+v", c)
+		}
+		w.devices[0].packets <- ipv4(100, 0, 1)
+		session.inbound <- ipv4(100, 0, 2)
+		synctest.Wait()
+		if out, in := len(session.written()), len(w.devices[0].received()); out != 1 || in != 1 {
+			t.Errorf("while it asks: %d packets go out, %d come in", out, in)
+		}
 		w.Answer(id, &control.Answer{PromptID: c.Prompt.ID, Text: []byte("new")})
 		synctest.Wait()
-		w.wantState(id, app.StateConnected)
+		if c := w.wantState(id, app.StateConnected); !c.Since.Equal(since) || c.Step != "" {
+			t.Errorf("after the answer: %+v", c)
+		}
 		session.end(&ike.NoAnswerError{})
 		time.Sleep(minBackoff)
 		synctest.Wait()
@@ -529,8 +544,8 @@ func TestQuestionStaysOverAChangeOfState(t *testing.T) {
 		time.Sleep(2 * defaultTimeout) // the attempt's clock is over
 		synctest.Wait()
 		c = w.wantState(id, app.StateConnected)
-		if since := time.Since(*c.Since); since != 2*defaultTimeout {
-			t.Errorf("connected, as one sees it, since %v", since)
+		if since := time.Since(*c.Since); since != 4*defaultTimeout {
+			t.Errorf("connected since %v", since)
 		}
 	})
 }

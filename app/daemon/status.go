@@ -37,7 +37,9 @@ func (t *tunnel) connection() app.Connection {
 	case app.StateConnecting:
 		c.Step = t.step
 	case app.StateActionNeeded:
-		c.Step, c.Prompt = t.step, t.prompt
+		if c.Step, c.Prompt = t.step, t.prompt; t.state == app.StateConnected {
+			c.Step = app.StepSignIn // anew, beside the traffic
+		}
 	case app.StateFailed, app.StateBlocked:
 		c.Failure = t.failure
 	}

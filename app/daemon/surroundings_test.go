@@ -121,6 +121,44 @@ func TestWaitsForANetwork(t *testing.T) {
 	})
 }
 
+// A first attempt without a network fails at once, and says so; one that finds a gateway
+// nevertheless, on this very computer, goes on.
+func TestConnectWithoutANetwork(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.host.setOffline(true)
+		w.script = hang
+		began := time.Now()
+		id := w.connect(request())
+		time.Sleep(offlineGrace)
+		synctest.Wait()
+		f := w.wantFailure(id, app.CodeNoAnswer)
+		if since := w.get(id).Since.Sub(began); since != offlineGrace || f.Step != app.StepFindGateway || !strings.Contains(f.Message, "this computer has no network") {
+			t.Errorf("after %v: %v", since, f)
+		}
+		w.script = func(ctx context.Context, _ int, cfg *ike.Config) (Session, error) {
+			cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.StepAgreeSecurity})
+			time.Sleep(10 * time.Second)
+			return newSession(), ctx.Err()
+		}
+		id = w.connect(request())
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		w.wantState(id, app.StateConnected)
+	})
+	inWorld(t, func(t *testing.T, w *world) {
+		w.host.setOffline(true)
+		w.script = func(ctx context.Context, _ int, _ *ike.Config) (Session, error) {
+			time.Sleep(2 * offlineGrace) // the network comes meanwhile
+			return newSession(), ctx.Err()
+		}
+		id := w.connect(request())
+		time.Sleep(offlineGrace - time.Second)
+		w.host.setOffline(false)
+		time.Sleep(time.Minute)
+		w.wantState(id, app.StateConnected)
+	})
+}
+
 // A reconnect that has not come to the sign-in begins anew: its packets are lost. Later
 // it goes on, for its sake and that of a one-time password, and the session is told.
 func TestHostChangeDuringAnAttempt(t *testing.T) {

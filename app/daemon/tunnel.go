@@ -42,6 +42,7 @@ type tunnel struct {
 	trustNew    bool
 	noReconnect bool
 	alwaysOn    bool // it never gives up
+	managed     bool // the profile is the administrator's, not a client's
 	timeout     time.Duration
 	replaces    *tunnel // lost for good; its block is to become this one's
 
@@ -79,7 +80,7 @@ type tunnel struct {
 
 	mu       sync.Mutex
 	state    app.State // without the prompt
-	since    time.Time // of shownState
+	since    time.Time // of shownState, or of connected beneath a question
 	step     app.Step
 	prompt   *app.Prompt
 	prompts  int // asked so far, for IDs
@@ -287,9 +288,9 @@ func (t *tunnel) event(e ike.Event) {
 // update changes what status shows, and says so.
 func (t *tunnel) update(change func()) {
 	t.mu.Lock()
-	before := t.shownState()
+	before, carried := t.shownState(), t.state == app.StateConnected
 	change()
-	if t.shownState() != before {
+	if carries := t.state == app.StateConnected; carries != carried || !carries && t.shownState() != before {
 		t.since = time.Now()
 	}
 	t.mu.Unlock()
