@@ -150,8 +150,8 @@ func startAgain(h *host, t *testing.T) {
 }
 
 func restoreNetwork(h *host, t *testing.T) {
-	if out, err := stageCommand(h.ns, "restore").Output(); err != nil {
-		t.Errorf("restore-network: %v %s", err, out)
+	if r := h.wayfarer("restore-network", "--state-dir", "/run/wayfarer/state"); r.exit != 0 {
+		t.Errorf("restore-network: exit %d\n%s", r.exit, r.stderr)
 	}
 }
 

@@ -3,20 +3,15 @@
 package lab
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
-
-	"wayfarer/platform"
 )
 
 // stageVariable names what this program does in place of running tests.
 const stageVariable = "LAB_STAGE"
 
-var stages = map[string]func(args []string) error{"trace": traceStage, "generate": generateStage, "restore": func([]string) error {
-	return platform.Restore(context.Background(), "/run/wayfarer/state")
-}}
+var stages = map[string]func(args []string) error{"trace": traceStage, "generate": generateStage}
 
 func init() {
 	stage := stages[os.Getenv(stageVariable)]
