@@ -28,6 +28,9 @@ type attempt struct {
 
 	// trusted means that the person trusted a gateway in this attempt.
 	trusted bool
+	// retyped means that the gateway asked for a password again: the first one was
+	// wrong, or not all that it wanted.
+	retyped bool
 
 	question *question // open, or nil
 	answered string    // the prompt that this side has answered last
@@ -217,10 +220,16 @@ func (a *attempt) send(ctx context.Context, prompt *app.Prompt, answer *control.
 	if errors.As(err, &failure) && failure.Code == app.CodeUsage {
 		return nil
 	}
-	if err == nil && prompt.Kind == app.PromptTrust {
-		a.trusted = answer.Accept
+	if err != nil {
+		return err
 	}
-	return err
+	switch prompt.Kind {
+	case app.PromptTrust:
+		a.trusted = answer.Accept
+	case app.PromptPassword:
+		a.retyped = true
+	}
+	return nil
 }
 
 // cancel ends the attempt for the given reason, which it returns.

@@ -69,7 +69,7 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 	}
 	switch {
 	case save != "":
-		return e.save(entry, pin, conn)
+		return e.save(entry, pin, conn, a.retyped)
 	case name != "":
 		return e.update(name, pin, conn)
 	}
@@ -95,13 +95,14 @@ func (e *env) canSave(name string) error {
 }
 
 // save stores the entry of a new connection, with its password unless the gateway
-// forbids that.
-func (e *env) save(entry *store.Entry, pin string, conn *app.Connection) error {
+// forbids that, or has asked for another: which of the two is the right one, and whether
+// the second serves twice, only the person knows.
+func (e *env) save(entry *store.Entry, pin string, conn *app.Connection, retyped bool) error {
 	if pin != "" {
 		entry.Profile.Pin = pin
 	}
 	forbidden := forbidsSaving(conn)
-	if forbidden {
+	if forbidden || retyped {
 		forgetPassword(entry)
 	}
 	absolute(&entry.Profile.Certificate)
@@ -110,8 +111,11 @@ func (e *env) save(entry *store.Entry, pin string, conn *app.Connection) error {
 		return err
 	}
 	fmt.Fprintf(e.err, "Saved: `wayfarer connect %s` connects again.\n", entry.Profile.Name)
-	if forbidden {
+	switch {
+	case forbidden:
 		fmt.Fprintln(e.err, "The password was not saved: the gateway forbids it.")
+	case retyped:
+		fmt.Fprintln(e.err, "The password was not saved: the gateway asked for another one.")
 	}
 	return nil
 }

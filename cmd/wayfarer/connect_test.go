@@ -574,6 +574,22 @@ func TestForbiddenPassword(t *testing.T) {
 	}
 }
 
+// Where the gateway has asked for a password again, none is stored: neither the one that
+// it did not take, nor what may have been for once.
+func TestRetypedPassword(t *testing.T) {
+	w := newWorld(t, newFakeService(func(s *fakeService) {
+		prompt := &app.Prompt{ID: "p1", Kind: app.PromptPassword, Secret: true}
+		s.set(app.Connection{ID: "c1", State: app.StateActionNeeded, Step: app.StepSignIn, Prompt: prompt})
+		<-s.answered
+		s.set(connected())
+	}))
+	w.stdin = "secret"
+	w.terminal("other")
+	if got := w.run(t, with("--save", "lab")...); got != 0 || !strings.Contains(w.err.String(), "asked for another one") || load(t, "lab").Password != nil {
+		t.Errorf("exit %d, stderr %q", got, &w.err)
+	}
+}
+
 func TestNoKeyring(t *testing.T) {
 	svc := newFakeService(playConnected)
 	w := newWorld(t, svc)
