@@ -47,6 +47,13 @@ type Answer struct {
 	Cancel   bool   `json:"cancel,omitempty"` // end the attempt
 }
 
+// Process is what runs at the other end of a unix socket and its user, as the kernel
+// recorded them when it connected.
+type Process struct {
+	PID int32
+	UID uint32
+}
+
 // Backend is what the server serves; app/daemon is one.
 type Backend interface {
 	// Connections lists all connections, oldest first, as their owner sees them.

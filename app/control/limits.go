@@ -65,7 +65,12 @@ func (d *door) Accept() (net.Conn, error) {
 		}
 		user := userOf(conn)
 		if d.in.enter(user) {
-			return &guest{Conn: conn, leave: sync.OnceFunc(func() { d.in.leave(user) })}, nil
+			process := holdProcess(conn)
+			leave := sync.OnceFunc(func() {
+				process.close()
+				d.in.leave(user)
+			})
+			return &guest{Conn: conn, process: process, leave: leave}, nil
 		}
 		if d.tell.mayTell(user) {
 			d.log.Warn("too many connections of a user to the local API", "user", user)
@@ -77,7 +82,8 @@ func (d *door) Accept() (net.Conn, error) {
 // guest is a connection that was let in.
 type guest struct {
 	net.Conn
-	leave func()
+	process *heldProcess // at the other end
+	leave   func()
 }
 
 // Close implements net.Conn.

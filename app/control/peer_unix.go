@@ -40,30 +40,39 @@ func userOf(conn net.Conn) string {
 }
 
 func credentialsOf(conn net.Conn) (credentials, error) {
+	var cred credentials
+	err := control(conn, func(fd int) (err error) {
+		cred, err = peerCredentials(fd)
+		return err
+	})
+	if err != nil {
+		return credentials{}, fmt.Errorf("peer credentials: %w", err)
+	}
+	return cred, nil
+}
+
+// control calls f with the descriptor of a unix socket.
+func control(conn net.Conn, f func(fd int) error) error {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
-		return credentials{}, fmt.Errorf("no peer credentials on a %T", conn)
+		return fmt.Errorf("a %T is no unix socket", conn)
 	}
 	raw, err := unixConn.SyscallConn()
 	if err != nil {
-		return credentials{}, err
+		return err
 	}
-	var cred credentials
-	var credErr error
-	if err := raw.Control(func(fd uintptr) { cred, credErr = peerCredentials(int(fd)) }); err != nil {
-		return credentials{}, err
+	var calledErr error
+	if err := raw.Control(func(fd uintptr) { calledErr = f(int(fd)) }); err != nil {
+		return err
 	}
-	if credErr != nil {
-		return credentials{}, fmt.Errorf("peer credentials: %w", credErr)
-	}
-	return cred, nil
+	return calledErr
 }
 
 // accounts is what the operating system knows of users and groups. Tests put in
 // their own.
 type accounts struct {
 	self    int                   // effective user of the service
-	present func(uid uint32) bool // in front of the machine
+	present func(uid uint32) bool // in front of the machine, as far as the user tells
 	userOf  func(uid string) (*user.User, error)
 	groupOf func(name string) (*user.Group, error)
 	groups  func(*user.User) ([]string, error) // IDs

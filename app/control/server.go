@@ -44,6 +44,11 @@ type Server struct {
 	Logs    Logs   // what of Log users may read; nil: nothing
 	Version string // of the service, as status shows it
 
+	// Authorize says whether a process may connect although its user alone has not the
+	// right to; its error is for the log. It is asked at each such request, must return
+	// soon, and is only asked on Linux. nil: the user decides.
+	Authorize func(context.Context, Process) error
+
 	identify func(net.Conn) (peer, error) // nil: ask the operating system
 
 	watches  crowd
@@ -64,7 +69,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:       slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 		BaseContext:    func(net.Listener) context.Context { return requests },
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, conn.(*guest).Conn)
+			return context.WithValue(ctx, guestKey{}, conn.(*guest))
 		},
 	}
 	stopped := make(chan struct{})
@@ -84,8 +89,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// connKey is the context key of a request's connection.
-type connKey struct{}
+// guestKey is the context key of a request's connection, a *guest.
+type guestKey struct{}
 
 // refusal is an error answer.
 type refusal struct {
@@ -175,7 +180,10 @@ func (s *Server) as(handle func(peer, http.ResponseWriter, *http.Request) *refus
 		if identify == nil {
 			identify = identifyPeer
 		}
-		conn, _ := r.Context().Value(connKey{}).(net.Conn)
+		var conn net.Conn
+		if g, ok := r.Context().Value(guestKey{}).(*guest); ok {
+			conn = g.Conn
+		}
 		p, err := identify(conn)
 		if err != nil {
 			if s.refused.mayTell("") {
@@ -278,8 +286,8 @@ type created struct {
 }
 
 func (s *Server) connect(p peer, w http.ResponseWriter, r *http.Request) *refusal {
-	if !p.mayConnect {
-		s.tellRefused("connect", p)
+	if err := s.mayConnect(p, r); err != nil {
+		s.tellRefused("connect", p, err)
 		return refuse(refusesUser())
 	}
 	var req ConnectRequest
@@ -335,7 +343,7 @@ func (s *Server) answer(p peer, w http.ResponseWriter, r *http.Request) *refusal
 // restoreNetwork is for administrators: what is left on the host may be anybody's.
 func (s *Server) restoreNetwork(p peer, w http.ResponseWriter, r *http.Request) *refusal {
 	if !p.admin {
-		s.tellRefused("restore the network", p)
+		s.tellRefused("restore the network", p, errNoRight)
 		return refuse(refusesNonAdmin())
 	}
 	if refusal := patient(w, r); refusal != nil {
@@ -352,9 +360,24 @@ func (s *Server) restoreNetwork(p peer, w http.ResponseWriter, r *http.Request) 
 	return nil
 }
 
-func (s *Server) tellRefused(what string, p peer) {
+// errNoRight is the reason of a refusal where only the user counts.
+var errNoRight = errors.New("this user may not")
+
+// mayConnect tells why the client may not connect, nil if it may.
+func (s *Server) mayConnect(p peer, r *http.Request) error {
+	if p.mayConnect {
+		return nil
+	}
+	g, ok := r.Context().Value(guestKey{}).(*guest)
+	if s.Authorize == nil || !ok {
+		return errNoRight
+	}
+	return g.process.authorized(r.Context(), s.Authorize)
+}
+
+func (s *Server) tellRefused(what string, p peer, why error) {
 	if s.refused.mayTell(p.name) {
-		s.Log.Warn("refused: no right", "what", what, "user", p.name)
+		s.Log.Warn("refused: no right", "what", what, "user", p.name, "error", why)
 	}
 }
 
