@@ -64,7 +64,8 @@
 // told to sign in there. While a connection is lost, its dead tunnel and its block then
 // stand aside for five minutes, once in each network: but for nothing else than the
 // addresses of these two pages and the host's own DNS servers, for a hostile network may
-// pretend to have a portal.
+// pretend to have a portal. A connection without block_outside has a block meanwhile, so
+// that nothing that the tunnel would have held leaves in the clear.
 //
 // # Attack surface
 //

@@ -18,7 +18,8 @@ type wish struct {
 	// block holds back what goes through no tunnel, local lets the local network be.
 	block, local bool
 	// portal, while it is not nil, is what may be reached for signing in to the local
-	// network; the tunnel, which is dead then, stands aside.
+	// network; the tunnel, which is dead then, stands aside, and all else is held back
+	// in its place.
 	portal []netip.Addr
 }
 
@@ -38,9 +39,10 @@ func configOf(wishes []wish) platform.Config {
 		if w.tunnel != nil && w.portal == nil {
 			cfg.Tunnels = append(cfg.Tunnels, *w.tunnel)
 		}
-		cfg.BlockOutside = cfg.BlockOutside || w.block
+		block := w.block || w.portal != nil
+		cfg.BlockOutside = cfg.BlockOutside || block
 		cfg.AllowLocal = cfg.AllowLocal || w.local
-		strict = strict || w.block && !w.local
+		strict = strict || block && !w.local
 		cfg.Portal = append(cfg.Portal, w.portal...)
 	}
 	cfg.AllowLocal = cfg.AllowLocal && !strict
