@@ -46,4 +46,6 @@ func (unsupported) watch(context.Context, func() []string) (*watchSource, error)
 	return nil, ErrUnsupported
 }
 
+func (unsupported) describe() (string, error) { return "", ErrUnsupported }
+
 func (unsupported) close() error { return nil }

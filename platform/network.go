@@ -137,6 +137,8 @@ type host interface {
 	online(tunnels []string) (bool, error)
 	// watch begins to report changes of what is not in tunnels, until ctx ends.
 	watch(ctx context.Context, tunnels func() []string) (*watchSource, error)
+	// describe is what changes could leave on the host, as text to compare.
+	describe() (string, error)
 	close() error
 }
 

@@ -107,6 +107,8 @@ func (w *world) watch(context.Context, func() []string) (*watchSource, error) {
 	return nil, errors.New("nothing happens in this world")
 }
 
+func (w *world) describe() (string, error) { return "", nil }
+
 func (w *world) close() error { return nil }
 
 // testJournal is a journal that the test's end closes.

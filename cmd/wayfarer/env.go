@@ -30,6 +30,8 @@ type env struct {
 	profiles func() (*store.Store, error)
 	// restore undoes, without a service, what one has left.
 	restore func(ctx context.Context, stateDir string) error
+	// selftest tries every change to the network.
+	selftest func(ctx context.Context, tell func(platform.Check)) error
 
 	socket string // of --socket
 }
@@ -59,6 +61,7 @@ func systemEnv() *env {
 		service:  func(socket string) installed { return &control.Client{Path: socket} },
 		profiles: store.Open,
 		restore:  platform.Restore,
+		selftest: selftest,
 	}
 	if e.progress && term.IsTerminal(int(os.Stdin.Fd())) {
 		e.ask = newTerminal(os.Stdin, os.Stderr)

@@ -38,6 +38,7 @@ func newRoot(e *env) *cobra.Command {
 		newAnswer(e),
 		newLogs(e),
 		newRestoreNetwork(e),
+		newSelftest(e),
 		newVersion(e),
 		newProxy(e),
 		newDemo(e),

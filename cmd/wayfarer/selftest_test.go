@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"wayfarer/app"
+	"wayfarer/platform"
+)
+
+func TestSelftest(t *testing.T) {
+	good := []platform.Check{{Name: "interface"}, {Name: "name servers", Answer: "systemd-resolved"}}
+	bad := platform.Check{Name: "route and rule", Err: errors.New("no\nbuffer space")}
+	for name, tt := range map[string]struct {
+		checks    []platform.Check
+		err       error
+		exit      int
+		out, says string
+	}{
+		"good": {good, nil, 0, "interface                     ok\nname servers                  ok: systemd-resolved\n", ""},
+		"bad": {
+			append(good[:1:1], bad), nil, 7, "interface                     ok\nroute and rule                failed: no buffer space\n",
+			"wayfarer: this computer's network cannot be configured as connections need it; see above what the system answered\n",
+		},
+		"impossible": {nil, app.NewFailure(app.CodeNetworkConfig, "", "busy", "stop it"), 7, "", "wayfarer: busy; stop it\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, newFakeService(nil))
+			w.env.selftest = func(_ context.Context, tell func(platform.Check)) error {
+				for _, c := range tt.checks {
+					tell(c)
+				}
+				return tt.err
+			}
+			if got := w.run(t, "selftest"); got != tt.exit || w.out.String() != tt.out || w.err.String() != tt.says {
+				t.Errorf("exit %d\n%s%s", got, &w.out, &w.err)
+			}
+		})
+	}
+}

@@ -1,0 +1,81 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Check is one part of a self-test.
+type Check struct {
+	Name   string // of the kind of change
+	Answer string // what the system said to it, if that is worth telling
+	Err    error  // nil: it went well
+}
+
+// Addresses of the self-test, of networks that nobody uses for anything else: RFC 2544
+// (benchmarks) and RFC 3849 (documentation).
+var (
+	testAddress4 = netip.MustParsePrefix("198.18.255.1/32")
+	testAddress6 = netip.MustParsePrefix("2001:db8:ffff::1/128")
+	testRoute4   = netip.MustParsePrefix("198.18.255.2/32")
+	testRoute6   = netip.MustParsePrefix("2001:db8:ffff::2/128")
+)
+
+// SelfTest makes each kind of change that Set makes, one more at a time, for an interface
+// that is there for this alone, and tells of each. Then it undoes them and looks whether
+// anything is left. Names, and for an instant all traffic, are without service meanwhile.
+// It must not be called while there are tunnels.
+func (n *Network) SelfTest(ctx context.Context, iface string, mtu int, tell func(Check)) {
+	before, err := n.host.describe()
+	if err != nil {
+		tell(Check{Name: "look at the network", Err: err})
+		return
+	}
+	var cfg Config
+	t := Tunnel{Interface: iface, MTU: mtu}
+	for _, step := range []struct {
+		name   string
+		add    func()
+		answer func(Report) string
+	}{
+		{"address", func() { t.Addresses = []netip.Prefix{testAddress4} }, nil},
+		{"route and rule", func() { t.Routes = []netip.Prefix{testRoute4} }, nil},
+		{"IPv6 address, route and rule", func() {
+			t.Addresses, t.Routes = append(t.Addresses, testAddress6), append(t.Routes, testRoute6)
+		}, nil},
+		{"guard against forged packets", func() {}, func(r Report) string { return r.Unguarded }},
+		{"name servers", func() {
+			t.DNS, t.MatchDomains = []netip.Addr{testRoute4.Addr()}, []string{"selftest.invalid"}
+		}, func(r Report) string { return r.DNS }},
+		{"WINS servers", func() { t.WINS = []netip.Addr{testRoute4.Addr()} }, nil},
+		{"block of all other traffic", func() { cfg.BlockOutside, cfg.AllowLocal = true, true }, nil},
+	} {
+		step.add()
+		cfg.Tunnels = []Tunnel{t}
+		check := Check{Name: step.name, Err: n.Set(ctx, cfg)}
+		if step.answer != nil && check.Err == nil {
+			check.Answer = step.answer(n.Report())
+		}
+		tell(check)
+		if check.Err != nil {
+			break // each contains those before it
+		}
+	}
+	undoing, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	tell(Check{Name: "undo all of it", Err: errors.Join(n.Set(undoing, Config{}), n.asBefore(before))})
+}
+
+// asBefore says what a self-test has left.
+func (n *Network) asBefore(before string) error {
+	after, err := n.host.describe()
+	if err == nil && after != before {
+		err = fmt.Errorf("the network is not as before: it was %q and is %q", oneLine(before), oneLine(after))
+	}
+	return err
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
