@@ -129,6 +129,10 @@
 // when the service has gone. systemd-resolved the service reaches itself, if polkit lets
 // its user.
 //
+// [Authorize] asks polkit whether a process may connect (polkit_linux.go): the policy that
+// is shipped allows the active local session, and names the service's user as its owner,
+// for only root and an owner may ask about other users' processes.
+//
 // [Network.LookupOutside] asks the host's own servers, past the tunnels, for the names
 // of gateways. [Network.Conflicts] says which other VPN has the default route or all
 // the names.

@@ -55,10 +55,16 @@
 //	who sits at the machine                 yes      all              state and owner      no
 //	everybody else                          no       all              state and owner      no
 //
-// Who sits at the machine is, on Linux, the user of an active session with a seat, as
-// the login manager tells; on macOS the user of the console; on Windows every interactive
-// logon. Everybody else has connections of their own who had the right when they made
-// them.
+// Who sits at the machine is, on macOS, the user of the console; on Windows every
+// interactive logon. On Linux it is who has the active local session, and not the user
+// decides but the process: the same user may have come by ssh, too. Server.Authorize asks
+// polkit about it, with the number and the user that the kernel recorded, at each request
+// to connect of those who may not anyway, and nothing is remembered. Where polkit is not
+// there, does not answer within 2 s, or answers something else, it is no. The number could
+// meanwhile be another process's: a pidfd is held from when the connection is accepted,
+// and a yes counts only if the process has not ended when it comes.
+//
+// Everybody else has connections of their own who had the right when they made them.
 //
 // Backend and Logs are all that the server needs of the service. Backend never sees a
 // request of a user who has no right to make it.
@@ -79,6 +85,7 @@
 //	server.go  routes, the table of HTTP statuses
 //	stream.go  events and logs: answers that go on
 //	limits.go  what one user may have
-//	rights.go  who may do what; peer_*.go asks the operating system who it is
+//	rights.go  who may do what; peer_*.go asks the operating system who it is, and on
+//	           Linux holds the process for Server.Authorize
 //	listen_*.go, client.go  the two ends of the socket
 package control

@@ -34,5 +34,5 @@
 //
 // Libraries: github.com/elastic/go-seccomp-bpf (Apache-2.0) and libcap's own Go package
 // kernel.org/pub/linux/libs/security/libcap/cap (BSD), which reaches all threads.
-// installer/linux has the unit, the user and the rule for polkit.
+// installer/linux has the unit, the user, and rule and policy for polkit.
 package main

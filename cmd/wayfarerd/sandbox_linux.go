@@ -92,6 +92,8 @@ var serviceCalls = []string{
 	"membarrier", "mincore", "mmap", "mprotect", "mremap", "munmap", "restart_syscall", "rseq", "rt_sigaction",
 	"rt_sigprocmask", "rt_sigreturn", "sched_getaffinity", "sched_yield", "set_robust_list", "set_tid_address",
 	"setitimer", "sigaltstack", "tgkill", "timer_create", "timer_delete", "timer_settime",
+	// a client's process, held and not touched: what signals it is missing
+	"pidfd_open",
 	// about itself
 	"capget", "getcpu", "getegid", "geteuid", "getgid", "getgroups", "getpgrp", "getpid", "getppid", "getrandom",
 	"getresgid", "getresuid", "getrlimit", "getrusage", "getuid", "prctl", "prlimit64", "sysinfo", "uname",
