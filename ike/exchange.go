@@ -554,7 +554,7 @@ func (sa *isakmpSA) header(exchange isakmp.ExchangeType, mid uint32) isakmp.Head
 // that it knows them.
 func (sa *isakmpSA) transmit(msg []byte) {
 	able := sa.caps&capFragmentation != 0 || sa.has(quirkFragmentFirst)
-	if !able || sa.has(quirkNoFragments) || len(msg) <= sa.fragmentAbove {
+	if !able || sa.has(quirkNoFragments) || len(msg) <= sa.longestMessage() {
 		sa.transmitDatagram(msg)
 		return
 	}

@@ -32,8 +32,9 @@ const (
 
 	pathInterval = time.Second // between two probes of a size
 	pathTries    = 2
-	// pathRenew is how long a finding below largestPath is believed (RFC 1191 §6.3:
-	// at least 10 minutes before a larger one is tried).
+	// pathRenew is how long a finding is believed (RFC 1191 §6.3: at least 10 minutes
+	// before a larger one is tried). A path that shrinks and tells nobody takes the
+	// small packets as before, so nothing but a probe of the present size notices.
 	pathRenew = 10 * time.Minute
 	// pathPause is the least time from one search to the next that a suspicion
 	// begins, since anybody can raise one.
@@ -238,6 +239,15 @@ func (p *pathState) size() int {
 	return pathMTU
 }
 
+// longestMessage is the longest IKE message that goes in one datagram to a gateway that
+// knows fragments: one that the path carries, once that is known.
+func (sa *isakmpSA) longestMessage() int {
+	if proven := int(sa.s.path.proven.Load()); proven != 0 {
+		return min(sa.fragmentAbove, proven-sa.s.transport.udpSize(sa.markerLen()))
+	}
+	return sa.fragmentAbove
+}
+
 // MTU is the largest inner packet that fits the path whole, in bytes. It may be less
 // than what a link with IPv6 or even IPv4 must carry: such packets are sent all the
 // same, in fragments. Until the path has been probed it is a safe value for paths of
@@ -396,9 +406,6 @@ func (s *Session) endSearch(now time.Time) {
 	case found != 0:
 		s.transport.forbidFragments(true)
 		s.setPath(found)
-		if found == s.probeSize(largestPath) {
-			p.due = time.Time{}
-		}
 	case p.proven.Load() == 0:
 		s.log.Info("the gateway answers no probes of the path")
 		s.transport.forbidFragments(false)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -403,8 +404,53 @@ func TestPathGrows(t *testing.T) {
 		}
 		conn.forget()
 		time.Sleep(time.Hour)
-		if _, _, all := conn.noted(); slices.Max(all) > 500 {
-			t.Errorf("probes of %v when there is nothing to find out", all)
+		_, _, all := conn.noted()
+		if large := slices.DeleteFunc(all, func(size int) bool { return size <= 500 }); !slices.Equal(large, slices.Repeat([]int{1500}, 6)) {
+			t.Errorf("probes of %v in an hour in which the largest size passes", large)
+		}
+	})
+}
+
+// TestPathShrinksQuietly: a path that is smaller than it was and still takes small packets
+// is noticed.
+func TestPathShrinksQuietly(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn := w.overPath(1500)
+		w.start()
+		s := w.dial()
+		got := receive(s)
+		time.Sleep(time.Minute)
+		conn.set(1280)
+		for began := time.Now(); time.Since(began) < pathRenew; time.Sleep(time.Second) {
+			w.exchangePackets(s, got, "small")
+		}
+		if size := s.path.size(); size != 1276 {
+			t.Errorf("path %d", size)
+		}
+		w.wantAlive(s)
+	})
+}
+
+// TestPathDropsAProbe: one lost check of the present size changes nothing.
+func TestPathDropsAProbe(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.overPath(1500)
+		w.start()
+		s := w.dial()
+		receive(s)
+		time.Sleep(time.Minute)
+		lost := 0
+		w.setRule(func(from, _ netip.AddrPort, data []byte) []gateway.Delivery {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if !toClient(from) && len(data) > 1400 {
+				lost++
+			}
+			return loseIf(!toClient(from) && len(data) > 1400 && lost == 1, data)
+		})
+		time.Sleep(pathRenew)
+		if size := s.path.size(); size != 1500 || lost != 2 {
+			t.Errorf("path %d after %d probes", size, lost)
 		}
 	})
 }
@@ -506,6 +552,37 @@ func TestLargeMessages(t *testing.T) {
 			t.Error("what cannot be made smaller is lost")
 		}
 	})
+}
+
+// TestLargeMessagesOnASmallPath: once it is known how small the path is, a gateway that
+// knows fragments of IKE gets its long messages in those, and not in fragments of IP.
+func TestLargeMessagesOnASmallPath(t *testing.T) {
+	for _, able := range []bool{true, false} {
+		inWorld(t, func(w *world) {
+			conn := w.overPath(576)
+			w.client.Login = strings.Repeat("long", 200) // 800 bytes, less than what goes whole by default
+			w.gateway.Users[w.client.Login] = testPassword
+			if !able {
+				w.gateway.FragmentSize = -1
+			}
+			w.start()
+			s := w.dial()
+			receive(s)
+			time.Sleep(time.Minute)
+			if size := s.path.size(); size != 572 {
+				t.Fatalf("path %d", size)
+			}
+			conn.forget()
+			before, _ := w.fragments()
+			w.renew(s)
+			time.Sleep(2 * time.Second)
+			ours, _ := w.fragments()
+			_, fragmented, _ := conn.noted()
+			if (ours > before) != able || (len(fragmented) == 0) != able || s.Stats().Rekeys != 1 {
+				t.Errorf("the gateway knows fragments: %v; %d of IKE, %v of IP, %d reauthentications", able, ours-before, fragmented, s.Stats().Rekeys)
+			}
+		})
+	}
 }
 
 // TestLargeMessagesOfDial: nothing is known of the path yet, and large messages must
