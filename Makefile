@@ -14,7 +14,7 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
-.PHONY: help need-go build demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
+.PHONY: help need-go build man demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ build: need-go ## command line and service, without cgo, into build/bin
 # The go command fetches the version that go.mod names, if it is at least 1.21.
 need-go:
 	@command -v $(GO) >/dev/null || { echo "make: missing: the go command, 1.21 or newer (https://go.dev/dl)" >&2; exit 1; }
+
+man: need-go ## manual pages, into build/man
+	@mkdir -p build/man
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(GO) test -count=1 -run '^TestManualPages?$$' ./cmd/wayfarer ./cmd/wayfarerd -man $(CURDIR)/build/man
 
 demo: need-go ## an embedded gateway and a rootless connection to it, on loopback
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer

@@ -77,20 +77,35 @@ type options struct {
 	level            slog.Level
 }
 
-func parse(args []string, stderr io.Writer) (options, error) {
-	var opts options
-	var level string
+// about is what help says of the service.
+const about = "The service of Wayfarer, a VPN client for IPsec gateways: it holds the connections that wayfarer makes, and\n" +
+	"restores this computer's network when it ends."
+
+// flags is the command line, which has a log level by name.
+func (opts *options) flags(stderr io.Writer) *pflag.FlagSet {
 	flags := pflag.NewFlagSet("wayfarerd", pflag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprintf(stderr, "Usage: wayfarerd [flags]\n\n%s", flags.FlagUsages()) }
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "%s\n\nUsage:\n  wayfarerd [flags]\n\nFlags:\n%s", about, flags.FlagUsages())
+	}
 	flags.StringVar(&opts.socket, "socket", control.DefaultPath(), "where to listen")
 	flags.StringVar(&opts.stateDir, "state-dir", daemon.StateDir(), "`DIR` to keep what must outlive a crash")
-	flags.StringVar(&level, "log-level", "info", "`LEVEL` of the log: "+strings.Join(app.LogLevels(), ", "))
+	flags.String("log-level", "info", "`LEVEL` of the log: "+strings.Join(app.LogLevels(), ", "))
+	return flags
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var opts options
+	flags := opts.flags(stderr)
 	if err := flags.Parse(args); err != nil {
 		return opts, err
 	}
 	if flags.NArg() > 0 {
 		return opts, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	level, err := flags.GetString("log-level")
+	if err != nil {
+		return opts, err
 	}
 	var ok bool
 	if opts.level, ok = app.ParseLogLevel(strings.ToLower(level)); !ok {
