@@ -38,8 +38,9 @@ type polkitResult struct {
 // is shipped those in the active local session may. Nobody is asked for a password. An
 // error, which comes within 2 s, is no: polkit's, or that it is not there.
 //
-// The caller makes sure that the process lives until the answer has come: polkit itself
-// looks up when it was started. It refuses if the user of the process is another.
+// The caller makes sure that the process is the one it means, and lives until the answer
+// has come: polkit itself looks up when it was started, and goes by the session that the
+// process belongs to, whoever its user is.
 func Authorize(ctx context.Context, pid int32, uid uint32) error {
 	if err := (systemBus{}).authorize(ctx, pid, uid); err != nil {
 		return fmt.Errorf("polkit: %w", err)
