@@ -77,6 +77,9 @@ func (t *tunnel) live() error {
 	for err == nil {
 		began := time.Now()
 		err = t.carry(session)
+		if left := t.dropEnded(); left != nil {
+			t.log.Warn("not all of a lost interface is undone", "error", left)
+		}
 		if t.ctx.Err() != nil || t.noReconnect || !t.mayRetry(err) {
 			break
 		}

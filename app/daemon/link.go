@@ -49,6 +49,9 @@ func dropAll(w *wish) { *w = wish{owner: w.owner} }
 
 // raise makes interface and host as next says. What is as it should be stays.
 func (t *tunnel) raise(ctx context.Context, next settings) error {
+	if err := t.dropEnded(); err != nil {
+		return err
+	}
 	cfg := next.tunConfig()
 	if t.link != nil {
 		if cfg.Name = t.link.config.Name; !t.link.config.sameButMTU(&cfg) {
@@ -79,6 +82,15 @@ func (t *tunnel) raise(ctx context.Context, next settings) error {
 	t.update(func() { t.tun = &app.TUN{Name: t.link.name, MTU: cfg.MTU} })
 	t.settings = next
 	return nil
+}
+
+// dropEnded gives back a link whose interface somebody has taken away: a session that
+// got it would be connected and carry nothing.
+func (t *tunnel) dropEnded() error {
+	if t.link == nil || !t.link.pump.hasEnded() {
+		return nil
+	}
+	return t.lower(dropTunnel)
 }
 
 // setMTU tells a device that is no interface of the operating system its MTU.

@@ -107,6 +107,16 @@ func (p *pump) setLimit(limit int) { p.limit.Store(int64(limit)) }
 // session detached.
 func (p *pump) wait() { <-p.stopped }
 
+// hasEnded says whether the device is gone: nothing of the host's comes in any more.
+func (p *pump) hasEnded() bool {
+	select {
+	case <-p.stopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // attach starts to carry packets of session. Detach waits until that has stopped,
 // which it does when session has been closed.
 func (p *pump) attach(session Session) (detach func()) {
