@@ -22,7 +22,7 @@ const (
 // thirty while a transfer runs, and a ping every 10 ms: no packet is lost, the transfer
 // never stands still.
 //
-// The gateway tells nobody that it ends ISAKMP SAs at an age of 40 s. The client learns
+// The gateway tells nobody that it ends ISAKMP SAs at an age of 43 s. The client learns
 // that from the first one, before the measurement.
 func TestRekeyUnderLoad(t *testing.T) {
 	length := 40 * time.Second
