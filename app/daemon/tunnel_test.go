@@ -634,6 +634,47 @@ func TestInterfaceVanishes(t *testing.T) {
 	})
 }
 
+// An always-on connection gets a new interface, whenever it has lost the old one, and
+// keeps no part of the host for that meanwhile.
+func TestManagedInterfaceVanishes(t *testing.T) {
+	for name, lose := range map[string]func(w *world, session *fakeSession){
+		"connected": func(w *world, _ *fakeSession) { w.devices[0].broken <- errors.New("file descriptor in bad state") },
+		"reconnecting": func(w *world, session *fakeSession) {
+			session.end(&ike.NoAnswerError{})
+			synctest.Wait()
+			w.devices[0].broken <- errors.New("file descriptor in bad state")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var first *fakeSession
+			inManagedWorld(t, func(w *world, n int) (Session, error) {
+				session := newSession()
+				if n == 0 {
+					first = session
+				}
+				return session, nil
+			}, []Managed{managed(nil)}, func(t *testing.T, w *world) {
+				synctest.Wait()
+				lose(w, first)
+				synctest.Wait()
+				if name == "connected" {
+					if last := w.host.last(); len(last.Tunnels) != 0 || !w.devices[0].isClosed() {
+						t.Errorf("the host keeps %+v", last)
+					}
+				}
+				time.Sleep(minRest * 9 / 8)
+				synctest.Wait()
+				if len(w.devices) != 2 || !w.devices[0].isClosed() || w.devices[1].isClosed() {
+					t.Fatalf("%d interfaces", len(w.devices))
+				}
+				if last := w.host.last(); len(last.Tunnels) != 1 {
+					t.Errorf("the host has %+v", last)
+				}
+			})
+		})
+	}
+}
+
 // What forbids an interface is told before anybody is asked or dialled, so that no
 // one-time password is lost; and with its remedy once.
 func TestNoInterfaceToHope(t *testing.T) {
