@@ -105,6 +105,19 @@ func (w *world) checkNothingLeft() {
 	}
 }
 
+// device is the nth one that was opened.
+func (w *world) device(n int) *fakeTUN {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.devices[n]
+}
+
+func (w *world) opened() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.devices)
+}
+
 func (w *world) dialled() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -638,11 +638,11 @@ func TestInterfaceVanishes(t *testing.T) {
 // keeps no part of the host for that meanwhile.
 func TestManagedInterfaceVanishes(t *testing.T) {
 	for name, lose := range map[string]func(w *world, session *fakeSession){
-		"connected": func(w *world, _ *fakeSession) { w.devices[0].broken <- errors.New("file descriptor in bad state") },
+		"connected": func(w *world, _ *fakeSession) { w.device(0).broken <- errors.New("file descriptor in bad state") },
 		"reconnecting": func(w *world, session *fakeSession) {
 			session.end(&ike.NoAnswerError{})
 			synctest.Wait()
-			w.devices[0].broken <- errors.New("file descriptor in bad state")
+			w.device(0).broken <- errors.New("file descriptor in bad state")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -658,14 +658,14 @@ func TestManagedInterfaceVanishes(t *testing.T) {
 				lose(w, first)
 				synctest.Wait()
 				if name == "connected" {
-					if last := w.host.last(); len(last.Tunnels) != 0 || !w.devices[0].isClosed() {
+					if last := w.host.last(); len(last.Tunnels) != 0 || !w.device(0).isClosed() {
 						t.Errorf("the host keeps %+v", last)
 					}
 				}
 				time.Sleep(minRest * 9 / 8)
 				synctest.Wait()
-				if len(w.devices) != 2 || !w.devices[0].isClosed() || w.devices[1].isClosed() {
-					t.Fatalf("%d interfaces", len(w.devices))
+				if w.opened() != 2 || !w.device(0).isClosed() || w.device(1).isClosed() {
+					t.Fatalf("%d interfaces", w.opened())
 				}
 				if last := w.host.last(); len(last.Tunnels) != 1 {
 					t.Errorf("the host has %+v", last)
