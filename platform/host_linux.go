@@ -285,18 +285,20 @@ func (h *linuxHost) planRules(cfg Config) []change {
 	return changes
 }
 
+// reversePath is the one kernel setting that is ever changed.
+const reversePath = "net/ipv4/conf/all/rp_filter"
+
 // planReversePath makes the kernel's reverse path check loose if it would drop a
 // gateway's packets.
 func (h *linuxHost) planReversePath(cfg Config, applied []change) ([]change, error) {
-	const all = "net/ipv4/conf/all/rp_filter"
 	if !h.routesGateway(cfg) {
 		return nil, nil
 	}
-	c := &sysctlChange{h: h, Path: all, Value: "2"}
+	c := &sysctlChange{h: h, Path: reversePath, Value: "2"}
 	if find(applied, c.id()) != nil {
 		return []change{c}, nil // whether it is needed can no longer be seen
 	}
-	was, err := h.sysctl(all)
+	was, err := h.sysctl(reversePath)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -333,8 +332,8 @@ func (c *sysctlChange) undo(context.Context) error {
 }
 
 func (c *sysctlChange) write(value string) error {
-	if !strings.HasPrefix(filepath.Clean(c.Path), "net/") {
-		return fmt.Errorf("%q is no setting of the network", c.Path) // a journal that is not ours
+	if c.Path != reversePath {
+		return fmt.Errorf("%q is no setting that is ever changed", c.Path) // a journal that is not ours
 	}
 	return rights(os.WriteFile(filepath.Join(c.h.root, "proc/sys", c.Path), []byte(value+"\n"), 0))
 }

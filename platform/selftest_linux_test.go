@@ -23,7 +23,9 @@ func TestSelfTest(t *testing.T) {
 	}{
 		{"all", nil, all},
 		{"no firewall", func(_ *testing.T, h *linuxHost) {
-			h.firewall = func() (firewallState, error) { return firewallState{}, os.NewSyscallError("netlink", unix.EPROTONOSUPPORT) }
+			h.firewall = func() (firewallState, error) {
+				return firewallState{}, os.NewSyscallError("netlink", unix.EPROTONOSUPPORT)
+			}
 		}, "guard against forged packets ok: the kernel has no nftables: "},
 		{"no interface", func(t *testing.T, _ *linuxHost) {
 			run(t, "delete", netlink.LinkDel(linkByName(t, "wayfarertest")))

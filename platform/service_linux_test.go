@@ -111,12 +111,13 @@ func owner(t *testing.T, path string) int {
 	return int(stat.Uid)
 }
 
-// TestForeignSysctl: a journal names no setting that is not the network's.
+// TestForeignSysctl: a journal names no setting that is never changed.
 func TestForeignSysctl(t *testing.T) {
 	root := t.TempDir()
 	writeAt(t, root, "proc/sys/kernel/core_pattern", "core", 0o644)
+	writeAt(t, root, "proc/sys/net/core/bpf_jit_harden", "core", 0o644)
 	h := &linuxHost{root: root}
-	for _, path := range []string{"kernel/core_pattern", "net/../kernel/core_pattern", "net/../../sys/kernel/core_pattern", "/kernel/core_pattern"} {
+	for _, path := range []string{"net/core/bpf_jit_harden", "kernel/core_pattern", "net/../kernel/core_pattern", "net/../../sys/kernel/core_pattern", "/kernel/core_pattern"} {
 		c := &sysctlChange{h: h, Path: path, Value: "core", Was: "|/bin/evil"}
 		if err := c.undo(t.Context()); err == nil {
 			t.Errorf("%s was written", path)

@@ -102,13 +102,16 @@ func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error)
 	if err != nil {
 		return fmt.Errorf("start the service: %w", err)
 	}
-	if err := confine(log, rootCapabilities, filters(log, rootFilter)...); err != nil {
+	if err := confine(log, rootCapabilities, filters(log, noClone3, rootFilter)...); err != nil {
 		return errors.Join(err, s.abandon())
 	}
 	go s.hand(managed) // for which the service waits before it serves anybody
 	names := make(chan error, 1)
 	go func() { names <- network.ServeNames(context.WithoutCancel(ctx), s.names) }()
 	err = s.wait(ctx)
+	// Its end of the socket may have got to another process, which must not keep this
+	// one. If not, this end is closed already.
+	_, _ = s.names.CloseRead(), s.names.CloseWrite()
 	return errors.Join(err, <-names)
 }
 
