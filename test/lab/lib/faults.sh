@@ -142,7 +142,7 @@ cmd_fault() {
 		cmd_fault no-delay
 		ipn wan link set to-gw mtu 1500
 		ipn gw link set wan0 mtu 1500
-		ipn gw -o addr | grep -q 2001:db8:100::10/ || { gw_addr6; uplink gw; }
+		[ -n "$(ipn gw -6 addr show dev wan0 to 2001:db8:100::10)" ] || { gw_addr6; uplink gw; }
 		nat_rules
 		inns nat sh -c "echo 30 > /proc/sys/net/netfilter/nf_conntrack_udp_timeout
 			echo 120 > /proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream"
