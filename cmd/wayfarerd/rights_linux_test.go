@@ -72,7 +72,7 @@ func TestRights(t *testing.T) {
 			service := w.root()
 			if !tt.alone {
 				service = w.service()
-				expect(t, w.root(), 0, rootCapabilities, "1")
+				expect(t, w.root(), 0, rootCapabilities, "2")
 			}
 			expect(t, service, uid, tt.wanted, "2")
 			for _, pid := range []int{w.root(), service} {
