@@ -67,6 +67,9 @@ func (b systemBus) authorize(ctx context.Context, pid int32, uid uint32) error {
 	const noInteraction = uint32(0)
 	call := conn.Object(polkitName, polkitPath).CallWithContext(ctx, polkitMethod, 0,
 		subject, connectAction, map[string]string{}, noInteraction, "")
+	if ctx.Err() != nil {
+		return ctx.Err() // whose end closes the connection, which may be what call tells
+	}
 	if call.Err != nil {
 		return call.Err
 	}
