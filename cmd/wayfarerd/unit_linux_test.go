@@ -230,6 +230,7 @@ func enterSystemd() error {
 		{"cgroup2", "/sys/fs/cgroup", "cgroup2"},
 		{"tmpfs", "/run", "tmpfs"},
 		{"tmpfs", "/var/lib", "tmpfs"},
+		{"tmpfs", "/var/tmp", "tmpfs"}, // where PrivateTmp has folders
 	} {
 		if err := unix.Mount(m.source, m.target, m.kind, 0, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)
@@ -237,6 +238,7 @@ func enterSystemd() error {
 	}
 	err = errors.Join(
 		unix.Mount(filepath.Join(order.Dir, "etc"), "/etc", "", unix.MS_BIND, ""),
+		unix.Mount("tmpfs", "/tmp", "tmpfs", 0, ""), // also over what order is in
 		os.WriteFile("/run/wayfarerd", program, 0o755),
 		os.WriteFile("/proc/sys/net/ipv4/conf/all/rp_filter", []byte("1"), 0),
 	)
