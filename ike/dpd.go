@@ -238,7 +238,7 @@ func (s *Session) watch(now time.Time) (renew bool) {
 	case s.sa.caps&capDPD != 0 && s.sa.dpd.tries > 0:
 		w.look = now.Add(urgentInterval) // the gateway is dead, not the SA
 	case w.renewAt.After(now):
-		w.look = w.renewAt
+		w.look = now.Add(unansweredAfter) // packets may be answered meanwhile, and then another silence begin
 	default:
 		w.renewed = max(w.clock.at(w.heardESP.Load()).Sub(s.sa.established), 0)
 		w.pause = min(max(2*w.pause, renewPause), renewAtMost)

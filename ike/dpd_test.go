@@ -440,6 +440,28 @@ func TestLostESP(t *testing.T) {
 	}
 }
 
+// TestSilentAgain: a gateway that falls silent is noticed within seconds also while no
+// new ESP SA would be tried, because one has been a moment ago.
+func TestSilentAgain(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		receive(s)
+		w.talk(s, time.Second, 10*time.Second)
+		w.setRule(func(_, _ netip.AddrPort, data []byte) []gateway.Delivery { // all ESP, and no IKE
+			return loseIf(!bytes.HasPrefix(data, make([]byte, nonESPMarkerLen)), data)
+		})
+		w.talk(s, time.Second, 12*time.Second)
+		w.setRule(nil)
+		w.talk(s, time.Second, 10*time.Second)
+		w.setRule(loseFromGateway)
+		send(t, s, ipv4(firstVIP, insideHost, "anybody there?"))
+		if d, err := w.waitEnd(s, time.Hour); d > deadAfter+unansweredAfter {
+			t.Errorf("noticed after %v: %v", d, err)
+		}
+	})
+}
+
 // TestSlowHost: a host that answers late is no sign of a lost ESP SA, although a new
 // one was negotiated meanwhile.
 func TestSlowHost(t *testing.T) {
