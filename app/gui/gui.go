@@ -1,0 +1,48 @@
+package gui
+
+import (
+	"context"
+	"iter"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+	"wayfarer/app/store"
+)
+
+// Service is what the window needs of the service; *control.Client is one.
+type Service interface {
+	// Watch yields the whole status at once and after each change. It ends with an
+	// error when the service goes away.
+	Watch(ctx context.Context) iter.Seq2[*app.Status, error]
+	// Connect starts a connection and returns its ID at once.
+	Connect(ctx context.Context, req *control.ConnectRequest) (string, error)
+	// Disconnect ends a connection, in whichever state.
+	Disconnect(ctx context.Context, id string) error
+	// Answer answers a prompt of a connection.
+	Answer(ctx context.Context, id string, answer *control.Answer) error
+	// Logs yields the lines of the log that are of at least a level, oldest first;
+	// with following it goes on with those that come.
+	Logs(ctx context.Context, level string, following bool) iter.Seq2[*app.LogRecord, error]
+	// RestoreNetwork undoes what is left on this computer of connections that are
+	// no more.
+	RestoreNetwork(ctx context.Context) error
+}
+
+// Store is the user's profiles; *store.Store is one. Every error may wrap
+// store.ErrNoKeyring.
+type Store interface {
+	// Names lists the profiles in the user's order.
+	Names() ([]string, error)
+	// Load reads a profile; the caller zeroises it.
+	Load(name string) (*store.Entry, error)
+	// Save writes a profile under its name, over what was there.
+	Save(e *store.Entry) error
+	// Remove deletes a profile with its secrets.
+	Remove(name string) error
+	// Rename gives a profile another name, which no other may have.
+	Rename(from, to string) error
+	// Reorder puts the profiles into this order.
+	Reorder(names []string) error
+}
+
+var _ Service = (*control.Client)(nil)
