@@ -86,6 +86,22 @@ func ReadCertificates(path string) (string, error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: data})), nil
 }
 
+// ReadCAs replaces the paths of files with CAs by what is in them, in a list of its
+// own: the service reads no files of users. The error names the file.
+func ReadCAs(p *app.Profile) error {
+	p.CA = slices.Clone(p.CA)
+	for i, text := range p.CA {
+		if app.IsPEM([]byte(text)) {
+			continue
+		}
+		var err error
+		if p.CA[i], err = ReadCertificates(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // readFile reads a file of bounded size.
 func readFile(name string) ([]byte, error) {
 	file, err := os.Open(name)

@@ -7,9 +7,21 @@
 // them, and the entry names those. One more entry lists the names of all profiles:
 // keyrings cannot be searched on every system.
 //
+// Clients connect like this, whoever asks the person (Asker), and however:
+//
+//	entry, err := s.Load(name)               // or an Entry of what was typed
+//	req, err := entry.Request(ctx, asker)    // reads files, asks for what is missing
+//	req.Ask = true
+//	id, err := client.Connect(ctx, req)      // app/control
+//	…                                        // its Status says connected
+//	if entry.Learn(connection, trusted) {    // the pin; no password where that is forbidden
+//		err = s.Save(entry)
+//	}
+//
 // A user's own certificate and key stay where they are: the profile has their paths,
 // and they are read anew for each connection.
 //
 //	store.go     the keyring's entries, in the TOML of app/profiles
 //	material.go  certificates in files
+//	request.go   from a profile to what the service gets, and back from its connection
 package store

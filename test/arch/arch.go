@@ -40,7 +40,7 @@ type rule struct {
 var rules = []rule{
 	{dir: "app", exact: true, std: true},
 	{dir: "app/profiles", project: []string{"app"}},
-	{dir: "app/store", project: []string{"app", "app/profiles"}},
+	{dir: "app/store", project: []string{"app", "app/control", "app/profiles"}},
 	{dir: "app/control", project: []string{"app"}, target: true},
 	{dir: "app/daemon", project: []string{"app", "app/control", "app/profiles", "ike", "ike/isakmp", "tun/...", "platform/..."}},
 	{dir: "app/gui", project: []string{"app", "app/control", "app/profiles", "app/store", "assets/..."}, fyne: true},
