@@ -197,9 +197,9 @@ func (h *linuxHost) plan(ctx context.Context, cfg Config, applied []change) ([]c
 	}
 	var routes []change
 	for _, t := range cfg.Tunnels {
-		link, err := h.nl.LinkByName(t.Interface)
+		link, err := h.linkOf(t)
 		if err != nil {
-			return nil, Report{}, &Error{PartAddress, fmt.Errorf("interface %s: %w", t.Interface, err)}
+			return nil, Report{}, &Error{PartAddress, err}
 		}
 		more, err := h.planLink(link, t)
 		if err != nil {
@@ -222,6 +222,18 @@ func (h *linuxHost) plan(ctx context.Context, cfg Config, applied []change) ([]c
 	}
 	report.DNS = owner
 	return append(changes, dns...), report, nil
+}
+
+// linkOf is a tunnel's interface; the error wraps ErrNoInterface if there is none.
+func (h *linuxHost) linkOf(t Tunnel) (netlink.Link, error) {
+	link, err := h.nl.LinkByName(t.Interface)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		err = ErrNoInterface
+	}
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", t.Interface, err)
+	}
+	return link, nil
 }
 
 func (h *linuxHost) planLink(link netlink.Link, t Tunnel) ([]change, error) {

@@ -87,6 +87,8 @@ var (
 	ErrUnsupported = errors.New("the host's network cannot be configured on this operating system yet")
 	// ErrNoRights: the process lacks the rights.
 	ErrNoRights = errors.New("no right to configure the network")
+	// ErrNoInterface: a tunnel's interface does not exist, or no more.
+	ErrNoInterface = errors.New("there is no such interface")
 	// ErrNoRawSocket: the process lacks the right to open a raw socket.
 	ErrNoRawSocket = errors.New("no right to open a raw socket")
 )

@@ -55,9 +55,9 @@ type resolvedChange struct {
 func (h *linuxHost) planResolved(tunnels []Tunnel) ([]change, error) {
 	var changes []change
 	for _, t := range tunnels {
-		link, err := h.nl.LinkByName(t.Interface)
+		link, err := h.linkOf(t)
 		if err != nil {
-			return nil, fmt.Errorf("interface %s: %w", t.Interface, err)
+			return nil, err
 		}
 		changes = append(changes, &resolvedChange{
 			h: h, Name: t.Interface, Index: link.Attrs().Index,

@@ -11,7 +11,8 @@ type Device interface {
 	// Read waits for packets from the host and puts one into each
 	// bufs[i][offset:], with its length in sizes[i]; it returns how many. sizes
 	// is at least as long as bufs. With at least BatchSize buffers nothing is
-	// lost. After Close it returns os.ErrClosed.
+	// lost. After Close it returns os.ErrClosed; [ErrRemoved] when somebody else has
+	// removed the interface.
 	Read(bufs [][]byte, sizes []int, offset int) (int, error)
 	// Write hands the packets bufs[i][offset:] to the host and returns how many
 	// there were. Offset is at least [Headroom]. The room before offset and the
@@ -40,6 +41,9 @@ const (
 	MinMTU = 576
 	MaxMTU = 65535
 )
+
+// ErrRemoved ends Read when another program has removed the interface.
+var ErrRemoved = errors.New("another program has removed the interface")
 
 // Errors of Open that have a remedy.
 var (

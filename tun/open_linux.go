@@ -3,6 +3,8 @@ package tun
 import (
 	"errors"
 	"fmt"
+	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
@@ -27,7 +29,7 @@ func Open(name string, mtu int) (Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %q: %w", name, err)
 	}
-	return &native{dev}, nil
+	return &native{Device: dev}, nil
 }
 
 // Available says, without making an interface, whether Open can make one: the error is
@@ -104,14 +106,25 @@ func explain(err error) error {
 }
 
 // native smooths what the library says differently from Device.
-type native struct{ wgtun.Device }
+type native struct {
+	wgtun.Device
+	closed atomic.Bool // by us
+}
 
 func (n *native) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	count, err := n.Device.Read(bufs, sizes, offset)
-	if errors.Is(err, wgtun.ErrTooManySegments) {
+	switch {
+	case errors.Is(err, wgtun.ErrTooManySegments):
 		return count, nil // the rest of one oversize send is lost, as on any full queue
+	case errors.Is(err, os.ErrClosed) && !n.closed.Load():
+		return count, ErrRemoved // EBADFD, which the library takes for our own Close
 	}
 	return count, err
+}
+
+func (n *native) Close() error {
+	n.closed.Store(true)
+	return n.Device.Close()
 }
 
 // Write counts packets; the library counts bytes.

@@ -91,6 +91,39 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// An interface that somebody else removes is told apart from one that was closed.
+func TestRemoved(t *testing.T) {
+	enterNamespace(t)
+	dev, err := Open("wf0", 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	up(t, "wf0", "10.0.0.1/32", "10.0.0.2/32")
+	link, err := netlink.LinkByName("wf0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() {
+		bufs, sizes := make([][]byte, dev.BatchSize()), make([]int, dev.BatchSize())
+		for i := range bufs {
+			bufs[i] = make([]byte, 2000)
+		}
+		var err error
+		for err == nil { // the kernel's own packets come first
+			_, err = dev.Read(bufs, sizes, 0)
+		}
+		read <- err
+	}()
+	if err := netlink.LinkDel(link); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-read; !errors.Is(err, ErrRemoved) {
+		t.Errorf("read ends with %v", err)
+	}
+}
+
 // TestOpenTraffic is the host's TCP and UDP over the interface, with segmentation
 // offloads, against the stack: both devices prove each other.
 func TestOpenTraffic(t *testing.T) {
@@ -197,7 +230,7 @@ func (overflowing) Read(bufs [][]byte, _ []int, _ int) (int, error) {
 }
 
 func TestReadOverflow(t *testing.T) {
-	dev := &native{overflowing{}}
+	dev := &native{Device: overflowing{}}
 	if n, err := dev.Read(make([][]byte, 3), make([]int, 3), 0); n != 3 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}

@@ -41,6 +41,9 @@ func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
 	}()
 	t.setStep(app.StepBuildTunnel)
 	next := newSettings(&t.profile, session, t.daemon.addresses)
+	if err := t.dropEnded(); err != nil {
+		return nil, err
+	}
 	if err := t.raise(ctx, next); err != nil {
 		return nil, err
 	}

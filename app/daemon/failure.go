@@ -204,6 +204,10 @@ func explainHost(e *hostError) said {
 	}
 	// The errors themselves name a remedy; it belongs into the hint.
 	switch part, _ := errors.AsType[*platform.Error](e.err); {
+	case errors.Is(e.err, tun.ErrRemoved), errors.Is(e.err, platform.ErrNoInterface):
+		s.message = "another program has removed the tunnel's interface"
+		s.hint = "connect again; if it happens again, find out which program removes interfaces that are not its own"
+		s.again = true
 	case errors.Is(e.err, tun.ErrNoDevice):
 		s.message = failed + tun.ErrNoDevice.Error()
 		s.hint = "load the TUN driver (on Linux: modprobe tun), or use wayfarer proxy, which needs none"

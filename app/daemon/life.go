@@ -321,7 +321,7 @@ func (t *tunnel) carry(session *dialled) (err error) {
 			}
 			return net.ErrClosed
 		case err := <-t.link.pump.failed:
-			return &hostError{err: err}
+			return &hostError{err: fmt.Errorf("interface %s: %w", t.link.name, err), passing: true}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-t.nudged:

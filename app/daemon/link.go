@@ -47,11 +47,9 @@ func dropTunnel(w *wish) { w.tunnel = nil }
 // dropAll leaves nothing of a wish.
 func dropAll(w *wish) { *w = wish{owner: w.owner} }
 
-// raise makes interface and host as next says. What is as it should be stays.
+// raise makes interface and host as next says. What is as it should be stays. A link that
+// has ended has been dropped before.
 func (t *tunnel) raise(ctx context.Context, next settings) error {
-	if err := t.dropEnded(); err != nil {
-		return err
-	}
 	cfg := next.tunConfig()
 	if t.link != nil {
 		if cfg.Name = t.link.config.Name; !t.link.config.sameButMTU(&cfg) {
