@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -63,15 +62,12 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 	} else {
 		showConnected(e.out, conn)
 	}
-	pin := ""
-	if conn.Gateway != nil && (a.trusted || flags.trustNew && !hasTrust(&entry.Profile)) {
-		pin = conn.Gateway.CertificateSHA256
-	}
+	trusted := a.trusted || flags.trustNew && !hasTrust(&entry.Profile)
 	switch {
 	case save != "":
-		return e.save(entry, pin, conn, a.retyped)
+		return e.save(entry, conn, trusted, a.retyped)
 	case name != "":
-		return e.update(name, pin, conn)
+		return e.update(name, conn, trusted)
 	}
 	return nil
 }
@@ -97,13 +93,10 @@ func (e *env) canSave(name string) error {
 // save stores the entry of a new connection, with its password unless the gateway
 // forbids that, or has asked for another: which of the two is the right one, and whether
 // the second serves twice, only the person knows.
-func (e *env) save(entry *store.Entry, pin string, conn *app.Connection, retyped bool) error {
-	if pin != "" {
-		entry.Profile.Pin = pin
-	}
-	forbidden := forbidsSaving(conn)
-	if forbidden || retyped {
-		forgetPassword(entry)
+func (e *env) save(entry *store.Entry, conn *app.Connection, trusted, retyped bool) error {
+	entry.Learn(conn, trusted)
+	if retyped {
+		entry.ForgetPassword()
 	}
 	absolute(&entry.Profile.Certificate)
 	absolute(&entry.Profile.Key)
@@ -112,7 +105,7 @@ func (e *env) save(entry *store.Entry, pin string, conn *app.Connection, retyped
 	}
 	fmt.Fprintf(e.err, "Saved: `wayfarer connect %s` connects again.\n", entry.Profile.Name)
 	switch {
-	case forbidden:
+	case store.ForbidsSaving(conn):
 		fmt.Fprintln(e.err, "The password was not saved: the gateway forbids it.")
 	case retyped:
 		fmt.Fprintln(e.err, "The password was not saved: the gateway asked for another one.")
@@ -122,9 +115,8 @@ func (e *env) save(entry *store.Entry, pin string, conn *app.Connection, retyped
 
 // update brings a saved profile up to date with what the connection has shown. What
 // else the command line said was for this time only.
-func (e *env) update(name, pin string, conn *app.Connection) error {
-	forbidden := forbidsSaving(conn)
-	if pin == "" && !forbidden {
+func (e *env) update(name string, conn *app.Connection, trusted bool) error {
+	if !trusted && !store.ForbidsSaving(conn) {
 		return nil
 	}
 	entry, err := e.load(name)
@@ -132,21 +124,10 @@ func (e *env) update(name, pin string, conn *app.Connection) error {
 		return err
 	}
 	defer entry.Zero()
-	if pin == "" && len(entry.Password) == 0 {
+	if !entry.Learn(conn, trusted) {
 		return nil
 	}
-	if pin != "" {
-		entry.Profile.Pin = pin
-	}
-	if forbidden {
-		forgetPassword(entry)
-	}
 	return e.store(entry)
-}
-
-func forgetPassword(entry *store.Entry) {
-	clear(entry.Password)
-	entry.Password = nil
 }
 
 // absolute makes the path of a file one that holds wherever the profile is used.
@@ -168,8 +149,4 @@ func (e *env) store(entry *store.Entry) error {
 		return app.NewFailure(app.CodeInternal, "", "connected, but the profile could not be saved: "+err.Error(), "")
 	}
 	return nil
-}
-
-func forbidsSaving(c *app.Connection) bool {
-	return slices.ContainsFunc(c.Warnings, func(w app.Warning) bool { return w.Code == app.WarningNoSave })
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"wayfarer/app"
+	"wayfarer/app/profiles"
 	"wayfarer/app/store"
 )
 
@@ -95,8 +96,8 @@ func (f *connectFlags) entry(e *env, name string) (*store.Entry, error) {
 	if err := f.apply(&entry.Profile); err != nil {
 		return nil, err
 	}
-	if err := readCAs(&entry.Profile); err != nil {
-		return nil, err
+	if err := profiles.ReadCAs(&entry.Profile); err != nil {
+		return nil, usage(reason(err), "check --ca")
 	}
 	if err := check(&entry.Profile); err != nil {
 		return nil, err
@@ -149,11 +150,11 @@ func (f *connectFlags) apply(p *app.Profile) error {
 
 // load reads a saved profile.
 func (e *env) load(name string) (*store.Entry, error) {
-	profiles, err := e.profiles()
+	saved, err := e.profiles()
 	if err != nil {
 		return nil, app.NewFailure(app.CodeInternal, "", err.Error(), "")
 	}
-	entry, err := profiles.Load(name)
+	entry, err := saved.Load(name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, usage(fmt.Sprintf("there is no saved profile %q", name), "save one with `wayfarer connect --gateway … --save NAME`")

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"wayfarer/app"
-	"wayfarer/app/profiles"
 	"wayfarer/ike"
 )
 
@@ -62,22 +61,6 @@ func splitList(text string) []string {
 		}
 	}
 	return list
-}
-
-// readCAs replaces the paths of files with CAs by what is in them: the service reads
-// no files of users.
-func readCAs(p *app.Profile) error {
-	p.CA = slices.Clone(p.CA)
-	for i, text := range p.CA {
-		if app.IsPEM([]byte(text)) {
-			continue
-		}
-		var err error
-		if p.CA[i], err = profiles.ReadCertificates(text); err != nil {
-			return usage(reason(err), "check --ca")
-		}
-	}
-	return nil
 }
 
 // checks are what is known to be wrong without asking the service, by the key of
