@@ -105,13 +105,13 @@ func ParseIKESuite(name string) (IKESuite, error) {
 		return s, fmt.Errorf("IKE suite %q: want cipher-hash-group, as in aes256-sha256-modp2048", name)
 	}
 	if s.cipher = findCipher(parts[0]); s.cipher == nil || s.cipher.ikeID == 0 {
-		return s, fmt.Errorf("IKE suite %q: unknown cipher %q", name, parts[0])
+		return s, fmt.Errorf("IKE suite %q: unknown cipher %q, known are %s", name, parts[0], list(ciphers, func(c *cipherAlg) string { return phase1Name(c.name, c.ikeID) }))
 	}
 	if s.hash = findHash(parts[1]); s.hash == nil || s.hash.ikeID == 0 {
-		return s, fmt.Errorf("IKE suite %q: unknown hash %q", name, parts[1])
+		return s, fmt.Errorf("IKE suite %q: unknown hash %q, known are %s", name, parts[1], list(hashes, func(h *hashAlg) string { return phase1Name(h.name, h.ikeID) }))
 	}
 	if s.group = findGroup(parts[2]); s.group == nil {
-		return s, fmt.Errorf("IKE suite %q: unknown group %q", name, parts[2])
+		return s, fmt.Errorf("IKE suite %q: unknown group %q, known are %s", name, parts[2], list(groups, func(g *group) string { return g.name }))
 	}
 	return s, nil
 }
@@ -145,13 +145,23 @@ func ParseESPSuite(name string) (ESPSuite, error) {
 	return s, nil
 }
 
-// list names the rows of a table, for people.
+// list names the rows of a table that have a name, for people.
 func list[T any](rows []T, name func(T) string) string {
 	var names []string
 	for _, r := range rows {
-		names = append(names, name(r))
+		if n := name(r); n != "" {
+			names = append(names, n)
+		}
 	}
 	return strings.Join(names, ", ")
+}
+
+// phase1Name is the name of an algorithm that phase 1 has a number for, or empty.
+func phase1Name(name string, ikeID uint16) string {
+	if ikeID == 0 {
+		return ""
+	}
+	return name
 }
 
 func findCipher(name string) *cipherAlg {
