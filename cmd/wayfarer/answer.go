@@ -84,9 +84,12 @@ func asking(status *app.Status, ids []string) (*app.Connection, error) {
 }
 
 // answerFromInput takes the answer from standard input, where there is no terminal.
-func (e *env) answerFromInput(_ context.Context, c *app.Connection) (*control.Answer, error) {
-	text, err := readSecret(e.in, "standard input", "answer")
-	if err != nil {
+func (e *env) answerFromInput(ctx context.Context, c *app.Connection) (*control.Answer, error) {
+	text, err := e.inputSecret(ctx, "answer")
+	switch {
+	case ctx.Err() != nil:
+		return nil, cancelled()
+	case err != nil:
 		return nil, app.NewFailure(app.CodeCancelled, "", "no answer was given", "write it to standard input")
 	}
 	answer := &control.Answer{PromptID: c.Prompt.ID}

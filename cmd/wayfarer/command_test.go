@@ -88,7 +88,12 @@ func TestExitCodes(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"--nothing", "unknown flag: --nothing; see `wayfarer --help`"},
-		{"conect", "unknown command \"conect\" for \"wayfarer\"; see `wayfarer --help`"},
+		{"conect", "unknown command \"conect\" for \"wayfarer\"; did you mean `wayfarer connect`? See `wayfarer --help`"},
+		{"frobnicate", "unknown command \"frobnicate\" for \"wayfarer\"; see `wayfarer --help`"},
+		{"completion foo", "unknown command \"foo\" for \"wayfarer completion\"; see `wayfarer completion --help`"},
+		{"completion bash foo", "unknown command \"foo\" for \"wayfarer completion bash\"; see `wayfarer completion bash --help`"},
+		{"help foo", "unknown command \"foo\"; see `wayfarer help`"},
+		{"help completion foo", "unknown command \"completion foo\"; see `wayfarer help`"},
 		{"status --nothing", "unknown flag: --nothing; see `wayfarer status --help`"},
 		{"status office", "unknown command \"office\" for \"wayfarer status\"; see `wayfarer status --help`"},
 		{"disconnect a b", "accepts at most 1 arg(s), received 2; see `wayfarer disconnect --help`"},
@@ -101,12 +106,15 @@ func TestUsageErrors(t *testing.T) {
 		{"connect --gateway g --login", "flag needs an argument: --login; see `wayfarer connect --help`"},
 		{"connect --gateway g --login l --auth none", "auth: \"none\" is none of hybrid, xauth-psk, xauth-rsa, psk, rsa"},
 		{"connect --gateway g --login l --exchange fast", "exchange: \"fast\" is none of auto, main, aggressive"},
-		{"connect --gateway g --login l --pin 12", "pin: \"12\" is no SHA-256 in hexadecimal (64 digits)"},
+		{"connect --gateway g --login l --pin 12", "pin: \"12\" is no SHA-256 of a certificate: 64 hexadecimal digits, with or without colons"},
 		{"connect --gateway g --login l --ca testdata/absent.pem", "testdata/absent.pem: no such file or directory; check --ca"},
 		{"connect --gateway g --login l --ca command_test.go", "command_test.go is neither PEM nor a certificate in DER; check --ca"},
 		{"connect --gateway g --login l --ike aes256", "ike: IKE suite \"aes256\": want cipher-hash-group, as in aes256-sha256-modp2048"},
+		{"connect --gateway g --login l --ike des-sha1-modp2048", "ike: IKE suite \"des-sha1-modp2048\": unknown cipher \"des\", known are aes256, aes192, aes128, 3des"},
+		{"connect --gateway g --login l --ike aes256gcm16-sha256-modp2048", "ike: IKE suite \"aes256gcm16-sha256-modp2048\": unknown cipher \"aes256gcm16\", known are aes256, aes192, aes128, 3des"},
+		{"connect --gateway g --login l --ike aes256-sha2-modp2048", "ike: IKE suite \"aes256-sha2-modp2048\": unknown hash \"sha2\", known are sha256, sha384, sha512, sha1, md5"},
 		{"connect --gateway g --login l --esp aes128", "esp: ESP suite \"aes128\": encryption without integrity is never used; add a hash, as in aes256-sha256"},
-		{"connect --gateway g --login l --allow-weak 3des,des", "allow_weak: unknown weakness \"des\""},
+		{"connect --gateway g --login l --allow-weak 3des,des", "allow_weak: \"des\" is none of 3des, md5, modp1024, modp1536, rsa1024, sha1-cert, expired, psk-aggressive, all"},
 		{"connect --gateway g --login l --group-secret-file testdata/absent", "the secret file cannot be read: testdata/absent: no such file or directory; check --group-secret-file"},
 		{"connect --gateway g --login l --group-secret-file -", "standard input holds no secret"},
 		{"connect --gateway g --login l --group-secret-file - --password-file -", "--password-file and --group-secret-file cannot both be standard input; give a file for one of them"},
@@ -226,10 +234,10 @@ func TestDisconnect(t *testing.T) {
 		{State: app.StateConnected, Owner: "bob"},
 	}
 	for _, tt := range []struct{ name, want, ended string }{
-		{"", "Disconnected office (c1).\nDisconnected vpn.example.com (c2).\n", "c1 c2"},
+		{"", "Disconnected office (c1).\nRemoved vpn.example.com (c2), which had failed.\n", "c1 c2"},
 		{"office", "Disconnected office (c1).\n", "c1"},
 		{"c1", "Disconnected office (c1).\n", "c1"},
-		{"vpn.example.com", "Disconnected vpn.example.com (c2).\n", "c2"},
+		{"vpn.example.com", "Removed vpn.example.com (c2), which had failed.\n", "c2"},
 	} {
 		svc := newFakeService(nil)
 		svc.conns = append(svc.conns, conns...)
@@ -244,6 +252,38 @@ func TestDisconnect(t *testing.T) {
 	w := newWorld(t, newFakeService(nil))
 	if got := w.run(t, "disconnect"); got != 0 || w.out.String() != "Not connected.\n" {
 		t.Errorf("nothing: exit %d, stdout %q", got, &w.out)
+	}
+}
+
+// One connection that does not end well keeps no other up; each is told of, and the
+// first gives the exit code.
+func TestDisconnectFails(t *testing.T) {
+	svc := newFakeService(nil)
+	svc.conns = []app.Connection{
+		{ID: "c1", State: app.StateConnected, Profile: "office"},
+		{ID: "c2", State: app.StateConnected, Profile: "lab"},
+		{ID: "c3", State: app.StateConnected, Profile: "plant"},
+	}
+	svc.stays = map[string]*app.Failure{
+		"c1": app.NewFailure(app.CodeNetworkConfig, "", "a route stays", "run `wayfarer restore-network`"),
+		"c3": app.NewFailure(app.CodeInternal, "", "broken", ""),
+	}
+	w := newWorld(t, svc)
+	const wantErr = "wayfarer: plant (c3): broken\nwayfarer: office (c1): a route stays; run `wayfarer restore-network`\n"
+	if got := w.run(t, "disconnect"); got != 7 || w.out.String() != "Disconnected lab (c2).\n" || w.err.String() != wantErr {
+		t.Errorf("exit %d, stdout %q, stderr %q", got, &w.out, &w.err)
+	}
+}
+
+// Ctrl+C ends the command, whatever the service still does.
+func TestDisconnectIsCancelled(t *testing.T) {
+	svc := newFakeService(nil)
+	svc.conns = []app.Connection{{ID: "c1", State: app.StateConnected}, {ID: "c2", State: app.StateConnected}}
+	w := newWorld(t, svc)
+	ctx, stop := contextWithStop(t)
+	stop()
+	if got := w.runContext(ctx, "disconnect"); got != 9 || w.out.Len() > 0 || len(svc.ended) > 1 {
+		t.Errorf("exit %d, stdout %q, ended %v", got, &w.out, svc.ended)
 	}
 }
 

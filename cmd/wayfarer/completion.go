@@ -19,7 +19,7 @@ func completeConnectFlags(cmd *cobra.Command) {
 	for flag, complete := range map[string]completer{
 		"auth":       cobra.FixedCompletions(app.AuthMethods(), cobra.ShellCompDirectiveNoFileComp),
 		"exchange":   cobra.FixedCompletions(exchanges, cobra.ShellCompDirectiveNoFileComp),
-		"allow-weak": completeList(func() []string { return append(ike.WeakAll.Names(), "all") }),
+		"allow-weak": completeList(weaknesses),
 		"ike":        completeList(func() []string { return names(ike.DefaultIKE(ike.WeakAll)) }),
 		"esp":        completeList(func() []string { return names(ike.DefaultESP(ike.WeakAll)) }),
 		"set":        completeKey,

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"wayfarer/app"
+	"wayfarer/app/profiles"
 	"wayfarer/app/store"
 )
 
@@ -44,7 +47,7 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 	defer entry.Zero()
 	if save != "" {
 		entry.Profile.Name = save
-		if err := e.canSave(save); err != nil {
+		if err := e.canSave(&entry.Profile); err != nil {
 			return err
 		}
 	}
@@ -75,19 +78,48 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 // hasTrust says whether the profile itself says which gateways to trust.
 func hasTrust(p *app.Profile) bool { return len(p.CA) > 0 || p.Pin != "" || p.SystemRoots }
 
-// canSave finds out before connecting whether saving can work.
-func (e *env) canSave(name string) error {
-	if err := store.CheckName(name); err != nil {
+// canSave finds out before connecting whether the profile can be saved under its name:
+// another one of that name is never replaced. It takes over the pin that has been saved
+// of the same profile, so that a changed gateway is refused rather than asked about.
+func (e *env) canSave(p *app.Profile) error {
+	if err := store.CheckName(p.Name); err != nil {
 		return usage("--save: "+err.Error(), "")
 	}
-	profiles, err := e.profiles()
-	if err == nil {
-		_, err = profiles.Names()
-	}
+	absolute(&p.Certificate)
+	absolute(&p.Key)
+	saved, err := e.profiles()
 	if err != nil {
 		return noKeyring(err)
 	}
+	entry, err := saved.Load(p.Name)
+	switch {
+	case errors.Is(err, store.ErrNoKeyring):
+		return noKeyring(err)
+	case err != nil:
+		return nil // there is none, or none that could be used
+	}
+	defer entry.Zero()
+	pinned := *p
+	if pinned.Pin == "" {
+		pinned.Pin = entry.Profile.Pin
+	}
+	if same, err := sameProfile(&entry.Profile, &pinned); err != nil {
+		return app.NewFailure(app.CodeInternal, "", err.Error(), "")
+	} else if !same {
+		return usage(fmt.Sprintf("--save: there is another profile %q already", p.Name), "choose another name")
+	}
+	*p = pinned
 	return nil
+}
+
+// sameProfile compares what is kept of profiles.
+func sameProfile(a, b *app.Profile) (bool, error) {
+	first, err := profiles.Encode(a)
+	if err != nil {
+		return false, err
+	}
+	second, err := profiles.Encode(b)
+	return bytes.Equal(first, second), err
 }
 
 // save stores the entry of a new connection, with its password unless the gateway
@@ -98,8 +130,6 @@ func (e *env) save(entry *store.Entry, conn *app.Connection, trusted, retyped bo
 	if retyped {
 		entry.ForgetPassword()
 	}
-	absolute(&entry.Profile.Certificate)
-	absolute(&entry.Profile.Key)
 	if err := e.store(entry); err != nil {
 		return err
 	}
@@ -141,9 +171,9 @@ func absolute(path *string) {
 }
 
 func (e *env) store(entry *store.Entry) error {
-	profiles, err := e.profiles()
+	saved, err := e.profiles()
 	if err == nil {
-		err = profiles.Save(entry)
+		err = saved.Save(entry)
 	}
 	if err != nil {
 		return app.NewFailure(app.CodeInternal, "", "connected, but the profile could not be saved: "+err.Error(), "")

@@ -485,6 +485,47 @@ func TestSaveAndConnectAgain(t *testing.T) {
 	}
 }
 
+// A saved profile is replaced by nothing but itself.
+func TestSaveRefusesToReplace(t *testing.T) {
+	const refusal = "wayfarer: --save: there is another profile \"office\" already; choose another name\n"
+	for _, tt := range []struct {
+		name string
+		args []string
+		exit int
+	}{
+		{"another gateway", []string{"connect", "--gateway", "other.example.com", "--login", "ada", "--password-file", "-", "--save", "office"}, 2},
+		{"changed for once", []string{"connect", "office", "--set", "mtu=1300", "--save", "office"}, 2},
+		{"another pin", with("--pin", strings.Repeat("0", 64), "--save", "office"), 2},
+		{"the same", with("--save", "office"), 0},
+		{"the same, by name", []string{"connect", "office", "--save", "office"}, 0},
+		{"under another name", []string{"connect", "office", "--set", "mtu=1300", "--save", "small"}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			svc := newFakeService(playConnected)
+			w := newWorld(t, svc)
+			saveProfile(t, "secret")
+			pinned := load(t, "office")
+			pinned.Profile.Pin = testPin
+			if err := w.store(pinned); err != nil {
+				t.Fatal(err)
+			}
+			w.stdin = "new secret"
+			got := w.run(t, tt.args...)
+			if got != tt.exit || tt.exit != 0 && (w.err.String() != refusal || len(svc.requests) > 0) {
+				t.Fatalf("exit %d, %d requests, stderr %q", got, len(svc.requests), &w.err)
+			}
+			entry := load(t, "office")
+			if entry.Profile.Gateway != "vpn.example.com" || entry.Profile.Pin != testPin || entry.Profile.MTU != 0 {
+				t.Errorf("saved %+v", entry.Profile)
+			}
+			// What was pinned once is not asked about again.
+			if tt.exit == 0 && svc.request(t).Profile.Pin != testPin {
+				t.Errorf("sent %+v", svc.request(t).Profile)
+			}
+		})
+	}
+}
+
 func load(t *testing.T, name string) *store.Entry {
 	t.Helper()
 	profiles, err := store.Open()

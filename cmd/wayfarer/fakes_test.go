@@ -35,6 +35,7 @@ type fakeService struct {
 	requests []control.ConnectRequest
 	answers  []control.Answer
 	ended    []string
+	stays    map[string]*app.Failure // of Disconnect, by ID
 	log      []app.LogRecord
 	asked    []string // other calls
 	// answered gets each answer, for plays that wait for one.
@@ -147,7 +148,7 @@ func (s *fakeService) Disconnect(_ context.Context, id string) error {
 	}
 	s.change(func() { s.ended = append(s.ended, id) })
 	s.drop(id)
-	return nil
+	return asError(s.stays[id])
 }
 
 func (s *fakeService) Answer(_ context.Context, id string, answer *control.Answer) error {

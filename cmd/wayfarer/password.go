@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,17 +17,44 @@ const maxSecret = 4096
 // secretFile reads a secret (what) from a file that a flag names, or with "-" from
 // standard input. One newline at its end is dropped; nothing else is changed. The
 // caller zeroises it.
-func (e *env) secretFile(path, flag, what string) ([]byte, error) {
-	in, name := e.in, "standard input"
-	if path != "-" {
+func (e *env) secretFile(ctx context.Context, path, flag, what string) ([]byte, error) {
+	if path == "-" {
+		return e.inputSecret(ctx, what)
+	}
+	return unlessCancelled(ctx, func() ([]byte, error) {
 		file, err := os.Open(path)
 		if err != nil {
 			return nil, usage("the "+what+" file cannot be read: "+reason(err), "check "+flag)
 		}
 		defer file.Close()
-		in, name = file, path
+		return readSecret(file, path, what)
+	})
+}
+
+// inputSecret reads all of standard input as a secret (what). The caller zeroises it.
+func (e *env) inputSecret(ctx context.Context, what string) ([]byte, error) {
+	return unlessCancelled(ctx, func() ([]byte, error) { return readSecret(e.in, "standard input", what) })
+}
+
+// unlessCancelled gives up waiting for a secret with ctx: a pipe may never have one. The
+// read stays behind and overwrites what it gets all the same.
+func unlessCancelled(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
+	type result struct {
+		secret []byte
+		err    error
 	}
-	return readSecret(in, name, what)
+	done := make(chan result, 1)
+	go func() {
+		secret, err := read()
+		done <- result{secret, err}
+	}()
+	select {
+	case r := <-done:
+		return r.secret, r.err
+	case <-ctx.Done():
+		go func() { clear((<-done).secret) }()
+		return nil, cancelled()
+	}
 }
 
 // readSecret reads all of in as a secret.

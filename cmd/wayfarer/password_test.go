@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,12 +35,12 @@ func TestSecretFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			for name, read := range map[string]func() ([]byte, error){
-				"file": func() ([]byte, error) { return (&env{}).secretFile(path, "--password-file", "password") },
+				"file": func() ([]byte, error) { return (&env{}).secretFile(t.Context(), path, "--password-file", "password") },
 				"input": func() ([]byte, error) {
-					return (&env{in: strings.NewReader(tt.file)}).secretFile("-", "--password-file", "password")
+					return (&env{in: strings.NewReader(tt.file)}).secretFile(t.Context(), "-", "--password-file", "password")
 				},
 				"slow input": func() ([]byte, error) {
-					return (&env{in: iotest.OneByteReader(strings.NewReader(tt.file))}).secretFile("-", "--password-file", "password")
+					return (&env{in: iotest.OneByteReader(strings.NewReader(tt.file))}).secretFile(t.Context(), "-", "--password-file", "password")
 				},
 			} {
 				got, err := read()
@@ -53,9 +54,39 @@ func TestSecretFile(t *testing.T) {
 			}
 		})
 	}
-	_, err := (&env{in: iotest.ErrReader(errors.New("torn"))}).secretFile("-", "--password-file", "password")
+	_, err := (&env{in: iotest.ErrReader(errors.New("torn"))}).secretFile(t.Context(), "-", "--password-file", "password")
 	var f *app.Failure
 	if !errors.As(err, &f) || f.Exit != 2 || !strings.Contains(f.Message, "torn") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Ctrl+C ends the wait for a password that nobody writes.
+func TestPasswordNeverComes(t *testing.T) {
+	silent, end := io.Pipe()
+	defer end.Close()
+	svc := newFakeService(playConnected)
+	svc.conns = []app.Connection{{ID: "c1", State: app.StateActionNeeded, Prompt: &app.Prompt{ID: "p1", Kind: app.PromptOTP}}}
+	for _, args := range [][]string{connectOffice, {"answer"}} {
+		w := newWorld(t, svc)
+		ctx, stop := contextWithStop(t)
+		w.env.in = &announced{silent, stop}
+		if got := run(ctx, w.env, args); got != 9 || !strings.HasSuffix(w.err.String(), "cancelled\n") {
+			t.Errorf("%s: exit %d, stderr %q", args, got, &w.err)
+		}
+	}
+	if len(svc.requests)+len(svc.answers) > 0 {
+		t.Error("the service was asked all the same")
+	}
+}
+
+// announced tells when it is read.
+type announced struct {
+	io.Reader
+	tell func()
+}
+
+func (a *announced) Read(b []byte) (int, error) {
+	a.tell()
+	return a.Reader.Read(b)
 }

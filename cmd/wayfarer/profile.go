@@ -87,10 +87,12 @@ var checks = []struct {
 	{"ike", func(p *app.Profile) error { return each(p.IKE, ike.ParseIKESuite) }},
 	{"esp", func(p *app.Profile) error { return each(p.ESP, ike.ParseESPSuite) }},
 	{"allow_weak", func(p *app.Profile) error {
-		_, err := ike.ParseWeak(p.AllowWeak)
-		return err
+		return each(p.AllowWeak, func(name string) (struct{}, error) { return struct{}{}, oneOf(name, weaknesses()) })
 	}},
 }
+
+// weaknesses are the values in that key.
+func weaknesses() []string { return append(ike.WeakAll.Names(), "all") }
 
 // exchanges are the values of that key.
 var exchanges = []string{"auto", "main", "aggressive"}
@@ -175,7 +177,7 @@ func checkKey(p *app.Profile) error {
 func checkPin(p *app.Profile) error {
 	pin := strings.ToLower(strings.ReplaceAll(p.Pin, ":", ""))
 	if raw, err := hex.DecodeString(pin); p.Pin != "" && (err != nil || len(raw) != 32) {
-		return fmt.Errorf("%q is no SHA-256 in hexadecimal (64 digits)", p.Pin)
+		return fmt.Errorf("%q is no SHA-256 of a certificate: 64 hexadecimal digits, with or without colons", p.Pin)
 	}
 	p.Pin = pin
 	return nil

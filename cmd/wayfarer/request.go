@@ -17,7 +17,7 @@ import (
 // and the secrets. Files are read before a person is asked. Whoever gets the request
 // zeroises it.
 func (e *env) request(ctx context.Context, svc service, flags *connectFlags, entry *store.Entry) (*control.ConnectRequest, error) {
-	if err := flags.readSecrets(e, entry); err != nil {
+	if err := flags.readSecrets(ctx, e, entry); err != nil {
 		return nil, err
 	}
 	req, err := entry.Request(ctx, questions{e, svc})
@@ -41,7 +41,7 @@ func (e *env) request(ctx context.Context, svc service, flags *connectFlags, ent
 }
 
 // readSecrets takes over the secrets that the command line names.
-func (f *connectFlags) readSecrets(e *env, entry *store.Entry) error {
+func (f *connectFlags) readSecrets(ctx context.Context, e *env, entry *store.Entry) error {
 	for _, secret := range []struct {
 		path, flag, what string
 		to               *[]byte
@@ -52,7 +52,7 @@ func (f *connectFlags) readSecrets(e *env, entry *store.Entry) error {
 		if secret.path == "" {
 			continue
 		}
-		read, err := e.secretFile(secret.path, secret.flag, secret.what)
+		read, err := e.secretFile(ctx, secret.path, secret.flag, secret.what)
 		if err != nil {
 			return err
 		}

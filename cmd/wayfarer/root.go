@@ -43,7 +43,28 @@ func newRoot(e *env) *cobra.Command {
 		newProxy(e),
 		newDemo(e),
 	)
+	refuseUnknown(root)
 	return root
+}
+
+// refuseUnknown makes the commands that cobra brings refuse what they do not know; they
+// would show help, and call that success.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // so that cobra looks at Args
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return usage(fmt.Sprintf("unknown command %q", strings.Join(args, " ")), "see `wayfarer help`")
+				}
+				return nil
+			}
+		}
+	}
 }
 
 // run runs one command line and returns the exit code.
@@ -69,8 +90,14 @@ func failureOf(err error, cmd *cobra.Command) *app.Failure {
 	if errors.As(err, &failure) {
 		return failure
 	}
-	first, _, _ := strings.Cut(err.Error(), "\n")
-	return usage(first, fmt.Sprintf("see `%s --help`", cmd.CommandPath()))
+	// What cobra suggests stands on lines of its own.
+	first, more, _ := strings.Cut(err.Error(), "\n")
+	hint := fmt.Sprintf("see `%s --help`", cmd.CommandPath())
+	if _, similar, ok := strings.Cut(more, "Did you mean this?\n\t"); ok {
+		similar, _, _ = strings.Cut(similar, "\n")
+		hint = fmt.Sprintf("did you mean `%s %s`? %s", cmd.CommandPath(), similar, strings.ToUpper(hint[:1])+hint[1:])
+	}
+	return usage(first, hint)
 }
 
 func usage(message, hint string) *app.Failure {

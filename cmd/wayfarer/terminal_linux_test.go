@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -129,4 +131,23 @@ func TestTerminalGivesUp(t *testing.T) {
 		t.Errorf("the next question: %v", err)
 	}
 	io.WriteString(person, "\n") // lets the read end
+}
+
+// A named pipe that nobody opens for writing blocks already when it is opened.
+func TestCtrlCWhileAPipeIsOpened(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "password")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Skipf("no named pipes: %v", err)
+	}
+	w := newWorld(t, newFakeService(playConnected))
+	ctx, stop := contextWithStop(t)
+	time.AfterFunc(50*time.Millisecond, stop) // or before: the result is the same
+	if got := w.runContext(ctx, "connect", "--gateway", "g", "--login", "l", "--password-file", path); got != 9 {
+		t.Errorf("exit %d, stderr %q", got, &w.err)
+	}
+	writer, err := os.OpenFile(path, os.O_WRONLY, 0) // lets the one that reads end
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer.Close()
 }
