@@ -3,7 +3,9 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,8 +13,13 @@ import (
 	"wayfarer/ike"
 )
 
-// lookupTimeout bounds a name lookup while there is another way to the addresses.
-const lookupTimeout = 3 * time.Second
+const (
+	// lookupTimeout bounds a name lookup while there is another way to the addresses.
+	lookupTimeout = 3 * time.Second
+	// maxAddresses bounds those of a name that are tried, and remembered: more than an
+	// attempt has time for.
+	maxAddresses = 16
+)
 
 func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
 	if t.link == nil {
@@ -109,6 +116,7 @@ func (t *tunnel) dialOnce(ctx context.Context) (*dialled, error) {
 	// §4.6.3.3), which it may be under another name.
 	cfg.Reconnect = cfg.Reconnect || t.daemon.hasOther(t)
 	cfg.Gateway = strings.Join(append([]string{cfg.Gateway}, t.backups...), ", ")
+	t.forgetNames(cfg.Gateway)
 	session, err := t.daemon.dial(d.ctx, &cfg)
 	if err != nil {
 		err = attemptError(d.ctx, err)
@@ -137,6 +145,7 @@ func (t *tunnel) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 		defer cancel()
 	}
 	addrs, err := t.daemon.resolve(bounded, host, len(known) > 0)
+	addrs = addrs[:min(len(addrs), maxAddresses)]
 	if err != nil && len(known) > 0 {
 		t.log.Info("name lookup failed, using the last addresses", "host", host, "error", err)
 		return known, nil
@@ -147,6 +156,15 @@ func (t *tunnel) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 		t.mu.Unlock()
 	}
 	return addrs, err
+}
+
+// forgetNames drops the addresses of names that are no longer tried: backup servers of an
+// earlier session, of which a gateway can name new ones each time.
+func (t *tunnel) forgetNames(gateways string) {
+	hosts := hostsOf(gateways)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.resolved, func(host string, _ []netip.Addr) bool { return !slices.Contains(hosts, host) })
 }
 
 // resolve finds a gateway's addresses; known says that there are others to fall back to.

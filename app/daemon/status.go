@@ -68,13 +68,20 @@ func (t *tunnel) connection() app.Connection {
 }
 
 // hostOf is the first of a profile's gateways, without its port.
-func hostOf(gateway string) string {
-	first, _, _ := strings.Cut(gateway, ",")
-	first = strings.TrimSpace(first)
-	if host, _, err := net.SplitHostPort(first); err == nil {
-		return host
+func hostOf(gateways string) string { return hostsOf(gateways)[0] }
+
+// hostsOf lists a profile's gateways, of which there is at least one, without their ports.
+func hostsOf(gateways string) []string {
+	hosts := strings.Split(gateways, ",")
+	for i, one := range hosts {
+		one = strings.TrimSpace(one)
+		if host, _, err := net.SplitHostPort(one); err == nil {
+			hosts[i] = host
+		} else {
+			hosts[i] = strings.Trim(one, "[]")
+		}
 	}
-	return strings.Trim(first, "[]")
+	return hosts
 }
 
 func (s *settings) show(c *app.Connection) {

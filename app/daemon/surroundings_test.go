@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -313,6 +314,43 @@ func TestResolve(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A gateway that names other backup servers in each session, with as many addresses as
+// an answer holds, does not make the service grow.
+func TestOldNamesAreForgotten(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.host.outside = func(string) ([]netip.Addr, error) {
+			return slices.Repeat([]netip.Addr{netip.MustParseAddr("192.0.2.1")}, 4000), nil
+		}
+		var session *fakeSession
+		w.script = func(ctx context.Context, n int, cfg *ike.Config) (Session, error) {
+			for _, host := range hostsOf(cfg.Gateway) {
+				if _, err := cfg.Resolve(ctx, host); err != nil {
+					t.Error(err)
+				}
+			}
+			session = newSession()
+			session.assignment.BackupServers = []string{fmt.Sprintf("backup%d.example.com", n)}
+			return session, nil
+		}
+		id := w.connect(request())
+		for range 20 {
+			session.end(&ike.NoAnswerError{})
+			time.Sleep(maxBackoff)
+			synctest.Wait()
+			w.wantState(id, app.StateConnected)
+		}
+		resolved := w.tunnels[0].resolved
+		if len(resolved) != 2 || resolved["vpn.example.com"] == nil || resolved["backup19.example.com"] == nil {
+			t.Errorf("%d names are kept: %v", len(resolved), slices.Sorted(maps.Keys(resolved)))
+		}
+		for host, addrs := range resolved {
+			if len(addrs) > maxAddresses {
+				t.Errorf("%s: %d addresses", host, len(addrs))
+			}
+		}
+	})
 }
 
 func TestHostWarnings(t *testing.T) {

@@ -95,7 +95,7 @@ type tunnel struct {
 	tun      *app.TUN
 	shown    settings                // of the session
 	typed    ike.Secret              // the last password that a prompt got, for the next attempt
-	resolved map[string][]netip.Addr // of the gateways' names, when last found
+	resolved map[string][]netip.Addr // of the gateways' names that are tried, when last found
 }
 
 func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ike.Config) *tunnel {
