@@ -348,7 +348,7 @@ func (s *Session) tendChildren(now time.Time) error {
 // selectors that the gateway refuses is given up, unless it was the last.
 func (s *Session) replaceChild(p selectorPair) error {
 	if s.shortLived > maxShortLived {
-		return &RefusedError{Step: StepBuildTunnel, What: RefusedConnection, Authenticated: true, Detail: "it deletes each ESP SA right after it was made"}
+		return s.deletesEach()
 	}
 	_, err := s.sa.newChild(s.ctx, p)
 	if err == nil || !isRefused(err) || len(s.pairs) == 1 {
@@ -402,14 +402,42 @@ func (s *Session) deleteChild(spi uint32) {
 	}
 	s.log.Info("the gateway deleted an ESP SA")
 	s.remove(c)
-	s.needChild = true
-	s.replaceAt = time.Now()
-	if s.replaceAt.Sub(c.established) >= shortLife {
-		s.shortLived = 0
-	} else if s.shortLived++; s.shortLived > 1 {
-		s.replaceAt = s.replaceAt.Add(time.Second << (s.shortLived - 2))
-	}
+	s.planReplacement(c, time.Now())
 	s.wake()
+}
+
+// planReplacement says when to replace an ESP SA that the gateway has deleted now: at
+// once, but later and later with one that deletes each new one. Those of several pairs of
+// selectors that are deleted together count once.
+func (s *Session) planReplacement(c *childSA, now time.Time) {
+	planned := s.needChild
+	s.needChild = true
+	switch {
+	case now.Sub(c.established) >= shortLife:
+		s.shortLived, s.replaceAt = 0, now
+	case !planned:
+		s.shortLived++
+		s.replaceAt = now
+		if s.shortLived > 1 && s.shortLived <= maxShortLived {
+			s.replaceAt = now.Add(time.Second << (s.shortLived - 2))
+		}
+	}
+}
+
+// deletesEach is the end of a session whose gateway deletes each ESP SA. With a gateway
+// that has never sent a packet through one, another session would end the same way:
+// strongSwan with ESP in user space agrees on plain ESP, and then finds that it can have
+// it in UDP only.
+func (s *Session) deletesEach() error {
+	e := &RefusedError{Step: StepBuildTunnel, What: RefusedConnection, Authenticated: true}
+	if s.watchdog.heardESP.Load() == 0 {
+		e.What = RefusedTunnel
+	}
+	e.Detail = fmt.Sprintf("it deleted the ESP SA right after it was made, %d times in a row", s.shortLived)
+	if s.espPath.Load().raw {
+		e.Detail += "; perhaps it has no plain ESP"
+	}
+	return e
 }
 
 // lost reacts to the gateway's Delete of an ISAKMP SA. One that lives in ESP goes

@@ -44,6 +44,7 @@ type RefusedWhat string
 const (
 	RefusedProposal   RefusedWhat = "proposal"   // no common algorithms
 	RefusedSettings   RefusedWhat = "settings"   // no address, or networks refused
+	RefusedTunnel     RefusedWhat = "tunnel"     // it deletes each ESP SA, and has never sent a packet through one
 	RefusedConnection RefusedWhat = "connection" // anything else
 )
 

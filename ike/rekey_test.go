@@ -482,22 +482,87 @@ func TestUnfinishedQuickMode(t *testing.T) {
 	})
 }
 
-// TestGatewayDeletesESPAtOnce: a gateway that deletes each new ESP SA gets pauses, and
-// then no more.
+// TestGatewayDeletesESPAtOnce: a gateway that deletes each new ESP SA gets another at
+// once, after one second and after two, and then no more, whatever goes on meanwhile.
 func TestGatewayDeletesESPAtOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		setup  func(*world)
+		pairs  int
+		detail string
+	}{
+		{"in UDP", func(*world) {}, 1, "it deleted the ESP SA right after it was made, 4 times in a row"},
+		{"plain", func(w *world) {
+			w.client.NATT = NATTOff
+			w.withRawSockets()
+		}, 1, "it deleted the ESP SA right after it was made, 4 times in a row; perhaps it has no plain ESP"},
+		{"one for each network", func(w *world) {
+			w.client.Selectors = SelectorsPerNetwork
+			w.gateway.Settings.SplitInclude = networksOf(2)
+		}, 2, "it deleted the ESP SA right after it was made, 4 times in a row"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBoth(t, func(w *world) {
+				tt.setup(w)
+				w.gateway.Quirks.DeleteAtOnce = true
+				w.start()
+				s := w.dial()
+				d, err := w.waitEnd(s, time.Minute)
+				e := wantError[*RefusedError](w.t, err)
+				if e.What != RefusedTunnel || e.Step != StepBuildTunnel || !e.Authenticated || e.Detail != tt.detail {
+					w.t.Errorf("%+v", e)
+				}
+				if n := len(w.messages(gateway.QM1)); n != (1+maxShortLived)*tt.pairs || d != 3*time.Second {
+					w.t.Errorf("%d Quick Modes; ended after %v", n, d)
+				}
+			})
+		})
+	}
+}
+
+// TestGatewayBeginsToDeleteESP: a tunnel that has carried packets may do so again in
+// another session.
+func TestGatewayBeginsToDeleteESP(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.start()
 		s := w.dial()
+		w.exchangePackets(s, receive(s), "hello")
 		for s.Err() == nil {
 			w.gw.DeleteChild(firstVIP) // while there is one
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
 		}
-		wantError[*RefusedError](w.t, s.Err())
-		if n := len(w.messages(gateway.QM1)); n != 1+maxShortLived {
-			t.Errorf("%d Quick Modes", n)
+		if e := wantError[*RefusedError](w.t, s.Err()); e.What != RefusedConnection {
+			t.Errorf("%+v", e)
 		}
-		if d := time.Since(w.began); d < 7*time.Second || d > 20*time.Second {
-			t.Errorf("ended after %v", d)
+	})
+}
+
+func networksOf(n int) (ps []netip.Prefix) {
+	for i := range n {
+		ps = append(ps, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16))
+	}
+	return ps
+}
+
+// TestDeletedTogether: ESP SAs that the gateway deletes in one breath, one for each of
+// its networks, are no row.
+func TestDeletedTogether(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.client.Selectors = SelectorsPerNetwork
+		w.gateway.Settings.SplitInclude = networksOf(2 * maxShortLived)
+		w.start()
+		s := w.dial()
+		pairs := len(s.Stats().Children)
+		time.Sleep(time.Second)
+		for range pairs {
+			if err := w.gw.DeleteChild(firstVIP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		w.wantAlive(s)
+		if n := len(s.Stats().Children); n != pairs || pairs != 2*maxShortLived {
+			t.Errorf("%d ESP SAs of %d", n, pairs)
 		}
 	})
 }

@@ -40,9 +40,10 @@ const (
 	// maxRedirects bounds how often one gateway may send us to another.
 	maxRedirects = 3
 	// An ESP SA that the gateway deletes within shortLife is replaced after a
-	// growing pause, maxShortLived times in a row.
+	// growing pause, maxShortLived times in a row: at once, after one second, after two.
+	// Meanwhile nothing gets through, so the end has to come soon.
 	shortLife     = 10 * time.Second
-	maxShortLived = 4
+	maxShortLived = 3
 	// oldSAGrace is how long a replaced ISAKMP SA still answers.
 	oldSAGrace = 10 * time.Second
 )
@@ -86,7 +87,7 @@ type Session struct {
 	thoughtBefore time.Duration
 	needChild     bool      // the gateway deleted an ESP SA
 	replaceAt     time.Time // when to replace it
-	shortLived    int       // ESP SAs in a row that the gateway deleted soon after they were made
+	shortLived    int       // how often in a row the gateway deleted ESP SAs soon after they were made
 	renewAll      bool      // the gateway lost its ESP SAs
 	expiry        time.Time // of the assigned address; zero: none
 	watchdog      watchdog

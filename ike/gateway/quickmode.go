@@ -290,6 +290,9 @@ func (s *sa) qm3(r *received, q *quickMode) error {
 	if s.gw.cfg.Quirks.CommitBit {
 		s.sendConnected(mid, q.spiIn)
 	}
+	if s.gw.cfg.Quirks.DeleteAtOnce {
+		s.gw.children[q.spiIn].expire()
+	}
 	return nil
 }
 

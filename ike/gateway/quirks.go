@@ -106,6 +106,9 @@ type Quirks struct {
 	// OddLifetimes adds types that nobody knows to a RESPONDER-LIFETIME Notify
 	// (FortiGate).
 	OddLifetimes bool
+	// DeleteAtOnce deletes each tunnel as soon as it is made (strongSwan with ESP in
+	// user space, where plain ESP was agreed).
+	DeleteAtOnce bool
 	// DeleteTheirs deletes ESP SAs by the SPI that the client receives on, and for
 	// DOI 0 (Cisco).
 	DeleteTheirs bool
