@@ -1,0 +1,190 @@
+package gui
+
+import (
+	"slices"
+	"strings"
+
+	"wayfarer/app"
+)
+
+// model is what window and tray show: values only, none of them a secret. It belongs
+// to Fyne's goroutine.
+type model struct {
+	status *app.Status // the newest; nil: the service has not told yet
+	// noService says why the service cannot be used now; nil: it can.
+	noService *app.Failure
+	profiles  []saved // in the user's order
+	// noKeyring says why profiles cannot be kept; nil: they can.
+	noKeyring error
+	// selected is the key of the item on the right side; empty: the form for a new
+	// connection.
+	selected string
+	// own is what the window knows and the service does not, by key.
+	own map[string]own
+}
+
+// saved is a saved profile without its secrets.
+type saved struct {
+	name, gateway, login string
+	signsIn              bool // with login and password
+	hasPassword          bool
+	damaged              error // it cannot be read
+}
+
+// own is what the window itself does for an item.
+type own struct {
+	// starting: a connection was asked for, and the service does not show it yet.
+	starting bool
+	// ending: its end was asked for.
+	ending bool
+	// failure of the window's own part; nil: there was none.
+	failure *app.Failure
+	// prompt is a question of the window's own, before the service is asked.
+	prompt *app.Prompt
+}
+
+// item is one line of the list and of the tray's menu: a saved profile, or a
+// connection without one.
+type item struct {
+	key     string
+	name    string
+	profile *saved // nil: not saved
+	conn    *app.Connection
+	// state and failure are of the connection, or of what the window does itself.
+	state   app.State
+	failure *app.Failure
+	prompt  *app.Prompt
+}
+
+// Keys of items. That of the form is empty.
+func profileKey(name string) string { return "profile " + name }
+
+func connectionKey(c *app.Connection) string {
+	if c.Profile != "" {
+		return profileKey(c.Profile)
+	}
+	return "connection " + c.ID
+}
+
+// profileOf is the name in a key of profileKey's; false: it is another one.
+func profileOf(key string) (string, bool) { return strings.CutPrefix(key, "profile ") }
+
+// active says whether there is something to disconnect or to cancel.
+func active(s app.State) bool {
+	return s != app.StateDisconnected && s != app.StateFailed
+}
+
+// items lists the saved profiles, then the user's connections without one.
+func (m *model) items() []item {
+	var list []item
+	for i := range m.profiles {
+		list = append(list, m.item(profileKey(m.profiles[i].name)))
+	}
+	if m.status == nil {
+		return list
+	}
+	for i := range m.status.Connections {
+		c := &m.status.Connections[i]
+		key := connectionKey(c)
+		if c.ID == "" || slices.ContainsFunc(list, func(it item) bool { return it.key == key }) {
+			continue // another user's, or shown already
+		}
+		list = append(list, m.item(key))
+	}
+	return list
+}
+
+// item is the one with that key; for a key of nothing it is disconnected.
+func (m *model) item(key string) item {
+	it := item{key: key, state: app.StateDisconnected, profile: m.profile(key), conn: m.connection(key)}
+	switch {
+	case it.profile != nil:
+		it.name = it.profile.name
+	case it.conn != nil && it.conn.Profile != "":
+		it.name = it.conn.Profile
+	case it.conn != nil && it.conn.Gateway != nil:
+		it.name = it.conn.Gateway.Host
+	default:
+		it.name, _ = profileOf(key)
+	}
+	it.name = plainLine(it.name)
+	m.resolve(&it)
+	return it
+}
+
+// resolve fills state, failure and prompt.
+func (m *model) resolve(it *item) {
+	mine := m.own[it.key]
+	over := it.conn == nil || !active(it.conn.State)
+	switch {
+	case mine.prompt != nil:
+		it.state, it.prompt = app.StateActionNeeded, mine.prompt
+	case mine.starting && over:
+		it.state = app.StateConnecting
+	case mine.failure != nil && over:
+		it.state, it.failure = app.StateFailed, mine.failure
+	case it.conn == nil:
+	case mine.ending && it.conn.State != app.StateFailed:
+		it.state = app.StateDisconnecting
+	default:
+		it.state, it.failure, it.prompt = it.conn.State, it.conn.Failure, it.conn.Prompt
+	}
+}
+
+func (m *model) profile(key string) *saved {
+	name, ok := profileOf(key)
+	if !ok {
+		return nil
+	}
+	i := slices.IndexFunc(m.profiles, func(p saved) bool { return p.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &m.profiles[i]
+}
+
+// connection is the newest of that key; nil: there is none.
+func (m *model) connection(key string) *app.Connection {
+	if m.status == nil {
+		return nil
+	}
+	for i := len(m.status.Connections) - 1; i >= 0; i-- {
+		if c := &m.status.Connections[i]; c.ID != "" && connectionKey(c) == key {
+			return c
+		}
+	}
+	return nil
+}
+
+// find is the connection with that ID; nil: there is none.
+func find(status *app.Status, id string) *app.Connection {
+	if status == nil || id == "" {
+		return nil
+	}
+	for i := range status.Connections {
+		if status.Connections[i].ID == id {
+			return &status.Connections[i]
+		}
+	}
+	return nil
+}
+
+// overall is the state that stands for all connections, the one that matters most to
+// the user first.
+func (m *model) overall() app.State {
+	for _, s := range []app.State{
+		app.StateActionNeeded, app.StateBlocked, app.StateReconnecting, app.StateConnecting,
+		app.StateDisconnecting, app.StateConnected, app.StateFailed,
+	} {
+		if slices.ContainsFunc(m.items(), func(it item) bool { return it.state == s }) {
+			return s
+		}
+	}
+	return app.StateDisconnected
+}
+
+// freeName is name, or with a number behind it if a profile has it already.
+func (m *model) freeName(name string) string {
+	taken := func(n string) bool { return m.profile(profileKey(n)) != nil || m.connection(profileKey(n)) != nil }
+	return numbered(name, taken)
+}
