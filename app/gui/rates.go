@@ -23,20 +23,20 @@ const (
 // series counts bytes in equal spans of time. The zero value of counts is empty.
 type series struct {
 	step   time.Duration
-	newest int64   // the number of the newest span since the epoch
-	counts []spans // a ring, by the number of the span
+	newest int64  // the number of the newest span since the epoch
+	counts []span // a ring, by the number of the span
 }
 
-// spans is what one span of time carried.
-type spans struct{ in, out float64 }
+// span is what one span of time carried, in bytes.
+type span struct{ in, out float64 }
 
 func newSeries(step time.Duration, n int) series {
-	return series{step: step, counts: make([]spans, n+1)} // and the one that is not over
+	return series{step: step, counts: make([]span, n+1)} // and the one that is not over
 }
 
 func (s *series) number(t time.Time) int64 { return t.UnixNano() / int64(s.step) }
 
-func (s *series) at(number int64) *spans {
+func (s *series) at(number int64) *span {
 	n := int64(len(s.counts))
 	return &s.counts[(number%n+n)%n]
 }
@@ -45,21 +45,21 @@ func (s *series) at(number int64) *spans {
 func (s *series) advance(t time.Time) {
 	now := s.number(t)
 	for i := max(s.newest+1, now-int64(len(s.counts))+1); i <= now; i++ {
-		*s.at(i) = spans{}
+		*s.at(i) = span{}
 	}
 	s.newest = max(s.newest, now)
 }
 
 // add spreads bytes evenly over the time in which they were carried.
-func (s *series) add(from, to time.Time, in, out uint64) {
+func (s *series) add(from, to time.Time, more counters) {
 	s.advance(to)
 	whole := to.Sub(from).Seconds()
 	oldest := s.newest - int64(len(s.counts)) + 1
 	for i := max(s.number(from), oldest); i <= s.number(to); i++ {
 		begin := time.Unix(0, i*int64(s.step))
 		part := earlier(to, begin.Add(s.step)).Sub(later(from, begin)).Seconds() / whole
-		s.at(i).in += part * float64(in)
-		s.at(i).out += part * float64(out)
+		s.at(i).in += part * float64(more.in)
+		s.at(i).out += part * float64(more.out)
 	}
 }
 
@@ -92,45 +92,43 @@ func (s *series) rates() (in, out []float64) {
 // status, whenever somebody looks: what came while nobody did is spread evenly.
 type history struct {
 	connection string
-	known      bool // in and out are
 	at         time.Time
-	in, out    uint64 // the counters then
-	down, up   float64
+	counters   map[string]counters // of each ESP SA at that time, by its SPI; nil: unknown
+	down, up   float64             // bytes per second between the last two looks
 	minute     series
 	hour       series
 }
 
+type counters struct{ in, out uint64 }
+
 // sample takes in the counters of a connection and says whether that made a new rate.
 func (h *history) sample(c *app.Connection, now time.Time) bool {
-	in, out := carried(c)
-	switch {
-	case h.connection != c.ID || now.Before(h.at):
+	if h.connection != c.ID || now.Before(h.at) {
 		*h = history{connection: c.ID, minute: newSeries(minuteStep, minuteSpans), hour: newSeries(hourStep, hourSpans)}
-		fallthrough
-	case !h.known:
-		h.known, h.at, h.in, h.out = true, now, in, out
-		h.minute.advance(now)
-		h.hour.advance(now)
-		return true
-	case now.Sub(h.at) < leastSampling:
+	}
+	since := now.Sub(h.at)
+	if h.counters != nil && since < leastSampling {
 		return false
 	}
-	since := now.Sub(h.at).Seconds()
-	moreIn, moreOut := grown(h.in, in), grown(h.out, out)
-	h.minute.add(h.at, now, moreIn, moreOut)
-	h.hour.add(h.at, now, moreIn, moreOut)
-	h.down, h.up = float64(moreIn)/since, float64(moreOut)/since
-	h.at, h.in, h.out = now, in, out
-	return true
-}
-
-// carried is what all ESP SAs of a connection carried.
-func carried(c *app.Connection) (in, out uint64) {
+	seen := make(map[string]counters, len(c.ESP))
+	var more counters
 	for i := range c.ESP {
-		in += c.ESP[i].BytesIn
-		out += c.ESP[i].BytesOut
+		sa := &c.ESP[i]
+		seen[sa.SPIIn] = counters{sa.BytesIn, sa.BytesOut}
+		before := h.counters[sa.SPIIn] // zero of one that is new
+		more.in += grown(before.in, sa.BytesIn)
+		more.out += grown(before.out, sa.BytesOut)
 	}
-	return in, out
+	if h.counters == nil {
+		h.minute.advance(now)
+		h.hour.advance(now)
+	} else {
+		h.minute.add(h.at, now, more)
+		h.hour.add(h.at, now, more)
+		h.down, h.up = float64(more.in)/since.Seconds(), float64(more.out)/since.Seconds()
+	}
+	h.at, h.counters = now, seen
+	return true
 }
 
 // grown is how much a counter has grown. One that is smaller has begun anew, as after a

@@ -15,7 +15,7 @@ func at(seconds float64) time.Time { return noon.Add(time.Duration(seconds * flo
 
 // counted is a connection with counters, on two SAs.
 func counted(id string, in, out uint64) *app.Connection {
-	return &app.Connection{ID: id, ESP: []app.ESP{{BytesIn: in / 2, BytesOut: out}, {BytesIn: in - in/2}}}
+	return &app.Connection{ID: id, ESP: []app.ESP{{SPIIn: "0x1", BytesIn: in / 2, BytesOut: out}, {SPIIn: "0x2", BytesIn: in - in/2}}}
 }
 
 func TestHistory(t *testing.T) {
@@ -62,6 +62,22 @@ func TestHistoryOfAnotherConnection(t *testing.T) {
 	h.sample(counted("c2", 500, 0), at(2))
 	if in, _ := h.minute.rates(); slices.Max(in) != 0 || h.down != 0 {
 		t.Errorf("got %v, down %v", in, h.down)
+	}
+}
+
+// Counters are of an ESP SA: its successor begins at zero, beside it and then alone.
+func TestHistoryOverARekey(t *testing.T) {
+	var h history
+	old := app.ESP{SPIIn: "0x1", BytesIn: 1e9}
+	for i, esp := range [][]app.ESP{
+		{old},
+		{{SPIIn: "0x1", BytesIn: 1e9 + 500}, {SPIIn: "0x2", BytesIn: 400}},
+		{{SPIIn: "0x2", BytesIn: 1000}},
+	} {
+		h.sample(&app.Connection{ID: "c1", ESP: esp}, at(float64(i)))
+	}
+	if in, _ := h.minute.rates(); !slices.Equal(in[58:], []float64{900, 600}) || h.down != 600 {
+		t.Errorf("got %v, down %v", in[50:], h.down)
 	}
 }
 
