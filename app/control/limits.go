@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -84,6 +85,39 @@ type guest struct {
 	net.Conn
 	process *heldProcess // at the other end
 	leave   func()
+
+	mu        sync.Mutex
+	streaming bool // from the beginning of a stream on
+	ahead     bool // net/http has read one byte of what follows the request
+}
+
+// errTalks ends a stream whose client goes on talking.
+var errTalks = errors.New("something follows the request for a stream")
+
+// Read implements net.Conn. While a stream goes out nothing may come in: net/http sees
+// that a client has gone by reading one byte ahead, so it would never see it again of one
+// that sent a byte.
+func (g *guest) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.streaming && n > 0 {
+		clear(p[:n])
+		return 0, errTalks
+	}
+	g.ahead = len(p) == 1 && n == 1
+	return n, err
+}
+
+// stream says that a stream begins, whose client may say nothing more.
+func (g *guest) stream() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ahead {
+		return errTalks
+	}
+	g.streaming = true
+	return nil
 }
 
 // Close implements net.Conn.

@@ -91,7 +91,7 @@ func (a *accounts) peer(cred credentials) peer {
 	uid := strconv.FormatUint(uint64(cred.uid), 10)
 	account, err := a.userOf(uid)
 	// A user unknown to the data base has a name that nobody else can have.
-	p := peer{name: "uid:" + uid}
+	p := peer{name: "uid:" + uid, id: uid}
 	if err == nil {
 		p.name = account.Username
 	}

@@ -41,14 +41,14 @@ func TestPeerRights(t *testing.T) {
 		cred credentials
 		want peer
 	}{
-		{credentials{0, 0}, peer{"root", true, true}},
-		{credentials{990, 990}, peer{"wayfarer", true, true}},
-		{credentials{1000, 1000}, peer{"ada", true, true}},
-		{credentials{1001, 777}, peer{"bob", true, true}},
-		{credentials{1001, 1001}, peer{"bob", false, false}},
-		{credentials{1002, 1002}, peer{"eve", false, false}},
-		{credentials{1003, 1003}, peer{"uid:1003", false, false}},
-		{credentials{1003, 777}, peer{"uid:1003", true, true}},
+		{credentials{0, 0}, peer{"root", "0", true, true}},
+		{credentials{990, 990}, peer{"wayfarer", "990", true, true}},
+		{credentials{1000, 1000}, peer{"ada", "1000", true, true}},
+		{credentials{1001, 777}, peer{"bob", "1001", true, true}},
+		{credentials{1001, 1001}, peer{"bob", "1001", false, false}},
+		{credentials{1002, 1002}, peer{"eve", "1002", false, false}},
+		{credentials{1003, 1003}, peer{"uid:1003", "1003", false, false}},
+		{credentials{1003, 777}, peer{"uid:1003", "1003", true, true}},
 	} {
 		if got := fakeAccounts().peer(tt.cred); got != tt.want {
 			t.Errorf("%+v: got %+v, want %+v", tt.cred, got, tt.want)

@@ -28,7 +28,8 @@ func identifyPeer(conn net.Conn) (peer, error) {
 	if err != nil {
 		return peer{}, fmt.Errorf("user of the client's token: %w", err)
 	}
-	p := peer{name: account.User.Sid.String()}
+	sid := account.User.Sid.String()
+	p := peer{name: sid, id: sid}
 	if name, domain, _, err := account.User.Sid.LookupAccount(""); err == nil {
 		p.name = domain + `\` + name
 	}

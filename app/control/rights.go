@@ -9,6 +9,7 @@ import (
 // peer is the user at the other end of a connection, as the operating system tells.
 type peer struct {
 	name       string // owner of what this user connects
+	id         string // as userOf tells it, for counting
 	admin      bool   // sees and ends everybody's connections, and restores the network
 	mayConnect bool
 }

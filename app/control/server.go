@@ -1,12 +1,10 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,8 +19,11 @@ import (
 const (
 	maxBody        = 1 << 20  // a profile with a bundle of CAs fits several times
 	maxHeader      = 16 << 10 // more than any client of ours sends
+	maxAnswer      = 4 << 10  // bytes of what answers a prompt; gateways take far less
 	maxWatches     = 64       // streams in all: windows, trays and scripts of a few users
 	maxUserWatches = 16       // streams of one user, so that nobody takes them all
+	maxBodies      = 64       // bodies in all that are read and decoded at a time: each may become some megabytes
+	maxUserBodies  = 8        // of one user
 	maxConns       = 256      // connections to the socket, but the administrator's
 	maxUserConns   = 32       // of one user
 )
@@ -52,6 +53,7 @@ type Server struct {
 	identify func(net.Conn) (peer, error) // nil: ask the operating system
 
 	watches  crowd
+	bodies   crowd
 	requests pace
 	refused  occasionally
 }
@@ -64,9 +66,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:        s.routes(),
 		ReadTimeout:    requestTime,
+		WriteTimeout:   writeTime, // of what net/http answers by itself; reply sets its own
 		IdleTimeout:    idleTime,
 		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		ErrorLog:       slog.NewLogLogger(s.Log.Handler(), slog.LevelError), // panics, no descriptors left
 		BaseContext:    func(net.Listener) context.Context { return requests },
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, guestKey{}, conn.(*guest))
@@ -130,14 +133,17 @@ func usage(status int, message string) *refusal {
 	return &refusal{status, app.NewFailure(app.CodeUsage, "", message, "")}
 }
 
-func (s *Server) routes() http.Handler {
-	s.watches.most, s.watches.mostOfUser = maxWatches, maxUserWatches
-	mux := http.NewServeMux()
-	known := map[string]bool{}
-	for _, route := range []struct {
-		method, path string
-		handle       func(peer, http.ResponseWriter, *http.Request) *refusal
-	}{
+// handler answers a request of a user, or tells why not.
+type handler func(peer, http.ResponseWriter, *http.Request) *refusal
+
+// endpoint is a row of the API's table.
+type endpoint struct {
+	method, path string
+	handle       handler
+}
+
+func (s *Server) endpoints() []endpoint {
+	return []endpoint{
 		{"GET", "/v1/status", s.status},
 		{"GET", "/v1/events", s.events},
 		{"POST", "/v1/connections", s.connect},
@@ -145,18 +151,26 @@ func (s *Server) routes() http.Handler {
 		{"POST", "/v1/connections/{id}/answers", s.answer},
 		{"GET", "/v1/logs", s.logs},
 		{"POST", "/v1/restore-network", s.restoreNetwork},
-	} {
-		mux.HandleFunc(route.method+" "+route.path, s.as(route.handle))
-		if !known[route.path] {
-			known[route.path] = true
-			mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
-				s.refuse(w, usage(http.StatusMethodNotAllowed, "the local API does not know this method here"))
-			})
+	}
+}
+
+func (s *Server) routes() http.Handler {
+	s.watches.most, s.watches.mostOfUser = maxWatches, maxUserWatches
+	s.bodies.most, s.bodies.mostOfUser = maxBodies, maxUserBodies
+	mux := http.NewServeMux()
+	known := map[string]bool{}
+	for _, e := range s.endpoints() {
+		mux.HandleFunc(e.method+" "+e.path, s.as(e.handle))
+		if !known[e.path] {
+			known[e.path] = true
+			mux.HandleFunc(e.path, s.as(func(peer, http.ResponseWriter, *http.Request) *refusal {
+				return usage(http.StatusMethodNotAllowed, "the local API does not know this method here")
+			}))
 		}
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, unknownPath(r.URL.Path))
-	})
+	mux.HandleFunc("/", s.as(func(_ peer, _ http.ResponseWriter, r *http.Request) *refusal {
+		return unknownPath(r.URL.Path)
+	}))
 	return mux
 }
 
@@ -174,7 +188,7 @@ func unknownPath(path string) *refusal {
 }
 
 // as finds out who asks and sends what the handler refuses.
-func (s *Server) as(handle func(peer, http.ResponseWriter, *http.Request) *refusal) http.HandlerFunc {
+func (s *Server) as(handle handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		identify := s.identify
 		if identify == nil {
@@ -193,7 +207,7 @@ func (s *Server) as(handle func(peer, http.ResponseWriter, *http.Request) *refus
 				"the service could not find out which user asks", "")))
 			return
 		}
-		if s.requests.wait(r.Context(), p.name) != nil {
+		if s.requests.wait(r.Context(), p.id) != nil {
 			return // the client has gone
 		}
 		if refusal := handle(p, w, r); refusal != nil {
@@ -212,62 +226,40 @@ func (s *Server) reply(w http.ResponseWriter, status int, body any) {
 		s.Log.Error("encode an answer of the local API", "error", err)
 		status, data = http.StatusInternalServerError, []byte("{}")
 	}
-	// An error means that the connection has no deadlines; then there is nobody
-	// slow to fear.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
+	mustTake(w)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(data, '\n')) // the client has gone
 }
 
-// read decodes the request's body into v, which must be a pointer to a struct, and
-// overwrites what it read: it may hold secrets. Nothing of it appears in an error.
-func read(w http.ResponseWriter, r *http.Request, v any) *refusal {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	defer clear(body)
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return usage(http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody))
-	}
-	if err != nil {
-		return usage(http.StatusBadRequest, "the request could not be read")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(v); err != nil {
-		return usage(http.StatusBadRequest, "the request is not understood: "+harmless(err))
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return usage(http.StatusBadRequest, "the request is not understood: something follows the JSON value")
-	}
-	return nil
+// done is the answer to what has nothing to tell.
+func done(w http.ResponseWriter) {
+	mustTake(w)
+	w.WriteHeader(http.StatusNoContent)
 }
 
-// harmless tells what is wrong with JSON without quoting from it.
-func harmless(err error) string {
-	var mistyped *json.UnmarshalTypeError
-	var malformed *json.SyntaxError
-	switch {
-	case errors.As(err, &mistyped):
-		return fmt.Sprintf("%q must be %v", mistyped.Field, mistyped.Type)
-	case errors.As(err, &malformed):
-		return fmt.Sprintf("no JSON at byte %d", malformed.Offset)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "it ends too early"
-	}
-	// The name of an unknown field, bounded; fields hold no secrets.
-	text := err.Error()
-	return text[:min(len(text), 100)]
+// mustTake gives the client writeTime from now to take an answer. The error of a
+// connection without deadlines is ignored: then there is nobody slow to fear.
+func mustTake(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
 }
 
 // patient lifts the deadline of a request whose handling may take longer than
 // requestTime, so that it is not taken for cancelled. Such a request has no body:
 // the server would wait for the rest of it without end.
 func patient(w http.ResponseWriter, r *http.Request) *refusal {
-	if r.ContentLength != 0 {
-		return usage(http.StatusBadRequest, "this request must have no body")
+	if refusal := bodiless(r); refusal != nil {
+		return refusal
 	}
 	// An error means that there is no deadline.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return nil
+}
+
+func bodiless(r *http.Request) *refusal {
+	if r.ContentLength != 0 {
+		return usage(http.StatusBadRequest, "this request must have no body")
+	}
 	return nil
 }
 
@@ -276,6 +268,9 @@ func (s *Server) now(p peer) app.Status {
 }
 
 func (s *Server) status(p peer, w http.ResponseWriter, r *http.Request) *refusal {
+	if refusal := bodiless(r); refusal != nil {
+		return refusal
+	}
 	s.reply(w, http.StatusOK, s.now(p))
 	return nil
 }
@@ -292,7 +287,7 @@ func (s *Server) connect(p peer, w http.ResponseWriter, r *http.Request) *refusa
 	}
 	var req ConnectRequest
 	defer func() { req.Zero() }()
-	if refusal := read(w, r, &req); refusal != nil {
+	if refusal := s.read(p, w, r, &req, checkConnectRequest); refusal != nil {
 		return refusal
 	}
 	id, failure := s.Backend.Connect(r.Context(), p.name, &req)
@@ -319,7 +314,7 @@ func (s *Server) disconnect(p peer, w http.ResponseWriter, r *http.Request) *ref
 	if failure := s.Backend.Disconnect(ctx, id); failure != nil {
 		return refuse(failure)
 	}
-	w.WriteHeader(http.StatusNoContent)
+	done(w)
 	return nil
 }
 
@@ -330,13 +325,16 @@ func (s *Server) answer(p peer, w http.ResponseWriter, r *http.Request) *refusal
 	}
 	var answer Answer
 	defer func() { clear(answer.Text) }()
-	if refusal := read(w, r, &answer); refusal != nil {
+	if refusal := s.read(p, w, r, &answer, checkAnswer); refusal != nil {
 		return refusal
+	}
+	if len(answer.PromptID)+len(answer.Text) > maxAnswer {
+		return usage(http.StatusBadRequest, fmt.Sprintf("an answer has at most %d bytes", maxAnswer))
 	}
 	if failure := s.Backend.Answer(id, &answer); failure != nil {
 		return refuse(failure)
 	}
-	w.WriteHeader(http.StatusNoContent)
+	done(w)
 	return nil
 }
 
@@ -356,7 +354,7 @@ func (s *Server) restoreNetwork(p peer, w http.ResponseWriter, r *http.Request) 
 	if failure := s.Backend.RestoreNetwork(ctx); failure != nil {
 		return refuse(failure)
 	}
-	w.WriteHeader(http.StatusNoContent)
+	done(w)
 	return nil
 }
 

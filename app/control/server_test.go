@@ -129,7 +129,7 @@ func TestRefusalsDoNotFillTheLog(t *testing.T) {
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{Backend: &fakeBackend{}, Log: discard()}
-		who := peer{name: "eve"}
+		who := peer{id: "1002"}
 		s.identify = func(net.Conn) (peer, error) { return who, nil }
 		routes := s.routes()
 		ask := func(n int) time.Duration {
@@ -145,7 +145,7 @@ func TestPace(t *testing.T) {
 		if d := ask(requestsPerSecond); d.Round(time.Millisecond) != time.Second {
 			t.Errorf("more took %v", d)
 		}
-		who = peer{name: "ada"}
+		who = peer{id: "1000"}
 		if d := ask(1); d != 0 {
 			t.Errorf("another user waited %v", d)
 		}
@@ -242,11 +242,13 @@ func TestRefusedRequests(t *testing.T) {
 		{"text for a number", "POST", "/v1/connections", `{"timeout_seconds":"` + secret + `"}`, 400, `"timeout_seconds" must be int`},
 		{"number for a group's secret", "POST", "/v1/connections", `{"group_secret":` + number + `}`, 400, `"group_secret" must be []uint8`},
 		{"list for a key", "POST", "/v1/connections", `{"key":["` + secret + `"]}`, 400, `"key`},
-		{"no base64", "POST", "/v1/connections", `{"password":"` + secret + `!"}`, 400, "illegal base64"},
+		{"no base64", "POST", "/v1/connections", `{"password":"` + secret + `!"}`, 400, "no base64"},
 		{"no JSON", "POST", "/v1/connections", secret, 400, "no JSON at byte 1"},
 		{"half", "POST", "/v1/connections", `{"password":"` + secret, 400, "ends too early"},
 		{"empty", "POST", "/v1/connections", "", 400, "ends too early"},
-		{"two values", "POST", "/v1/connections", `{}{"password":"` + secret + `"}`, 400, "something follows"},
+		{"two values", "POST", "/v1/connections", `{}{"password":"` + secret + `"}`, 400, "no JSON at byte 3"},
+		{"key in capitals", "POST", "/v1/connections", `{"TRUST_NEW":true}`, 400, `unknown field "TRUST_NEW"`},
+		{"status with a body", "GET", "/v1/status", "{}", 400, "must have no body"},
 		{"too large", "POST", "/v1/connections", `{"profile":{"login":"` + secret + strings.Repeat(" ", maxBody) + `"}}`, 413, "larger than"},
 		{"body where none belongs", "DELETE", "/v1/connections/c1", "{}", 400, "must have no body"},
 		{"events with a body", "GET", "/v1/events", "{}", 400, "must have no body"},

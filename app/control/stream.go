@@ -26,12 +26,17 @@ func (s *Server) open(p peer, w http.ResponseWriter, r *http.Request) (_ *stream
 	if refusal := patient(w, r); refusal != nil {
 		return nil, nil, refusal
 	}
-	if !s.watches.enter(p.name) {
+	if g, ok := r.Context().Value(guestKey{}).(*guest); ok {
+		if err := g.stream(); err != nil {
+			return nil, nil, usage(http.StatusBadRequest, err.Error())
+		}
+	}
+	if !s.watches.enter(p.id) {
 		return nil, nil, &refusal{http.StatusServiceUnavailable, app.NewFailure(app.CodeNoService, "",
 			"too many programs watch the service", "end some of them")}
 	}
 	w.Header().Set("Content-Type", "application/jsonl")
-	return &stream{w, http.NewResponseController(w)}, func() { s.watches.leave(p.name) }, nil
+	return &stream{w, http.NewResponseController(w)}, func() { s.watches.leave(p.id) }, nil
 }
 
 // send writes whole lines; false: the client has gone, or does not read.
