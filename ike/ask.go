@@ -72,6 +72,56 @@ func (s *Session) keepUnsent(u *unsentAnswer) {
 	s.unsent = u
 }
 
+// Words remembers under which words of its gateway a password was given. Gateways ask
+// for passwords and for one-time passwords in the same field, and only the words tell
+// which. The zero value knows none; several goroutines may use it at once.
+type Words struct {
+	mu sync.Mutex
+	of map[string]string // by the gateway's host
+}
+
+// differ reports whether the password was given under other words before. A gateway
+// that says nothing asks for what it always asks for.
+func (w *Words) differ(host, words string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	known, given := w.of[host]
+	return given && words != "" && words != known
+}
+
+func (w *Words) keep(host, words string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.of == nil {
+		w.of = make(map[string]string)
+	}
+	w.of[host] = words
+}
+
+// knownPassword is a copy of the password, nil if there is none. If it was given under
+// other words before, it is changed: those of now may mean another.
+func (s *Session) knownPassword(words string) (known Secret, changed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.password.Clone(), s.cfg.Words.differ(s.host, words)
+}
+
+// keepPassword keeps a copy of the password that is given under the gateway's words.
+func (s *Session) keepPassword(p Secret, words string) {
+	s.forgetPassword()
+	s.cfg.Words.keep(s.host, words)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.password = p.Clone()
+}
+
+func (s *Session) forgetPassword() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.password.Zero()
+	s.password = nil
+}
+
 // thinking measures how long the user has been asked, so that what bounds the
 // gateway's time does not bound the user's.
 type thinking struct {

@@ -85,6 +85,11 @@ type Config struct {
 	// may still be alive (RFC 2407 §4.6.3.3).
 	Reconnect bool
 
+	// Words is shared by the Dials that get the same Password, so that none sends it
+	// under other words of the gateway than it was given under. Nil: a Session keeps its
+	// own, which is all that can be done where nobody is there to ask.
+	Words *Words
+
 	// Prompt asks the user what the gateway asks. It may block for as long as
 	// the user thinks. Without it such a question ends the attempt.
 	Prompt func(context.Context, Prompt) (Answer, error)
@@ -308,6 +313,9 @@ type Prompt struct {
 	Kind   PromptKind
 	Text   string // the gateway's own words, made harmless; may be empty
 	Secret bool   // the answer must not be shown
+	// Once: the answer is not to be kept. In one sign-in the gateway has asked for a
+	// password again and not said why: what is typed then may be a one-time password.
+	Once bool
 }
 
 // Answer is what the user said. Dial zeroises Text when it is done with it.

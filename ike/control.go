@@ -126,7 +126,7 @@ func (s *Session) finish(err error) {
 	for _, c := range children {
 		s.remove(c)
 	}
-	s.keepPassword(nil, "")
+	s.forgetPassword()
 	s.keepUnsent(nil)
 	close(s.done)
 }

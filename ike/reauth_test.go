@@ -234,6 +234,92 @@ func TestPasswordUnderOtherWords(t *testing.T) {
 	})
 }
 
+// passwordRounds makes the gateway ask for a password in as many rounds as it has words,
+// and then let everybody in.
+func (w *world) passwordRounds(words *[]string) {
+	w.gateway.XAuth = func(round int, _ []isakmp.Attribute) gateway.XAuthTurn {
+		if round == len(*words) {
+			return gateway.XAuthTurn{Passed: true, User: testLogin}
+		}
+		ask := empty(isakmp.XAuthPassword)
+		if said := (*words)[round]; said != "" {
+			ask = append(ask, text(isakmp.XAuthMessage, said))
+		}
+		return gateway.XAuthTurn{Ask: ask}
+	}
+}
+
+// passwordsSent lists the passwords that have left.
+func (w *world) passwordsSent() (sent []string) {
+	for _, c := range w.configs(gateway.XAuthReply) {
+		sent = append(sent, valueOf(c, isakmp.XAuthPassword))
+	}
+	return sent
+}
+
+// TestPasswordUnderOtherWordsLater: the Dials of one connection know together under
+// which words of which gateway its password was given.
+func TestPasswordUnderOtherWordsLater(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		together bool
+		second   string // gateway, of the second and the last Dial
+		want     []string
+	}{
+		{"together", true, "gw.example.com", []string{testPassword, "654321", testPassword, testPassword}},
+		{"two gateways", true, gatewayAddr.String(), []string{testPassword, testPassword, testPassword, "654321"}},
+		{"each by itself", false, "gw.example.com", []string{testPassword, testPassword, testPassword, testPassword}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBoth(t, func(w *world) {
+				if tt.together {
+					w.client.Words = new(Words)
+				}
+				asked := w.answering("654321")
+				words := []string{""}
+				w.passwordRounds(&words)
+				w.start()
+				for i, said := range []string{"Enter the password", "Enter the code", "Enter the password", "Enter the password"} {
+					words[0], w.client.Gateway = said, "gw.example.com"
+					if i%2 == 1 {
+						w.client.Gateway = tt.second
+					}
+					w.dial().Close()
+				}
+				if got := w.passwordsSent(); !slices.Equal(got, tt.want) {
+					w.t.Errorf("sent %q", got)
+				}
+				for _, p := range *asked {
+					if p.Kind != PromptChallenge {
+						w.t.Errorf("asked %+v", p)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestPasswordAskedTwice: a gateway that asks for a password again in one sign-in, without
+// a word, may mean a one-time password: what is typed then is used, and not again.
+func TestPasswordAskedTwice(t *testing.T) {
+	inBoth(t, func(w *world) {
+		words := []string{"", ""}
+		w.passwordRounds(&words)
+		asked := w.answering("654321")
+		w.start()
+		s := w.dial()
+		words = words[:1]
+		w.renew(s)
+		synctest.Wait()
+		if got := w.passwordsSent(); !slices.Equal(got, []string{testPassword, "654321", testPassword}) {
+			w.t.Errorf("sent %q", got)
+		}
+		if want := []Prompt{{Kind: PromptPassword, Secret: true, Once: true}}; !slices.Equal(*asked, want) {
+			w.t.Errorf("asked %+v", *asked)
+		}
+	})
+}
+
 // TestOneTimePasswordOnRenewal: the user is asked, and while he thinks the tunnel
 // carries packets.
 func TestOneTimePasswordOnRenewal(t *testing.T) {

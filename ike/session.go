@@ -99,15 +99,14 @@ type Session struct {
 	connected atomic.Bool // Dial is over
 	lastHeard atomic.Int64
 
-	mu            sync.Mutex
-	password      Secret
-	passwordWords *string // the gateway's, under which it was given; nil: it was not
-	unsent        *unsentAnswer
-	assignment    Assignment
-	children      []*childSA // oldest first; a new one is appended
-	reserved      map[uint32]bool
-	stats         Stats // of the ISAKMP SA
-	err           error
+	mu         sync.Mutex
+	password   Secret
+	unsent     *unsentAnswer
+	assignment Assignment
+	children   []*childSA // oldest first; a new one is appended
+	reserved   map[uint32]bool
+	stats      Stats // of the ISAKMP SA
+	err        error
 
 	inbound  atomic.Pointer[map[uint32]*childSA] // by our SPI
 	outbound atomic.Pointer[[]*childSA]          // newest first
@@ -148,7 +147,7 @@ func dial(ctx context.Context, cfg *Config, prepare func(*Session)) (*Session, e
 	err = s.dialAny(ctx)
 	if err != nil {
 		s.cancel()
-		s.password.Zero()
+		s.forgetPassword()
 		s.keepUnsent(nil)
 		return nil, err
 	}
@@ -163,6 +162,9 @@ func newSession(cfg *Config) (*Session, error) {
 		reserved: make(map[uint32]bool), reauthed: make(chan reauthResult, 1),
 		installed: make(chan struct{}, 1), wakeUp: make(chan struct{}, 1),
 		rekeyNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), tasks: make(chan func() error), done: make(chan struct{}),
+	}
+	if s.cfg.Words == nil {
+		s.cfg.Words = new(Words)
 	}
 	s.clock = clock{time.Now()}
 	s.watchdog.clock = s.clock
@@ -535,23 +537,6 @@ func (x Exchange) isakmp() isakmpExchange {
 		return aggressiveExchange
 	}
 	return mainExchange
-}
-
-// knownPassword is a copy of the password, nil if there is none. It was given under
-// other words before if changed: those with which the gateway asks now may mean
-// another.
-func (s *Session) knownPassword(words string) (known Secret, changed bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.password.Clone(), s.passwordWords != nil && words != "" && words != *s.passwordWords
-}
-
-// keepPassword keeps a copy of the password that is given under the gateway's words.
-func (s *Session) keepPassword(p Secret, words string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.password.Zero()
-	s.password, s.passwordWords = p.Clone(), &words
 }
 
 // do has the control loop run a function, unless the session ends first.

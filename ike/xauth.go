@@ -239,8 +239,8 @@ func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Se
 		if err != nil {
 			return nil, err
 		}
-		if !other && !oneTime {
-			sa.s.keepPassword(answer, q.text) // for reauthentication
+		if !other && !oneTime { // else it may be good for this once only
+			sa.s.keepPassword(answer, q.text)
 		}
 		sa.passwordSent = true
 		return sa.chap(q, sa.text(answer))
@@ -261,6 +261,8 @@ func passwordPrompt(q *question, oneTime, other bool) Prompt {
 		p.Kind = PromptOTP
 	case other && q.text != "":
 		p.Kind = PromptChallenge
+	default:
+		p.Once = other
 	}
 	return p
 }
