@@ -85,18 +85,6 @@ func TestAuthorize(t *testing.T) {
 	}
 }
 
-// serveSocket serves s on a real socket until the test ends.
-func serveSocket(t *testing.T, s *Server) (path string) {
-	t.Helper()
-	path = t.TempDir() + "/s"
-	l, err := Listen(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serveIn(t, s, l)
-	return path
-}
-
 // ask sends a request on a connection that stays open, and returns the status.
 func ask(t *testing.T, conn net.Conn, answers *bufio.Reader, request string) int {
 	t.Helper()

@@ -23,53 +23,6 @@ import (
 	"wayfarer/app"
 )
 
-// Rights, by who asks what: the table of doc.go. The connection c1 is ada's, c9 is
-// nobody's.
-func TestRights(t *testing.T) {
-	users := []peer{
-		{name: "root", admin: true, mayConnect: true},
-		{name: "ada", mayConnect: true},
-		{name: "bob", mayConnect: true}, // who may connect, too
-		{name: "eve"},
-		{name: "ada"}, // who lost the right to connect keeps what is theirs
-	}
-	for _, tt := range []struct {
-		request string
-		want    [5]int
-	}{
-		{"GET /v1/status", [5]int{200, 200, 200, 200, 200}},
-		{"GET /v1/events", [5]int{200, 200, 200, 200, 200}},
-		{"GET /v1/logs", [5]int{200, 200, 200, 200, 200}},
-		{"GET /v1/logs?follow", [5]int{200, 200, 200, 200, 200}},
-		{"POST /v1/connections", [5]int{201, 201, 201, 403, 403}},
-		{"DELETE /v1/connections/c1", [5]int{204, 204, 404, 404, 204}},
-		{"DELETE /v1/connections/c9", [5]int{404, 404, 404, 404, 404}},
-		{"POST /v1/connections/c1/answers", [5]int{204, 204, 404, 404, 204}},
-		{"POST /v1/connections/c9/answers", [5]int{404, 404, 404, 404, 404}},
-		{"POST /v1/restore-network", [5]int{204, 403, 403, 403, 403}},
-	} {
-		for i, who := range users {
-			t.Run(fmt.Sprintf("%s %d %s", tt.request, i, who.name), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					backend := &fakeBackend{conns: []app.Connection{{ID: "c1", Owner: "ada", State: app.StateConnected, Profile: "office"}}}
-					s := &Server{Backend: backend, Log: discard(), Logs: &fakeLogs{}, identify: as(who)}
-					method, path, _ := strings.Cut(tt.request, " ")
-					ctx, cancel := context.WithTimeout(t.Context(), time.Second) // streams end
-					defer cancel()
-					w := httptest.NewRecorder()
-					s.routes().ServeHTTP(w, httptest.NewRequest(method, path, bodyOf(path)).WithContext(ctx))
-					if w.Code != tt.want[i] {
-						t.Errorf("got HTTP status %d, want %d: %s", w.Code, tt.want[i], w.Body)
-					}
-					if refused := tt.want[i] >= 400; refused && (backend.touched() > 0 || strings.Contains(w.Body.String(), "ada")) {
-						t.Errorf("a refused request reached the backend, or tells: %s", w.Body)
-					}
-				})
-			})
-		}
-	}
-}
-
 // Who asks is found out for each request, also on a connection that stays open.
 func TestRightsOfEachRequest(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
@@ -159,13 +112,6 @@ func TestPace(t *testing.T) {
 	})
 }
 
-func bodyOf(path string) io.Reader {
-	if strings.HasPrefix(path, "/v1/connections") && !strings.HasSuffix(path, "/c1") && !strings.HasSuffix(path, "/c9") {
-		return strings.NewReader("{}")
-	}
-	return nil
-}
-
 // The refusal of a user who may not connect has the exit code of an absent service.
 func TestConnectRefusedUser(t *testing.T) {
 	s := &Server{Backend: &fakeBackend{}, Log: discard(), identify: as(peer{name: "eve"})}
@@ -177,17 +123,6 @@ func TestConnectRefusedUser(t *testing.T) {
 	}
 	if f := report.Failure(); f.Exit != 8 || !strings.Contains(f.Message, "refuses this user") || f.Hint == "" {
 		t.Errorf("got %+v", f)
-	}
-}
-
-func TestUnidentifiedPeer(t *testing.T) {
-	s := &Server{Backend: &fakeBackend{}, Log: discard(), identify: func(net.Conn) (peer, error) {
-		return peer{name: "root", admin: true}, errors.New("no credentials")
-	}}
-	w := httptest.NewRecorder()
-	s.routes().ServeHTTP(w, httptest.NewRequest("GET", "/v1/status", nil))
-	if w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "connections") {
-		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 }
 
