@@ -41,11 +41,12 @@ func (e *env) answer(ctx context.Context, ids []string) error {
 	if err != nil {
 		return err
 	}
-	put := e.answerFromInput
+	var answer *control.Answer
 	if e.ask != nil {
-		put = e.askPrompt
+		answer, err = e.askPrompt(ctx, conn, "")
+	} else {
+		answer, err = e.answerFromInput(ctx, conn)
 	}
-	answer, err := put(ctx, conn)
 	if errors.Is(err, io.EOF) {
 		answer, err = refuse(conn.Prompt), nil
 	}

@@ -19,12 +19,14 @@ const (
 	cancelTime = 15 * time.Second
 )
 
-// attempt follows one connection until it stands or has failed.
+// attempt follows one connection until it stands or has failed; with stay also
+// afterwards.
 type attempt struct {
 	*env
-	svc  service
-	id   string
-	step stepPrinter
+	svc   service
+	id    string
+	login string // of the profile, if it has one
+	step  stepPrinter
 
 	// trusted means that the person trusted a gateway in this attempt.
 	trusted bool
@@ -52,7 +54,7 @@ type question struct {
 // the steps and asks what the gateway asks. When it returns an error, no attempt is
 // left running. It zeroises the request.
 func (e *env) establish(ctx context.Context, svc service, req *control.ConnectRequest, timeout time.Duration) (*attempt, *app.Connection, error) {
-	a := &attempt{env: e, svc: svc, step: stepPrinter{out: io.Discard}}
+	a := &attempt{env: e, svc: svc, login: req.Profile.Login, step: stepPrinter{out: io.Discard}}
 	if e.progress {
 		a.step.out = e.err
 	}
@@ -110,10 +112,6 @@ func (a *attempt) follow(ctx context.Context) (*app.Connection, error) {
 	a.started = time.Now()
 	defer a.dropQuestion()
 	for {
-		var answers <-chan *control.Answer
-		if a.question != nil {
-			answers = a.question.answer
-		}
 		select {
 		case <-ctx.Done():
 			return nil, a.cancel(ctx, cancelled())
@@ -127,14 +125,56 @@ func (a *attempt) follow(ctx context.Context) (*app.Connection, error) {
 			if done, err := a.update(ctx, n.conn); done {
 				return n.conn, err
 			}
-		case answer := <-answers:
-			prompt := a.question.prompt
-			a.question = nil
-			if err := a.send(ctx, prompt, answer); err != nil {
+		case answer := <-a.answers():
+			if err := a.send(ctx, answer); err != nil {
 				return nil, a.cancel(ctx, err)
 			}
 		}
 	}
+}
+
+// stay follows a connection that stands until ctx ends, with nil, or the connection
+// has, with its failure. It asks what the gateway asks, as when the sign-in is renewed,
+// and tells of each change of state.
+func (a *attempt) stay(ctx context.Context) error {
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	updates := a.updates(watching)
+	defer a.dropQuestion()
+	state := app.StateConnected
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case n := <-updates:
+			switch {
+			case n.err != nil:
+				return n.err
+			case n.conn == nil:
+				return app.NewFailure(app.CodeCancelled, "", "the connection was ended", "")
+			case n.conn.State == app.StateFailed:
+				return asError(n.conn.Failure)
+			}
+			a.dropOld(n.conn)
+			if n.conn.State != state {
+				state = n.conn.State
+				fmt.Fprintf(a.err, "%s: %s\n", plainLine(nameOf(n.conn)), stateNames[state])
+			}
+			a.putNew(ctx, n.conn)
+		case answer := <-a.answers():
+			if err := a.send(ctx, answer); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// answers gets the answer to the open question; nil: there is none.
+func (a *attempt) answers() <-chan *control.Answer {
+	if a.question == nil {
+		return nil
+	}
+	return a.question.answer
 }
 
 // update looks at a new state of the connection; done ends the attempt.
@@ -142,9 +182,7 @@ func (a *attempt) update(ctx context.Context, conn *app.Connection) (done bool, 
 	if conn == nil || conn.State == app.StateDisconnected {
 		return true, app.NewFailure(app.CodeCancelled, "", "the connection was ended from elsewhere", "")
 	}
-	if a.question != nil && (conn.Prompt == nil || conn.Prompt.ID != a.question.prompt.ID) {
-		a.dropQuestion() // answered elsewhere, or the gateway did not wait
-	}
+	a.dropOld(conn)
 	a.hold(conn.State == app.StateActionNeeded)
 	a.step.show(conn)
 	switch {
@@ -154,9 +192,8 @@ func (a *attempt) update(ctx context.Context, conn *app.Connection) (done bool, 
 		return true, conn.Failure
 	case conn.State == app.StateFailed:
 		return true, app.NewFailure(app.CodeInternal, conn.Step, "the connection failed", "see the service's log")
-	case conn.Prompt != nil && a.ask != nil && a.question == nil && conn.Prompt.ID != a.answered:
-		a.put(ctx, conn)
 	}
+	a.putNew(ctx, conn)
 	return false, nil
 }
 
@@ -173,27 +210,35 @@ func (a *attempt) hold(still bool) {
 	}
 }
 
-// put puts the connection's prompt to the person, in a goroutine that ends with the
-// question.
-func (a *attempt) put(ctx context.Context, conn *app.Connection) {
+// putNew puts the connection's prompt to the person, if it is a new one, in a goroutine
+// that ends with the question.
+func (a *attempt) putNew(ctx context.Context, conn *app.Connection) {
+	if conn.Prompt == nil || a.ask == nil || a.question != nil || conn.Prompt.ID == a.answered {
+		return
+	}
 	a.step.interrupt()
 	asking, giveUp := context.WithCancel(ctx)
 	q := &question{prompt: conn.Prompt, giveUp: giveUp, answer: make(chan *control.Answer, 1)}
 	a.question, a.answered = q, q.prompt.ID
 	go func() {
 		defer giveUp()
-		answer, err := a.askPrompt(asking, conn)
+		answer, err := a.askPrompt(asking, conn, a.login)
 		switch {
 		case errors.Is(err, io.EOF): // the person wants no more
 			answer = refuse(conn.Prompt)
-		case errors.Is(err, errNoTerminal):
-			fmt.Fprintf(a.err, "The gateway asks for more: answer with `wayfarer answer %s` in another terminal.\n", a.id)
-			answer = nil
 		case err != nil:
 			answer = nil
 		}
 		q.answer <- answer
 	}()
+}
+
+// dropOld takes an open question back that the connection does not ask any more: it was
+// answered elsewhere, or the gateway did not wait.
+func (a *attempt) dropOld(conn *app.Connection) {
+	if a.question != nil && (conn.Prompt == nil || conn.Prompt.ID != a.question.prompt.ID) {
+		a.dropQuestion()
+	}
 }
 
 // dropQuestion takes an open question back.
@@ -208,9 +253,11 @@ func (a *attempt) dropQuestion() {
 	a.question = nil
 }
 
-// send hands the person's answer to the service. An answer that comes too late is
-// no error: the next update tells what became of the connection.
-func (a *attempt) send(ctx context.Context, prompt *app.Prompt, answer *control.Answer) error {
+// send hands the person's answer to the open question to the service. An answer that
+// comes too late is no error: the next update tells what became of the connection.
+func (a *attempt) send(ctx context.Context, answer *control.Answer) error {
+	prompt := a.question.prompt
+	a.question = nil
 	if answer == nil {
 		return nil
 	}

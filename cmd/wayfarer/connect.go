@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"wayfarer/app"
+	"wayfarer/app/control"
 	"wayfarer/app/profiles"
 	"wayfarer/app/store"
 )
@@ -21,7 +24,8 @@ func newConnect(e *env) *cobra.Command {
 		Use:   "connect [NAME]",
 		Short: "Connect to a gateway",
 		Long: "Connect with the saved profile NAME, or to the gateway that the flags describe. The connection\n" +
-			"stays when the command ends; `wayfarer disconnect` ends it.",
+			"stays when the command ends; `wayfarer disconnect` ends it. For the administrator NAME may also be a\n" +
+			"profile that is placed with the service.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: e.completeProfiles,
 	}
@@ -41,6 +45,9 @@ func newConnect(e *env) *cobra.Command {
 
 func (e *env) connect(ctx context.Context, flags *connectFlags, name, save string, asJSON bool) error {
 	entry, err := flags.entry(e, name)
+	if unsaved, ok := errors.AsType[*unsavedError](err); ok && flags.onlyName() {
+		return e.connectManaged(ctx, flags.timeout, name, asJSON, unsaved.Failure)
+	}
 	if err != nil {
 		return err
 	}
@@ -60,23 +67,51 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		printJSON(e.out, conn)
-	} else {
-		showConnected(e.out, conn)
-	}
-	trusted := a.trusted || flags.trustNew && !hasTrust(&entry.Profile)
+	e.showNew(conn, asJSON)
 	switch {
 	case save != "":
-		return e.save(entry, conn, trusted, a.retyped)
+		return e.save(entry, conn, a.hasTrusted(conn), a.retyped)
 	case name != "":
-		return e.update(name, conn, trusted)
+		return e.update(name, conn, a.hasTrusted(conn))
 	}
 	return nil
 }
 
-// hasTrust says whether the profile itself says which gateways to trust.
-func hasTrust(p *app.Profile) bool { return len(p.CA) > 0 || p.Pin != "" || p.SystemRoots }
+// connectManaged connects a profile that the administrator has placed with the service,
+// for the administrator, whose keyring has none of that name; that is the failure
+// unsaved, which holds if the service has none either.
+func (e *env) connectManaged(ctx context.Context, timeout time.Duration, name string, asJSON bool, unsaved *app.Failure) error {
+	svc := e.service(e.socket)
+	req := &control.ConnectRequest{Profile: app.Profile{Name: name}, Ask: e.ask != nil, TimeoutSeconds: seconds(timeout)}
+	_, conn, err := e.establish(ctx, svc, req, timeout)
+	if failure, ok := errors.AsType[*app.Failure](err); ok && failure.Code == app.CodeUsage {
+		// Either there is no such profile, or it is in use.
+		status, err := svc.Status(ctx)
+		if err == nil && !slices.ContainsFunc(status.Connections, func(c app.Connection) bool { return c.Profile == name }) {
+			return unsaved
+		}
+	}
+	if err != nil {
+		return err
+	}
+	e.showNew(conn, asJSON)
+	return nil
+}
+
+// showNew shows a new connection.
+func (e *env) showNew(conn *app.Connection, asJSON bool) {
+	if asJSON {
+		printJSON(e.out, conn)
+		return
+	}
+	showConnected(e.out, conn)
+}
+
+// hasTrusted says whether the gateway was unknown and is trusted now, by the person or by
+// --trust-new: the service asks whether or not the profile has a CA.
+func (a *attempt) hasTrusted(c *app.Connection) bool {
+	return a.trusted || slices.ContainsFunc(c.Warnings, func(w app.Warning) bool { return w.Code == app.WarningTrustedNew })
+}
 
 // canSave finds out before connecting whether the profile can be saved under its name:
 // another one of that name is never replaced. It takes over the pin that has been saved

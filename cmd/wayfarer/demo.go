@@ -163,7 +163,9 @@ func (d *demo) run(ctx context.Context, keep bool) (err error) {
 	d.title("Connecting without any rights, as " + demoLogin)
 	show := *d.env
 	show.err, show.progress = d.out, true // the steps belong to the show
-	a, conn, err := show.establish(ctx, svc, host.request(), demoTimeout)
+	req := host.request()
+	req.Ask = d.ask != nil
+	a, conn, err := show.establish(ctx, svc, req, demoTimeout)
 	if err != nil {
 		return err
 	}
@@ -176,7 +178,7 @@ func (d *demo) run(ctx context.Context, keep bool) (err error) {
 		return err
 	}
 	if keep {
-		if err := d.keep(ctx, svc, a.id); err != nil {
+		if err := d.keep(ctx, svc, a); err != nil {
 			return err
 		}
 		d.gap()
@@ -348,7 +350,7 @@ func speed(bytes int64, took time.Duration) string {
 }
 
 // keep serves the SOCKS5 proxy until Ctrl+C.
-func (d *demo) keep(ctx context.Context, svc *rootless, id string) error {
+func (d *demo) keep(ctx context.Context, svc *rootless, a *attempt) error {
 	listener, err := net.Listen("tcp", defaultProxy)
 	if err != nil { // taken, perhaps by another demonstration
 		if listener, err = listenProxy("127.0.0.1:0"); err != nil {
@@ -358,7 +360,7 @@ func (d *demo) keep(ctx context.Context, svc *rootless, id string) error {
 	defer listener.Close()
 	d.title("Staying connected")
 	showProxy(d.out, listener.Addr(), demoPage)
-	return d.serveProxy(ctx, svc, listener, id)
+	return a.serveProxy(ctx, svc, listener)
 }
 
 // serve offers the gateway, and a rootless service on a socket, until Ctrl+C.

@@ -35,6 +35,7 @@ type fakeService struct {
 	requests []control.ConnectRequest
 	answers  []control.Answer
 	ended    []string
+	managed  string                  // the name of the profile that it has itself
 	stays    map[string]*app.Failure // of Disconnect, by ID
 	log      []app.LogRecord
 	asked    []string // other calls
@@ -129,6 +130,9 @@ func (s *fakeService) Connect(_ context.Context, req *control.ConnectRequest) (s
 	if _, _, err := s.now(); err != nil {
 		return "", err
 	}
+	if s.refusal == nil && req.Profile.Gateway == "" && req.Profile.Name != s.managed {
+		return "", app.NewFailure(app.CodeUsage, "", "gateway: missing", "give a host name or address")
+	}
 	kept := *req
 	kept.Password, kept.GroupSecret, kept.Key = slices.Clone(req.Password), slices.Clone(req.GroupSecret), slices.Clone(req.Key)
 	s.change(func() { s.requests = append(s.requests, kept) })
@@ -176,13 +180,9 @@ type fakePerson struct {
 	eof     bool
 	out     io.Writer // where the questions appear
 	asked   []string
-	stuck   bool // a question was taken back
 }
 
 func (p *fakePerson) line(ctx context.Context, prompt string) (string, error) {
-	if p.stuck {
-		return "", errNoTerminal
-	}
 	io.WriteString(p.out, prompt)
 	p.asked = append(p.asked, prompt)
 	if len(p.answers) == 0 {
@@ -191,7 +191,6 @@ func (p *fakePerson) line(ctx context.Context, prompt string) (string, error) {
 			return "", io.EOF
 		}
 		<-ctx.Done()
-		p.stuck = true
 		return "", ctx.Err()
 	}
 	answer := p.answers[0]
@@ -313,6 +312,14 @@ func playConnected(s *fakeService) {
 		s.set(app.Connection{ID: "c1", State: app.StateConnecting, Step: step})
 	}
 	s.set(connected())
+}
+
+// playTrustedNew goes to a connection of which the service has trusted the gateway
+// because --trust-new says so.
+func playTrustedNew(s *fakeService) {
+	c := connected()
+	c.Warnings = append(c.Warnings, app.Warning{Code: app.WarningTrustedNew, Severity: app.SeverityInfo, Text: "trusted"})
+	s.set(c)
 }
 
 // playFailed fails.

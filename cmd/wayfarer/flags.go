@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,7 +149,22 @@ func (f *connectFlags) apply(p *app.Profile) error {
 	return nil
 }
 
-// load reads a saved profile.
+// onlyName says whether the command line says nothing about a profile but its name.
+func (f *connectFlags) onlyName() bool {
+	only := true
+	f.flags.Visit(func(flag *pflag.Flag) {
+		only = only && slices.Contains([]string{"timeout", "json", "socket"}, flag.Name)
+	})
+	return only
+}
+
+// unsavedError: the user's keyring has no profile of a name, or there is none.
+type unsavedError struct{ *app.Failure }
+
+// Unwrap gives the failure to tell.
+func (e *unsavedError) Unwrap() error { return e.Failure }
+
+// load reads a saved profile. The error may be an *unsavedError.
 func (e *env) load(name string) (*store.Entry, error) {
 	saved, err := e.profiles()
 	if err != nil {
@@ -157,9 +173,9 @@ func (e *env) load(name string) (*store.Entry, error) {
 	entry, err := saved.Load(name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return nil, usage(fmt.Sprintf("there is no saved profile %q", name), "save one with `wayfarer connect --gateway … --save NAME`")
+		return nil, &unsavedError{usage(fmt.Sprintf("there is no saved profile %q", name), "save one with `wayfarer connect --gateway … --save NAME`")}
 	case errors.Is(err, store.ErrNoKeyring):
-		return nil, noKeyring(err)
+		return nil, &unsavedError{noKeyring(err)}
 	case err != nil:
 		return nil, app.NewFailure(app.CodeInternal, "", fmt.Sprintf("profile %q: %v", name, err), "save it anew")
 	}

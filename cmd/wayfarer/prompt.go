@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -10,10 +11,10 @@ import (
 	"wayfarer/app/control"
 )
 
-// askPrompt puts a connection's prompt to the person at the terminal. Without an
-// answer the error says why; io.EOF: the person refuses to give one. The caller
-// zeroises the answer's text.
-func (e *env) askPrompt(ctx context.Context, c *app.Connection) (*control.Answer, error) {
+// askPrompt puts a connection's prompt to the person at the terminal; login is the
+// connection's, if it is known. Without an answer the error says why; io.EOF: the
+// person refuses to give one. The caller zeroises the answer's text.
+func (e *env) askPrompt(ctx context.Context, c *app.Connection, login string) (*control.Answer, error) {
 	p := c.Prompt
 	answer := &control.Answer{PromptID: p.ID}
 	switch p.Kind {
@@ -23,17 +24,19 @@ func (e *env) askPrompt(ctx context.Context, c *app.Connection) (*control.Answer
 		answer.Accept = isYes(line)
 		return answer, err
 	case app.PromptBanner:
-		fmt.Fprintln(e.err, plain(p.Text))
+		showWords(e.err, c)
 		_, err := e.ask.line(ctx, "Press Enter to go on. ")
 		answer.Accept = true
 		return answer, err
 	}
+	showWords(e.err, c)
+	question := fmt.Sprintf("%s for %s: ", promptNames[p.Kind], whose(c, login))
 	if p.Secret {
-		text, err := e.ask.secret(ctx, promptLine(p))
+		text, err := e.ask.secret(ctx, question)
 		answer.Text = text
 		return answer, err
 	}
-	line, err := e.ask.line(ctx, promptLine(p))
+	line, err := e.ask.line(ctx, question)
 	answer.Text = []byte(line)
 	return answer, err
 }
@@ -44,7 +47,7 @@ func refuse(p *app.Prompt) *control.Answer {
 	return &control.Answer{PromptID: p.ID, Cancel: p.Kind != app.PromptTrust}
 }
 
-// promptNames are what is asked for when the gateway does not say.
+// promptNames are what is asked for, in our words.
 var promptNames = map[app.PromptKind]string{
 	app.PromptPassword:   "Password",
 	app.PromptOTP:        "One-time password",
@@ -53,17 +56,36 @@ var promptNames = map[app.PromptKind]string{
 	app.PromptPassphrase: "Passphrase",
 }
 
-// promptLine is the gateway's question, on as many lines as it has, ready for the
-// answer behind it.
-func promptLine(p *app.Prompt) string {
-	text := strings.TrimSpace(plain(p.Text))
+// showWords shows what the gateway says with a prompt: on lines of its own, set in, so
+// that it cannot pass for a question of this program.
+func showWords(w io.Writer, c *app.Connection) {
+	text := strings.TrimSpace(plain(c.Prompt.Text))
 	if text == "" {
-		text = promptNames[p.Kind]
+		return
 	}
-	if !strings.HasSuffix(text, ":") && !strings.HasSuffix(text, "?") {
-		text += ":"
+	fmt.Fprintf(w, "%s says:\n", plainLine(gatewayName(c)))
+	for line := range strings.Lines(text) {
+		fmt.Fprintf(w, "  %s\n", strings.TrimRight(line, "\n"))
 	}
-	return text + " "
+}
+
+// whose says in a question for whom and where the answer is: "ada at vpn.example.com".
+func whose(c *app.Connection, login string) string {
+	gateway := gatewayName(c)
+	switch who := cmp.Or(login, c.Profile); who {
+	case "", gateway:
+		return plainLine(gateway)
+	default:
+		return plainLine(who + " at " + gateway)
+	}
+}
+
+// gatewayName is the gateway of a connection as people call it.
+func gatewayName(c *app.Connection) string {
+	if c.Gateway != nil && c.Gateway.Host != "" {
+		return c.Gateway.Host
+	}
+	return "the gateway"
 }
 
 func isYes(line string) bool {

@@ -67,13 +67,16 @@ func (e *env) proxy(ctx context.Context, flags *connectFlags, name, listen strin
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		printJSON(e.out, conn)
-	} else {
-		showConnected(e.out, conn)
+	if name != "" {
+		if err := e.update(name, conn, a.hasTrusted(conn)); err != nil {
+			fmt.Fprintln(e.err, errorLine(failureOf(err, nil))) // the connection is good all the same
+		}
+	}
+	e.showNew(conn, asJSON)
+	if !asJSON {
 		showProxy(e.out, listener.Addr(), "http://intranet/")
 	}
-	return e.serveProxy(ctx, svc, listener, a.id)
+	return a.serveProxy(ctx, svc, listener)
 }
 
 // listenProxy opens the proxy's port. An address that others can reach is the user's
@@ -114,7 +117,7 @@ func showProxy(w io.Writer, at net.Addr, example string) {
 }
 
 // serveProxy serves until ctx ends, with nil, or until the connection is over.
-func (e *env) serveProxy(ctx context.Context, svc *rootless, listener net.Listener, id string) error {
+func (a *attempt) serveProxy(ctx context.Context, svc *rootless, listener net.Listener) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	server := newSOCKS(svc.dial)
@@ -125,9 +128,7 @@ func (e *env) serveProxy(ctx context.Context, svc *rootless, listener net.Listen
 			stop(app.NewFailure(app.CodeInternal, "", fmt.Sprintf("the proxy ended: %v", cause(err)), "start it again"))
 		}
 	}()
-	err := svc.follow(ctx, id, func(c *app.Connection) {
-		fmt.Fprintf(e.err, "%s: %s\n", plainLine(nameOf(c)), stateNames[c.State])
-	})
+	err := a.stay(ctx)
 	if failure, ok := errors.AsType[*app.Failure](context.Cause(ctx)); ok {
 		err = failure
 	}

@@ -35,10 +35,13 @@ func (e *env) request(ctx context.Context, svc service, flags *connectFlags, ent
 		return nil, usage(reason(err), hint)
 	}
 	req.TrustNew, req.Ask, req.NoReconnect = flags.trustNew, e.ask != nil, flags.noReconnect
-	req.TimeoutSeconds = int((flags.timeout + time.Second - 1) / time.Second)
+	req.TimeoutSeconds = seconds(flags.timeout)
 	e.warnOfExpiry(req.Profile.Certificate)
 	return req, nil
 }
+
+// seconds are whole ones, rounded up.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 // readSecrets takes over the secrets that the command line names.
 func (f *connectFlags) readSecrets(ctx context.Context, e *env, entry *store.Entry) error {

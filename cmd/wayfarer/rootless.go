@@ -156,22 +156,3 @@ func asError(f *app.Failure) error {
 	}
 	return f
 }
-
-// follow returns when ctx ends, with nil, or when the connection has, with its
-// failure. It tells notice of each change of state between.
-func (r *rootless) follow(ctx context.Context, id string, notice func(*app.Connection)) error {
-	state := app.StateConnected
-	for status := range r.Watch(ctx) {
-		c := find(status, id)
-		switch {
-		case c == nil:
-			return app.NewFailure(app.CodeCancelled, "", "the connection was ended", "")
-		case c.State == app.StateFailed:
-			return asError(c.Failure)
-		case c.State != state:
-			state = c.State
-			notice(c)
-		}
-	}
-	return nil
-}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,15 +20,20 @@ type asker interface {
 	secret(ctx context.Context, prompt string) ([]byte, error)
 }
 
-// errNoTerminal: a question was given up, and its read still waits for a line.
-var errNoTerminal = errors.New("the terminal still waits for the answer to an earlier question")
-
 // terminal is the asker of a process that has one.
 type terminal struct {
 	in    *os.File
 	out   io.Writer
 	lines *bufio.Reader
-	stuck bool // a read was given up; it cannot be taken back
+	// givenUp is the read of a question that was given up, which cannot be taken back:
+	// the person's next line is its.
+	givenUp <-chan typed
+}
+
+// typed is a line of the person's, or why there is none.
+type typed struct {
+	line []byte
+	err  error
 }
 
 func newTerminal(in *os.File, out io.Writer) *terminal {
@@ -37,8 +41,8 @@ func newTerminal(in *os.File, out io.Writer) *terminal {
 }
 
 func (t *terminal) line(ctx context.Context, prompt string) (string, error) {
-	if t.stuck {
-		return "", errNoTerminal
+	if err := t.ready(ctx); err != nil {
+		return "", err
 	}
 	answer, err := t.read(ctx, prompt, func() ([]byte, error) { return t.lines.ReadBytes('\n') })
 	if err != nil {
@@ -48,8 +52,8 @@ func (t *terminal) line(ctx context.Context, prompt string) (string, error) {
 }
 
 func (t *terminal) secret(ctx context.Context, prompt string) ([]byte, error) {
-	if t.stuck {
-		return nil, errNoTerminal
+	if err := t.ready(ctx); err != nil {
+		return nil, err
 	}
 	fd := int(t.in.Fd())
 	shown, err := term.GetState(fd)
@@ -57,7 +61,7 @@ func (t *terminal) secret(ctx context.Context, prompt string) ([]byte, error) {
 		return nil, err
 	}
 	answer, err := t.read(ctx, prompt, func() ([]byte, error) { return term.ReadPassword(fd) })
-	if t.stuck {
+	if t.givenUp != nil {
 		_ = term.Restore(fd, shown) // best effort: show typing again
 	}
 	fmt.Fprintln(t.out) // the person's Enter was not shown
@@ -67,20 +71,34 @@ func (t *terminal) secret(ctx context.Context, prompt string) ([]byte, error) {
 // read runs a read that blocks until the person answers, but gives up with ctx.
 func (t *terminal) read(ctx context.Context, prompt string, blocking func() ([]byte, error)) ([]byte, error) {
 	fmt.Fprint(t.out, prompt)
-	type result struct {
-		answer []byte
-		err    error
-	}
-	done := make(chan result, 1)
+	done := make(chan typed, 1)
 	go func() {
-		answer, err := blocking()
-		done <- result{answer, err}
+		line, err := blocking()
+		done <- typed{line, err}
 	}()
 	select {
-	case r := <-done:
-		return r.answer, r.err
+	case answer := <-done:
+		return answer.line, answer.err
 	case <-ctx.Done():
-		t.stuck = true
+		t.givenUp = done
 		return nil, ctx.Err()
+	}
+}
+
+// ready lets the read of a question that was given up end: what the person has begun to
+// type for it is no answer to the next one.
+func (t *terminal) ready(ctx context.Context) error {
+	if t.givenUp == nil {
+		return nil
+	}
+	fmt.Fprint(t.out, "There is a new question. Press Enter to see it. ")
+	select {
+	case old := <-t.givenUp:
+		t.givenUp = nil
+		clear(old.line)
+		return old.err
+	case <-ctx.Done():
+		fmt.Fprintln(t.out)
+		return ctx.Err()
 	}
 }
