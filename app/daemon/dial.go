@@ -16,6 +16,8 @@ import (
 const (
 	// lookupTimeout bounds a name lookup while there is another way to the addresses.
 	lookupTimeout = 3 * time.Second
+	// lookForESP is how often a session without an ESP SA is looked at.
+	lookForESP = 50 * time.Millisecond
 	// maxAddresses bounds those of a name that are tried, and remembered: more than an
 	// attempt has time for.
 	maxAddresses = 16
@@ -58,7 +60,25 @@ func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
 	if age := time.Since(session.Stats().LastHeard); age > proofAge {
 		return nil, &ike.NoAnswerError{Step: ike.Step(app.StepTest), Gateway: t.profile.Gateway}
 	}
+	if err := awaitESP(ctx, session); err != nil {
+		return nil, err
+	}
 	return session, nil
+}
+
+// awaitESP waits until there is an ESP SA: a gateway that can make none may delete each
+// as soon as it is agreed on, until the engine gives up.
+func awaitESP(ctx context.Context, session *dialled) error {
+	for len(session.Stats().Children) == 0 {
+		select {
+		case <-session.Done():
+			return session.Err()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(lookForESP):
+		}
+	}
+	return nil
 }
 
 // dial asks about an unknown gateway at most once: the pin that the answer gives is

@@ -337,6 +337,10 @@ func explainRefused(e *ike.RefusedError) said {
 		s.code = app.CodeSettingsRefused
 		s.message = subject + "the settings: no address is free, or the networks do not suit it"
 		s.hint = "ask the administrator whether addresses are left and which networks are allowed"
+	case ike.RefusedTunnel:
+		s.code, s.again = app.CodeSettingsRefused, false
+		s.message = "the gateway agreed on a tunnel and did not keep it"
+		s.hint = "leave nat_t out, so that the tunnel goes in UDP; or ask the administrator what the gateway's log says"
 	default:
 		s.code, s.hint = refusedCode(e.Notify, s.step)
 		s.message = subject + "the connection"

@@ -72,6 +72,7 @@ func TestExplain(t *testing.T) {
 		{"exchange", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedConnection, Notify: isakmp.NotifyInvalidExchangeType}, app.CodeNoProposal, app.StepAgreeSecurity, true, []string{"--exchange", "probably"}},
 		{"sign-in", &ike.RefusedError{Step: ike.StepSignIn, What: ike.RefusedConnection}, app.CodeSignInRefused, app.StepSignIn, false, []string{"login and password"}},
 		{"quick mode", &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedConnection}, app.CodeSettingsRefused, app.StepBuildTunnel, true, []string{"log"}},
+		{"tunnel", &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedTunnel, Authenticated: true, Detail: "it deleted the ESP SA"}, app.CodeSettingsRefused, app.StepBuildTunnel, false, []string{"did not keep it: it deleted the ESP SA", "nat_t", "log"}},
 		{"anything", &ike.RefusedError{Step: ike.StepAgreeSecurity, What: ike.RefusedConnection}, app.CodeProtocol, app.StepAgreeSecurity, true, []string{"refused the connection"}},
 
 		{"config", &ike.ConfigError{Field: "pfs", Err: errors.New("unknown group")}, app.CodeUsage, here, false, []string{"pfs: unknown group"}},

@@ -120,7 +120,7 @@ func (t *tunnel) answerGateway(ctx context.Context, d *dialled, p ike.Prompt) (i
 		d.end(err)
 		return ike.Answer{}, err
 	}
-	if p.Kind == ike.PromptPassword {
+	if p.Kind == ike.PromptPassword && !p.Once {
 		t.mu.Lock()
 		t.typed.Zero()
 		t.typed = bytes.Clone(answer.Text)

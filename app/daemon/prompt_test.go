@@ -409,6 +409,43 @@ func TestConnectedSessionAsks(t *testing.T) {
 	})
 }
 
+// What may have been a one-time password is not sent again.
+func TestPasswordForOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		session := newSession()
+		w.script = func(ctx context.Context, n int, cfg *ike.Config) (Session, error) {
+			if n > 0 {
+				return newSession(), nil
+			}
+			_, err := cfg.Prompt(ctx, ike.Prompt{Kind: ike.PromptPassword, Once: true})
+			return session, err
+		}
+		req := request()
+		req.Ask = true
+		id := w.connect(req)
+		c := w.wantState(id, app.StateActionNeeded)
+		w.Answer(id, &control.Answer{PromptID: c.Prompt.ID, Text: []byte("123456")})
+		synctest.Wait()
+		session.end(&ike.NoAnswerError{})
+		time.Sleep(minBackoff)
+		synctest.Wait()
+		w.wantState(id, app.StateConnected)
+		if first, then := w.dials[0], w.dials[1]; string(then.Password) != string(first.Password) || first.Words == nil || then.Words != first.Words {
+			t.Errorf("reconnected with %q, words shared: %v", []byte(then.Password), then.Words == first.Words)
+		}
+	})
+}
+
+// Where nobody is there to ask, the password is sent under any words of the gateway.
+func TestPasswordUnderAnyWords(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.connect(request())
+		if w.dials[0].Words != nil {
+			t.Error("the words of the gateway count, and nobody can answer to them")
+		}
+	})
+}
+
 // A session that asks something nobody answers is over, and not tried again.
 func TestConnectedSessionGetsNoAnswer(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

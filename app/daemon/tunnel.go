@@ -129,6 +129,9 @@ func newTunnel(d *Daemon, id, owner string, req *control.ConnectRequest, cfg *ik
 	if len(req.Password) > 0 {
 		t.config.Password = bytes.Clone(req.Password)
 	}
+	if t.canAsk {
+		t.config.Words = new(ike.Words)
+	}
 	if len(req.GroupSecret) > 0 {
 		t.config.GroupSecret = bytes.Clone(req.GroupSecret)
 	}

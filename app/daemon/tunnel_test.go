@@ -126,6 +126,50 @@ func TestConnectedIsMeasured(t *testing.T) {
 	})
 }
 
+// A session without an ESP SA is not connected: either it gets one, or it ends and says
+// why.
+func TestConnectedHasESP(t *testing.T) {
+	refusal := &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedTunnel, Authenticated: true}
+	for name, after := range map[string]func(w *world, id string, s *fakeSession){
+		"it comes": func(w *world, id string, s *fakeSession) {
+			s.mu.Lock()
+			s.stats.Children = newSession().stats.Children
+			s.mu.Unlock()
+			time.Sleep(lookForESP)
+			synctest.Wait()
+			w.wantState(id, app.StateConnected)
+		},
+		"none comes": func(w *world, id string, s *fakeSession) {
+			s.end(refusal)
+			synctest.Wait()
+			if f := w.wantFailure(id, app.CodeSettingsRefused); f.Step != app.StepBuildTunnel || w.dialled() != 1 {
+				w.t.Errorf("%+v after %d attempts", f, w.dialled())
+			}
+			w.checkNothingLeft()
+		},
+		"the time is over": func(w *world, id string, _ *fakeSession) {
+			time.Sleep(defaultTimeout)
+			synctest.Wait()
+			w.wantFailure(id, app.CodeNoAnswer)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				session := newSession()
+				session.stats.Children = nil
+				w.script = func(context.Context, int, *ike.Config) (Session, error) { return session, nil }
+				id := w.connect(request())
+				time.Sleep(3 * time.Second)
+				synctest.Wait()
+				if c := w.wantState(id, app.StateConnecting); c.Step != app.StepTest {
+					t.Errorf("step %q", c.Step)
+				}
+				after(w, id, session)
+			})
+		})
+	}
+}
+
 func TestTimeout(t *testing.T) {
 	for _, seconds := range []int{0, 7} {
 		t.Run(fmt.Sprint(seconds), func(t *testing.T) {
