@@ -243,6 +243,10 @@ func refusesUser() *app.Failure {
 	return app.NewFailure(app.CodeNoService, "", "the service refuses this user", hint)
 }
 
+// RefusesUser reports whether a failure says that the service runs, and that this user
+// may not connect.
+func RefusesUser(f *app.Failure) bool { return *f == *refusesUser() }
+
 // refusesNonAdmin is the failure of a user who may not administrate.
 func refusesNonAdmin() *app.Failure {
 	hint := "run it as root or as a member of the group wayfarer"
