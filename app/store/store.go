@@ -2,30 +2,25 @@ package store
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
-	"github.com/zalando/go-keyring"
 
 	"wayfarer/app"
 	"wayfarer/app/profiles"
 )
 
 const (
-	service  = "wayfarer"         // all entries of the keyring
-	indexKey = "profiles"         // the entry with the names
-	keyOf    = "profile "         // before a profile's name
-	maxEntry = 2500               // bytes: what every keyring takes, Windows being the tightest
-	maxName  = 64                 // bytes of a profile's name
-	noName   = "a profile's name" // how errors begin
+	maxName = 64                 // bytes of a profile's name
+	noName  = "a profile's name" // how errors begin
 )
 
 // Errors of a Store.
@@ -35,7 +30,9 @@ var (
 	// ErrNoKeyring: the keyring is absent, locked, or refuses.
 	ErrNoKeyring = errors.New("the keyring is not available")
 	// ErrTooBig: what is to be stored exceeds what a keyring takes.
-	ErrTooBig = errors.New("too much for an entry of the keyring")
+	ErrTooBig = errors.New("password and group's secret are too long for the keyring")
+	// ErrExists: another profile has the name.
+	ErrExists = errors.New("there is a profile of that name already")
 )
 
 // Entry is a profile with its secrets.
@@ -53,7 +50,9 @@ func (e *Entry) Zero() {
 
 // Store is the user's profiles.
 type Store struct {
-	dir string // of the certificates
+	dir  string // of lock and files
+	ring ring
+	mu   sync.Mutex // within this program; see lock
 }
 
 // Open returns the user's store. Neither keyring nor files are touched yet; the
@@ -63,13 +62,15 @@ func Open() (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the folder for profiles: %w", err)
 	}
-	return &Store{dir: filepath.Join(config, "wayfarer", "certificates")}, nil
+	return &Store{dir: filepath.Join(config, "wayfarer"), ring: systemRing{}}, nil
 }
 
 // stored is the form of an entry in the keyring.
 type stored struct {
 	app.Profile
 	Secrets secrets `toml:"secrets,omitempty"`
+	// File holds everything else of a profile that is too big for the keyring.
+	File string `toml:"file,omitempty"`
 }
 
 type secrets struct {
@@ -96,33 +97,34 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Names lists the profiles, sorted.
-func (s *Store) Names() ([]string, error) {
-	value, err := get(indexKey)
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	if err := json.Unmarshal([]byte(value), &names); err != nil {
-		return nil, fmt.Errorf("the list of profiles in the keyring is damaged: %w", err)
-	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
-}
-
 // Load reads a profile. The error wraps ErrNotFound or ErrNoKeyring, or says what is
 // wrong with what is stored. The caller zeroises the entry.
 func (s *Store) Load(name string) (*Entry, error) {
-	value, err := get(keyOf + name)
+	entry, err := s.load(name)
+	if !errors.Is(err, errGone) {
+		return entry, err
+	}
+	// Another program may just have replaced the profile, and its files.
+	unlock, lockErr := s.lock()
+	if lockErr != nil {
+		return nil, err
+	}
+	defer unlock()
+	return s.load(name)
+}
+
+func (s *Store) load(name string) (*Entry, error) {
+	ix, err := s.readIndex()
 	if err != nil {
 		return nil, err
 	}
-	var in stored
-	if err := profiles.Unmarshal([]byte(value), &in); err != nil {
-		return nil, fmt.Errorf("the stored profile %q is damaged: %w", name, err)
+	i := ix.find(name)
+	if i < 0 {
+		return nil, fmt.Errorf("%w %q", ErrNotFound, name)
+	}
+	in, err := s.read(ix.Profiles[i].Key)
+	if err != nil {
+		return nil, fmt.Errorf("the stored profile %q: %w", name, err)
 	}
 	if err := profiles.CheckVersion(&in.Profile); err != nil {
 		return nil, err
@@ -132,6 +134,7 @@ func (s *Store) Load(name string) (*Entry, error) {
 			return nil, err
 		}
 	}
+	in.Profile.Name = name
 	entry := &Entry{Profile: in.Profile}
 	for _, secret := range []struct {
 		what, stored string
@@ -148,12 +151,69 @@ func (s *Store) Load(name string) (*Entry, error) {
 	return entry, nil
 }
 
-// Save writes a profile under its name, over what was there. The error wraps
-// ErrNoKeyring or ErrTooBig, or is of the name or of a file.
+// read reads an entry, with the profile where it stands in a file, but without its
+// certificates.
+func (s *Store) read(key string) (*stored, error) {
+	value, err := s.get(keyOf + key)
+	if err != nil {
+		return nil, err
+	}
+	in := &stored{}
+	if err := profiles.Unmarshal([]byte(value), in); err != nil {
+		return nil, fmt.Errorf("it is damaged: %w", err)
+	}
+	if in.File == "" {
+		return in, nil
+	}
+	text, err := s.fetch(in.File)
+	if err != nil {
+		return nil, err
+	}
+	if err := profiles.Unmarshal([]byte(text), &in.Profile); err != nil {
+		return nil, fmt.Errorf("it is damaged: %w", err)
+	}
+	return in, nil
+}
+
+// Save writes a profile under its name, over what was there; a new one comes last in
+// the order. The error wraps ErrNoKeyring, ErrTooBig or ErrBusy, or is of the name or
+// of a file.
 func (s *Store) Save(e *Entry) error {
 	if err := CheckName(e.Profile.Name); err != nil {
 		return err
 	}
+	ix, unlock, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	i := ix.find(e.Profile.Name)
+	if i < 0 {
+		return s.add(ix, e)
+	}
+	err = s.write(ix.Profiles[i].Key, e)
+	s.sweep(ix)
+	return err
+}
+
+// add writes a new profile. It is listed first, as unfinished, so that there never is
+// an entry that nothing lists.
+func (s *Store) add(ix *index, e *Entry) error {
+	row := listing{Name: e.Profile.Name, Key: ix.newKey(e.Profile.Name)}
+	ix.Profiles, ix.Unfinished = append(ix.Profiles, row), []string{row.Key}
+	if err := s.writeIndex(ix); err != nil {
+		return err
+	}
+	if err := s.write(row.Key, e); err != nil {
+		ix.Profiles = ix.Profiles[:len(ix.Profiles)-1]
+		_ = s.repair(ix) // or the next change does it
+		return err
+	}
+	return s.finish(ix)
+}
+
+// write writes the entry of a key, after the files that it names.
+func (s *Store) write(key string, e *Entry) error {
 	out := stored{Profile: e.Profile}
 	out.Version = profiles.Version
 	out.CA = slices.Clone(out.CA) // the caller keeps its texts
@@ -171,56 +231,52 @@ func (s *Store) Save(e *Entry) error {
 		GroupSecret: base64.StdEncoding.EncodeToString(e.GroupSecret),
 	}
 	data, err := toml.Marshal(&out)
+	if err == nil && len(data) > maxEntry {
+		clear(data)
+		data, err = s.encodeBig(&out)
+	}
 	if err != nil {
 		return fmt.Errorf("encode the profile: %w", err)
 	}
 	defer clear(data)
-	if err := set(keyOf+e.Profile.Name, string(data)); err != nil {
+	if err := s.set(keyOf+key, string(data)); err != nil {
 		return fmt.Errorf("profile %q: %w", e.Profile.Name, err)
 	}
-	return s.list(e.Profile.Name)
-}
-
-// list puts a name into the index.
-func (s *Store) list(name string) error {
-	names, err := s.Names()
-	if err != nil {
-		return err
-	}
-	if slices.Contains(names, name) {
-		return nil
-	}
-	data, err := json.Marshal(append(names, name))
-	if err != nil {
-		return err
-	}
-	if err := set(indexKey, string(data)); err != nil {
-		return fmt.Errorf("list of profiles: %w", err)
-	}
 	return nil
 }
 
-func get(key string) (string, error) {
-	value, err := keyring.Get(service, key)
-	if errors.Is(err, keyring.ErrNotFound) {
-		return "", ErrNotFound
-	}
+// encodeBig puts everything of an entry that is no secret into a file.
+func (s *Store) encodeBig(e *stored) ([]byte, error) {
+	text, err := profiles.Encode(&e.Profile)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrNoKeyring, err)
+		return nil, err
 	}
-	return value, nil
+	file, err := s.putAway(string(text))
+	if err != nil {
+		return nil, err
+	}
+	return toml.Marshal(&stored{Secrets: e.Secrets, File: file})
 }
 
-func set(key, value string) error {
-	if len(value) > maxEntry {
-		return fmt.Errorf("%w (%d bytes, at most %d)", ErrTooBig, len(value), maxEntry)
-	}
-	err := keyring.Set(service, key, value)
-	if errors.Is(err, keyring.ErrSetDataTooBig) {
-		return fmt.Errorf("%w: %w", ErrTooBig, err)
-	}
+// Remove deletes a profile with its secrets and files. The error wraps ErrNotFound,
+// ErrNoKeyring or ErrBusy.
+func (s *Store) Remove(name string) error {
+	ix, unlock, err := s.begin()
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNoKeyring, err)
+		return err
 	}
-	return nil
+	defer unlock()
+	i := ix.find(name)
+	if i < 0 {
+		return fmt.Errorf("%w %q", ErrNotFound, name)
+	}
+	key := ix.Profiles[i].Key
+	ix.Profiles, ix.Unfinished = slices.Delete(ix.Profiles, i, i+1), []string{key}
+	if err := s.writeIndex(ix); err != nil {
+		return err
+	}
+	if err := s.remove(keyOf + key); err != nil {
+		return err
+	}
+	return s.finish(ix)
 }

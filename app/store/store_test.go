@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/zalando/go-keyring"
@@ -17,8 +18,89 @@ import (
 
 func newStore(t *testing.T) *Store {
 	t.Helper()
-	keyring.MockInit()
-	return &Store{dir: filepath.Join(t.TempDir(), "certificates")}
+	return &Store{dir: filepath.Join(t.TempDir(), "wayfarer"), ring: &fakeRing{entries: map[string]string{}}}
+}
+
+// fakeRing is a keyring in memory that can fail.
+type fakeRing struct {
+	mu      sync.Mutex
+	entries map[string]string
+	fails   error // what every call returns
+	// left writes succeed, then all calls fail. The first of them has its effect all
+	// the same if torn is set. 0: no end.
+	left int
+	torn bool
+}
+
+var errCrash = errors.New("crash")
+
+func (r *fakeRing) Get(_, key string) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fails != nil {
+		return "", r.fails
+	}
+	value, ok := r.entries[key]
+	if !ok {
+		return "", keyring.ErrNotFound
+	}
+	return value, nil
+}
+
+func (r *fakeRing) write(effect func()) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fails != nil {
+		return r.fails
+	}
+	if r.left--; r.left == 0 {
+		if r.torn {
+			effect()
+		}
+		r.fails = errCrash
+		return r.fails
+	}
+	effect()
+	return nil
+}
+
+func (r *fakeRing) Set(_, key, value string) error {
+	return r.write(func() { r.entries[key] = value })
+}
+
+func (r *fakeRing) Delete(_, key string) error {
+	if _, err := r.Get("", key); err != nil {
+		return err
+	}
+	return r.write(func() { delete(r.entries, key) })
+}
+
+func (r *fakeRing) fail(err error) { r.fails = err }
+
+func ringOf(s *Store) *fakeRing { return s.ring.(*fakeRing) }
+
+// stands is what the keyring has of a profile.
+func stands(t *testing.T, s *Store, name string) string {
+	t.Helper()
+	ix, err := s.readIndex()
+	if err != nil || ix.find(name) < 0 {
+		t.Fatalf("no profile %q: %v", name, err)
+	}
+	return ringOf(s).entries[keyOf+ix.Profiles[ix.find(name)].Key]
+}
+
+func files(s *Store) []os.DirEntry {
+	list, _ := os.ReadDir(s.files())
+	return list
+}
+
+func save(t *testing.T, s *Store, profiles ...app.Profile) {
+	t.Helper()
+	for _, p := range profiles {
+		if err := s.Save(&Entry{Profile: p}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 const testPEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -45,16 +127,12 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, entry)
 	}
 
-	value, err := keyring.Get(service, keyOf+"office")
-	if err != nil {
-		t.Fatal(err)
-	}
+	value := stands(t, s, "office")
 	if strings.Contains(value, "CERTIFICATE") || len(value) > maxEntry {
 		t.Errorf("certificates are in the keyring:\n%s", value)
 	}
-	files, _ := os.ReadDir(s.dir)
-	if len(files) != 2 { // two different texts, three places
-		t.Errorf("%d files, want 2", len(files))
+	if n := len(files(s)); n != 2 { // two different texts, three places
+		t.Errorf("%d files, want 2", n)
 	}
 }
 
@@ -67,7 +145,7 @@ func TestSaveWithoutPassword(t *testing.T) {
 	if err != nil || got.Password != nil {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if value, _ := keyring.Get(service, keyOf+"office"); strings.Contains(value, "secrets") {
+	if value := stands(t, s, "office"); strings.Contains(value, "secrets") {
 		t.Errorf("secrets in %s", value)
 	}
 }
@@ -83,8 +161,8 @@ func TestPathsAreKept(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got.Profile, profile) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if files, _ := os.ReadDir(s.dir); len(files) != 0 {
-		t.Errorf("%d files", len(files))
+	if n := len(files(s)); n != 0 {
+		t.Errorf("%d files", n)
 	}
 }
 
@@ -93,13 +171,9 @@ func TestNames(t *testing.T) {
 	if names, err := s.Names(); err != nil || len(names) != 0 {
 		t.Errorf("empty keyring: got %v, %v", names, err)
 	}
-	for _, name := range []string{"office", "lab", "office"} {
-		if err := s.Save(&Entry{Profile: app.Profile{Name: name}}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	save(t, s, app.Profile{Name: "office"}, app.Profile{Name: "lab"}, app.Profile{Name: "office"})
 	names, err := s.Names()
-	if err != nil || !reflect.DeepEqual(names, []string{"lab", "office"}) {
+	if err != nil || !reflect.DeepEqual(names, []string{"office", "lab"}) {
 		t.Errorf("got %v, %v", names, err)
 	}
 }
@@ -111,17 +185,17 @@ func TestLoadErrors(t *testing.T) {
 	}
 
 	damaged := map[string]string{
-		"no TOML":        "version = ",
+		"not toml":       "version = ",
 		"newer":          "version = 7",
 		"password":       "version = 1\n[secrets]\npassword = '%'",
 		"group secret":   "version = 1\n[secrets]\npassword = 'aHVzaA=='\ngroup_secret = '%'",
 		"no such file":   "version = 1\nca = ['sha256:" + strings.Repeat("0", 64) + "']",
+		"no such rest":   "file = 'sha256:" + strings.Repeat("0", 64) + "'",
 		"path traversal": "version = 1\nca = ['sha256:../../etc/passwd']",
 	}
 	for name, value := range damaged {
-		if err := keyring.Set(service, keyOf+name, value); err != nil {
-			t.Fatal(err)
-		}
+		save(t, s, app.Profile{Name: name})
+		ringOf(s).entries[keyOf+name] = value
 		if _, err := s.Load(name); err == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -130,8 +204,7 @@ func TestLoadErrors(t *testing.T) {
 	if err := s.Save(&Entry{Profile: app.Profile{Name: "ca", CA: []string{testPEM}}}); err != nil {
 		t.Fatal(err)
 	}
-	files, _ := filepath.Glob(filepath.Join(s.dir, "*.pem"))
-	if err := os.WriteFile(files[0], []byte(testPEM+testPEM), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.files(), files(s)[0].Name()), []byte(testPEM+testPEM), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Load("ca"); err == nil || !strings.Contains(err.Error(), "was changed") {
@@ -153,15 +226,18 @@ func TestSaveErrors(t *testing.T) {
 			t.Errorf("name %q: no error", name)
 		}
 	}
-	big := app.Profile{Name: "big", Key: strings.Repeat("x", maxEntry)}
-	if err := s.Save(&Entry{Profile: big}); !errors.Is(err, ErrTooBig) {
+	big := &Entry{Profile: app.Profile{Name: "big"}, Password: make([]byte, 1000), GroupSecret: make([]byte, 1000)}
+	if err := s.Save(big); !errors.Is(err, ErrTooBig) {
 		t.Errorf("too big: got %v", err)
+	}
+	if len(ringOf(s).entries) != 1 || len(files(s)) != 0 { // the index
+		t.Errorf("left behind: %v, %v", ringOf(s).entries, files(s))
 	}
 	if names, _ := s.Names(); len(names) != 0 {
 		t.Errorf("a profile that was not stored is listed: %v", names)
 	}
 
-	keyring.MockInitWithError(errors.New("the bus has left"))
+	ringOf(s).fail(errors.New("the bus has left"))
 	if err := s.Save(&Entry{Profile: app.Profile{Name: "x"}}); !errors.Is(err, ErrNoKeyring) {
 		t.Errorf("Save without a keyring: got %v", err)
 	}
@@ -170,6 +246,11 @@ func TestSaveErrors(t *testing.T) {
 	}
 	if _, err := s.Names(); !errors.Is(err, ErrNoKeyring) {
 		t.Errorf("Names without a keyring: got %v", err)
+	}
+	for what, err := range map[string]error{"Remove": s.Remove("x"), "Rename": s.Rename("x", "y"), "Reorder": s.Reorder(nil)} {
+		if !errors.Is(err, ErrNoKeyring) {
+			t.Errorf("%s without a keyring: got %v", what, err)
+		}
 	}
 }
 
@@ -181,14 +262,20 @@ func TestPasswordStaysInTheKeyring(t *testing.T) {
 	if err := s.Save(entry); err != nil {
 		t.Fatal(err)
 	}
-	entry.Profile.Key = strings.Repeat("x", maxEntry)
+	entry.Profile.RoutesAdd = []string{strings.Repeat("x", maxEntry)}
+	if err := s.Save(entry); err != nil {
+		t.Fatal(err)
+	}
+	ringOf(s).fail(errors.New("the bus has left"))
 	err := s.Save(entry)
 	if err == nil || strings.Contains(err.Error(), password) || strings.Contains(err.Error(), group) {
 		t.Errorf("got %v", err)
 	}
-	files, _ := filepath.Glob(filepath.Join(s.dir, "*"))
-	for _, file := range files {
-		data, err := os.ReadFile(file)
+	if len(files(s)) != 2 {
+		t.Errorf("%d files", len(files(s)))
+	}
+	for _, file := range files(s) {
+		data, err := os.ReadFile(filepath.Join(s.files(), file.Name()))
 		if err != nil || bytes.Contains(data, []byte(password)) || bytes.Contains(data, []byte(group)) {
 			t.Errorf("%s: %v", file, err)
 		}
