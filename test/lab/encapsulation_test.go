@@ -97,6 +97,30 @@ func TestNATDrafts(t *testing.T) {
 	}
 }
 
+// The older drafts strongSwan does not know. It agrees on plain ESP then, and one without
+// kernel ESP finds that it has none only once Quick Mode is over: it deletes each ESP SA.
+// That is a refusal, soon, and never a connection.
+func TestNATDraftsUnknown(t *testing.T) {
+	for _, draft := range []string{"draft-00", "draft-01"} {
+		t.Run(draft, func(t *testing.T) {
+			h := start(t, "rw2", "debug", "setpriv", "--inh-caps=+net_raw", "--ambient-caps=+net_raw", "--")
+			if gatewayMajor(t) >= 6 {
+				t.Skip("from strongSwan 6 on, a gateway without kernel ESP speaks plain ESP as well")
+			}
+			p := loadProfile(t, "hybrid")
+			before := network(t, h.ns)
+			var r result
+			file := capture(t, func() { r = h.connect(t, p, p["USER"], p["PASSWORD"], "--json", "--set", "nat_t="+draft) })
+			refusal(t, r, app.CodeSettingsRefused, app.StepBuildTunnel)
+			restored(t, h.ns, before)
+			const quickModes = 4
+			if n := packets(t, file, "isakmp.exchangetype == 32 && ip.src == 192.0.2.34"); n != 2*quickModes {
+				t.Errorf("%d Quick Mode messages, want %d", n, 2*quickModes)
+			}
+		})
+	}
+}
+
 // A client's certificate with its chain is larger than a packet: it arrives in IKE
 // fragments, where fragments of IP are lost.
 func TestFragmentsToGateway(t *testing.T) {
