@@ -162,6 +162,14 @@ const (
 	WarningOverlap = "overlap"
 	// WarningConflict: another VPN has what the tunnel wants, too.
 	WarningConflict = "other-vpn"
+	// WarningDNSTaken: another program keeps replacing the tunnel's name servers.
+	WarningDNSTaken = "dns-taken"
+	// WarningDNSLeak: names may be looked up outside of the tunnel.
+	WarningDNSLeak = "dns-leak"
+	// WarningDNSUnsplit: all names are looked up in a tunnel that wants only some.
+	WarningDNSUnsplit = "dns-not-split"
+	// WarningOutdated: the network has changed and could not be set up for that.
+	WarningOutdated = "network-outdated"
 	// WarningCaptivePortal: the local network wants its users to sign in first.
 	WarningCaptivePortal = "captive-portal"
 	// WarningLastAttempt: why the connection could not be made again so far.

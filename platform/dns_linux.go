@@ -139,9 +139,9 @@ func (h *linuxHost) planServers(ctx context.Context, tunnels []Tunnel, applied [
 	switch owner {
 	case dnsResolved:
 		changes, err = h.planResolved(tunnels)
-	case dnsResolvconf, dnsOpenresolv:
-		changes = h.planResolvconf(tunnels, owner)
-	default:
+	case dnsOpenresolv:
+		changes = []change{h.planResolvconf(tunnels)}
+	default: // Debian's resolvconf, too: it has no record that keeps the others out
 		var c *fileChange
 		c, err = h.planFile(resolvConfPath, applied,
 			func(before []byte) []byte { return resolvConf(tunnels, before) })
@@ -172,7 +172,7 @@ func (h *linuxHost) nameservers(applied []change) []netip.Addr {
 		case *resolvedChange:
 			tunnels = append(tunnels, c.Servers...)
 		case *resolvconfChange:
-			tunnels = append(tunnels, c.Servers...)
+			return h.recordedServers()
 		}
 	}
 	content := conf.Seen
@@ -181,9 +181,14 @@ func (h *linuxHost) nameservers(applied []change) []netip.Addr {
 			return nil
 		}
 	}
+	return slices.DeleteFunc(serversIn(content), func(a netip.Addr) bool { return slices.Contains(tunnels, a) })
+}
+
+// serversIn lists the servers that a resolv.conf names.
+func serversIn(content []byte) []netip.Addr {
 	var servers []netip.Addr
 	for _, text := range keyword(content, "nameserver") {
-		if addr, err := netip.ParseAddr(text); err == nil && !slices.Contains(tunnels, addr) {
+		if addr, err := netip.ParseAddr(text); err == nil {
 			servers = appendNew(servers, addr)
 		}
 	}
@@ -213,16 +218,33 @@ func keyword(content []byte, word string) []string {
 // are left out: the resolver would ask them for a company's names as soon as the company's
 // own do not answer.
 func resolvConf(tunnels []Tunnel, before []byte) []byte {
+	b := bytes.NewBuffer(resolvLines(merged(tunnels)))
+	for _, options := range keyword(before, "options") {
+		// Trust in answers marked as authentic was meant for another server.
+		words := slices.DeleteFunc(strings.Fields(options), func(o string) bool { return o == "trust-ad" })
+		if len(words) > 0 {
+			fmt.Fprintf(b, "options %s\n", strings.Join(words, " "))
+		}
+	}
+	return b.Bytes()
+}
+
+// merged are servers and search domains of all tunnels, those first that are to resolve
+// all names.
+func merged(tunnels []Tunnel) (servers []netip.Addr, search []string) {
 	tunnels = slices.Clone(tunnels)
-	slices.SortStableFunc(tunnels, func(a, b Tunnel) int { // for all names first
+	slices.SortStableFunc(tunnels, func(a, b Tunnel) int {
 		return min(len(a.MatchDomains), 1) - min(len(b.MatchDomains), 1)
 	})
-	var servers []netip.Addr
-	var search []string
 	for _, t := range tunnels {
 		servers = appendNew(servers, t.DNS...)
 		search = appendNew(search, t.SearchDomains...)
 	}
+	return servers, search
+}
+
+// resolvLines writes servers, as many as the C library reads, and search domains.
+func resolvLines(servers []netip.Addr, search []string) []byte {
 	var b bytes.Buffer
 	b.WriteString(resolvHeader)
 	if len(search) > 0 {
@@ -231,14 +253,67 @@ func resolvConf(tunnels []Tunnel, before []byte) []byte {
 	for _, server := range servers[:min(len(servers), resolvServers)] {
 		fmt.Fprintf(&b, "nameserver %v\n", server.Unmap())
 	}
-	for _, options := range keyword(before, "options") {
-		// Trust in answers marked as authentic was meant for another server.
-		words := slices.DeleteFunc(strings.Fields(options), func(o string) bool { return o == "trust-ad" })
-		if len(words) > 0 {
-			fmt.Fprintf(&b, "options %s\n", strings.Join(words, " "))
+	return b.Bytes()
+}
+
+// verify implements host: it looks where names go now, whoever has had a hand in it.
+func (h *linuxHost) verify(ctx context.Context, cfg Config, report *Report) error {
+	if report.DNS == "" {
+		return nil
+	}
+	owner := dnsMode(report.DNS)
+	if owner == dnsResolved {
+		domains, err := h.bus.domains(ctx)
+		if err != nil {
+			return err
+		}
+		report.NamesElsewhere = h.elsewhere(cfg.Tunnels, domains)
+	} else {
+		report.Unsplit = slices.ContainsFunc(cfg.Tunnels, func(t Tunnel) bool { return len(t.DNS) > 0 && len(t.MatchDomains) > 0 })
+	}
+	conf, err := h.readFile(resolvConfPath)
+	if err != nil {
+		return err
+	}
+	switch {
+	case owner == dnsResolved && isStub(conf.Seen):
+		return nil
+	case owner != dnsResolved && owner != dnsOpenresolv && !conf.fromOurs():
+		if report.NamesTaken = string(headerOwner(conf)); report.NamesTaken == "" {
+			report.NamesTaken = "another program"
+		}
+		return nil
+	}
+	servers, _ := merged(cfg.Tunnels)
+	report.OtherServers = slices.DeleteFunc(serversIn(conf.Seen), func(a netip.Addr) bool { return slices.Contains(servers, a) })
+	return nil
+}
+
+// elsewhere lists which of the tunnels' domains, or of what is below them, systemd-resolved
+// looks up by other links: the longest domain decides, and equal ones share.
+func (h *linuxHost) elsewhere(tunnels []Tunnel, domains []resolvedDomain) []NameClaim {
+	var found []NameClaim
+	for _, d := range domains {
+		name := ""
+		if link, err := h.nl.LinkByIndex(int(d.Link)); err == nil {
+			name = link.Attrs().Name
+		}
+		if name == "" || slices.ContainsFunc(tunnels, func(t Tunnel) bool { return t.Interface == name }) {
+			continue
+		}
+		for _, t := range tunnels {
+			if len(t.DNS) > 0 && slices.ContainsFunc(slices.Concat(t.MatchDomains, t.SearchDomains), func(ours string) bool { return isBelow(d.Domain, ours) }) {
+				found = appendNew(found, NameClaim{Interface: name, Domain: d.Domain, Tunnel: t.Interface})
+			}
 		}
 	}
-	return b.Bytes()
+	return found
+}
+
+// isBelow says whether a domain is another one, or below that.
+func isBelow(domain, other string) bool {
+	domain, other = strings.ToLower(strings.Trim(domain, ".")), strings.ToLower(strings.Trim(other, "."))
+	return domain == other || strings.HasSuffix(domain, "."+other)
 }
 
 func appendNew[T comparable](list []T, more ...T) []T {

@@ -327,9 +327,18 @@ func TestResolvConfFoughtFor(t *testing.T) {
 		if rewrite(1) || !strings.Contains(log.String(), "again and again") || !strings.Contains(log.String(), resolvConfPath) {
 			t.Errorf("the fight goes on, and the log says\n%s", &log)
 		}
-		time.Sleep(time.Hour)
+		time.Sleep(lostTime - time.Second)
 		if rewrite(2) {
-			t.Error("what was given up begins again")
+			t.Error("what was given up begins again at once")
+		}
+		time.Sleep(time.Second)
+		for range maxRewrites { // the other program may have ended
+			if !rewrite(1) {
+				t.Error("what was given up is never tried again")
+			}
+		}
+		if rewrite(2) {
+			t.Error("the fight begins anew")
 		}
 		restored := slices.Clone(applied)
 		if _, err = setDNS(t, h, restored); err != nil {

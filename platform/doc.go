@@ -103,9 +103,12 @@
 //   - systemd-resolved, if /etc/resolv.conf names its stub or the C library asks it
 //     first, and it answers on the system bus: each tunnel's servers and domains belong
 //     to its link.
-//   - resolvconf or openresolv, if resolv.conf says so and the program is there: each
-//     tunnel has a record, tun-NAME.wayfarer or NAME.wayfarer. This is the only
-//     program that is ever run; it has no other interface. It needs root.
+//   - openresolv, if resolv.conf says so and the program is there: the tunnels have a
+//     record, wayfarer, which is exclusive (-x), so that nobody else's counts. This is the
+//     only program that is ever run; it has no other interface. It needs root.
+//   - Debian's resolvconf, likewise: it has nothing that keeps the other records out,
+//     and leaves resolv.conf alone if that is no link to its own file. So the link is
+//     replaced.
 //   - NetworkManager, if resolv.conf says so and it runs: it takes no servers for
 //     interfaces that are not its own (since 1.26.6), so the file is replaced.
 //   - otherwise the file is nobody's.
@@ -113,12 +116,20 @@
 // /etc/resolv.conf is replaced, never written through a symlink, and put back as it was.
 // If another program writes it meanwhile (NetworkManager, a DHCP client), that is an
 // [Event], the next Set replaces it again, and what that program wrote last is what is put
-// back. After five times in a minute the file is left to it. Where it is a mount, as in containers,
-// it is written in place. A file cannot send some names here and others there: all names
-// go to the tunnels' servers, those first that are to resolve all names. The servers from
-// before are left out, because the resolver would ask them for a company's names whenever
-// the company's servers do not answer. A process that may not replace it gets a
+// back. After five times in a minute the file is left to it for ten. Where it is a mount,
+// as in containers, it is written in place. A process that may not replace it gets a
 // [FileError].
+//
+// Only systemd-resolved can send some names here and others there. Elsewhere all names go
+// to the tunnels' servers, those first that are to resolve all names. The servers from
+// before are left out, because the resolver would ask them for a company's names whenever
+// the company's servers do not answer.
+//
+// After each Set it is looked where names go now (verify), and [Report] says where not only
+// to the tunnels: that the file is another program's, that it names other servers too (a
+// resolver of openresolv's, a resolv.conf beside systemd-resolved that lists the servers
+// behind it), that another link of systemd-resolved's has a tunnel's domain, or that names
+// could not be told apart.
 //
 // # Linux: without root
 //

@@ -94,16 +94,18 @@ type fileChange struct {
 	anew bool
 	// rewrites are the times of the last minute at which that happened.
 	rewrites []time.Time
-	// lost: it happened too often; the file is the other program's until the wish
-	// is another one.
-	lost bool
+	// lost is when it had happened too often: the file is the other program's for
+	// lostTime, or until the wish is another one. Zero: it is ours.
+	lost time.Time
 }
 
 // Two programs that both want a file must not replace it for ever: it is written again
-// at most maxRewrites times in rewriteTime.
+// at most maxRewrites times in rewriteTime. Once that was not enough, it is tried again
+// after lostTime, for the other program may have ended.
 const (
 	maxRewrites = 5
 	rewriteTime = time.Minute
+	lostTime    = 10 * time.Minute
 )
 
 // planFile plans a file whose content depends on what was there before us. If another
@@ -140,14 +142,16 @@ func (s fileState) fromOurs() bool { return bytes.Contains(s.Seen, []byte(resolv
 // and counts that.
 func (c *fileChange) mayRewrite(now time.Time) bool {
 	c.rewrites = slices.DeleteFunc(slices.Clone(c.rewrites), func(t time.Time) bool { return now.Sub(t) >= rewriteTime })
-	if !c.lost && len(c.rewrites) == maxRewrites {
-		c.lost = true
-		c.h.log.Warn("network: another program rewrites the file again and again; from now on it is left alone, and names may not be looked up in the tunnel", "file", c.Path)
+	if now.Sub(c.lost) < lostTime {
+		return false
 	}
-	if !c.lost {
-		c.rewrites = append(c.rewrites, now)
+	if c.lost = (time.Time{}); len(c.rewrites) == maxRewrites {
+		c.lost = now
+		c.h.log.Warn("network: another program rewrites the file again and again; for a while it is left alone, and names may not be looked up in the tunnel", "file", c.Path)
+		return false
 	}
-	return !c.lost
+	c.rewrites = append(c.rewrites, now)
+	return true
 }
 
 func (c *fileChange) String() string { return fmt.Sprintf("file %s:\n%s", c.Path, c.Content) }
@@ -172,7 +176,7 @@ func (c *fileChange) apply(context.Context) error {
 	if err != nil || is.Kind == fileRegular && bytes.Equal(is.Seen, c.Content) {
 		return err
 	}
-	if !c.ours(is) && (c.lost || !is.equal(c.Was)) {
+	if !c.ours(is) && (!c.lost.IsZero() || !is.equal(c.Was)) {
 		c.h.log.Warn("network: another program has rewritten the file; it is left alone", "file", c.Path)
 		return nil
 	}

@@ -2,9 +2,9 @@ package platform
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -175,16 +175,21 @@ func (h *linuxHost) dhcpServers() []netip.Addr {
 	return servers
 }
 
-// readBounded reads a file of at most maxFile bytes.
+// readBounded reads a regular file of at most maxFile bytes.
 func readBounded(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err == nil && info.Size() > maxFile {
+	file, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(content) > maxFile {
 		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return os.ReadFile(path)
+	return content, nil
 }
 
 // privateNetworks are the addresses that a local network may have: RFC 1918, RFC 6598,

@@ -36,6 +36,8 @@ func (unsupported) dialer() *net.Dialer { return &net.Dialer{} }
 
 func (unsupported) nameservers([]change) []netip.Addr { return nil }
 
+func (unsupported) verify(context.Context, Config, *Report) error { return nil }
+
 func (unsupported) overlaps(Config, []change) ([]Overlap, error) { return nil, nil }
 
 func (unsupported) conflicts(context.Context, []string) ([]Conflict, error) { return nil, nil }

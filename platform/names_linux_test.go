@@ -157,7 +157,7 @@ func TestAskedOwner(t *testing.T) {
 		conn.Close()
 		run(t, "ServeNames", <-ended)
 		calls, _ := os.ReadFile(filepath.Join(root.root, "calls"))
-		if want := "-a wayfarer0.wayfarer -m 0 -x\n-d wayfarer0.wayfarer\n"; string(calls) != want {
+		if want := "-a wayfarer -m 0 -x\n-d wayfarer\n"; string(calls) != want {
 			t.Errorf("calls %q", calls)
 		}
 	})

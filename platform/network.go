@@ -133,6 +133,8 @@ type host interface {
 	dialer() *net.Dialer
 	// nameservers lists the DNS servers that the host has without the changes.
 	nameservers(applied []change) []netip.Addr
+	// verify adds to the report what came of a wish that stands.
+	verify(ctx context.Context, cfg Config, report *Report) error
 	overlaps(cfg Config, applied []change) ([]Overlap, error)
 	conflicts(ctx context.Context, tunnels []string) ([]Conflict, error)
 	// online says whether packets can leave the host outside of the tunnels.
@@ -227,6 +229,9 @@ func (n *Network) Set(ctx context.Context, cfg Config) error {
 	if err != nil {
 		n.tunnels.Store(&before)
 		return err
+	}
+	if err := n.host.verify(ctx, cfg, &report); err != nil {
+		n.log.Warn("network: cannot see where names are looked up", "error", err)
 	}
 	n.report = report
 	n.tunnels.Store(new(interfaces(cfg)))

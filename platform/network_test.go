@@ -99,6 +99,7 @@ func (w *world) listenESP(context.Context, netip.Addr) (net.PacketConn, error) {
 
 func (w *world) dialer() *net.Dialer                                     { return &net.Dialer{} }
 func (w *world) nameservers([]change) []netip.Addr                       { return nil }
+func (w *world) verify(context.Context, Config, *Report) error           { return nil }
 func (w *world) overlaps(Config, []change) ([]Overlap, error)            { return nil, nil }
 func (w *world) conflicts(context.Context, []string) ([]Conflict, error) { return nil, nil }
 func (w *world) online([]string) (bool, error)                           { return true, nil }

@@ -22,7 +22,7 @@ const (
 // Administrators or the system) and that others have no more access to than access says.
 // The error names the file and what is wrong with it. The caller overwrites secrets.
 func ReadOwned(path string, access Access, limit int) ([]byte, error) {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func ReadOwned(path string, access Access, limit int) ([]byte, error) {
 // CheckOwned says what is wrong with a file's owner and rights, as ReadOwned does,
 // without reading it.
 func CheckOwned(path string, access Access) error {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		return err
 	}
@@ -55,4 +55,22 @@ func CheckOwned(path string, access Access) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// openRegular opens a regular file for reading. A pipe or a device, on which opening or
+// reading could wait for ever, is refused.
+func openRegular(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|openAtOnce, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }

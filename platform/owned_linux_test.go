@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestReadOwned(t *testing.T) {
@@ -55,6 +57,17 @@ func TestReadOwned(t *testing.T) {
 	}
 	if _, err := ReadOwned(dir, Private, 8); err == nil || !strings.Contains(err.Error(), "no regular file") {
 		t.Errorf("a folder: %v", err)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	run(t, "pipe", unix.Mkfifo(pipe, 0o600))
+	for _, path := range []string{pipe, "/dev/zero"} {
+		_, owned := ReadOwned(path, Private, 8)
+		_, bounded := readBounded(path)
+		for _, err := range []error{owned, CheckOwned(path, Private), bounded} {
+			if err == nil || !strings.Contains(err.Error(), path+" is no regular file") {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
 	}
 	if _, err := ReadOwned(filepath.Join(dir, "missing"), Private, 8); !os.IsNotExist(err) {
 		t.Errorf("nothing: %v", err)

@@ -3,12 +3,14 @@
 package platform
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
+
+// openAtOnce makes opening a pipe not wait for its other end.
+const openAtOnce = unix.O_NONBLOCK
 
 // checkAccess looks at the file that was opened, so that it cannot be another one.
 func checkAccess(file *os.File, access Access) error {
@@ -18,8 +20,6 @@ func checkAccess(file *os.File, access Access) error {
 	}
 	mode := stat.Mode & 0o7777
 	switch {
-	case stat.Mode&unix.S_IFMT != unix.S_IFREG:
-		return errors.New("it is no regular file")
 	case stat.Uid != 0:
 		return fmt.Errorf("it belongs to uid %d; make it root's (chown root)", stat.Uid)
 	case mode&0o022 != 0:

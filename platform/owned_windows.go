@@ -13,6 +13,9 @@ import (
 const harmless = windows.READ_CONTROL | windows.SYNCHRONIZE | windows.FILE_READ_ATTRIBUTES |
 	windows.FILE_READ_EA | windows.FILE_READ_DATA | windows.FILE_EXECUTE | windows.GENERIC_READ | windows.GENERIC_EXECUTE
 
+// openAtOnce: there are no pipes among files.
+const openAtOnce = 0
+
 // checkAccess reads the file's owner and access control list.
 func checkAccess(file *os.File, access Access) error {
 	sd, err := windows.GetSecurityInfo(windows.Handle(file.Fd()), windows.SE_FILE_OBJECT,

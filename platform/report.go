@@ -23,8 +23,27 @@ type Report struct {
 	// interfaces, and IPv6 is not held back: the system has no firewall. Empty
 	// if they are not.
 	Unguarded string
+	// Unsplit: a tunnel's servers shall resolve the names of some domains only, and who
+	// owns name resolution cannot tell names apart: they are asked for all.
+	Unsplit bool
+	// OtherServers are asked for names as well although no tunnel has them, by programs
+	// that go by /etc/resolv.conf. What they are asked may leave outside of the tunnels.
+	OtherServers []netip.Addr
+	// NamesElsewhere are domains of the tunnels that other interfaces resolve.
+	NamesElsewhere []NameClaim
+	// NamesTaken is who has replaced the tunnels' name servers, and did so again
+	// whenever they were put back: a program's name, or "another program". Empty if
+	// they are in use.
+	NamesTaken string
 	// Overlaps are the places where the local network has a tunnel's addresses.
 	Overlaps []Overlap
+}
+
+// NameClaim is a tunnel's domain, or one below that, for which another interface's DNS
+// servers are asked.
+type NameClaim struct {
+	Interface, Domain string
+	Tunnel            string // interface
 }
 
 // Report is about the last wish that Set made true.

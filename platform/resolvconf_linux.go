@@ -16,11 +16,11 @@ import (
 // resolvconfPrograms are where resolvconf(8) is.
 var resolvconfPrograms = []string{"/usr/sbin/resolvconf", "/sbin/resolvconf", "/usr/bin/resolvconf"}
 
-// resolvconfRecords are where Debian's and openresolv's keep what they were told.
-var resolvconfRecords = map[dnsMode]string{
-	dnsResolvconf: "/run/resolvconf/interface",
-	dnsOpenresolv: "/run/resolvconf/interfaces",
-}
+// openresolvRecords is where openresolv keeps what it was told.
+const openresolvRecords = "/run/resolvconf/interfaces"
+
+// maxRecords bounds how many of them are read.
+const maxRecords = 64
 
 // resolvconfTime bounds the program and the hooks that it runs.
 const resolvconfTime = 10 * time.Second
@@ -61,67 +61,48 @@ func (h *linuxHost) runResolvconf(ctx context.Context, program string, input []b
 	return string(out), nil
 }
 
-// resolvconfChange is a tunnel's record in resolvconf.
+// resolvconfRecord is the name of our record in openresolv.
+const resolvconfRecord = "wayfarer"
+
+// resolvconfChange is our record in openresolv, of all tunnels: an exclusive record (-x)
+// is the only one that counts, so that the host's own servers are not asked for a
+// company's names as soon as the company's own do not answer.
 type resolvconfChange struct {
 	plain   // the records are below /run
 	h       *linuxHost
 	Program string
-	Style   dnsMode
-	Name    string // of the record
 	Servers []netip.Addr
 	Search  []string
-	All     bool // names
 }
 
-// planResolvconf has a record for each tunnel. Debian's resolvconf puts records of the
-// name tun* before those of other interfaces.
-func (h *linuxHost) planResolvconf(tunnels []Tunnel, style dnsMode) []change {
-	var changes []change
-	for _, t := range tunnels {
-		name := t.Interface + ".wayfarer"
-		if style == dnsResolvconf {
-			name = "tun-" + name
-		}
-		changes = append(changes, &resolvconfChange{
-			h: h, Program: h.resolvconf(), Style: style, Name: name,
-			Servers: t.DNS, Search: t.SearchDomains, All: len(t.MatchDomains) == 0,
-		})
-	}
-	return changes
+func (h *linuxHost) planResolvconf(tunnels []Tunnel) change {
+	servers, search := merged(tunnels)
+	return &resolvconfChange{h: h, Program: h.resolvconf(), Servers: servers, Search: search}
 }
 
 func (c *resolvconfChange) String() string {
-	return fmt.Sprintf("%s record %s all names %v:\n%s", c.Style, c.Name, c.All, c.content())
+	return fmt.Sprintf("openresolv record:\n%s", c.content())
 }
 
-func (c *resolvconfChange) id() string     { return "resolvconf " + c.Name }
+func (c *resolvconfChange) id() string     { return "resolvconf" }
 func (c *resolvconfChange) kind() string   { return "resolvconf" }
 func (c *resolvconfChange) part() Part     { return PartDNS }
 func (c *resolvconfChange) inherit(change) {}
 func (c *resolvconfChange) onFiles()       {} // it names the program to run
 
-func (c *resolvconfChange) content() []byte {
-	return resolvConf([]Tunnel{{DNS: c.Servers, SearchDomains: c.Search}}, nil)
-}
+func (c *resolvconfChange) content() []byte { return resolvLines(c.Servers, c.Search) }
 
 // record is the file in which the program keeps the record.
 func (c *resolvconfChange) record() string {
-	return filepath.Join(c.h.root, resolvconfRecords[c.Style], c.Name)
+	return filepath.Join(c.h.root, openresolvRecords, resolvconfRecord)
 }
 
 func (c *resolvconfChange) apply(ctx context.Context) error {
-	is, err := os.ReadFile(c.record())
+	is, err := readBounded(c.record())
 	if err == nil && bytes.Equal(is, c.content()) {
 		return nil
 	}
-	args := []string{"-a", c.Name}
-	if c.Style == dnsOpenresolv {
-		args = append(args, "-m", "0") // before all others
-		if c.All {
-			args = append(args, "-x") // and instead of them
-		}
-	}
-	_, err = c.h.runResolvconf(ctx, c.Program, c.content(), args...)
+	_, err = c.h.runResolvconf(ctx, c.Program, c.content(), "-a", resolvconfRecord, "-m", "0", "-x")
 	return err
 }
 
@@ -129,6 +110,28 @@ func (c *resolvconfChange) undo(ctx context.Context) error {
 	if _, err := os.Stat(c.record()); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	_, err := c.h.runResolvconf(ctx, c.Program, nil, "-d", c.Name)
+	_, err := c.h.runResolvconf(ctx, c.Program, nil, "-d", resolvconfRecord)
 	return err
+}
+
+// recordedServers are those of the records of others in openresolv, which do not count
+// while ours is there.
+func (h *linuxHost) recordedServers() []netip.Addr {
+	dir := filepath.Join(h.root, openresolvRecords)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		h.log.Warn("network: the records of openresolv", "error", err)
+	}
+	var servers []netip.Addr
+	for _, entry := range entries[:min(len(entries), maxRecords)] {
+		if entry.Name() == resolvconfRecord {
+			continue
+		}
+		content, err := readBounded(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			h.log.Debug("network: a record of openresolv", "error", err)
+		}
+		servers = appendNew(servers, serversIn(content)...)
+	}
+	return servers
 }

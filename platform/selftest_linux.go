@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -35,7 +34,7 @@ func (h *linuxHost) describe() (string, error) {
 	if err == nil { // a kernel without nftables has nothing of ours
 		fmt.Fprintln(&b, firewall.rules)
 	}
-	content, err := os.ReadFile(filepath.Join(h.root, resolvConfPath))
+	content, err := readBounded(filepath.Join(h.root, resolvConfPath))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}

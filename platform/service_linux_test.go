@@ -55,11 +55,11 @@ func TestForeignJournal(t *testing.T) {
 			run(t, "proc", os.Symlink("/proc", filepath.Join(root, "proc")))
 			writeAt(t, root, "etc/passwd", "ours", 0o644)
 			writeAt(t, root, "sbin/resolvconf", "#!/bin/sh\necho ran >>${0%/sbin/resolvconf}/ran\n", 0o755)
-			writeAt(t, root, "run/resolvconf/interface/x", "", 0o644)
+			writeAt(t, root, "run/resolvconf/interfaces/wayfarer", "", 0o644)
 			h := &linuxHost{root: root}
 			writeAt(t, root, "state/network.journal",
 				journalLine(t, "", "file", &fileChange{Path: "/etc/passwd", Content: []byte("ours"), Was: fileState{Kind: fileRegular, Seen: []byte("theirs"), Mode: 0o644}})+
-					journalLine(t, "", "resolvconf", &resolvconfChange{Program: "/sbin/resolvconf", Style: dnsResolvconf, Name: "x"})+
+					journalLine(t, "", "resolvconf", &resolvconfChange{Program: "/sbin/resolvconf"})+
 					journalLine(t, "", "sysctl", &sysctlChange{Path: "net/ipv4/conf/all/rp_filter", Value: "2", Was: "1"})+
 					`{"v":99,"kind":"file","change":{}}`+"\n", 0o600)
 			run(t, "owner", os.Chown(filepath.Join(root, "state", journalFile), tt.file, -1))

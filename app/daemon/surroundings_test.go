@@ -49,8 +49,12 @@ func TestHostChangesWhileConnected(t *testing.T) {
 		}
 		w.host.fail(errors.New("resolv.conf: read-only file system"))
 		w.host.happen(platform.EventNetwork)
-		w.wantState(id, app.StateConnected)
+		wantWarning(t, w.wantState(id, app.StateConnected), app.WarningOutdated, "read-only file system", "connect again")
 		w.host.fail(nil)
+		w.host.happen(platform.EventNetwork)
+		if c := w.get(id); len(c.Warnings) > 0 {
+			t.Errorf("when it is right again: %+v", c.Warnings)
+		}
 	})
 }
 
@@ -360,6 +364,7 @@ func TestHostWarnings(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		routes    []string
+		domains   []string // split DNS
 		report    platform.Report
 		conflicts []platform.Conflict
 		code      string // empty: none
@@ -396,6 +401,24 @@ func TestHostWarnings(t *testing.T) {
 			name: "names", routes: split, conflicts: []platform.Conflict{{Interface: "tun0", Owner: "tun", Claim: "DNS"}},
 			code: app.WarningConflict, severity: app.SeverityWarning, says: []string{"tun0 (tun) is asked for all names"},
 		},
+		{
+			name: "names taken", routes: full, report: platform.Report{DNS: "NetworkManager", NamesTaken: "NetworkManager"},
+			code: app.WarningDNSTaken, severity: app.SeverityWarning, says: []string{"NetworkManager has replaced /etc/resolv.conf", "dns=none"},
+		},
+		{
+			name: "other servers", routes: full, report: platform.Report{DNS: "openresolv", OtherServers: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.9")}},
+			code: app.WarningDNSLeak, severity: app.SeverityWarning, says: []string{"127.0.0.1, 192.0.2.9", "openresolv"},
+		},
+		{
+			name: "names elsewhere", routes: full, report: platform.Report{NamesElsewhere: []platform.NameClaim{{Interface: "wlan0", Domain: "corp.example", Tunnel: "wayfarer0"}}},
+			code: app.WarningDNSLeak, severity: app.SeverityWarning, says: []string{"the network on wlan0 calls corp.example its own"},
+		},
+		{name: "another tunnel's names elsewhere", routes: full, report: platform.Report{NamesElsewhere: []platform.NameClaim{{Interface: "wlan0", Domain: "corp.example", Tunnel: "wayfarer1"}}}},
+		{
+			name: "all names", routes: split, domains: []string{"corp.example"}, report: platform.Report{DNS: "file", Unsplit: true},
+			code: app.WarningDNSUnsplit, severity: app.SeverityInfo, says: []string{"(file)", "asked for all"},
+		},
+		{name: "all names, as wished", routes: split, report: platform.Report{DNS: "file", Unsplit: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
@@ -403,6 +426,7 @@ func TestHostWarnings(t *testing.T) {
 				w.script = func(context.Context, int, *ike.Config) (Session, error) {
 					s := newSession()
 					s.assignment.SplitInclude = nets(strings.Join(tt.routes, " "))
+					s.assignment.SplitDNS = tt.domains
 					return s, nil
 				}
 				c := w.wantState(w.connect(request()), app.StateConnected)

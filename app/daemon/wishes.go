@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"wayfarer/app"
 	"wayfarer/platform"
@@ -53,6 +54,7 @@ func configOf(wishes []wish) platform.Config {
 type seen struct {
 	report    platform.Report
 	conflicts []platform.Conflict
+	outdated  string // why it could not be made as wished once more; empty: it was
 }
 
 // takeHost waits for the lock on the host's network.
@@ -163,6 +165,12 @@ func (d *Daemon) reapply(ctx context.Context) error {
 		return nil
 	}
 	_, err := d.set(ctx, d.wishes)
+	if err != nil {
+		d.mu.Lock()
+		d.seen.outdated = err.Error()
+		d.mu.Unlock()
+		d.watchers.notify()
+	}
 	return err
 }
 
@@ -190,6 +198,13 @@ func (d *Daemon) hostWarnings(name string, s *settings) []app.Warning {
 	var list []app.Warning
 	warn := func(code string, severity app.Severity, format string, args ...any) {
 		list = append(list, app.Warning{Code: code, Severity: severity, Text: fmt.Sprintf(format, args...)})
+	}
+	if found.outdated != "" {
+		warn(app.WarningOutdated, app.SeverityWarning,
+			"this computer's network has changed and could not be set up for that (%s): if something does not work, connect again", found.outdated)
+	}
+	if len(s.assignment.DNS) > 0 {
+		list = append(list, nameWarnings(name, s, &found.report)...)
 	}
 	full := slices.ContainsFunc(s.routes, func(r netip.Prefix) bool { return r.Bits() == 0 })
 	if slices.Contains(s.routes, allIPv4) && found.report.IPv6Blocked {
@@ -220,6 +235,42 @@ func (d *Daemon) hostWarnings(name string, s *settings) []app.Warning {
 		}
 	}
 	return list
+}
+
+// nameWarnings says where names go that should go into a tunnel with name servers, or
+// should not.
+func nameWarnings(name string, s *settings, r *platform.Report) []app.Warning {
+	var list []app.Warning
+	warn := func(code string, severity app.Severity, format string, args ...any) {
+		list = append(list, app.Warning{Code: code, Severity: severity, Text: fmt.Sprintf(format, args...)})
+	}
+	if r.NamesTaken != "" {
+		warn(app.WarningDNSTaken, app.SeverityWarning,
+			"%s has replaced /etc/resolv.conf again and again: names are looked up past the tunnel; have it leave that file alone (NetworkManager: dns=none in its configuration), then connect again", r.NamesTaken)
+	}
+	if len(r.OtherServers) > 0 {
+		warn(app.WarningDNSLeak, app.SeverityWarning,
+			"/etc/resolv.conf has name servers that are not the tunnel's, %s: programs ask them for the names behind the gateway too, perhaps past the tunnel; take them out of the configuration of %s", joined(r.OtherServers), r.DNS)
+	}
+	for _, c := range r.NamesElsewhere {
+		if c.Tunnel == name {
+			warn(app.WarningDNSLeak, app.SeverityWarning,
+				"the network on %s calls %s its own: such names are looked up there, past the tunnel; ignore its domains (systemd-networkd: UseDomains=no, NetworkManager: ipv4.dns-search), or leave that network", c.Interface, c.Domain)
+		}
+	}
+	if r.Unsplit && len(s.match) > 0 {
+		warn(app.WarningDNSUnsplit, app.SeverityInfo,
+			"this computer cannot look up some names here and others there (%s): the tunnel's servers are asked for all; systemd-resolved could", r.DNS)
+	}
+	return list
+}
+
+func joined(addrs []netip.Addr) string {
+	var texts []string
+	for _, a := range addrs {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, ", ")
 }
 
 // overlapNames are the parts of a local network in people's words.
