@@ -143,39 +143,12 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 	if request != nil {
 		r.send()
 	}
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	ends := time.Now().Add(patience)
-	var refusal error
-	offer := func(datagram []byte) (*message, error) {
-		sa.resent = false
-		m, err := sa.receive(datagram, accept)
-		if sa.resent {
-			r.hurry()
-		}
-		var fatal fatalError
-		if errors.As(err, &fatal) {
-			return nil, fatal.error
-		}
-		if sa.gone {
-			return nil, errSADeleted
-		}
-		if err != nil && !errors.Is(err, errDropped) {
-			sa.log.Debug("refused a message", "step", sa.step, "err", err)
-			if refusal == nil {
-				refusal = err
-			}
-			if left := time.Until(ends); left > sa.afterRefusal {
-				ends = time.Now().Add(sa.afterRefusal)
-				deadline.Reset(sa.afterRefusal)
-			}
-		}
-		return m, nil
-	}
+	a := awaited{request: &r, accept: accept, ends: time.Now().Add(patience), deadline: time.NewTimer(patience)}
+	defer a.deadline.Stop()
 	early := sa.pending
 	sa.pending = nil
 	for i, datagram := range early {
-		if m, err := offer(datagram); m != nil || err != nil {
+		if m, err := a.offer(datagram); m != nil || err != nil {
 			sa.pending = append(early[i+1:], sa.pending...)
 			return m, err
 		}
@@ -189,18 +162,55 @@ func (sa *isakmpSA) wait(ctx context.Context, request []byte, patience time.Dura
 		case <-probe:
 			sa.s.networkChanged()
 		case datagram := <-sa.inbox:
-			if m, err := offer(datagram); m != nil || err != nil {
+			if m, err := a.offer(datagram); m != nil || err != nil {
 				return m, err
 			}
 		case <-r.due:
 			sa.log.Debug("resending", "step", sa.step, "try", r.tries+1)
 			r.send()
-		case <-deadline.C:
-			return nil, sa.silence(refusal)
+		case <-a.deadline.C:
+			return nil, sa.silence(a.refusal)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// awaited is the answer to a request, which has not come yet.
+type awaited struct {
+	request  *retransmission
+	accept   acceptFunc
+	refusal  error // why the first message was refused that may have been meant as it
+	ends     time.Time
+	deadline *time.Timer // for ends
+}
+
+// offer looks at a datagram. With neither a message nor an error it was something else.
+func (a *awaited) offer(datagram []byte) (*message, error) {
+	sa := a.request.sa
+	sa.resent = false
+	m, err := sa.receive(datagram, a.accept)
+	if sa.resent {
+		a.request.hurry()
+	}
+	var fatal fatalError
+	if errors.As(err, &fatal) {
+		return nil, fatal.error
+	}
+	if sa.gone {
+		return nil, errSADeleted
+	}
+	if err != nil && !errors.Is(err, errDropped) {
+		sa.log.Debug("refused a message", "step", sa.step, "err", err)
+		if a.refusal == nil {
+			a.refusal = err
+		}
+		if left := time.Until(a.ends); left > sa.afterRefusal {
+			a.ends = time.Now().Add(sa.afterRefusal)
+			a.deadline.Reset(sa.afterRefusal)
+		}
+	}
+	return m, nil
 }
 
 // retransmission is a request that is sent until it is answered; nil: none is.

@@ -61,21 +61,7 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 		{Type: isakmp.PayloadKE, Body: kx.public()},
 		{Type: isakmp.PayloadNonce, Body: ni},
 	}, sa.natdPayloads()...)...)
-	mm4, err := sa.roundTrip(ctx, mm3, func(m *message) error {
-		if err := checkRules(m, false, rulesMM4); err != nil {
-			return err
-		}
-		if err := checkNonce(m.body(isakmp.PayloadNonce)); err != nil {
-			return err
-		}
-		if err := sa.deriveKeys(kx, m.body(isakmp.PayloadKE), ni, m.body(isakmp.PayloadNonce)); err != nil {
-			return &ProtocolError{Step: sa.step, Detail: err.Error()}
-		}
-		sa.noteVendors(m)
-		sa.detectNAT(m)
-		sa.wantsCert = m.body(isakmp.PayloadCertReq) != nil
-		return nil
-	})
+	mm4, err := sa.roundTrip(ctx, mm3, func(m *message) error { return sa.acceptMM4(m, kx, ni) })
 	if err != nil {
 		return err
 	}
@@ -114,6 +100,24 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 		sa.commit(refused) // for the Delete that spares the gateway a half-open SA
 	}
 	return err
+}
+
+// acceptMM4 derives the keys: from here on messages are encrypted.
+func (sa *isakmpSA) acceptMM4(m *message, kx keyExchange, ni []byte) error {
+	if err := checkRules(m, false, rulesMM4); err != nil {
+		return err
+	}
+	nr := m.body(isakmp.PayloadNonce)
+	if err := checkNonce(nr); err != nil {
+		return err
+	}
+	if err := sa.deriveKeys(kx, m.body(isakmp.PayloadKE), ni, nr); err != nil {
+		return &ProtocolError{Step: sa.step, Detail: err.Error()}
+	}
+	sa.noteVendors(m)
+	sa.detectNAT(m)
+	sa.wantsCert = m.body(isakmp.PayloadCertReq) != nil
+	return nil
 }
 
 // checkMM6 looks at the form of MM6.

@@ -55,20 +55,9 @@ func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
 		sa.pushed = nil
 		return sa.checkAssignment(*pushed)
 	}
-	var request []byte
-	var mid uint32
-	var identifier uint16
-	if sa.s.cfg.ModeConfig != ModeConfigPush || !sa.s.dialing() {
-		var id [2]byte
-		var err error
-		if mid, err = sa.newMessageID(); err != nil {
-			return Assignment{}, err
-		}
-		if err := sa.random(id[:]); err != nil {
-			return Assignment{}, err
-		}
-		identifier = binary.BigEndian.Uint16(id[:])
-		request = sa.sealConfig(mid, isakmp.Config{Type: isakmp.ConfigRequest, Identifier: identifier, Attributes: sa.requestAttributes()})
+	request, mid, identifier, err := sa.configRequest()
+	if err != nil {
+		return Assignment{}, err
 	}
 	var c isakmp.Config
 	accept := func(m *message) (err error) {
@@ -111,6 +100,24 @@ func (sa *isakmpSA) modeConfig(ctx context.Context) (Assignment, error) {
 	pushed := sa.pushed
 	sa.pushed = nil
 	return sa.checkAssignment(*pushed)
+}
+
+// configRequest makes a REQUEST under a message ID and an identifier of its own; nil
+// where the settings are waited for.
+func (sa *isakmpSA) configRequest() (request []byte, mid uint32, identifier uint16, err error) {
+	if sa.s.cfg.ModeConfig == ModeConfigPush && sa.s.dialing() {
+		return nil, 0, 0, nil
+	}
+	if mid, err = sa.newMessageID(); err != nil {
+		return nil, 0, 0, err
+	}
+	var id [2]byte
+	if err := sa.random(id[:]); err != nil {
+		return nil, 0, 0, err
+	}
+	identifier = binary.BigEndian.Uint16(id[:])
+	c := isakmp.Config{Type: isakmp.ConfigRequest, Identifier: identifier, Attributes: sa.requestAttributes()}
+	return sa.sealConfig(mid, c), mid, identifier, nil
 }
 
 // requestAttributes lists what is asked for: empty values, but the addresses that we
@@ -266,11 +273,13 @@ func (a *Assignment) add(as []isakmp.Attribute) (dropped []string) {
 
 type settingsParser struct{ a *Assignment }
 
+// attribute reads one of draft-dukes-ike-mode-cfg-02 §3.4, or hands it on.
 func (p settingsParser) attribute(attr isakmp.Attribute) error {
 	a, v := p.a, attr.Value
 	switch attr.Type {
 	case isakmp.CfgIP4Address, isakmp.CfgIP6Address:
 		return p.address(v)
+	case isakmp.CfgIP4Netmask: // informative: the address is the interface's alone
 	case isakmp.CfgIP4DNS:
 		return appendServers(&a.DNS, v, ip4Len, "DNS server")
 	case isakmp.CfgIP6DNS:
@@ -289,6 +298,16 @@ func (p settingsParser) attribute(attr isakmp.Attribute) error {
 		}
 	case isakmp.CfgApplicationVersion:
 		a.Application = harmless(v)
+	default:
+		return p.unity(attr)
+	}
+	return nil
+}
+
+// unity reads the attributes of Cisco's extension.
+func (p settingsParser) unity(attr isakmp.Attribute) error {
+	a, v := p.a, attr.Value
+	switch attr.Type {
 	case isakmp.UnityBanner:
 		a.Banner = harmless(v)
 	case isakmp.UnitySavePassword:
@@ -329,7 +348,7 @@ func (p settingsParser) attribute(attr isakmp.Attribute) error {
 		}
 		return err
 	}
-	return nil // netmasks are informative; others nobody asked for
+	return nil // nobody asked for others
 }
 
 func (p settingsParser) address(v []byte) error {

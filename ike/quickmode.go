@@ -557,15 +557,7 @@ func (sa *isakmpSA) answerQuickMode(m *message) error {
 	child.held = true // HASH(3) shows that QM1 was no replay
 	sa.s.install(child)
 
-	ids := m.all(isakmp.PayloadID)
-	ps := []isakmp.Payload{{Type: isakmp.PayloadSA, Body: chosen}, {Type: isakmp.PayloadNonce, Body: neg.nr}}
-	if neg.kx != nil {
-		ps = append(ps, isakmp.Payload{Type: isakmp.PayloadKE, Body: neg.kx.public()})
-	}
-	ps = append(ps, isakmp.Payload{Type: isakmp.PayloadID, Body: ids[0].Body}, isakmp.Payload{Type: isakmp.PayloadID, Body: ids[1].Body})
-	hash2 := sa.keys.hash2(m.MessageID, neg.ni, isakmp.AppendPayloads(nil, ps...))
-	qm2 := sa.seal(isakmp.QuickMode, m.MessageID, append([]isakmp.Payload{{Type: isakmp.PayloadHash, Body: hash2}}, ps...)...)
-	_, err = sa.wait(sa.s.ctx, qm2, qm3Patience, func(r *message) error {
+	_, err = sa.wait(sa.s.ctx, sa.sealQM2(m, chosen, neg), qm3Patience, func(r *message) error {
 		if r.Exchange != isakmp.QuickMode || r.MessageID != m.MessageID {
 			return errNotMine
 		}
@@ -588,6 +580,19 @@ func (sa *isakmpSA) answerQuickMode(m *message) error {
 	}
 	sa.s.activate(child)
 	return nil
+}
+
+// sealQM2 answers QM1 with the bundle that was chosen, and its IDs as they came.
+func (sa *isakmpSA) sealQM2(qm1 *message, chosen []byte, neg *negotiation) []byte {
+	ps := []isakmp.Payload{{Type: isakmp.PayloadSA, Body: chosen}, {Type: isakmp.PayloadNonce, Body: neg.nr}}
+	if neg.kx != nil {
+		ps = append(ps, isakmp.Payload{Type: isakmp.PayloadKE, Body: neg.kx.public()})
+	}
+	for _, id := range qm1.all(isakmp.PayloadID) {
+		ps = append(ps, isakmp.Payload{Type: isakmp.PayloadID, Body: id.Body})
+	}
+	hash2 := sa.keys.hash2(qm1.MessageID, neg.ni, isakmp.AppendPayloads(nil, ps...))
+	return sa.seal(isakmp.QuickMode, qm1.MessageID, append([]isakmp.Payload{{Type: isakmp.PayloadHash, Body: hash2}}, ps...)...)
 }
 
 // pairFor finds the selectors that an SA of the gateway serves.
