@@ -23,13 +23,20 @@ var (
 	ErrEncryptedKey = errors.New("the private key is encrypted")
 )
 
+// maxCertificate bounds one certificate, in bytes of DER: far more than any has, and far
+// less than a payload of IKE holds.
+const maxCertificate = 16 << 10
+
 // ParseCertificates reads the certificates of a PEM text, in their order; other blocks
-// are skipped. A text without certificates is an error.
+// are skipped. A text without certificates is an error, and one of more than 16 KiB.
 func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
+		}
+		if len(block.Bytes) > maxCertificate {
+			return nil, fmt.Errorf("a certificate is larger than %d bytes", maxCertificate)
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {

@@ -125,6 +125,7 @@ func TestParseCertificates(t *testing.T) {
 	}
 	for text, says := range map[string]string{
 		"": "no PEM certificate", "/etc/ssl/ca.pem": "no PEM certificate", block("CERTIFICATE", []byte{1}): "unreadable",
+		block("CERTIFICATE", make([]byte, maxCertificate+1)): "larger than",
 	} {
 		if _, err := ParseCertificates([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v", text, err)

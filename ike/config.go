@@ -169,14 +169,21 @@ func (s *Session) configure() error {
 	if s.espSuites = c.ESP; len(c.ESP) == 0 {
 		s.espSuites = DefaultESP(c.AllowWeak)
 	}
-	if err := checkWeak("ike", s.ikeSuites, IKESuite.Weak, c.AllowWeak); err != nil {
+	if err := checkSuites("ike", s.ikeSuites, IKESuite.Weak, c.AllowWeak); err != nil {
 		return err
 	}
-	return checkWeak("esp", s.espSuites, ESPSuite.Weak, c.AllowWeak)
+	return checkSuites("esp", s.espSuites, ESPSuite.Weak, c.AllowWeak)
 }
 
-// checkWeak refuses suites that are weaker than what the profile allows by name.
-func checkWeak[S fmt.Stringer](field string, suites []S, weak func(S) Weak, allow Weak) error {
+// maxSuites bounds an offer: a proposal has one byte to count transforms with.
+const maxSuites = 64
+
+// checkSuites refuses too many, and suites that are weaker than what the profile allows by
+// name.
+func checkSuites[S fmt.Stringer](field string, suites []S, weak func(S) Weak, allow Weak) error {
+	if len(suites) > maxSuites {
+		return &ConfigError{Field: field, Err: fmt.Errorf("more than %d suites", maxSuites)}
+	}
 	for _, s := range suites {
 		if missing := weak(s) &^ allow; missing != 0 {
 			return &ConfigError{field, fmt.Errorf("%s is weak", s), missing}

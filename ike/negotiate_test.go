@@ -172,6 +172,8 @@ func TestWeakMustBeAllowed(t *testing.T) {
 		{"esp", WeakMD5, func(c *Config) { c.ESP = suites(t, ParseESPSuite, "aes128-md5") }},
 		{"esp", WeakMD5, func(c *Config) { c.ESP, c.AllowWeak = suites(t, ParseESPSuite, "3des-md5"), Weak3DES }},
 		{"esp", WeakMODP1024, func(c *Config) { c.ESP = suites(t, ParseESPSuite, "aes128gcm16-modp1024") }},
+		{"ike", 0, func(c *Config) { c.IKE = slices.Repeat(suites(t, ParseIKESuite, "aes256-sha256-ecp256"), maxSuites+1) }},
+		{"esp", 0, func(c *Config) { c.ESP = slices.Repeat(suites(t, ParseESPSuite, "aes128gcm16"), maxSuites+1) }},
 		{"pfs", WeakMODP1024, func(c *Config) { c.PFS = "modp1024" }},
 		{"pfs", 0, func(c *Config) { c.PFS = "modp1" }},
 		{"exchange", 0, func(c *Config) { c.Exchange = "quick" }},
