@@ -97,9 +97,9 @@ lab: build ## all end-to-end scenarios: real gateways, and real clients of our o
 
 # SOAK picks tests; one that fails does not end the others.
 SOAK ?= .
-soak: build ## the same in full length, 90 minutes: every fault, five minutes of load, ten idle
+soak: build ## the same in full length, 100 minutes: every fault, five minutes of load, ten idle, ten of abuse
 	test/lab/lab prereqs --install
-	EXHAUSTIVE=1 $(GO) test -tags lab -count=1 -timeout 150m -v -run '$(SOAK)' ./test/lab
+	EXHAUSTIVE=1 $(GO) test -tags lab -count=1 -timeout 150m -p 1 -v -run '$(SOAK)' ./app/control ./test/lab
 
 lab-6: build ## the same against strongSwan 6: a Debian 13 in GW_ROOT, made by debootstrap
 	test/lab/lab prereqs --install
