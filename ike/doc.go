@@ -4,16 +4,17 @@
 //	Dial
 //	  transport   one UDP socket for both gateway ports (two for the fixed pair of
 //	              RFC 3947, a raw one for plain ESP); receive loops
-//	  mainmode    or aggressive: an ISAKMP SA (sa), its keys (keymat, dh, suite)
+//	  mainmode    or aggressive: an ISAKMP SA (sa), its keys (keymat, dh, suite), how
+//	              ESP will travel (natt)
 //	  auth        HASH or SIG of both sides; certificate, chain, trust, identity
-//	  xauth       the gateway asks for the user
+//	  xauth       the gateway asks for the user, who may be asked in turn (ask)
 //	  modecfg     the gateway gives address, DNS, networks: Assignment
 //	  quickmode   a pair of ESP SAs (childsa), whose packets package esp makes,
 //	              compressed before (ipcomp) if the profile and the gateway agree
 //	Session
 //	  control     the loop that owns all of it afterwards: rekeying,
 //	              reauthentication, dead peer detection (dpd), Deletes
-//	              (informational), the path's MTU (pmtu)
+//	              (informational) and what replaces the deleted, the path's MTU (pmtu)
 //
 // # Exchanges
 //
@@ -36,6 +37,10 @@
 // A login leaves once in a call of Dial: after it nothing is tried again by itself,
 // neither another address nor another exchange. An answer of the user's that comes when
 // the gateway has probably dropped the half-open SA is kept unsent, for a fresh one.
+// A gateway can ask for a one-time password in the field of the password: one that is
+// known is not sent under other words than it was given under, on a reauthentication or,
+// with Config.Words, in a later Dial; and what is typed when the gateway asks twice in a
+// sign-in is not kept.
 //
 // # Gateways and algorithms
 //
@@ -47,11 +52,11 @@
 //
 // # Goroutines
 //
-// The receive loop of the transport sorts datagrams. Dial's goroutine, later the
-// control loop, owns the ISAKMP SA; a reauthentication builds its successor in a
-// goroutine of its own and hands it over. The callers of ReadPackets and
-// WritePackets own the two directions of ESP; ChildSAs are published to them as a
-// whole.
+// The receive loops of the transport, one for each socket, sort datagrams. Dial's
+// goroutine, later the control loop, owns the ISAKMP SA; a reauthentication builds its
+// successor in a goroutine of its own and hands it over. So does a question to the user
+// while the session is up with the answer. The callers of ReadPackets and WritePackets
+// own the two directions of ESP; ChildSAs are published to them as a whole.
 //
 // Time is read through package time alone, so that tests run in virtual time.
 package ike

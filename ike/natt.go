@@ -21,8 +21,9 @@ const (
 var natKeepalive = []byte{0xff}
 
 // NATT says how ESP crosses NATs: "auto" (in UDP always, by the best variant that the
-// gateway knows; as IP protocol 50 if it knows none), "off" (as IP protocol 50), or
-// one draft.
+// gateway knows), "off" (as IP protocol 50), or by one draft. With a gateway that does
+// not know what is wanted, ESP is IP protocol 50: some say yes to that and then have
+// none, see RefusedTunnel.
 type NATT string
 
 // NAT traversal settings.

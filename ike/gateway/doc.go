@@ -2,11 +2,11 @@
 // and for tests. It is not for production: it trades speed and access control for
 // being easy to read and easy to make misbehave.
 //
-// It answers Main and Aggressive Mode with hybrid authentication, asks for login
-// and password by XAUTH, gives settings by Mode-Config (asked for or pushed),
-// and builds ESP tunnels by Quick Mode, always in UDP. Whoever connects reaches
-// either a userspace network with a web page, a name server and an echo service
-// ([Inside]), or callbacks of a test ([Config].Packets).
+// It answers Main and Aggressive Mode, proves itself by a certificate or a group's
+// secret, asks for login and password by XAUTH, gives settings by Mode-Config (asked for
+// or pushed), and builds ESP tunnels by Quick Mode, in UDP or as IP protocol 50 (a raw
+// [Socket]). Whoever connects reaches either a userspace network with a web page, a name
+// server and an echo service ([Inside]), or callbacks of a test ([Config].Packets).
 //
 // The wire formats are those of packages isakmp and esp. Keys, hashes and
 // initialisation vectors are derived by code of this package (keys.go, dh.go), and
