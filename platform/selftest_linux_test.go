@@ -29,7 +29,7 @@ func TestSelfTest(t *testing.T) {
 		}, "guard against forged packets ok: the kernel has no nftables: "},
 		{"no interface", func(t *testing.T, _ *linuxHost) {
 			run(t, "delete", netlink.LinkDel(linkByName(t, "wayfarertest")))
-		}, "address failed: address: interface wayfarertest: Link not found\nundo all of it ok\n"},
+		}, "address failed: address: interface wayfarertest: there is no such interface\nundo all of it ok\n"},
 		{"something stays", func(t *testing.T, _ *linuxHost) {
 			rule := netlink.NewRule()
 			rule.Priority, rule.Table = 30000, routeTable

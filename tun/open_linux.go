@@ -3,8 +3,6 @@ package tun
 import (
 	"errors"
 	"fmt"
-	"os"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
@@ -29,7 +27,7 @@ func Open(name string, mtu int) (Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %q: %w", name, err)
 	}
-	return &native{Device: dev}, nil
+	return &native{dev}, nil
 }
 
 // Available says, without making an interface, whether Open can make one: the error is
@@ -106,25 +104,31 @@ func explain(err error) error {
 }
 
 // native smooths what the library says differently from Device.
-type native struct {
-	wgtun.Device
-	closed atomic.Bool // by us
-}
+type native struct{ wgtun.Device }
 
 func (n *native) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	count, err := n.Device.Read(bufs, sizes, offset)
 	switch {
 	case errors.Is(err, wgtun.ErrTooManySegments):
 		return count, nil // the rest of one oversize send is lost, as on any full queue
-	case errors.Is(err, os.ErrClosed) && !n.closed.Load():
-		return count, ErrRemoved // EBADFD, which the library takes for our own Close
+	case err != nil && n.removed():
+		return count, ErrRemoved // the library says closed, or not pollable
 	}
 	return count, err
 }
 
-func (n *native) Close() error {
-	n.closed.Store(true)
-	return n.Device.Close()
+// removed says whether the interface is gone though the device is still open.
+func (n *native) removed() bool {
+	conn, err := n.File().SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	err = conn.Control(func(fd uintptr) {
+		var ifr unix.Ifreq
+		gone = errors.Is(unix.IoctlIfreq(int(fd), unix.TUNGETIFF, &ifr), unix.EBADFD)
+	})
+	return err == nil && gone
 }
 
 // Write counts packets; the library counts bytes.

@@ -230,7 +230,7 @@ func (overflowing) Read(bufs [][]byte, _ []int, _ int) (int, error) {
 }
 
 func TestReadOverflow(t *testing.T) {
-	dev := &native{Device: overflowing{}}
+	dev := &native{overflowing{}}
 	if n, err := dev.Read(make([][]byte, 3), make([]int, 3), 0); n != 3 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
