@@ -71,6 +71,10 @@ func (s *story) says(want ...string) {
 	s.heard = nil
 }
 
+func inState(id, profile string, state app.State) app.Connection {
+	return app.Connection{ID: id, Profile: profile, State: state}
+}
+
 func office(state app.State) app.Connection { return inState("c1", "office", state) }
 
 func asking(prompt string, kind app.PromptKind) app.Connection {
