@@ -6,6 +6,7 @@ import (
 	"image/draw"
 	"math"
 	"slices"
+	"strings"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
@@ -21,7 +22,7 @@ const (
 	lineWidth    = 1.8
 	dashLength   = 6 // and the gap behind it
 	areaOpacity  = 0x38
-	gridOpacity  = 0x40
+	gridOpacity  = 0x2c
 	gridDivision = 2 // halves of the height
 )
 
@@ -155,7 +156,7 @@ func (g *graph) show(down, up []float64, begin, mid, end string) {
 	g.down, g.up = down, up
 	g.top = niceTop(max(slices.Max(down), slices.Max(up)))
 	for i, t := range g.axis {
-		t.Text = formatRate(g.top * float64(gridDivision-i) / gridDivision)
+		t.Text = strings.Replace(formatRate(g.top*float64(gridDivision-i)/gridDivision), ".0", "", 1)
 	}
 	g.begin.Text, g.mid.Text, g.end.Text = begin, mid, end
 	g.Refresh()

@@ -32,7 +32,7 @@ func TestGraphIsDrawn(t *testing.T) {
 	g := newGraph()
 	g.Resize(fyne.NewSize(400, 120))
 	g.show(rising(61, 1000), make([]float64, 61), "1 min ago", "30 s ago", "now")
-	if got := g.axis[0].Text + ", " + g.axis[1].Text + ", " + g.axis[2].Text; got != "1.0 kB/s, 500 B/s, 0 B/s" {
+	if got := g.axis[0].Text + ", " + g.axis[1].Text + ", " + g.axis[2].Text; got != "1 kB/s, 500 B/s, 0 B/s" {
 		t.Errorf("the axis has %s", got)
 	}
 	img := g.draw(600, 200).(*image.RGBA)
