@@ -170,6 +170,7 @@ func (s *Session) install(c *childSA) {
 		old.rekeyAt = c.established.Add(old.expires.Sub(c.established) / 2)
 	}
 	s.children = append(s.children, c)
+	s.newest.Store(c)
 	s.publishLocked()
 	s.mu.Unlock()
 	if old != nil {

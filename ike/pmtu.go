@@ -261,8 +261,12 @@ func (s *Session) MTU() int {
 	if size -= path.marker; path.raw {
 		size += udpHeaderLen
 	}
+	fit := func(c *childSA) { mtu = min(mtu, c.suite.transform().MaxInner(size, s.transport.gateway.Is6())) }
 	for _, c := range *s.outbound.Load() {
-		mtu = min(mtu, c.suite.transform().MaxInner(size, s.transport.gateway.Is6()))
+		fit(c)
+	}
+	if c := s.newest.Load(); c != nil {
+		fit(c) // while there is none, the next will be like the last
 	}
 	return mtu
 }

@@ -237,6 +237,32 @@ func TestProbesDoNotOvertake(t *testing.T) {
 	})
 }
 
+// TestMTUWithoutESP: while the gateway has deleted the ESP SA, packets are not thought to
+// need no room for ESP.
+func TestMTUWithoutESP(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.overPath(1500)
+		var told []string
+		w.client.Event = func(e Event) {
+			if e.Kind == EventMTU {
+				told = append(told, e.Text)
+			}
+		}
+		w.gateway.Quirks.DeleteAtOnce = true
+		w.start()
+		s := w.dial()
+		for s.Err() == nil {
+			if mtu := s.MTU(); mtu != maxInnerMTU && mtu != 1438 {
+				t.Errorf("MTU %d", mtu)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if !slices.Equal(told, []string{"1438"}) {
+			t.Errorf("told: %s", told)
+		}
+	})
+}
+
 // TestPathMTUOfSuites: what is found is used to the last block.
 func TestPathMTUOfSuites(t *testing.T) {
 	for suite, mtu := range map[string]int{"aes256-sha1": 1422, "aes256-sha512": 1406, "3des-sha1": 1438, "aes128gcm16": 1438} {

@@ -110,6 +110,7 @@ type Session struct {
 
 	inbound  atomic.Pointer[map[uint32]*childSA] // by our SPI
 	outbound atomic.Pointer[[]*childSA]          // newest first
+	newest   atomic.Pointer[childSA]             // that was installed last, also when it is gone
 	policy   atomic.Pointer[policy]
 	espPath  atomic.Pointer[espPath]
 
