@@ -1,0 +1,72 @@
+package platform
+
+import (
+	"errors"
+
+	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/registry"
+)
+
+// Keys below HKEY_CURRENT_USER.
+const (
+	runPath      = `Software\Microsoft\Windows\CurrentVersion\Run`
+	approvedPath = `Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run`
+)
+
+// NewAutostart is the user's entry for Wayfarer's window. The error is always nil.
+func NewAutostart() (*Autostart, error) {
+	return &Autostart{runKey{registryEntry{autostartTitle}, func(program string, args []string) string {
+		return windows.ComposeCommandLine(append([]string{program}, args...))
+	}}}, nil
+}
+
+// registryEntry is the values of one name.
+type registryEntry struct{ name string }
+
+func (r registryEntry) command() (string, error) {
+	key, err := registry.OpenKey(registry.CURRENT_USER, runPath, registry.QUERY_VALUE)
+	if err != nil {
+		return "", unlessAbsent(err)
+	}
+	defer key.Close()
+	command, _, err := key.GetStringValue(r.name)
+	return command, unlessAbsent(err)
+}
+
+func (r registryEntry) approval() ([]byte, error) {
+	key, err := registry.OpenKey(registry.CURRENT_USER, approvedPath, registry.QUERY_VALUE)
+	if err != nil {
+		return nil, unlessAbsent(err)
+	}
+	defer key.Close()
+	value, _, err := key.GetBinaryValue(r.name)
+	return value, unlessAbsent(err)
+}
+
+func (r registryEntry) setCommand(command string) error {
+	key, _, err := registry.CreateKey(registry.CURRENT_USER, runPath, registry.SET_VALUE)
+	if err != nil {
+		return err
+	}
+	defer key.Close()
+	return key.SetStringValue(r.name, command)
+}
+
+func (r registryEntry) removeCommand() error  { return r.remove(runPath) }
+func (r registryEntry) removeApproval() error { return r.remove(approvedPath) }
+
+func (r registryEntry) remove(path string) error {
+	key, err := registry.OpenKey(registry.CURRENT_USER, path, registry.SET_VALUE)
+	if err != nil {
+		return unlessAbsent(err)
+	}
+	defer key.Close()
+	return unlessAbsent(key.DeleteValue(r.name))
+}
+
+func unlessAbsent(err error) error {
+	if errors.Is(err, registry.ErrNotExist) {
+		return nil
+	}
+	return err
+}
