@@ -23,7 +23,7 @@ func (s *Server) read(p peer, w http.ResponseWriter, r *http.Request, v any, che
 	}
 	defer s.bodies.leave(p.id)
 	body, err := readAll(http.MaxBytesReader(w, r.Body, maxBody))
-	defer clear(body)
+	defer func() { clear(body[:cap(body)]) }()
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return usage(http.StatusRequestEntityTooLarge, fmt.Sprintf("the request is larger than %d bytes", maxBody))
 	}

@@ -28,6 +28,7 @@ func (s *Server) open(p peer, w http.ResponseWriter, r *http.Request) (_ *stream
 	}
 	if g, ok := r.Context().Value(guestKey{}).(*guest); ok {
 		if err := g.stream(); err != nil {
+			w.Header().Set("Connection", "close")
 			return nil, nil, usage(http.StatusBadRequest, err.Error())
 		}
 	}
