@@ -1,6 +1,10 @@
 package gui
 
 import (
+	"time"
+
+	"fyne.io/fyne/v2"
+
 	"context"
 	"iter"
 
@@ -46,3 +50,46 @@ type Store interface {
 }
 
 var _ Service = (*control.Client)(nil)
+
+// Options are what the window is made of.
+type Options struct {
+	App     fyne.App
+	Service Service
+	Store   Store
+	Now     func() time.Time
+	// Connect names the profile to connect at once; empty: that of the settings.
+	Connect string
+	// Hidden: the window is not shown at the start.
+	Hidden bool
+	// Files are profiles to import.
+	Files []string
+	// Demo is the gateway of the demonstration; nil: this is none.
+	Demo *Demo
+}
+
+// Demo is what the form is filled with in the demonstration.
+type Demo struct{ Gateway, Login, Password string }
+
+// GUI is the program's window and tray.
+type GUI struct{ c *controller }
+
+// New makes the window; nothing is shown yet. It is called before Fyne's loop runs.
+func New(opts Options) *GUI {
+	opts.App.Settings().SetTheme(newLook())
+	return &GUI{newController(opts, fyne.Do)}
+}
+
+// Start shows the window, unless it is to be hidden, and begins to follow the service. It
+// is called on Fyne's goroutine.
+func (g *GUI) Start() {
+	g.c.start()
+	if !g.c.opts.Hidden {
+		g.c.raise()
+	}
+}
+
+// Raise shows the window in front of others. It may be called on any goroutine.
+func (g *GUI) Raise() { fyne.Do(g.c.raise) }
+
+// Close ends what the window does, after Fyne's loop. Connections stay with the service.
+func (g *GUI) Close() { g.c.close() }

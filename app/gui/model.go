@@ -1,6 +1,7 @@
 package gui
 
 import (
+	"net"
 	"slices"
 	"strings"
 
@@ -28,6 +29,7 @@ type saved struct {
 	name, gateway, login string
 	signsIn              bool // with login and password
 	hasPassword          bool
+	pinned               bool  // to one certificate of the gateway
 	damaged              error // it cannot be read
 }
 
@@ -187,4 +189,14 @@ func (m *model) overall() app.State {
 func (m *model) freeName(name string) string {
 	taken := func(n string) bool { return m.profile(profileKey(n)) != nil || m.connection(profileKey(n)) != nil }
 	return numbered(name, taken)
+}
+
+// nameFor is what a profile for a gateway is called: the first host, without its port.
+func nameFor(gateway string) string {
+	host, _, _ := strings.Cut(gateway, ",")
+	host = strings.TrimSpace(host)
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return plainLine(strings.Trim(host, "[]"))
 }

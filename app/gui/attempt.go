@@ -1,0 +1,395 @@
+package gui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+	"wayfarer/app/profiles"
+	"wayfarer/app/store"
+)
+
+// attempt is what the window knows of a connection that it has begun, until the
+// connection stands or is dismissed.
+//
+//	preparing -> begun -> settled (connected) | dismissed
+//	          \> failed -> preparing (tried again) | dismissed
+type attempt struct {
+	key   string
+	entry *store.Entry // with what the person typed; zeroised with the attempt
+	// save: keep the entry once connected. keepPassword: if it is kept, so is its
+	// password.
+	save, keepPassword bool
+	id                 string // of the connection; empty: preparing
+	seen               bool   // the service has shown it
+	trusted            bool   // the person trusted the gateway
+	// retyped is the password that the gateway asked for anew; nil: it did not, or
+	// the person does not want it kept.
+	retyped []byte
+	asked   bool // the gateway asked for another password
+
+	// While preparing:
+	cancel context.CancelFunc
+	answer chan []byte // to the question of the window's own; nil: none is open
+}
+
+// zero overwrites the attempt's secrets.
+func (a *attempt) zero() {
+	if a.cancel != nil {
+		a.cancel()
+	}
+	a.entry.Zero()
+	clear(a.retyped)
+	a.entry.Password, a.entry.GroupSecret, a.retyped = nil, nil, nil
+}
+
+// errCancelled: the person did not want to answer.
+var errCancelled = errors.New("cancelled")
+
+// asker puts the questions of an attempt that is being prepared to the person. It runs
+// on a goroutine of the attempt's.
+type asker struct {
+	c *controller
+	a *attempt
+}
+
+var _ store.Asker = asker{}
+
+// Passphrase implements store.Asker.
+func (q asker) Passphrase(ctx context.Context, file string) ([]byte, error) {
+	return q.ask(ctx, &app.Prompt{Kind: app.PromptPassphrase, Text: file, Secret: true})
+}
+
+// GroupSecret implements store.Asker.
+func (q asker) GroupSecret(ctx context.Context, p *app.Profile) ([]byte, error) {
+	return q.ask(ctx, &app.Prompt{Kind: promptGroupSecret, Text: p.Gateway, Secret: true})
+}
+
+// Password implements store.Asker: the service asks.
+func (q asker) Password(context.Context, *app.Profile) ([]byte, error) { return nil, nil }
+
+// promptGroupSecret is a question of the window's own; the service never asks it.
+const promptGroupSecret app.PromptKind = "group-secret"
+
+func (q asker) ask(ctx context.Context, p *app.Prompt) ([]byte, error) {
+	answer := make(chan []byte, 1)
+	q.c.do(func() { q.c.openQuestion(q.a, p, answer) })
+	select {
+	case text := <-answer:
+		return text, nil
+	case <-ctx.Done():
+		return nil, errCancelled
+	}
+}
+
+func (c *controller) openQuestion(a *attempt, p *app.Prompt, answer chan []byte) {
+	if c.attempts[a.key] != a {
+		return // dismissed meanwhile
+	}
+	c.questions++
+	p.ID = fmt.Sprintf("own%d", c.questions)
+	a.answer = answer
+	c.change(a.key, func(o *own) { o.prompt = p })
+}
+
+// begin connects with an attempt's entry; one of the same key is replaced.
+func (c *controller) begin(a *attempt) {
+	if old := c.attempts[a.key]; old != nil && old != a {
+		old.zero()
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	a.cancel, a.id, a.seen, a.trusted, a.answer = cancel, "", false, false, nil
+	c.attempts[a.key] = a
+	c.change(a.key, func(o *own) { *o = own{starting: true} })
+	block, local := c.prefs.blockOutside(), c.prefs.localNetwork()
+	go func() {
+		req, err := a.entry.Request(ctx, asker{c, a})
+		var id string
+		if err == nil {
+			req.Ask = true
+			req.Profile.BlockOutside = req.Profile.BlockOutside || block
+			req.Profile.LocalNetwork = req.Profile.LocalNetwork || local
+			id, err = c.svc.Connect(ctx, req)
+			req.Zero()
+		}
+		c.do(func() { c.begun(a, id, err) })
+	}()
+}
+
+// begun takes the service's answer to an attempt.
+func (c *controller) begun(a *attempt, id string, err error) {
+	if c.attempts[a.key] != a {
+		if id != "" { // cancelled when it was too late
+			go c.svc.Disconnect(c.ctx, id)
+		}
+		return
+	}
+	if err != nil {
+		c.prepareFailed(a, err)
+		return
+	}
+	a.id = id
+	if a.key == "" {
+		c.moveAttempt(a)
+	}
+	c.settle()
+	c.render()
+}
+
+// moveAttempt gives an attempt of the form the key of its connection.
+func (c *controller) moveAttempt(a *attempt) {
+	key := connectionKey(&app.Connection{ID: a.id, Profile: a.entry.Profile.Name})
+	delete(c.attempts, "")
+	delete(c.model.own, "")
+	if old := c.attempts[key]; old != nil {
+		old.zero()
+	}
+	a.key = key
+	c.attempts[key] = a
+	if c.find(a.id) == nil {
+		c.model.own[key] = own{starting: true}
+	}
+	if c.model.selected == "" {
+		c.model.selected = key
+	}
+}
+
+// prepareFailed shows why an attempt did not reach the service, or what that said.
+func (c *controller) prepareFailed(a *attempt, err error) {
+	if errors.Is(err, errCancelled) {
+		c.dismiss(a.key)
+		return
+	}
+	failure, ok := errors.AsType[*app.Failure](err)
+	if errors.Is(err, profiles.ErrPassphrase) {
+		failure = app.NewFailure(app.CodeUsage, "", err.Error(), "try again")
+	} else if !ok {
+		failure = app.NewFailure(app.CodeUsage, "", err.Error(), "")
+	}
+	c.change(a.key, func(o *own) { *o = own{failure: failure} })
+}
+
+// tryAgain begins anew what has failed: with what was typed, else with what is saved.
+func (c *controller) tryAgain(key string) {
+	a := c.attempts[key]
+	if a == nil {
+		if name, ok := profileOf(key); ok && c.model.profile(key) != nil {
+			c.connectProfile(name, nil, false)
+			return
+		}
+		c.back(key) // nothing is known but what the form is filled with
+		return
+	}
+	c.begin(a)
+}
+
+// back leaves a failure for the form, filled with what was typed but for the secrets.
+func (c *controller) back(key string) {
+	it := c.model.item(key)
+	if it.profile == nil {
+		switch a := c.attempts[key]; {
+		case a != nil:
+			c.home.form.fill(a.entry.Profile.Gateway, a.entry.Profile.Login)
+		case it.conn != nil && it.conn.Gateway != nil:
+			c.home.form.fill(plainLine(it.conn.Gateway.Host), "")
+		}
+	}
+	c.dismiss(key)
+	if it.profile == nil {
+		c.selectItem("")
+	}
+}
+
+// dismiss forgets an attempt, and the connection that has failed or still tries.
+func (c *controller) dismiss(key string) {
+	if a := c.attempts[key]; a != nil {
+		delete(c.attempts, key)
+		a.zero()
+	}
+	conn := c.model.connection(key)
+	delete(c.model.own, key)
+	if conn != nil {
+		c.disconnect(key)
+		return
+	}
+	c.render()
+}
+
+// disconnect ends the connection of a key, in whichever state, or what is being
+// prepared of it.
+func (c *controller) disconnect(key string) {
+	conn := c.model.connection(key)
+	if conn == nil {
+		if c.attempts[key] != nil {
+			c.dismiss(key)
+		}
+		return
+	}
+	if c.model.own[key].ending {
+		return
+	}
+	c.change(key, func(o *own) { *o = own{ending: true} })
+	id := conn.ID
+	go func() {
+		err := c.svc.Disconnect(c.ctx, id)
+		c.do(func() {
+			c.change(key, func(o *own) {
+				o.ending = false
+				o.failure, _ = errors.AsType[*app.Failure](err)
+			})
+		})
+	}()
+}
+
+// answer answers the prompt of a key. It zeroises text.
+func (c *controller) answer(key string, text []byte, accept, keep bool) {
+	a, it := c.attempts[key], c.model.item(key)
+	if it.prompt == nil {
+		clear(text)
+		return
+	}
+	if a != nil && a.answer != nil {
+		a.answer <- text
+		a.answer = nil
+		c.change(key, func(o *own) { *o = own{starting: true} })
+		return
+	}
+	if it.conn == nil {
+		clear(text)
+		return
+	}
+	c.remember(it.conn.ID, a, it.prompt.Kind, text, accept, keep)
+	answer := &control.Answer{PromptID: it.prompt.ID, Text: text, Accept: accept}
+	id := it.conn.ID
+	go func() {
+		err := c.svc.Answer(c.ctx, id, answer)
+		clear(answer.Text)
+		if failure, ok := errors.AsType[*app.Failure](err); ok && failure.Code != app.CodeUsage { // else it came too late
+			c.do(func() { c.change(key, func(o *own) { o.failure = failure }) })
+		}
+	}()
+}
+
+// remember notes what of an answer matters when the connection stands.
+func (c *controller) remember(id string, a *attempt, kind app.PromptKind, text []byte, accept, keep bool) {
+	switch kind {
+	case app.PromptTrust:
+		if accept {
+			c.trusted[id] = true
+		}
+	case app.PromptPassword:
+		if a == nil {
+			return
+		}
+		a.asked = true
+		clear(a.retyped)
+		a.retyped = nil
+		if keep {
+			a.retyped = append([]byte(nil), text...)
+		}
+	}
+}
+
+// refuse takes back the question of a key: distrust is an answer of its own, for
+// anything else the attempt ends.
+func (c *controller) refuse(key string) {
+	it := c.model.item(key)
+	if it.prompt != nil && it.prompt.Kind == app.PromptTrust {
+		c.answer(key, nil, false, false)
+		return
+	}
+	c.disconnect(key)
+}
+
+// settle looks at what has become of the attempts, after each change of the status.
+func (c *controller) settle() {
+	for key, o := range c.model.own {
+		if o.starting && c.attempts[key] != nil && c.find(c.attempts[key].id) != nil {
+			o.starting = false
+			c.model.own[key] = o
+		}
+	}
+	for key, a := range c.attempts {
+		conn := c.find(a.id)
+		switch {
+		case a.id == "":
+		case conn == nil && a.seen: // ended, here or elsewhere
+			delete(c.attempts, key)
+			a.zero()
+		case conn == nil:
+		case conn.State == app.StateConnected:
+			delete(c.attempts, key)
+			c.keep(a, conn)
+		default:
+			a.seen = true
+			if conn.State == app.StateFailed && conn.Failure != nil && conn.Failure.Code == app.CodeSignInRefused {
+				a.entry.ForgetPassword()
+			}
+		}
+	}
+	c.learn()
+}
+
+// keep saves the entry of a connection that stands now, if the person wants that, and
+// overwrites it.
+func (c *controller) keep(a *attempt, conn *app.Connection) {
+	c.learnt[conn.ID] = true
+	a.trusted = c.trusted[conn.ID]
+	entry := a.entry
+	switch {
+	case len(a.retyped) > 0:
+		entry.ForgetPassword()
+		entry.Password = append([]byte(nil), a.retyped...)
+		a.save = true
+	case !a.keepPassword, a.asked && c.model.profile(a.key) == nil:
+		// Which of two passwords is the right one only the person knows.
+		entry.ForgetPassword()
+	}
+	changed := entry.Learn(conn, a.trusted)
+	if !a.save && !(changed && c.model.profile(a.key) != nil) {
+		a.zero()
+		return
+	}
+	c.later(func() func() {
+		err := c.store.Save(entry)
+		a.zero()
+		return func() { c.saved(err) }
+	})
+}
+
+// learn brings saved profiles up to date with connections that stand and that the
+// window did not begin: a gateway that was trusted here, one that forbids saving.
+func (c *controller) learn() {
+	if c.model.status == nil {
+		return
+	}
+	for i := range c.model.status.Connections {
+		conn := &c.model.status.Connections[i]
+		if conn.ID == "" || conn.State != app.StateConnected || c.learnt[conn.ID] {
+			continue
+		}
+		c.learnt[conn.ID] = true
+		trusted, p := c.trusted[conn.ID], c.model.profile(profileKey(conn.Profile))
+		if p == nil || !trusted && !(store.ForbidsSaving(conn) && p.hasPassword) {
+			continue
+		}
+		c.later(func() func() {
+			entry, err := c.store.Load(conn.Profile)
+			if err == nil {
+				if entry.Learn(conn, trusted) {
+					err = c.store.Save(entry)
+				}
+				entry.Zero()
+			}
+			return func() { c.saved(err) }
+		})
+	}
+	for id := range c.learnt {
+		if c.find(id) == nil {
+			delete(c.learnt, id)
+			delete(c.trusted, id)
+		}
+	}
+}

@@ -1,0 +1,359 @@
+package gui
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"time"
+
+	"fyne.io/fyne/v2"
+
+	"wayfarer/app"
+	"wayfarer/app/store"
+)
+
+// Times of the controller.
+const (
+	// Between attempts to reach the service: growing, so that a machine without one
+	// is not kept busy, and short enough to seem at once when it appears.
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = 4 * time.Second
+	// tick is how often what counts is counted, while somebody looks.
+	tick = time.Second
+)
+
+// controller knows service, store and views, and is the one that does things.
+type controller struct {
+	opts  Options
+	svc   Service
+	store Store
+	app   fyne.App
+	prefs prefs
+	now   func() time.Time
+
+	ctx context.Context // ends with the program
+	end context.CancelFunc
+	do  func(func())       // runs a function on Fyne's goroutine
+	job chan func() func() // work that blocks, in its order
+
+	// What follows belongs to Fyne's goroutine.
+	model     model
+	attempts  map[string]*attempt // by key
+	trusted   map[string]bool     // IDs of connections whose gateway was trusted here
+	learnt    map[string]bool     // IDs of connections that have been looked at when they stood
+	questions int                 // numbers those of the window's own
+
+	*window
+}
+
+// newController makes the controller and its window, which is not shown yet. Call
+// start to begin.
+func newController(opts Options, do func(func())) *controller {
+	ctx, end := context.WithCancel(context.Background())
+	c := &controller{
+		opts: opts, svc: opts.Service, store: opts.Store, app: opts.App, prefs: prefs{opts.App.Preferences()}, now: opts.Now,
+		ctx: ctx, end: end, do: do, job: make(chan func() func(), 64),
+		attempts: map[string]*attempt{}, trusted: map[string]bool{}, learnt: map[string]bool{},
+	}
+	c.model.own = map[string]own{}
+	c.build()
+	if d := opts.Demo; d != nil {
+		c.home.form.fill(d.Gateway, d.Login)
+		c.home.form.password.SetText(d.Password)
+	}
+	return c
+}
+
+// start begins to watch the service and to read the profiles.
+func (c *controller) start() {
+	go c.work()
+	go c.watch()
+	go c.count()
+	c.reload("")
+}
+
+// close ends everything; connections stay with the service.
+func (c *controller) close() {
+	for key, a := range c.attempts {
+		a.zero()
+		delete(c.attempts, key)
+	}
+	c.end()
+}
+
+// watch follows the service for as long as the program runs.
+func (c *controller) watch() {
+	wait := firstRetry
+	for c.ctx.Err() == nil {
+		for status, err := range c.svc.Watch(c.ctx) {
+			if err != nil {
+				c.do(func() { c.lose(err) })
+				break
+			}
+			wait = firstRetry
+			c.do(func() { c.show(status) })
+		}
+		select {
+		case <-time.After(wait):
+		case <-c.ctx.Done():
+		}
+		wait = min(2*wait, lastRetry)
+	}
+}
+
+// count renders once a second what counts, while the window is to be seen.
+func (c *controller) count() {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			c.do(func() {
+				if c.visible && c.counts() {
+					c.renderHome()
+				}
+			})
+		case <-c.ctx.Done():
+			return
+		}
+	}
+}
+
+// counts says whether the selected item shows times that pass.
+func (c *controller) counts() bool {
+	it := c.model.item(c.model.selected)
+	return it.state == app.StateConnected
+}
+
+// work does what blocks, one after the other: a keyring may ask the person for its
+// password meanwhile. What a job returns is done on Fyne's goroutine.
+func (c *controller) work() {
+	for {
+		select {
+		case job := <-c.job:
+			if then := job(); then != nil {
+				c.do(then)
+			}
+		case <-c.ctx.Done():
+			return
+		}
+	}
+}
+
+// later gives work a job.
+func (c *controller) later(job func() func()) {
+	select {
+	case c.job <- job:
+	default:
+		go func() {
+			select {
+			case c.job <- job:
+			case <-c.ctx.Done():
+			}
+		}()
+	}
+}
+
+// show takes a new status.
+func (c *controller) show(status *app.Status) {
+	first := c.model.status == nil
+	c.model.status, c.model.noService = status, nil
+	c.settle()
+	if first {
+		c.selectFirst()
+	}
+	c.render()
+	if first {
+		c.connectOnStart()
+	}
+}
+
+// lose takes that the service cannot be used. Its connections are not known any more.
+func (c *controller) lose(err error) {
+	failure, ok := errors.AsType[*app.Failure](err)
+	if !ok {
+		failure = app.NewFailure(app.CodeInternal, "", err.Error(), "")
+	}
+	c.model.status, c.model.noService = nil, failure
+	c.render()
+}
+
+func (c *controller) find(id string) *app.Connection { return find(c.model.status, id) }
+
+// change changes what the window itself knows of a key.
+func (c *controller) change(key string, f func(*own)) {
+	o := c.model.own[key]
+	f(&o)
+	if o == (own{}) {
+		delete(c.model.own, key)
+	} else {
+		c.model.own[key] = o
+	}
+	c.settle()
+	c.render()
+}
+
+// selectItem shows an item on the right side.
+func (c *controller) selectItem(key string) {
+	c.model.selected = key
+	c.showPage(nil)
+	c.render()
+}
+
+// selectFirst selects what matters most when the window opens: a connection that
+// lives, else the first profile.
+func (c *controller) selectFirst() {
+	if c.model.selected != "" {
+		return
+	}
+	items := c.model.items()
+	if i := slices.IndexFunc(items, func(it item) bool { return active(it.state) }); i >= 0 {
+		c.model.selected = items[i].key
+	} else if len(items) > 0 {
+		c.model.selected = items[0].key
+	}
+}
+
+// reload reads the profiles again; select is the name of the one to select then, if
+// any.
+func (c *controller) reload(selectName string) {
+	c.later(func() func() {
+		list, err := readProfiles(c.store)
+		return func() { c.loaded(list, err, selectName) }
+	})
+}
+
+func readProfiles(s Store) ([]saved, error) {
+	names, err := s.Names()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]saved, len(names))
+	for i, name := range names {
+		entry, err := s.Load(name)
+		if errors.Is(err, store.ErrNoKeyring) {
+			return nil, err
+		}
+		list[i] = saved{name: name, damaged: err}
+		if err != nil {
+			continue
+		}
+		method, _ := entry.Profile.AuthMethod()
+		list[i] = saved{
+			name: name, gateway: entry.Profile.Gateway, login: entry.Profile.Login,
+			signsIn: method.Login, hasPassword: len(entry.Password) > 0, pinned: entry.Profile.Pin != "",
+		}
+		entry.Zero()
+	}
+	return list, nil
+}
+
+func (c *controller) loaded(list []saved, err error, selectName string) {
+	c.model.profiles, c.model.noKeyring = list, err
+	key := c.model.selected
+	switch {
+	case selectName != "":
+		c.model.selected = profileKey(selectName)
+	case key == "" && c.model.status != nil && !c.composing:
+		c.selectFirst()
+	case key != "" && c.model.profile(key) == nil && c.model.connection(key) == nil && c.attempts[key] == nil:
+		c.model.selected = ""
+		c.selectFirst()
+	}
+	c.render()
+}
+
+// saved is after a profile was written.
+func (c *controller) saved(err error) {
+	if err != nil {
+		c.complain(err)
+	}
+	c.reload("")
+}
+
+// connectDraft connects with what the form holds.
+func (c *controller) connectDraft(d draft) {
+	key := c.model.selected
+	if name, ok := profileOf(key); ok && c.model.profile(key) != nil {
+		c.connectProfile(name, d.password, d.remember)
+		return
+	}
+	a := &attempt{save: d.remember, keepPassword: d.remember}
+	a.entry = &store.Entry{Profile: app.Profile{Gateway: d.gateway, Login: d.login}, Password: d.password}
+	if d.remember {
+		a.entry.Profile.Name = c.model.freeName(nameFor(d.gateway))
+	}
+	c.begin(a)
+}
+
+// connectProfile connects with a saved profile. password is for one that has none
+// stored, and is kept with remember; it may be nil.
+func (c *controller) connectProfile(name string, password []byte, remember bool) {
+	key := profileKey(name)
+	c.change(key, func(o *own) { *o = own{starting: true} })
+	c.later(func() func() {
+		entry, err := c.store.Load(name)
+		return func() {
+			if err != nil {
+				clear(password)
+				c.change(key, func(o *own) { *o = own{failure: storeFailure(err)} })
+				return
+			}
+			a := &attempt{key: key, entry: entry, keepPassword: true}
+			if len(password) > 0 {
+				clear(entry.Password)
+				entry.Password, a.save, a.keepPassword = password, remember, remember
+			}
+			c.begin(a)
+		}
+	})
+}
+
+// connectKey connects an item of the list or the tray, if it is a profile.
+func (c *controller) connectKey(key string) {
+	if name, ok := profileOf(key); ok {
+		c.connectProfile(name, nil, false)
+	}
+}
+
+// connectOnStart connects the profile that the program was started for, or that the
+// settings name.
+func (c *controller) connectOnStart() {
+	name := c.opts.Connect
+	if name == "" {
+		name = c.prefs.connectOnStart()
+	}
+	if name == "" || c.model.connection(profileKey(name)) != nil {
+		return
+	}
+	c.model.selected = profileKey(name)
+	c.connectProfile(name, nil, false)
+}
+
+// storeFailure says why a profile cannot be read or kept.
+func storeFailure(err error) *app.Failure {
+	hint := "save the profile anew"
+	if errors.Is(err, store.ErrNoKeyring) {
+		hint = "unlock or start a keyring"
+	}
+	return app.NewFailure(app.CodeInternal, "", err.Error(), hint)
+}
+
+// render shows the model.
+func (c *controller) render() {
+	c.renderWindow(&c.model)
+	c.renderHome()
+}
+
+// renderHome shows the selected item on the right side.
+func (c *controller) renderHome() {
+	it := c.model.item(c.model.selected)
+	focus, changed := c.home.update(&it, c.model.noKeyring, c.now())
+	if c.model.noService != nil {
+		c.noService.update(c.model.noService, runtime.GOOS)
+	}
+	if changed && focus != nil && c.visible && c.model.noService == nil && c.page == nil {
+		c.win.Canvas().Focus(focus)
+	}
+}

@@ -1,0 +1,257 @@
+package gui
+
+import (
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/lang"
+	"fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+
+	"wayfarer/app"
+	"wayfarer/app/control"
+)
+
+// homeView is the right side of the window: where the selected item stands, and what
+// there is to do.
+type homeView struct {
+	sign            *canvas.Image
+	state, subtitle *widget.Label
+	hero            *fyne.Container
+	body            *fyne.Container // one of what follows
+	root            fyne.CanvasObject
+
+	form      *formView
+	steps     *stepsView
+	prompt    *promptView
+	trust     *trustView
+	failure   *failureView
+	connected *connectedView
+
+	progress   *fyne.Container // the steps, and Cancel
+	cancel     *button
+	onCancel   func()
+	shown      fyne.CanvasObject
+	shownState app.State
+	shownKey   string
+}
+
+func newHomeView(k *keys, details detailPart) *homeView {
+	v := &homeView{
+		sign: canvas.NewImageFromResource(heroIcon(app.StateDisconnected)), state: title(""), subtitle: wrapped(""),
+		form: newFormView(k), steps: newStepsView(), prompt: newPromptView(k), trust: newTrustView(k),
+		failure: newFailureView(k), connected: newConnectedView(k, details), shownState: "none", shownKey: "none",
+	}
+	v.sign.FillMode = canvas.ImageFillContain
+	v.sign.SetMinSize(fyne.NewSquareSize(72))
+	v.state.Alignment, v.subtitle.Alignment = fyne.TextAlignCenter, fyne.TextAlignCenter
+	v.subtitle.Importance = widget.LowImportance
+	v.cancel = newButton(k, lang.L("Cancel"), nil, func() { v.onCancel() })
+	v.progress = container.NewVBox(container.NewCenter(v.steps.content()), gap(8), v.cancel)
+	v.hero = container.NewVBox(gap(12), v.sign, v.state, v.subtitle)
+	v.body = container.NewStack()
+	v.root = container.NewVScroll(container.NewPadded(readable(container.NewVBox(v.hero, gap(4), v.body, gap(8)))))
+	return v
+}
+
+func (v *homeView) content() fyne.CanvasObject { return v.root }
+
+// update shows an item; noKeyring says why nothing can be kept. It reports where the
+// focus belongs now, if that has changed.
+func (v *homeView) update(it *item, noKeyring error, now time.Time) (focus fyne.Focusable, changed bool) {
+	if v.shownState != it.state {
+		v.sign.Resource = heroIcon(it.state)
+		v.sign.Refresh()
+	}
+	setText(v.state, headline(it))
+	setText(v.subtitle, subtitle(it))
+	showIf(v.subtitle, v.subtitle.Text != "")
+	changed = v.shownState != it.state || v.shownKey != it.key
+	v.shownState, v.shownKey = it.state, it.key
+
+	part := v.part(it)
+	if part != v.progress.Objects[0] && part != v.progress {
+		v.steps.rest()
+	}
+	switch part {
+	case v.form.content():
+		v.form.update(it.profile, noKeyring)
+		focus = v.form.first()
+	case v.progress:
+		v.steps.update(it)
+		showIf(v.steps.content(), it.state == app.StateConnecting || it.state == app.StateReconnecting)
+		showIf(v.cancel, it.state != app.StateDisconnecting)
+		v.cancel.SetText(cancelName(it.state))
+	case v.prompt.content():
+		changed = v.prompt.update(it.prompt, it.profile != nil && noKeyring == nil) || changed
+		focus = v.prompt.first()
+	case v.trust.content():
+		v.trust.update(it.prompt, hostOf(it))
+	case v.failure.content():
+		v.failure.update(it)
+	case v.connected.content():
+		v.connected.update(it, now)
+	}
+	v.show(part)
+	return focus, changed
+}
+
+// part is the view that fits an item.
+func (v *homeView) part(it *item) fyne.CanvasObject {
+	switch {
+	case it.prompt != nil && it.prompt.Kind == app.PromptTrust:
+		return v.trust.content()
+	case it.prompt != nil && it.state != app.StateConnected:
+		return v.prompt.content()
+	case it.state == app.StateFailed, it.failure != nil:
+		return v.failure.content()
+	case it.state == app.StateConnected:
+		return v.connected.content()
+	case active(it.state):
+		return v.progress
+	}
+	return v.form.content()
+}
+
+func (v *homeView) show(part fyne.CanvasObject) {
+	if v.shown == part {
+		return
+	}
+	v.shown = part
+	v.body.Objects = []fyne.CanvasObject{part}
+	v.body.Refresh()
+}
+
+// headline is the largest line: the state.
+func headline(it *item) string {
+	if it.state == app.StateDisconnected && it.key == "" {
+		return lang.L("Connect to your network")
+	}
+	return stateName(it.state)
+}
+
+// subtitle says which connection it is, or what its state means.
+func subtitle(it *item) string {
+	switch it.state {
+	case app.StateBlocked:
+		return lang.L("The connection is lost. Nothing leaves this computer unprotected until it is back or you disconnect.")
+	case app.StateReconnecting:
+		return lang.L("The connection to {{.Name}} was lost. It is being made again.", map[string]any{"Name": it.name})
+	}
+	return it.name
+}
+
+func cancelName(s app.State) string {
+	if s == app.StateBlocked || s == app.StateReconnecting {
+		return lang.L("Disconnect")
+	}
+	return lang.L("Cancel")
+}
+
+func hostOf(it *item) string {
+	if it.conn != nil && it.conn.Gateway != nil {
+		return it.conn.Gateway.Host
+	}
+	return it.name
+}
+
+// detailPart is what there is to know of a connection.
+type detailPart interface {
+	update(c *app.Connection, now time.Time)
+	content() fyne.CanvasObject
+}
+
+// connectedView is for a connection that stands.
+type connectedView struct {
+	disconnect   *button
+	details      detailPart
+	box          *fyne.Container
+	onDisconnect func()
+}
+
+func newConnectedView(k *keys, details detailPart) *connectedView {
+	v := &connectedView{details: details}
+	v.disconnect = newButton(k, lang.L("Disconnect"), nil, func() { v.onDisconnect() })
+	v.box = container.NewVBox(v.disconnect, gap(4))
+	if details != nil {
+		v.box.Add(details.content())
+	}
+	return v
+}
+
+func (v *connectedView) content() fyne.CanvasObject { return v.box }
+
+func (v *connectedView) update(it *item, now time.Time) {
+	if it.conn != nil && v.details != nil {
+		v.details.update(it.conn, now)
+	}
+}
+
+// noServiceView is shown while the service cannot be used.
+type noServiceView struct {
+	headline, advice, words *widget.Label
+	command                 *widget.Label
+	commandPart             fyne.CanvasObject
+	root                    fyne.CanvasObject
+}
+
+func newNoServiceView(k *keys, copyText func(string)) *noServiceView {
+	v := &noServiceView{headline: title(""), advice: wrapped(""), words: quiet(""), command: widget.NewLabel("")}
+	v.headline.Alignment, v.advice.Alignment = fyne.TextAlignCenter, fyne.TextAlignCenter
+	v.command.Selectable = true
+	v.command.TextStyle.Monospace = true
+	v.words.Selectable = true
+	sign := canvas.NewImageFromResource(heroIcon(app.StateFailed))
+	sign.FillMode = canvas.ImageFillContain
+	sign.SetMinSize(fyne.NewSquareSize(72))
+	copyIt := newIconButton(k, lang.L("Copy"), theme.ContentCopyIcon(), func() { copyText(v.command.Text) })
+	v.commandPart = card(container.NewBorder(nil, nil, nil, copyIt, v.command))
+	waits := quiet(lang.L("Wayfarer goes on by itself as soon as the service answers."))
+	waits.Alignment = fyne.TextAlignCenter
+	v.root = container.NewVScroll(container.NewPadded(readable(container.NewVBox(gap(12), sign, v.headline, v.advice,
+		v.commandPart, waits, v.words))))
+	return v
+}
+
+func (v *noServiceView) content() fyne.CanvasObject { return v.root }
+
+// update says why the service cannot be used and what to do on this system.
+func (v *noServiceView) update(f *app.Failure, goos string) {
+	headline, advice, command := noServiceWords(f, goos)
+	setText(v.headline, headline)
+	setText(v.advice, advice)
+	setText(v.command, command)
+	showIf(v.commandPart, command != "")
+	setText(v.words, plain(sentence(f.Message)))
+}
+
+// noServiceWords are what is wrong, what to do about it, and a command that does it;
+// empty: there is none to type.
+func noServiceWords(f *app.Failure, goos string) (headline, advice, command string) {
+	refused := control.RefusesUser(f)
+	switch {
+	case f.Code != app.CodeNoService:
+		return lang.L("The service gives answers that are not understood"),
+			lang.L("Window and service may be of different versions. Install both anew."), ""
+	case refused && goos == "windows":
+		return lang.L("You may not use the VPN service"), lang.L("Sign in at this computer, or ask its administrator."), ""
+	case refused && goos == "darwin":
+		return lang.L("You may not use the VPN service"),
+			lang.L("Sign in at this computer, or have an administrator add you to the group wayfarer:"),
+			"sudo dseditgroup -o edit -a \"$USER\" -t user wayfarer"
+	case refused:
+		return lang.L("You may not use the VPN service"),
+			lang.L("Sign in at this computer, or have an administrator add you to the group wayfarer. Then log out and in again."),
+			"sudo usermod -aG wayfarer \"$USER\""
+	}
+	headline = lang.L("The VPN service does not run")
+	switch goos {
+	case "windows":
+		return headline, lang.L("Start the service Wayfarer: open Services, or type this into a terminal as administrator:"), "net start wayfarerd"
+	case "darwin":
+		return headline, lang.L("Start it in a terminal:"), "sudo wayfarerd"
+	}
+	return headline, lang.L("Start it in a terminal:"), "sudo systemctl start wayfarerd"
+}

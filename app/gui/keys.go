@@ -1,0 +1,131 @@
+package gui
+
+import (
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/driver/desktop"
+	"fyne.io/fyne/v2/widget"
+)
+
+// keys are what the keyboard does wherever the focus is. A field of text gets all keys
+// first, and hands those on that it has no use for.
+type keys struct {
+	shortcuts map[fyne.KeyName]func() // with Ctrl, or Cmd on macOS
+	plain     map[fyne.KeyName]func()
+}
+
+// run does what a shortcut stands for; false: nothing.
+func (k *keys) run(s fyne.Shortcut) bool {
+	custom, ok := s.(*desktop.CustomShortcut)
+	if !ok || custom.Modifier != fyne.KeyModifierShortcutDefault {
+		return false
+	}
+	do := k.shortcuts[custom.KeyName]
+	if do != nil {
+		do()
+	}
+	return do != nil
+}
+
+// press does what a key alone stands for; false: nothing.
+func (k *keys) press(key fyne.KeyName) bool {
+	do := k.plain[key]
+	if do != nil {
+		do()
+	}
+	return do != nil
+}
+
+// listen has the keys work in a window, when nothing has the focus.
+func (k *keys) listen(c fyne.Canvas) {
+	for name := range k.shortcuts {
+		c.AddShortcut(&desktop.CustomShortcut{KeyName: name, Modifier: fyne.KeyModifierShortcutDefault},
+			func(s fyne.Shortcut) { k.run(s) })
+	}
+	c.SetOnTypedKey(func(e *fyne.KeyEvent) { k.press(e.Name) })
+}
+
+// field is an entry that leaves the program's shortcuts and Escape to keys.
+type field struct {
+	widget.Entry
+	keys *keys
+}
+
+func newField(k *keys) *field {
+	f := &field{keys: k}
+	f.ExtendBaseWidget(f)
+	return f
+}
+
+// newSecretField hides what is typed, but for who presses its eye.
+func newSecretField(k *keys) *field {
+	f := &field{keys: k}
+	f.Password = true
+	f.ExtendBaseWidget(f)
+	return f
+}
+
+// TypedShortcut implements fyne.Shortcutable.
+func (f *field) TypedShortcut(s fyne.Shortcut) {
+	if !f.keys.run(s) {
+		f.Entry.TypedShortcut(s)
+	}
+}
+
+// TypedKey implements fyne.Focusable.
+func (f *field) TypedKey(e *fyne.KeyEvent) {
+	if e.Name == fyne.KeyEscape && f.keys.press(e.Name) {
+		return
+	}
+	f.Entry.TypedKey(e)
+}
+
+// take is the field's text, which it gives up.
+func (f *field) take() []byte {
+	text := []byte(f.Text)
+	f.SetText("")
+	return text
+}
+
+// button is one that is pressed with Return, too, and knows the program's keys.
+type button struct {
+	widget.Button
+	keys *keys
+	name string // of one without a text
+	// spaceOnly: Return does not press it, so that nobody does so without reading.
+	spaceOnly bool
+}
+
+func newButton(k *keys, text string, icon fyne.Resource, do func()) *button {
+	b := &button{keys: k}
+	b.Text, b.Icon, b.OnTapped = text, icon, do
+	b.ExtendBaseWidget(b)
+	return b
+}
+
+// newIconButton has no text, but a name for those who do not see the icon.
+func newIconButton(k *keys, name string, icon fyne.Resource, do func()) *button {
+	b := newButton(k, "", icon, do)
+	b.name = name
+	b.Importance = widget.LowImportance
+	return b
+}
+
+// AccessibilityLabel implements fyne.Accessible.
+func (b *button) AccessibilityLabel() string {
+	if b.name != "" {
+		return b.name
+	}
+	return b.Button.AccessibilityLabel()
+}
+
+// TypedKey implements fyne.Focusable.
+func (b *button) TypedKey(e *fyne.KeyEvent) {
+	switch {
+	case (e.Name == fyne.KeyReturn || e.Name == fyne.KeyEnter) && !b.spaceOnly:
+		b.Tapped(nil)
+	case e.Name == fyne.KeySpace:
+		b.Button.TypedKey(e)
+	default:
+		b.keys.press(e.Name)
+	}
+}

@@ -1,0 +1,121 @@
+package gui
+
+import (
+	"bytes"
+	"slices"
+	"sync"
+
+	"wayfarer/app/store"
+)
+
+// Memory is a store that lasts as long as the program: for the demonstration, and where
+// there is no keyring. It is safe for use by many goroutines.
+type Memory struct {
+	// Forgetful keeps no secrets.
+	Forgetful bool
+
+	mu      sync.Mutex
+	entries []*store.Entry
+}
+
+var _ Store = (*Memory)(nil)
+
+func (m *Memory) index(name string) int {
+	return slices.IndexFunc(m.entries, func(e *store.Entry) bool { return e.Profile.Name == name })
+}
+
+// Names implements Store.
+func (m *Memory) Names() ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var names []string
+	for _, e := range m.entries {
+		names = append(names, e.Profile.Name)
+	}
+	return names, nil
+}
+
+// Load implements Store.
+func (m *Memory) Load(name string) (*store.Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.index(name)
+	if i < 0 {
+		return nil, store.ErrNotFound
+	}
+	return copyOf(m.entries[i]), nil
+}
+
+// Save implements Store.
+func (m *Memory) Save(e *store.Entry) error {
+	if err := store.CheckName(e.Profile.Name); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own := copyOf(e)
+	if m.Forgetful {
+		own.Zero()
+		own.Password, own.GroupSecret = nil, nil
+	}
+	if i := m.index(e.Profile.Name); i >= 0 {
+		m.entries[i].Zero()
+		m.entries[i] = own
+		return nil
+	}
+	m.entries = append(m.entries, own)
+	return nil
+}
+
+// Remove implements Store.
+func (m *Memory) Remove(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.index(name)
+	if i < 0 {
+		return store.ErrNotFound
+	}
+	m.entries[i].Zero()
+	m.entries = slices.Delete(m.entries, i, i+1)
+	return nil
+}
+
+// Rename implements Store.
+func (m *Memory) Rename(from, to string) error {
+	if err := store.CheckName(to); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.index(from)
+	switch {
+	case i < 0:
+		return store.ErrNotFound
+	case from != to && m.index(to) >= 0:
+		return store.ErrExists
+	}
+	m.entries[i].Profile.Name = to
+	return nil
+}
+
+// Reorder implements Store.
+func (m *Memory) Reorder(names []string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	rank := func(e *store.Entry) int {
+		if i := slices.Index(names, e.Profile.Name); i >= 0 {
+			return i
+		}
+		return len(names)
+	}
+	slices.SortStableFunc(m.entries, func(a, b *store.Entry) int { return rank(a) - rank(b) })
+	return nil
+}
+
+// copyOf is an entry with secrets and lists of its own.
+func copyOf(e *store.Entry) *store.Entry {
+	own := *e
+	own.Password, own.GroupSecret = bytes.Clone(e.Password), bytes.Clone(e.GroupSecret)
+	own.Profile.CA = slices.Clone(e.Profile.CA)
+	return &own
+}

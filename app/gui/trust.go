@@ -1,0 +1,93 @@
+package gui
+
+import (
+	"strings"
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/lang"
+	"fyne.io/fyne/v2/layout"
+	"fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+
+	"wayfarer/app"
+)
+
+// trustView asks whether to trust a gateway that is not known, as SSH does. Nothing is
+// preselected: Return does nothing.
+type trustView struct {
+	heading, why  *widget.Label
+	facts         *fyne.Container
+	trust, cancel *button
+	box           *fyne.Container
+
+	onTrust  func()
+	onCancel func()
+
+	asked string // the ID of the prompt that stands there
+}
+
+func newTrustView(k *keys) *trustView {
+	v := &trustView{heading: wrapped(""), why: wrapped(""), facts: container.NewVBox()}
+	v.heading.SizeName = theme.SizeNameSubHeadingText
+	v.heading.TextStyle.Bold = true
+	v.cancel = newButton(k, lang.L("Cancel"), nil, func() { v.onCancel() })
+	v.trust = newButton(k, lang.L("Trust"), nil, func() { v.onTrust() })
+	v.trust.spaceOnly = true
+	advice := wrapped(lang.L("Nothing secret has been sent. Compare the fingerprint with the one that your administrator gave you. " +
+		"If it differs, somebody may be listening: cancel."))
+	v.box = container.NewVBox(v.heading, v.why, card(v.facts), advice, gap(4), container.NewGridWithColumns(2, v.cancel, v.trust))
+	return v
+}
+
+func (v *trustView) content() fyne.CanvasObject { return v.box }
+
+// update shows the certificate that a prompt asks about, of the gateway host.
+func (v *trustView) update(p *app.Prompt, host string) {
+	if p.ID == v.asked {
+		return
+	}
+	v.asked = p.ID
+	setText(v.heading, lang.L("Do you trust {{.Host}}?", map[string]any{"Host": plainLine(host)}))
+	v.facts.RemoveAll()
+	c := p.Certificate
+	if c == nil {
+		setText(v.why, plain(p.Text))
+		return
+	}
+	setText(v.why, lang.L("This computer does not know the gateway yet."))
+	v.fact(lang.L("Subject"), c.Subject)
+	v.fact(lang.L("Issuer"), c.Issuer)
+	v.fact(lang.L("Names"), strings.Join(c.Names, ", "))
+	v.fact(lang.L("Valid"), lang.L("{{.From}} to {{.To}}", map[string]any{"From": day(c.NotBefore), "To": day(c.NotAfter)}))
+	v.fact(lang.L("Fingerprint (SHA-256)"), fingerprint(c.SHA256))
+	v.fact(lang.L("Why you are asked"), c.Reason)
+}
+
+func (v *trustView) fact(name, value string) {
+	if value = plain(value); value == "" {
+		return
+	}
+	text := wrapped(value)
+	text.Selectable = true
+	if strings.Contains(value, ":") && !strings.Contains(value, "=") {
+		text.Wrapping = fyne.TextWrapBreak
+		text.TextStyle.Monospace = true
+	}
+	v.facts.Add(container.New(layout.NewCustomPaddedVBoxLayout(-10), quiet(name), text))
+}
+
+func day(t time.Time) string { return t.UTC().Format("2006-01-02") }
+
+// fingerprint is a hash in groups that are good to compare: "ab:cd: … ".
+func fingerprint(hex string) string {
+	var b strings.Builder
+	for i, r := range plainLine(hex) {
+		if i > 0 && i%2 == 0 {
+			b.WriteByte(':')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

@@ -1,0 +1,68 @@
+package gui
+
+import (
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/lang"
+	"fyne.io/fyne/v2/theme"
+
+	"wayfarer/app"
+)
+
+// stateName is a state in people's words.
+func stateName(s app.State) string {
+	switch s {
+	case app.StateConnecting:
+		return lang.L("Connecting")
+	case app.StateActionNeeded:
+		return lang.L("Waiting for you")
+	case app.StateConnected:
+		return lang.L("Connected")
+	case app.StateReconnecting:
+		return lang.L("Reconnecting")
+	case app.StateDisconnecting:
+		return lang.L("Disconnecting")
+	case app.StateBlocked:
+		return lang.L("Blocked")
+	case app.StateFailed:
+		return lang.L("Could not connect")
+	}
+	return lang.L("Not connected")
+}
+
+// stepName is a step in people's words.
+func stepName(s app.Step) string {
+	switch s {
+	case app.StepFindGateway:
+		return lang.L("Find gateway")
+	case app.StepAgreeSecurity:
+		return lang.L("Agree security")
+	case app.StepCheckCertificate:
+		return lang.L("Check gateway certificate")
+	case app.StepSignIn:
+		return lang.L("Sign in")
+	case app.StepGetSettings:
+		return lang.L("Get settings")
+	case app.StepBuildTunnel:
+		return lang.L("Build tunnel")
+	case app.StepTest:
+		return lang.L("Test")
+	}
+	return ""
+}
+
+// heroIcon is the sign of a state, by shape and colour.
+func heroIcon(s app.State) fyne.Resource {
+	icon := iconOf(s)
+	shape := fyne.NewStaticResource("hero-"+icon.name+".svg", icon.shape)
+	switch s {
+	case app.StateConnected:
+		return theme.NewSuccessThemedResource(shape)
+	case app.StateConnecting, app.StateReconnecting, app.StateDisconnecting:
+		return theme.NewPrimaryThemedResource(shape)
+	case app.StateActionNeeded:
+		return theme.NewWarningThemedResource(shape)
+	case app.StateBlocked, app.StateFailed:
+		return theme.NewErrorThemedResource(shape)
+	}
+	return theme.NewDisabledResource(shape)
+}

@@ -1,0 +1,124 @@
+//go:build cgo
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"wayfarer/app/gui"
+)
+
+// Times of the demonstration.
+const (
+	demoStart = 20 * time.Second // for the gateway to be there
+	demoEnd   = 5 * time.Second  // for it to disconnect and go
+)
+
+// demoProcess is `wayfarer demo --serve`: a gateway, and a service without rights, in a
+// process of its own.
+type demoProcess struct {
+	gui.Demo
+	socket string
+	cmd    *exec.Cmd
+	dir    string
+	ended  chan error
+}
+
+// startDemo starts the sibling program, and waits until it is ready.
+func startDemo() (*demoProcess, error) {
+	program, err := sibling("wayfarer")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "wayfarer-demo-")
+	if err != nil {
+		return nil, fmt.Errorf("the demonstration has no place for its socket: %w", err)
+	}
+	d := &demoProcess{dir: dir, socket: filepath.Join(dir, "wayfarer.sock"), ended: make(chan error, 1)}
+	if runtime.GOOS == "windows" {
+		d.socket = `\\.\pipe\` + filepath.Base(dir)
+	}
+	d.cmd = exec.Command(program, "--socket", d.socket, "demo", "--serve")
+	var complaints bytes.Buffer
+	d.cmd.Stderr = &complaints
+	out, err := d.cmd.StdoutPipe()
+	if err == nil {
+		err = d.cmd.Start()
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("the demonstration does not start: %w", err)
+	}
+	ready := make(chan bool, 1)
+	go func() {
+		ready <- d.read(out)
+		io.Copy(io.Discard, out)
+		d.ended <- d.cmd.Wait()
+	}()
+	select {
+	case ok := <-ready:
+		if ok {
+			return d, nil
+		}
+	case <-time.After(demoStart):
+	}
+	d.stop()
+	return nil, fmt.Errorf("the demonstration does not start: %s", strings.TrimSpace(complaints.String()))
+}
+
+// read takes what the program says about its gateway, up to the last that matters.
+func (d *demoProcess) read(out io.Reader) bool {
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(strings.TrimSpace(lines.Text()), " ")
+		switch value = strings.TrimSpace(value); name {
+		case "Gateway":
+			d.Gateway = value
+		case "Login":
+			d.Login = value
+		case "Password":
+			d.Password = value
+			return d.Gateway != "" && d.Login != ""
+		}
+	}
+	return false
+}
+
+// stop ends the program and takes its socket away.
+func (d *demoProcess) stop() {
+	if d.cmd.Process.Signal(os.Interrupt) != nil { // Windows has none
+		d.cmd.Process.Kill()
+	}
+	select {
+	case <-d.ended:
+	case <-time.After(demoEnd):
+		d.cmd.Process.Kill()
+		<-d.ended
+	}
+	os.RemoveAll(d.dir)
+}
+
+// sibling is a program of ours that is installed beside this one.
+func sibling(name string) (string, error) {
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", name, err)
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s is not installed beside this program: %w", name, err)
+	}
+	return path, nil
+}

@@ -1,0 +1,8 @@
+// Command wayfarer-gui is Wayfarer's window and tray. It runs as the user, talks to the
+// service, and keeps the user's profiles in the keyring. It needs cgo, for the display. On
+// Linux it is built with the tag x11: that works on Wayland, too, through Xwayland, where a
+// window can then be raised, and needs no headers or libraries of Wayland.
+//
+//	main.go  arguments, and what the window is made of
+//	demo.go  wayfarer demo --serve, as a process of its own
+package main
