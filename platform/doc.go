@@ -49,6 +49,10 @@
 //
 //	30560: not fwmark 0x3766 lookup 119
 //
+// They have the scope of routes by a router (universe): a default route that somebody adds
+// to main without naming an interface (ip route add default via ROUTER) is by the router's
+// interface, as without a tunnel, and what is marked goes by it.
+//
 // A network that stays outside is a throw route in that table: the search goes on
 // in main. Beside what the wish excludes these are (outsiders in home_linux.go)
 //

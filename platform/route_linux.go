@@ -172,7 +172,10 @@ func (c *routeChange) inherit(change) {}
 func (c *routeChange) route() *netlink.Route {
 	r := &netlink.Route{Dst: ipNet(c.Dst), Table: routeTable, Protocol: routeProtocol, Type: unix.RTN_THROW}
 	if c.Index != 0 {
-		r.Type, r.LinkIndex, r.Scope = unix.RTN_UNICAST, c.Index, netlink.SCOPE_LINK
+		// Of the scope universe, as routes by a router are. Where the kernel looks for
+		// the interface of another's router it wants scope link, and shall not find
+		// this one.
+		r.Type, r.LinkIndex, r.Scope = unix.RTN_UNICAST, c.Index, netlink.SCOPE_UNIVERSE
 		r.Src = c.Src.AsSlice()
 	}
 	return r

@@ -206,7 +206,7 @@ func TestSetRepairs(t *testing.T) {
 		"MTU":     func() error { return netlink.LinkSetMTU(link, 1499) },
 		"address": func() error { return netlink.AddrDel(link, &netlink.Addr{IPNet: ipNet(splitTunnel.Addresses[0])}) },
 		"route": func() error {
-			return netlink.RouteDel(&netlink.Route{Dst: ipNet(splitTunnel.Routes[0]), Table: routeTable, Scope: netlink.SCOPE_LINK})
+			return netlink.RouteDel(&netlink.Route{Dst: ipNet(splitTunnel.Routes[0]), Table: routeTable})
 		},
 		"rule": func() error {
 			rule := netlink.NewRule()
@@ -361,6 +361,44 @@ func TestWays(t *testing.T) {
 				t.Errorf("%s; want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestDefaultRouteRenewed: while a full tunnel stands, the host gets a default route as
+// DHCP clients and administrators add it, also without naming the interface. The kernel
+// looks for the router's interface by all rules then, and must not find the tunnel.
+func TestDefaultRouteRenewed(t *testing.T) {
+	for _, onLink := range []bool{false, true} {
+		enterNamespace(t)
+		addTUN(t, "wayfarer0")
+		n, _ := testNetwork(t)
+		run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{fullTunnel}}))
+		for _, router := range []string{"192.0.2.1", "192.0.2.9", "2001:db8::1", "2001:db8::9"} {
+			route := &netlink.Route{Gw: net.ParseIP(router), Protocol: unix.RTPROT_DHCP, Table: unix.RT_TABLE_MAIN}
+			if onLink {
+				route.LinkIndex = linkByName(t, "eth0").Attrs().Index
+			}
+			outside, tunnel := "198.18.0.1", "wayfarer0 from 10.1.2.3"
+			if route.Gw.To4() == nil {
+				outside, tunnel = "2001:db8:1::1", "wayfarer0 from fd00::3"
+			}
+			old, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+			run(t, "list", err)
+			for _, r := range old {
+				if isDefault(&r) && (r.Gw.To4() == nil) == (route.Gw.To4() == nil) {
+					run(t, "the lease ends", netlink.RouteDel(&r))
+				}
+			}
+			run(t, router, netlink.RouteAdd(route))
+			found, err := netlink.RouteGetWithOptions(net.ParseIP(outside), &netlink.RouteGetOptions{Mark: bypassMark})
+			run(t, "marked", err)
+			if len(found) != 1 || found[0].LinkIndex != linkByName(t, "eth0").Attrs().Index || !found[0].Gw.Equal(route.Gw) {
+				t.Errorf("%s, interface named %v: marked packets go by %v", router, onLink, found)
+			}
+			if got := way(t, outside, 0); got != tunnel {
+				t.Errorf("%s, interface named %v: others go by %s", router, onLink, got)
+			}
+		}
 	}
 }
 
