@@ -17,10 +17,15 @@
 // profile of an unknown version, which has a number of its own. Within a version only
 // what clients may ignore is added: keys of answers, codes of warnings.
 //
-// A body is read strictly: at most 1 MiB, one JSON value, no unknown fields, so that a
-// client newer than the service learns what the service does not know instead of losing
-// it. Requests without a body must have none. Secrets go in and never come out: no
-// answer has a field for one, and what is read is overwritten when it is handed over.
+// A body is read strictly: at most 1 MiB, one JSON value, no unknown fields, which are
+// written in small letters, so that a client newer than the service learns what the
+// service does not know instead of losing it. Requests without a body must have none, and
+// nothing may follow the request for a stream.
+//
+// Secrets go in and never come out: no answer has a field for one, and of a body that is
+// not understood no more is quoted than the name of an unknown field. What a body was read
+// into, and what was decoded from it, is overwritten when it is handed over; what net/http
+// buffers of a connection, 4 KiB, is only overwritten by what is read next.
 //
 // # Errors
 //
@@ -28,15 +33,18 @@
 // these statuses:
 //
 //	400  usage: not understood, or not possible as things are
-//	403  no-service: this user may not; policy: nobody may, on this machine
+//	403  no-service: this user may not, or cannot be told; policy: nobody may, on this machine
 //	404  usage: no such path, version or connection
 //	405  usage: not this method
 //	409  network-config, cancelled
 //	413  usage: the body is too large
 //	500  internal
 //	502  untrusted, sign-in-refused, no-proposal, protocol, settings-refused
-//	503  no-service: too many streams
+//	503  no-service: too many streams, or bodies, at a time
 //	504  no-answer
+//
+// What is no HTTP, or has a header that is too large (431), net/http answers in words of
+// its own, or not at all.
 //
 // What becomes of a connection after POST has answered is no error of a request: it
 // shows in the status.
@@ -65,24 +73,36 @@
 // and a yes counts only if the process has not ended when it comes.
 //
 // Everybody else has connections of their own who had the right when they made them.
+// Whom the operating system does not tell gets nothing, not even the status.
 //
 // Backend and Logs are all that the server needs of the service. Backend never sees a
 // request of a user who has no right to make it.
 //
 // # Bounds
 //
-// One user can neither take what others need nor fill the log: connections to the
-// socket, streams and requests a second are bounded per user (limits.go), and the first
-// two in all, root's aside. Too many connections are closed, too many streams refused, too
-// many requests wait. A request must have come within 10 s; an answer, or a line of a
-// stream, must be taken within 10 s, or its client is dropped: nobody waits for a slow
-// reader, because each has a goroutine of its own, and changes come as a coalesced
-// signal. Refusals are logged once a minute per user.
+// One user can neither take what others need nor fill the log. What is counted is what the
+// operating system tells them apart by; the administrator, who must get in to help, is not
+// counted in all:
+//
+//	                          one user      all
+//	connections to the socket 32            256   more are closed
+//	streams                   16            64    more are refused
+//	bodies that are read      8             64    more are refused
+//	requests a second         100, 200 once       more wait, whatever they ask for
+//	header, body, answer      16 KiB, 1 MiB, 4 KiB
+//
+// A request must have come within 10 s; an answer, or a line of a stream, must be taken
+// within 10 s; a connection may be silent between requests for a minute. Who is slower is
+// dropped, and so is who goes on talking while a stream goes out: net/http would no longer
+// see when it goes. Nobody waits for a slow reader, because each has a goroutine of its own,
+// and changes come as a coalesced signal, at most 20 a second. Refusals are logged once a
+// minute per user.
 //
 // # Layout
 //
 //	api.go     the bodies, Backend and Logs
-//	server.go  routes, the table of HTTP statuses
+//	server.go  endpoints, the table of HTTP statuses
+//	body.go    bodies: strict, and without copies
 //	stream.go  events and logs: answers that go on
 //	limits.go  what one user may have
 //	rights.go  who may do what; peer_*.go asks the operating system who it is, and on
