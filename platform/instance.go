@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// ErrHandedOver: another process of the program runs in this user's session, and has
+// ErrHandedOver says that another process of the program runs in this user's session, and has
 // taken the arguments. This one should end.
 var ErrHandedOver = errors.New("another process of this session has taken the arguments")
 
