@@ -351,7 +351,7 @@ func speed(bytes int64, took time.Duration) string {
 
 // keep serves the SOCKS5 proxy until Ctrl+C.
 func (d *demo) keep(ctx context.Context, svc *rootless, a *attempt) error {
-	listener, err := net.Listen("tcp", defaultProxy)
+	listener, err := listenProxy(defaultProxy)
 	if err != nil { // taken, perhaps by another demonstration
 		if listener, err = listenProxy("127.0.0.1:0"); err != nil {
 			return err
@@ -359,7 +359,7 @@ func (d *demo) keep(ctx context.Context, svc *rootless, a *attempt) error {
 	}
 	defer listener.Close()
 	d.title("Staying connected")
-	showProxy(d.out, listener.Addr(), demoPage)
+	showProxy(d.out, listener, demoPage)
 	return a.serveProxy(ctx, svc, listener)
 }
 

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/things-go/go-socks5"
 
 	"wayfarer/app"
 )
@@ -28,7 +26,9 @@ func newProxy(e *env) *cobra.Command {
 		Short: "Connect without any rights, as a SOCKS5 proxy",
 		Long: "Connect like `wayfarer connect`, but inside this program: it needs no service and no rights, and changes\n" +
 			"nothing of this computer. Programs that are told to use the SOCKS5 proxy reach the network behind the\n" +
-			"gateway (TCP and UDP); host names are looked up there, too. Ctrl+C ends the connection.",
+			"gateway (TCP and UDP); host names are looked up there, too. Ctrl+C ends the connection.\n\n" +
+			"On loopback the proxy serves your programs only, where the system tells whose a program is: on Linux.\n" +
+			"Elsewhere every user of the computer can use it while it runs.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: e.completeProfiles,
 	}
@@ -74,27 +74,9 @@ func (e *env) proxy(ctx context.Context, flags *connectFlags, name, listen strin
 	}
 	e.showNew(conn, asJSON)
 	if !asJSON {
-		showProxy(e.out, listener.Addr(), "http://intranet/")
+		showProxy(e.out, listener, "http://intranet/")
 	}
 	return a.serveProxy(ctx, svc, listener)
-}
-
-// listenProxy opens the proxy's port. An address that others can reach is the user's
-// explicit wish.
-func listenProxy(address string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, usage(fmt.Sprintf("--listen %s: HOST:PORT is expected", address), "as in --listen "+defaultProxy)
-	}
-	if host == "" {
-		return nil, usage(fmt.Sprintf("--listen %s: the host is missing", address),
-			"use 127.0.0.1, or 0.0.0.0 to let everybody on the network in")
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, usage(fmt.Sprintf("--listen %s: %v", address, cause(err)), "choose another port")
-	}
-	return listener, nil
 }
 
 // cause is a network error without the operation that it was in.
@@ -106,10 +88,11 @@ func cause(err error) error {
 }
 
 // showProxy says how to use the proxy; example is a page behind the gateway.
-func showProxy(w io.Writer, at net.Addr, example string) {
+func showProxy(w io.Writer, listener *proxyListener, example string) {
+	at := listener.Addr()
 	fmt.Fprintf(w, "\nThe SOCKS5 proxy is %v; host names are looked up behind the gateway.\n", at)
-	if addr, err := netip.ParseAddrPort(at.String()); err == nil && !addr.Addr().IsLoopback() {
-		fmt.Fprintln(w, "Everybody who reaches this address can use the connection.")
+	if others := listener.openTo(); others != "" {
+		fmt.Fprintln(w, others)
 	}
 	fmt.Fprintf(w, "\n  curl --proxy socks5h://%v %s\n  chromium --proxy-server=socks5://%v %s\n", at, example, at, example)
 	fmt.Fprintln(w, "  Firefox: Settings, Network Settings, SOCKS v5, with \"Proxy DNS when using SOCKS v5\"")
@@ -117,10 +100,13 @@ func showProxy(w io.Writer, at net.Addr, example string) {
 }
 
 // serveProxy serves until ctx ends, with nil, or until the connection is over.
-func (a *attempt) serveProxy(ctx context.Context, svc *rootless, listener net.Listener) error {
+func (a *attempt) serveProxy(ctx context.Context, svc *rootless, listener *proxyListener) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	server := newSOCKS(svc.dial)
+	listener.refused = func() {
+		fmt.Fprintln(a.err, "A program of another user wanted to use the proxy, and was refused; so will all others be.")
+	}
+	server := newSOCKS(svc.dial, listener.mayAssociate)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -135,25 +121,4 @@ func (a *attempt) serveProxy(ctx context.Context, svc *rootless, listener net.Li
 	listener.Close()
 	<-served
 	return err
-}
-
-// newSOCKS makes a SOCKS5 server (RFC 1928: CONNECT and UDP ASSOCIATE) whose only
-// way out is dial.
-func newSOCKS(dial func(ctx context.Context, network, address string) (net.Conn, error)) *socks5.Server {
-	return socks5.NewServer(
-		socks5.WithResolver(unresolved{}),
-		socks5.WithDial(func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, proxyDialTime)
-			defer cancel()
-			return dial(ctx, network, address)
-		}),
-	)
-}
-
-// unresolved leaves host names to the dialer.
-type unresolved struct{}
-
-// Resolve implements socks5.NameResolver.
-func (unresolved) Resolve(ctx context.Context, _ string) (context.Context, net.IP, error) {
-	return ctx, nil, nil
 }
