@@ -410,6 +410,9 @@ func (s *Session) deleteChild(spi uint32) {
 // once, but later and later with one that deletes each new one. Those of several pairs of
 // selectors that are deleted together count once.
 func (s *Session) planReplacement(c *childSA, now time.Time) {
+	if s.current(c.pair) != nil {
+		return // it had been replaced
+	}
 	planned := s.needChild
 	s.needChild = true
 	switch {

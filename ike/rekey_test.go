@@ -537,6 +537,30 @@ func TestGatewayBeginsToDeleteESP(t *testing.T) {
 	})
 }
 
+// TestRekeyedOftenThenDeleted: that the gateway deletes what it has replaced is no row,
+// however soon it does.
+func TestRekeyedOftenThenDeleted(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		received := receive(s)
+		for range 2 * maxShortLived {
+			old := s.Stats().Children[0].SPIOut
+			w.rekey(s)
+			time.Sleep(2 * time.Second)
+			w.say(firstVIP, func(h isakmp.Header) []*gateway.Message {
+				return []*gateway.Message{deleteOf(h, isakmp.ProtoESP, be32(old))}
+			})
+			synctest.Wait()
+		}
+		if err := w.gw.DeleteChild(firstVIP); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		w.exchangePackets(s, received, "afterwards")
+	})
+}
+
 func networksOf(n int) (ps []netip.Prefix) {
 	for i := range n {
 		ps = append(ps, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16))
