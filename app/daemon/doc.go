@@ -51,7 +51,8 @@
 // tried; a first attempt says so at once. If another program takes the name servers, the
 // host's network is set anew as well. Gateways' names are looked up past the tunnels at each attempt. A session whose
 // gateway was silent for a minute is asked in other ways than by the engine's probes; it
-// is not called connected after a minute and a half.
+// is not called connected after a minute and a half. Nor is one that has no ESP SA when the
+// host's network is set: some gateways agree on a tunnel and delete it at once.
 //
 // An always-on profile never gives up. After a refused sign-in, or what else will not
 // become better by itself, it rests, from a quarter of an hour to four hours; changes of
