@@ -61,7 +61,7 @@ func TestAbuse(t *testing.T) {
 	before := measure()
 	peak := before.heap
 
-	orders := abuser{Socket: s.path, Gateway: s.gateway, Seed: 1, Rounds: 30}
+	orders := abuser{Socket: s.path, Gateway: s.gateway, Seed: 1, Rounds: 25}
 	if os.Getenv("EXHAUSTIVE") != "" {
 		orders.Rounds, orders.Time = 1<<30, 10*time.Minute
 	}

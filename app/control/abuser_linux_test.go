@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"sync"
 	"syscall"
@@ -42,8 +43,8 @@ type abuseReport struct {
 
 const (
 	abuseWorkers = 8
-	abuseHeld    = 2               // connections that a worker leaves open behind it
-	abuseWait    = 2 * time.Second // for an answer
+	abuseHeld    = 2           // connections that a worker leaves open behind it
+	abuseWait    = time.Second // for an answer
 )
 
 func encodedSecret() string { return base64.StdEncoding.EncodeToString([]byte(abuseSecret)) }
@@ -109,7 +110,10 @@ type abuseWorker struct {
 	abuseReport
 	rng  *rand.Rand
 	held []net.Conn
+	ids  []string // of connections that an answer told of lately
 }
+
+var idInAnswer = regexp.MustCompile(`"id":"(c\d+)"`)
 
 // round opens a connection, says something on it, and reads the answers, or not.
 func (w *abuseWorker) round() {
@@ -184,6 +188,10 @@ func (w *abuseWorker) answers(conn net.Conn, n int) {
 // judge looks whether an answer should have been.
 func (w *abuseWorker) judge(status int, body []byte) {
 	w.Statuses[status]++
+	for _, found := range idInAnswer.FindAllSubmatch(body, -1) {
+		w.ids = append(w.ids, string(found[1]))
+	}
+	w.ids = w.ids[max(0, len(w.ids)-8):]
 	switch {
 	case status == http.StatusInternalServerError, status < 100, status > 599:
 		w.violated("HTTP status %d: %.300s", status, body)
@@ -206,8 +214,8 @@ func (w *abuseWorker) violated(format string, args ...any) {
 // request is a valid one, or nearly.
 func (w *abuseWorker) request() []byte {
 	id := fmt.Sprintf("c%d", 1+w.rng.IntN(64))
-	if len(w.Statuses) > 0 && w.rng.IntN(2) == 0 {
-		id = fmt.Sprintf("c%d", 1+w.rng.IntN(1+w.Statuses[http.StatusCreated]*abuseWorkers))
+	if len(w.ids) > 0 && w.rng.IntN(4) > 0 {
+		id = pick(w.rng, w.ids...)
 	}
 	switch w.rng.IntN(12) {
 	case 0:
@@ -244,7 +252,7 @@ func (w *abuseWorker) connect() map[string]any {
 	case 1: // of the wrong kind
 		target := pick(w.rng, req, profile)
 		key := pick(w.rng, slices.Sorted(maps.Keys(target))...)
-		target[key] = pick[any](w.rng, nil, -1, 1e300, true, []any{[]any{}}, map[string]any{"a": 1}, "\x00\u202e", encodedSecret())
+		target[key] = pick[any](w.rng, nil, -1, 1e300, true, []any{[]any{}}, map[string]any{"a": 1}, "\x00\u202e", "text")
 	case 2: // large
 		profile["ca"] = []string{string(bytes.Repeat([]byte("A"), w.rng.IntN(1<<21)))}
 	case 3: // of many parts

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -174,7 +176,7 @@ func TestHeadersAreBounded(t *testing.T) {
 
 // Everybody's pace is bounded, whatever they ask for.
 func TestPaceOfUnknownPaths(t *testing.T) {
-	for _, request := range []string{"GET /v1/nothing", "PUT /v1/status", "GET /v1/status"} {
+	for _, request := range []string{"GET /v1/nothing", "PUT /v1/status", "GET /v1/status", "GET //v1"} {
 		s := &Server{Backend: &fakeBackend{}, Log: discard(), identify: as(peer{name: "eve", id: "1002"})}
 		routes := s.routes()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -192,6 +194,21 @@ func TestPaceOfUnknownPaths(t *testing.T) {
 			t.Errorf("%s: %d answers", request, answered)
 		}
 	}
+}
+
+// Whoever cannot be told gets no other answer than that, whatever they ask for.
+func TestNothingForTheUnidentified(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		serveIn(t, &Server{Backend: &fakeBackend{}, Log: discard(), identify: func(net.Conn) (peer, error) {
+			return peer{name: "root", admin: true}, errors.New("no credentials")
+		}}, p)
+		for _, request := range []string{"GET /v1/status", "GET /v1/nothing", "PUT /v1/status", "GET //v1", "OPTIONS *"} {
+			if got, body := askOnce(t, p, request+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); got != http.StatusForbidden {
+				t.Errorf("%s: HTTP status %d %s", request, got, body)
+			}
+		}
+	})
 }
 
 // panicking is a backend with a mistake in it.

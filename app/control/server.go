@@ -70,7 +70,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:    idleTime,
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       slog.NewLogLogger(s.Log.Handler(), slog.LevelError), // panics, no descriptors left
-		BaseContext:    func(net.Listener) context.Context { return requests },
+		// Nothing is answered before it is known who asks.
+		DisableGeneralOptionsHandler: true,
+		BaseContext:                  func(net.Listener) context.Context { return requests },
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, guestKey{}, conn.(*guest))
 		},
@@ -160,18 +162,23 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	known := map[string]bool{}
 	for _, e := range s.endpoints() {
-		mux.HandleFunc(e.method+" "+e.path, s.as(e.handle))
+		mux.HandleFunc(e.method+" "+e.path, func(w http.ResponseWriter, r *http.Request) {
+			p := r.Context().Value(peerKey{}).(peer)
+			if refusal := e.handle(p, w, r); refusal != nil {
+				s.refuse(w, refusal)
+			}
+		})
 		if !known[e.path] {
 			known[e.path] = true
-			mux.HandleFunc(e.path, s.as(func(peer, http.ResponseWriter, *http.Request) *refusal {
-				return usage(http.StatusMethodNotAllowed, "the local API does not know this method here")
-			}))
+			mux.HandleFunc(e.path, func(w http.ResponseWriter, r *http.Request) {
+				s.refuse(w, usage(http.StatusMethodNotAllowed, "the local API does not know this method here"))
+			})
 		}
 	}
-	mux.HandleFunc("/", s.as(func(_ peer, _ http.ResponseWriter, r *http.Request) *refusal {
-		return unknownPath(r.URL.Path)
-	}))
-	return mux
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, unknownPath(r.URL.Path))
+	})
+	return s.identified(mux)
 }
 
 // unknownPath says which of two different versions speak with each other: of the API,
@@ -187,9 +194,12 @@ func unknownPath(path string) *refusal {
 	return usage(http.StatusNotFound, "the local API does not know this path; the client may be newer than the service")
 }
 
-// as finds out who asks and sends what the handler refuses.
-func (s *Server) as(handle handler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// peerKey is the context key of who makes a request, a peer.
+type peerKey struct{}
+
+// identified finds out who asks, whatever they ask for, and has them wait who ask often.
+func (s *Server) identified(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		identify := s.identify
 		if identify == nil {
 			identify = identifyPeer
@@ -210,10 +220,8 @@ func (s *Server) as(handle handler) http.HandlerFunc {
 		if s.requests.wait(r.Context(), p.id) != nil {
 			return // the client has gone
 		}
-		if refusal := handle(p, w, r); refusal != nil {
-			s.refuse(w, refusal)
-		}
-	}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerKey{}, p)))
+	})
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *refusal) {
