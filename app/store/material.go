@@ -113,3 +113,24 @@ func (s *Store) sweep(ix *index) {
 func (s *Store) files() string { return filepath.Join(s.dir, "files") }
 
 func (s *Store) materialPath(name string) string { return filepath.Join(s.files(), name) }
+
+// Adopt saves a profile that was imported, with the files of its own that the file has
+// brought. The error is that of Save.
+func (s *Store) Adopt(c *Candidate) error {
+	return s.save(&c.Entry, func() error {
+		for _, file := range []struct {
+			data []byte
+			path *string
+		}{{c.Certificate, &c.Profile.Certificate}, {c.Key, &c.Profile.Key}} {
+			if len(file.data) == 0 {
+				continue
+			}
+			name, err := s.putAway(string(file.data))
+			if err != nil {
+				return fmt.Errorf("store the certificate of the profile: %w", err)
+			}
+			*file.path = s.materialPath(strings.TrimPrefix(name, materialPrefix))
+		}
+		return nil
+	})
+}

@@ -179,6 +179,11 @@ func (s *Store) read(key string) (*stored, error) {
 // the order. The error wraps ErrNoKeyring, ErrTooBig or ErrBusy, or is of the name or
 // of a file.
 func (s *Store) Save(e *Entry) error {
+	return s.save(e, func() error { return nil })
+}
+
+// save is Save; prepare does what must not be swept away before the entry names it.
+func (s *Store) save(e *Entry, prepare func() error) error {
 	if err := CheckName(e.Profile.Name); err != nil {
 		return err
 	}
@@ -187,6 +192,9 @@ func (s *Store) Save(e *Entry) error {
 		return err
 	}
 	defer unlock()
+	if err := prepare(); err != nil {
+		return err
+	}
 	i := ix.find(e.Profile.Name)
 	if i < 0 {
 		return s.add(ix, e)
