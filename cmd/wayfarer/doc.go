@@ -7,10 +7,14 @@
 //	flags.go     the flags of connect, which other commands that connect share
 //	profile.go   from flags to a checked profile
 //	request.go   what the service gets: certificate and secrets, from files or a person
-//	attempt.go   follow a connection until it stands: steps, prompts, Ctrl+C, time-out
+//	attempt.go   follow a connection until it stands, or to its end: steps, prompts,
+//	             Ctrl+C, time-out
 //	terminal.go  questions to a person
+//	prompt.go    what the gateway asks, as such a question that names who asks
 //	render.go    a connection in words
 //	rootless.go  a service inside this process, for proxy and demo
+//	socks.go     the SOCKS5 proxy of those two: who may use it (owner_*.go), and
+//	             associate.go for UDP
 //
 // Every subcommand has a file of its own and a row in root.go.
 package main

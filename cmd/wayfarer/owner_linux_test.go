@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,7 +74,7 @@ func TestProxyIsThisUsers(t *testing.T) {
 	}
 	refused := 0
 	listener.refused = func() { refused++ }
-	accepted, ended := make(chan net.Conn), make(chan struct{})
+	accepted, ended := make(chan net.Conn, 10), make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
@@ -94,6 +95,7 @@ func TestProxyIsThisUsers(t *testing.T) {
 	}
 	for range 2 {
 		stranger := connectAs(t, nobody, unix.AF_INET, unix.SOCK_STREAM, listener.Addr())
+		stranger.SetReadDeadline(time.Now().Add(10 * time.Second)) // never, unless the proxy takes it
 		if n, err := stranger.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("a stranger reads %d bytes, %v", n, err)
 		}
