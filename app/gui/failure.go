@@ -17,7 +17,7 @@ type failureView struct {
 	step, headline, advice, words *widget.Label
 	steps                         *stepsView
 	retry, edit, copy, back       *button
-	box                           *fyne.Container
+	box, actions                  *fyne.Container
 
 	onRetry, onEdit, onBack func()
 	onCopy                  func(text string)
@@ -29,6 +29,7 @@ func newFailureView(k *keys) *failureView {
 	v := &failureView{step: quiet(""), headline: wrapped(""), advice: wrapped(""), words: wrapped(""), steps: newStepsView()}
 	v.headline.SizeName = theme.SizeNameSubHeadingText
 	v.headline.TextStyle.Bold = true
+	v.headline.Alignment, v.step.Alignment, v.advice.Alignment = fyne.TextAlignCenter, fyne.TextAlignCenter, fyne.TextAlignCenter
 	v.words.Selectable = true
 	v.words.Importance = widget.LowImportance
 	v.retry = newButton(k, lang.L("Try again"), nil, func() { v.onRetry() })
@@ -38,12 +39,12 @@ func newFailureView(k *keys) *failureView {
 	v.copy = newButton(k, lang.L("Copy"), theme.ContentCopyIcon(), func() { v.onCopy(v.report) })
 	v.copy.Importance = widget.LowImportance
 	said := container.NewBorder(nil, nil, nil, container.NewVBox(v.copy), v.words)
-	v.box = container.NewVBox(v.step, v.headline, v.advice, card(said), gap(4), v.retry,
-		container.NewGridWithColumns(2, v.back, v.edit), gap(8), v.steps.content())
+	v.box = container.NewVBox(v.step, v.headline, v.advice, card(said), gap(4), container.NewCenter(v.steps.content()))
+	v.actions = container.NewVBox(v.retry, container.NewGridWithColumns(2, v.back, v.edit))
 	return v
 }
 
-func (v *failureView) content() fyne.CanvasObject { return v.box }
+func (v *failureView) part() part { return part{v.box, v.actions} }
 
 // update shows an item that has failed.
 func (v *failureView) update(it *item) {

@@ -64,7 +64,7 @@ func newFormView(k *keys) *formView {
 	return v
 }
 
-func (v *formView) content() fyne.CanvasObject { return v.box }
+func (v *formView) part() part { return part{v.box, nil} }
 
 // update shows the form for a saved profile, or with nil for a new connection.
 // noKeyring says why nothing can be kept.

@@ -1,12 +1,11 @@
 package gui
 
 import (
+	"context"
+	"iter"
 	"time"
 
 	"fyne.io/fyne/v2"
-
-	"context"
-	"iter"
 
 	"wayfarer/app"
 	"wayfarer/app/control"

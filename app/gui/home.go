@@ -7,6 +7,7 @@ import (
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/lang"
+	"fyne.io/fyne/v2/layout"
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
@@ -15,12 +16,13 @@ import (
 )
 
 // homeView is the right side of the window: where the selected item stands, and what
-// there is to do.
+// there is to do. What a person may do stands below, and never scrolls away.
 type homeView struct {
 	sign            *canvas.Image
 	state, subtitle *widget.Label
 	hero            *fyne.Container
-	body            *fyne.Container // one of what follows
+	body, foot      *fyne.Container
+	scroll          *container.Scroll
 	root            fyne.CanvasObject
 
 	form      *formView
@@ -29,30 +31,40 @@ type homeView struct {
 	trust     *trustView
 	failure   *failureView
 	connected *connectedView
+	progress  part
+	cancel    *button
+	onCancel  func()
 
-	progress   *fyne.Container // the steps, and Cancel
-	cancel     *button
-	onCancel   func()
 	shown      fyne.CanvasObject
 	shownState app.State
 	shownKey   string
+	shownDark  bool
 }
+
+// part is what the body shows for a state, and the buttons below it; nil: none.
+type part struct{ content, actions fyne.CanvasObject }
+
+// Sizes of the sign of the state: alone, and above a part that has a heading of its own.
+const (
+	largeSign = 72
+	smallSign = 44
+)
 
 func newHomeView(k *keys, details detailPart) *homeView {
 	v := &homeView{
-		sign: canvas.NewImageFromResource(heroIcon(app.StateDisconnected)), state: title(""), subtitle: wrapped(""),
+		sign: canvas.NewImageFromResource(nil), state: title(""), subtitle: wrapped(""),
 		form: newFormView(k), steps: newStepsView(), prompt: newPromptView(k), trust: newTrustView(k),
 		failure: newFailureView(k), connected: newConnectedView(k, details), shownState: "none", shownKey: "none",
 	}
 	v.sign.FillMode = canvas.ImageFillContain
-	v.sign.SetMinSize(fyne.NewSquareSize(72))
 	v.state.Alignment, v.subtitle.Alignment = fyne.TextAlignCenter, fyne.TextAlignCenter
 	v.subtitle.Importance = widget.LowImportance
 	v.cancel = newButton(k, lang.L("Cancel"), nil, func() { v.onCancel() })
-	v.progress = container.NewVBox(container.NewCenter(v.steps.content()), gap(8), v.cancel)
-	v.hero = container.NewVBox(gap(12), v.sign, v.state, v.subtitle)
-	v.body = container.NewStack()
-	v.root = container.NewVScroll(container.NewPadded(readable(container.NewVBox(v.hero, gap(4), v.body, gap(8)))))
+	v.progress = part{container.NewCenter(v.steps.content()), v.cancel}
+	v.hero = container.New(layout.NewCustomPaddedVBoxLayout(0), gap(16), v.sign, v.state, v.subtitle)
+	v.body, v.foot = container.NewStack(), container.NewStack()
+	v.scroll = container.NewVScroll(margins(readable(container.NewVBox(v.hero, v.body, gap(8)))))
+	v.root = container.NewBorder(nil, margins(readable(v.foot)), nil, nil, v.scroll)
 	return v
 }
 
@@ -61,22 +73,15 @@ func (v *homeView) content() fyne.CanvasObject { return v.root }
 // update shows an item; noKeyring says why nothing can be kept. It reports where the
 // focus belongs now, if that has changed.
 func (v *homeView) update(it *item, noKeyring error, now time.Time) (focus fyne.Focusable, changed bool) {
-	if v.shownState != it.state {
-		v.sign.Resource = heroIcon(it.state)
-		v.sign.Refresh()
-	}
-	setText(v.state, headline(it))
-	setText(v.subtitle, subtitle(it))
-	showIf(v.subtitle, v.subtitle.Text != "")
+	shown := v.part(it)
+	v.head(it, shown)
 	changed = v.shownState != it.state || v.shownKey != it.key
 	v.shownState, v.shownKey = it.state, it.key
-
-	part := v.part(it)
-	if part != v.progress.Objects[0] && part != v.progress {
+	if shown != v.progress {
 		v.steps.rest()
 	}
-	switch part {
-	case v.form.content():
+	switch shown {
+	case v.form.part():
 		v.form.update(it.profile, noKeyring)
 		focus = v.form.first()
 	case v.progress:
@@ -84,44 +89,70 @@ func (v *homeView) update(it *item, noKeyring error, now time.Time) (focus fyne.
 		showIf(v.steps.content(), it.state == app.StateConnecting || it.state == app.StateReconnecting)
 		showIf(v.cancel, it.state != app.StateDisconnecting)
 		v.cancel.SetText(cancelName(it.state))
-	case v.prompt.content():
+	case v.prompt.part():
 		changed = v.prompt.update(it.prompt, it.profile != nil && noKeyring == nil) || changed
 		focus = v.prompt.first()
-	case v.trust.content():
+	case v.trust.part():
 		v.trust.update(it.prompt, hostOf(it))
-	case v.failure.content():
+	case v.failure.part():
 		v.failure.update(it)
-	case v.connected.content():
+	case v.connected.part():
 		v.connected.update(it, now)
 	}
-	v.show(part)
+	v.show(shown)
 	return focus, changed
 }
 
-// part is the view that fits an item.
-func (v *homeView) part(it *item) fyne.CanvasObject {
+// head shows the state above the part that fits it.
+func (v *homeView) head(it *item, shown part) {
+	if dark := isDark(); v.shownState != it.state || v.shownDark != dark {
+		v.shownDark = dark
+		v.sign.Resource = trayIcon(it.state, dark)
+		v.sign.Refresh()
+	}
+	alone := shown != v.prompt.part() && shown != v.trust.part() && shown != v.failure.part()
+	size := float32(smallSign)
+	if alone {
+		size = largeSign
+	}
+	v.sign.SetMinSize(fyne.NewSquareSize(size))
+	setText(v.state, headline(it))
+	setText(v.subtitle, subtitle(it))
+	showIf(v.state, alone)
+	showIf(v.subtitle, alone && v.subtitle.Text != "")
+}
+
+// part is the one that fits an item.
+func (v *homeView) part(it *item) part {
 	switch {
 	case it.prompt != nil && it.prompt.Kind == app.PromptTrust:
-		return v.trust.content()
+		return v.trust.part()
 	case it.prompt != nil && it.state != app.StateConnected:
-		return v.prompt.content()
+		return v.prompt.part()
 	case it.state == app.StateFailed, it.failure != nil:
-		return v.failure.content()
+		return v.failure.part()
 	case it.state == app.StateConnected:
-		return v.connected.content()
+		return v.connected.part()
 	case active(it.state):
 		return v.progress
 	}
-	return v.form.content()
+	return v.form.part()
 }
 
-func (v *homeView) show(part fyne.CanvasObject) {
-	if v.shown == part {
+func (v *homeView) show(p part) {
+	if v.shown == p.content {
 		return
 	}
-	v.shown = part
-	v.body.Objects = []fyne.CanvasObject{part}
+	v.shown = p.content
+	v.body.Objects = []fyne.CanvasObject{p.content}
+	v.foot.Objects = nil
+	if p.actions != nil {
+		v.foot.Objects = []fyne.CanvasObject{p.actions}
+	}
 	v.body.Refresh()
+	v.foot.Refresh()
+	v.scroll.ScrollToTop()
+	v.root.Refresh()
 }
 
 // headline is the largest line: the state.
@@ -174,14 +205,14 @@ type connectedView struct {
 func newConnectedView(k *keys, details detailPart) *connectedView {
 	v := &connectedView{details: details}
 	v.disconnect = newButton(k, lang.L("Disconnect"), nil, func() { v.onDisconnect() })
-	v.box = container.NewVBox(v.disconnect, gap(4))
+	v.box = container.NewVBox(gap(4))
 	if details != nil {
 		v.box.Add(details.content())
 	}
 	return v
 }
 
-func (v *connectedView) content() fyne.CanvasObject { return v.box }
+func (v *connectedView) part() part { return part{v.box, v.disconnect} }
 
 func (v *connectedView) update(it *item, now time.Time) {
 	if it.conn != nil && v.details != nil {
@@ -203,14 +234,14 @@ func newNoServiceView(k *keys, copyText func(string)) *noServiceView {
 	v.command.Selectable = true
 	v.command.TextStyle.Monospace = true
 	v.words.Selectable = true
-	sign := canvas.NewImageFromResource(heroIcon(app.StateFailed))
+	sign := canvas.NewImageFromResource(trayIcon(app.StateFailed, isDark()))
 	sign.FillMode = canvas.ImageFillContain
-	sign.SetMinSize(fyne.NewSquareSize(72))
+	sign.SetMinSize(fyne.NewSquareSize(largeSign))
 	copyIt := newIconButton(k, lang.L("Copy"), theme.ContentCopyIcon(), func() { copyText(v.command.Text) })
 	v.commandPart = card(container.NewBorder(nil, nil, nil, copyIt, v.command))
 	waits := quiet(lang.L("Wayfarer goes on by itself as soon as the service answers."))
 	waits.Alignment = fyne.TextAlignCenter
-	v.root = container.NewVScroll(container.NewPadded(readable(container.NewVBox(gap(12), sign, v.headline, v.advice,
+	v.root = container.NewVScroll(margins(readable(container.NewVBox(gap(16), sign, v.headline, v.advice,
 		v.commandPart, waits, v.words))))
 	return v
 }

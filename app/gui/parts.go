@@ -4,6 +4,7 @@ import (
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/lang"
 	"fyne.io/fyne/v2/layout"
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
@@ -143,4 +144,23 @@ func showIf(o fyne.CanvasObject, yes bool) {
 	case !yes && o.Visible():
 		o.Hide()
 	}
+}
+
+// margins keep content from the window's edges.
+func margins(content fyne.CanvasObject) *fyne.Container {
+	return container.New(layout.NewCustomPaddedLayout(4, 8, 20, 20), content)
+}
+
+// pageFrame is a page that stands in place of everything: a heading with the way back,
+// what is in it, and what is always to be seen below; foot may be nil.
+func pageFrame(k *keys, heading string, back func(), body, foot fyne.CanvasObject) fyne.CanvasObject {
+	name := widget.NewLabel(heading)
+	name.SizeName, name.TextStyle.Bold, name.Truncation = theme.SizeNameSubHeadingText, true, fyne.TextTruncateEllipsis
+	goBack := newIconButton(k, lang.L("Back"), theme.NavigateBackIcon(), back)
+	head := container.NewPadded(container.NewBorder(nil, widget.NewSeparator(), goBack, nil, name))
+	var below fyne.CanvasObject
+	if foot != nil {
+		below = margins(readable(foot))
+	}
+	return container.NewBorder(head, below, nil, nil, body)
 }

@@ -17,7 +17,7 @@ type promptView struct {
 	keep                *widget.Check
 	ok, cancel          *button
 	fields              fyne.CanvasObject
-	box                 *fyne.Container
+	box, actions        *fyne.Container
 
 	// onAnswer gets the text, which the callee zeroises, and whether it is to be
 	// kept for the next time.
@@ -32,6 +32,7 @@ func newPromptView(k *keys) *promptView {
 	v := &promptView{heading: wrapped(""), text: wrapped(""), note: quiet(""), secret: newSecretField(k), open: newField(k)}
 	v.heading.SizeName = theme.SizeNameSubHeadingText
 	v.heading.TextStyle.Bold = true
+	v.heading.Alignment = fyne.TextAlignCenter
 	v.text.Selectable = true
 	v.keep = widget.NewCheck(lang.L("Remember"), nil)
 	v.ok = newButton(k, lang.L("Continue"), nil, v.submit)
@@ -40,11 +41,12 @@ func newPromptView(k *keys) *promptView {
 	v.secret.OnSubmitted = func(string) { v.submit() }
 	v.open.OnSubmitted = v.secret.OnSubmitted
 	v.fields = container.NewVBox(container.NewStack(v.secret, v.open), v.keep, v.note)
-	v.box = container.NewVBox(v.heading, v.text, v.fields, gap(4), container.NewGridWithColumns(2, v.cancel, v.ok))
+	v.box = container.NewVBox(v.heading, v.text, v.fields)
+	v.actions = container.NewGridWithColumns(2, v.cancel, v.ok)
 	return v
 }
 
-func (v *promptView) content() fyne.CanvasObject { return v.box }
+func (v *promptView) part() part { return part{v.box, v.actions} }
 
 // update shows a prompt; canKeep: its answer can be kept with the profile. It reports
 // whether the prompt is a new one.

@@ -85,7 +85,7 @@ type sidebarRow struct {
 
 	key            string
 	state          app.State
-	chosen         bool
+	chosen, dark   bool
 	focused, under bool
 
 	back *canvas.Rectangle
@@ -105,14 +105,14 @@ func newSidebarRow(v *sidebarView) *sidebarRow {
 
 // update shows an item.
 func (r *sidebarRow) update(it *item, chosen bool) {
-	if r.key == it.key && r.name.Text == it.name && r.state == it.state && r.chosen == chosen {
+	if r.key == it.key && r.name.Text == it.name && r.state == it.state && r.chosen == chosen && r.dark == isDark() {
 		return
 	}
-	r.key, r.state, r.chosen = it.key, it.state, chosen
+	r.key, r.state, r.chosen, r.dark = it.key, it.state, chosen, isDark()
 	r.name.TextStyle.Bold = chosen
 	r.name.SetText(it.name)
 	r.note.SetText(stateName(it.state))
-	r.icon.SetResource(heroIcon(it.state))
+	r.icon.SetResource(trayIcon(it.state, isDark()))
 	r.Refresh()
 }
 

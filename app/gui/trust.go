@@ -20,7 +20,7 @@ type trustView struct {
 	heading, why  *widget.Label
 	facts         *fyne.Container
 	trust, cancel *button
-	box           *fyne.Container
+	box, actions  *fyne.Container
 
 	onTrust  func()
 	onCancel func()
@@ -32,16 +32,18 @@ func newTrustView(k *keys) *trustView {
 	v := &trustView{heading: wrapped(""), why: wrapped(""), facts: container.NewVBox()}
 	v.heading.SizeName = theme.SizeNameSubHeadingText
 	v.heading.TextStyle.Bold = true
+	v.heading.Alignment, v.why.Alignment = fyne.TextAlignCenter, fyne.TextAlignCenter
 	v.cancel = newButton(k, lang.L("Cancel"), nil, func() { v.onCancel() })
 	v.trust = newButton(k, lang.L("Trust"), nil, func() { v.onTrust() })
 	v.trust.spaceOnly = true
 	advice := wrapped(lang.L("Nothing secret has been sent. Compare the fingerprint with the one that your administrator gave you. " +
 		"If it differs, somebody may be listening: cancel."))
-	v.box = container.NewVBox(v.heading, v.why, card(v.facts), advice, gap(4), container.NewGridWithColumns(2, v.cancel, v.trust))
+	v.box = container.NewVBox(v.heading, v.why, card(v.facts), advice)
+	v.actions = container.NewGridWithColumns(2, v.cancel, v.trust)
 	return v
 }
 
-func (v *trustView) content() fyne.CanvasObject { return v.box }
+func (v *trustView) part() part { return part{v.box, v.actions} }
 
 // update shows the certificate that a prompt asks about, of the gateway host.
 func (v *trustView) update(p *app.Prompt, host string) {

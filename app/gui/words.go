@@ -1,9 +1,7 @@
 package gui
 
 import (
-	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/lang"
-	"fyne.io/fyne/v2/theme"
 
 	"wayfarer/app"
 )
@@ -48,21 +46,4 @@ func stepName(s app.Step) string {
 		return lang.L("Test")
 	}
 	return ""
-}
-
-// heroIcon is the sign of a state, by shape and colour.
-func heroIcon(s app.State) fyne.Resource {
-	icon := iconOf(s)
-	shape := fyne.NewStaticResource("hero-"+icon.name+".svg", icon.shape)
-	switch s {
-	case app.StateConnected:
-		return theme.NewSuccessThemedResource(shape)
-	case app.StateConnecting, app.StateReconnecting, app.StateDisconnecting:
-		return theme.NewPrimaryThemedResource(shape)
-	case app.StateActionNeeded:
-		return theme.NewWarningThemedResource(shape)
-	case app.StateBlocked, app.StateFailed:
-		return theme.NewErrorThemedResource(shape)
-	}
-	return theme.NewDisabledResource(shape)
 }
