@@ -12,7 +12,8 @@ import (
 // ServiceDir makes the directory, below n's state directory, that belongs to the service
 // when it runs as the user uid, and opens it, for a process that cannot walk there. A
 // state directory that is the user's, because the service has run in it without root,
-// becomes root's. It needs root.
+// becomes root's. A leak block that [Network.Recover] has kept becomes the service's: it
+// finds it in its own journal. It needs root.
 func (n *Network) ServiceDir(uid, gid int) (*os.File, error) {
 	if err := takeDir(n.journal.dir, uid); err != nil {
 		return nil, err
@@ -37,11 +38,32 @@ func (n *Network) ServiceDir(uid, gid int) (*os.File, error) {
 		}
 		err = errors.Join(err, openErr)
 	}
+	if err == nil {
+		err = n.handOver(path)
+	}
 	if err != nil {
 		dir.Close()
 		return nil, err
 	}
 	return dir, nil
+}
+
+// handOver writes what stands into the journal in dir, and only then out of n's own.
+func (n *Network) handOver(dir string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.applied) == 0 {
+		return nil
+	}
+	heir, err := openJournal(n.log, dir, n.journal.boot)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(heir.keep(n.applied), heir.close()); err != nil {
+		return err
+	}
+	n.applied = nil
+	return n.journal.keep(nil)
 }
 
 // takeDir makes a directory root's if it is the user's.

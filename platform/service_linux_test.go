@@ -3,6 +3,7 @@ package platform
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -239,4 +240,49 @@ func TestServiceDir(t *testing.T) {
 	if _, err := n.ServiceDir(serviceUID, serviceUID); err == nil {
 		t.Error("a symlink was taken for the directory")
 	}
+}
+
+// TestServiceDirGetsTheBlock: the block of a service that was one process, and was killed,
+// stands without a gap until the divided one has its own wish.
+func TestServiceDirGetsTheBlock(t *testing.T) {
+	enterNamespace(t)
+	root := t.TempDir()
+	before := hostState(t)
+	one, _, err := networkBelow(root)
+	run(t, "open", err)
+	run(t, "block", one.Set(t.Context(), Config{BlockOutside: true}))
+	run(t, "killed", one.journal.close())
+	blocked := hostState(t)
+
+	super, _, err := networkBelow(root)
+	run(t, "open", err)
+	run(t, "recover", super.Recover(t.Context(), true))
+	dir, err := super.ServiceDir(serviceUID, serviceUID)
+	run(t, "service", err)
+	run(t, "close", dir.Close())
+	if _, err := os.Stat(super.journal.path()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("root's journal: %v", err)
+	}
+	inherited := filepath.Join(super.journal.dir, serviceDir, journalFile)
+	if owner(t, inherited) != serviceUID {
+		t.Errorf("the service's journal belongs to %d", owner(t, inherited))
+	}
+	run(t, "root ends", super.Close())
+	if is := hostState(t); is != blocked {
+		t.Errorf("the block was\n%s\nand is\n%s", blocked, is)
+	}
+	opened, boot, err := newHost(slog.New(slog.DiscardHandler), "/state")
+	run(t, "open", err)
+	left, err := openJournal(slog.New(slog.DiscardHandler), filepath.Dir(inherited), boot)
+	run(t, "open", err)
+	service := &Network{log: slog.New(slog.DiscardHandler), host: opened, journal: left}
+	run(t, "recover", service.Recover(t.Context(), true))
+	if is := hostState(t); is != blocked {
+		t.Errorf("the block was\n%s\nand is\n%s", blocked, is)
+	}
+	run(t, "no more", service.Set(t.Context(), Config{}))
+	if after := hostState(t); after != before {
+		t.Errorf("it was\n%s\nand is\n%s", before, after)
+	}
+	run(t, "close", service.journal.close())
 }

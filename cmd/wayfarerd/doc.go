@@ -26,7 +26,9 @@
 // on the host, stays until the next start.
 //
 // The state directory is root's; the service has its own below it. What the service left
-// there root undoes with the means of the network only (platform.Restore).
+// there root undoes with the means of the network only (platform.Restore). The leak block
+// that a service of one process has left becomes the service's, if an always-on profile
+// wants it.
 //
 // Without a user wayfarer the service stays user 0, though without root's capabilities.
 // Started as another user, or by a root that cannot become one, it is one process

@@ -85,7 +85,9 @@ func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, network.Close()) }()
-	if err := network.Recover(ctx, false); err != nil {
+	managed := readManaged(log)
+	// What one process with all rights has left: its block becomes the service's.
+	if err := network.Recover(ctx, daemon.KeepsBlock(managed)); err != nil {
 		log.Warn("not everything that an earlier service left is undone", "error", err)
 	}
 	state, err := network.ServiceDir(as.uid, as.gid)
@@ -93,7 +95,6 @@ func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error)
 		return fmt.Errorf("make the service's directory: %w", err)
 	}
 	defer state.Close()
-	managed := readManaged(log)
 	capabilities, err := serviceCapabilities(managed)
 	if err != nil {
 		return fmt.Errorf("this process's capabilities: %w", err)
