@@ -4,4 +4,5 @@
 //
 //	toml.go         app.Profile <-> TOML, strict
 //	credentials.go  certificates and keys, from their files
+//	embed.go        certificates into the profile that is exported
 package profiles
