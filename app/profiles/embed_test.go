@@ -26,8 +26,11 @@ func TestEmbed(t *testing.T) {
 		{"nothing", app.Profile{Name: "x"}, app.Profile{Name: "x"}, nil, nil},
 		{"texts stay", app.Profile{CA: []string{cas}, Certificate: ada}, app.Profile{CA: []string{cas}, Certificate: ada}, nil, nil},
 		{
-			"files", app.Profile{CA: []string{"testdata/cas.pem"}, Certificate: "testdata/ada.pem", Key: "testdata/ada.key"},
-			app.Profile{CA: []string{cas}, Certificate: ada, Key: "testdata/ada.key"}, []string{"testdata/ada.key"}, nil,
+			"files",
+			app.Profile{CA: []string{"testdata/cas.pem"}, Certificate: "testdata/ada.pem", Key: "testdata/ada.key"},
+			app.Profile{CA: []string{cas}, Certificate: ada, Key: "testdata/ada.key"},
+			[]string{"testdata/ada.key"},
+			nil,
 		},
 		{"a key is no part of it", app.Profile{Certificate: both}, app.Profile{Certificate: both}, []string{both}, nil},
 		{"PKCS #12", app.Profile{Certificate: "testdata/modern.p12"}, app.Profile{Certificate: "testdata/modern.p12"}, []string{"testdata/modern.p12"}, nil},
