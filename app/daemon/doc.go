@@ -65,7 +65,9 @@
 // told to sign in there. While a connection is lost, its dead tunnel and its block then
 // stand aside for five minutes, once in each network: but for nothing else than the
 // addresses of these two pages and the host's own DNS servers, for a hostile network may
-// pretend to have a portal. A connection without block_outside has a block meanwhile, so
+// pretend to have a portal. All names are asked of those servers then, the company's too,
+// which programs may want all the time: users are told that. The opening ends by a timer,
+// whatever the attempts do, and sooner if one of them connects. A connection without block_outside has a block meanwhile, so
 // that nothing that the tunnel would have held leaves in the clear.
 //
 // # Attack surface

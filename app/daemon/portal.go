@@ -24,6 +24,8 @@ const (
 	// portalOpen is how long a portal can be reached past tunnel and block, once in
 	// each network: long enough to sign in, and forgotten soon.
 	portalOpen = 5 * time.Minute
+	// closeAgain is when it is tried again to end that, should the host refuse.
+	closeAgain = 5 * time.Second
 	// maxPortalBody is how much of an answer is read, in bytes.
 	maxPortalBody = 1 << 10
 	// maxPortalAddresses bounds the addresses of a name that are reachable meanwhile.
@@ -234,7 +236,8 @@ func (t *tunnel) showPortal(found *portal, network int) {
 		}
 		text = found.invitation()
 		if time.Now().Before(t.openUntil) {
-			text += fmt.Sprintf("; only these two are reachable past the tunnel, until %s", t.openUntil.UTC().Format("15:04 MST"))
+			text += fmt.Sprintf("; only these two are reachable past the tunnel, until %s, and meanwhile this network's DNS servers are asked for all names, also those behind the gateway",
+				t.openUntil.UTC().Format("15:04 MST"))
 		}
 	}
 	t.update(func() {
@@ -274,12 +277,30 @@ func (t *tunnel) shut(w *wish) {
 	}
 }
 
-// closePortal is called when the time is over, on a goroutine of its own.
+// closePortal is called when the time is over, on a goroutine of its own. It ends that
+// opening, and does not rest before it has.
 func (t *tunnel) closePortal() {
-	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
-	defer cancel()
-	if err := t.daemon.change(ctx, t, func(w *wish) { w.portal = nil }); err != nil {
-		t.log.Error("this computer's network is not as it was before the portal", "error", err)
+	for !t.tryClosePortal() {
+		select {
+		case <-time.After(closeAgain):
+		case <-t.done:
+			return
+		}
 	}
 	t.update(func() { t.portal = "" })
+}
+
+// tryClosePortal says whether the opening whose time is over has ended.
+func (t *tunnel) tryClosePortal() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
+	defer cancel()
+	err := t.daemon.change(ctx, t, func(w *wish) {
+		if !time.Now().Before(t.openUntil) { // or it is another opening by now
+			w.portal = nil
+		}
+	})
+	if err != nil {
+		t.log.Error("this computer's network is not as it was before the portal", "error", err)
+	}
+	return err == nil
 }

@@ -180,8 +180,13 @@ func TestPortalOpening(t *testing.T) {
 				}
 			}
 			open("at first", true)
-			wantWarning(t, w.get(id), app.WarningCaptivePortal, "open http://probe.example/", "only these two are reachable", "UTC")
+			wantWarning(t, w.get(id), app.WarningCaptivePortal, "open http://probe.example/", "only these two are reachable", "UTC", "DNS servers are asked for all names")
+			w.host.fail(errors.New("the host is busy"))
 			time.Sleep(portalOpen)
+			synctest.Wait()
+			open("when the time is over and the host refuses", true)
+			w.host.fail(nil)
+			time.Sleep(closeAgain)
 			synctest.Wait()
 			open("when the time is over", false)
 			time.Sleep(time.Hour)
