@@ -90,7 +90,7 @@ func (opts *options) flags(stderr io.Writer) *pflag.FlagSet {
 	}
 	flags.StringVar(&opts.socket, "socket", control.DefaultPath(), "where to listen")
 	flags.StringVar(&opts.stateDir, "state-dir", daemon.StateDir(), "`DIR` to keep what must outlive a crash")
-	flags.String("log-level", "info", "`LEVEL` of the log: "+strings.Join(app.LogLevels(), ", "))
+	flags.String("log-level", "info", "`LEVEL` of the log: "+strings.Join(app.LogLevels(), ", ")+"; debug shows each IKE message, trace the payloads of each")
 	return flags
 }
 
