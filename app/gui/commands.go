@@ -1,21 +1,44 @@
 package gui
 
 import (
+	"errors"
+	"slices"
+	"strings"
+
 	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/dialog"
 	"fyne.io/fyne/v2/lang"
 	"fyne.io/fyne/v2/widget"
+
+	"wayfarer/app"
+	"wayfarer/app/profiles"
+	"wayfarer/app/store"
 )
 
 // bindKeys gives the keyboard its commands.
 func (c *controller) bindKeys() {
 	c.keys.shortcuts = map[fyne.KeyName]func(){
 		fyne.KeyN: c.compose,
+		fyne.KeyE: c.editSelected,
+		fyne.KeyO: c.chooseImport,
+		fyne.KeyS: c.saveOpen,
 		fyne.KeyQ: c.quit,
 	}
 	c.keys.plain = map[fyne.KeyName]func(){
 		fyne.KeyEscape: c.escape,
+		fyne.KeyDelete: func() { c.withSelected(c.remove) },
+		fyne.KeyF2:     func() { c.withSelected(c.rename) },
 	}
 	c.keys.listen(c.win.Canvas())
+}
+
+// withSelected does something with the profile that is selected, if one is.
+func (c *controller) withSelected(do func(name string)) {
+	name, ok := profileOf(c.model.selected)
+	if ok && c.model.profile(c.model.selected) != nil && c.page == nil && c.dialog == nil {
+		do(name)
+	}
 }
 
 // escape closes what is open last, or cancels what is on its way.
@@ -24,13 +47,17 @@ func (c *controller) escape() {
 	case c.dialog != nil:
 		c.dialog.Hide()
 	case c.page != nil:
-		c.showPage(nil)
+		c.closePage()
 	case c.composing:
 		c.composing = false
 		c.selectFirst()
 		c.render()
 	case it.prompt != nil:
 		c.refuse(it.key)
+	case it.state == app.StateConnecting:
+		c.disconnect(it.key)
+	case it.state == app.StateFailed:
+		c.back(it.key)
 	}
 }
 
@@ -40,19 +67,372 @@ func (c *controller) compose() {
 	c.selectItem("")
 }
 
+// quit ends the program; the connections stay with the service.
 func (c *controller) quit() {
 	c.close()
 	c.app.Quit()
 }
 
-// moreOptions opens what there is beside the form's three fields.
-func (c *controller) moreOptions() {
-	menu := fyne.NewMenu("",
-		fyne.NewMenuItem(lang.L("Quit"), c.quit),
-	)
-	at := c.app.Driver().AbsolutePositionForObject(c.home.form.more)
-	at.Y += c.home.form.more.Size().Height
+// popUp shows a menu below a button.
+func (c *controller) popUp(menu *fyne.Menu, below fyne.CanvasObject) {
+	at := c.app.Driver().AbsolutePositionForObject(below)
+	at.Y += below.Size().Height
+	if over := at.X + menuWidth - c.win.Canvas().Size().Width; over > 0 {
+		at.X = max(0, at.X-over)
+	}
 	widget.ShowPopUpMenuAtPosition(menu, c.win.Canvas(), at)
 }
 
-func (c *controller) editSelected() {}
+// menuWidth is about that of a menu, to keep it in the window.
+const menuWidth = 220
+
+// moreOptions opens what there is beside the form's three fields.
+func (c *controller) moreOptions() {
+	menu := fyne.NewMenu("",
+		fyne.NewMenuItem(lang.L("All settings of this connection"), c.editDraft),
+		fyne.NewMenuItem(lang.L("Import"), c.chooseImport),
+		fyne.NewMenuItemSeparator(),
+	)
+	menu.Items = append(menu.Items, c.programItems()...)
+	c.popUp(menu, c.home.form.more)
+}
+
+// programItems are what concerns no connection in particular.
+func (c *controller) programItems() []*fyne.MenuItem {
+	return []*fyne.MenuItem{
+		fyne.NewMenuItem(lang.L("Settings"), c.openSettings),
+		fyne.NewMenuItemSeparator(),
+		fyne.NewMenuItem(lang.L("Quit"), c.quit),
+	}
+}
+
+// itemMenu is what can be done with an item of the list.
+func (c *controller) itemMenu(key string) *fyne.Menu {
+	it := c.model.item(key)
+	menu := fyne.NewMenu("")
+	if active(it.state) {
+		menu.Items = append(menu.Items, fyne.NewMenuItem(lang.L("Disconnect"), func() { c.disconnect(key) }))
+	} else {
+		menu.Items = append(menu.Items, fyne.NewMenuItem(lang.L("Connect"), func() { c.connectKey(key) }))
+	}
+	if it.profile == nil {
+		return menu
+	}
+	name := it.profile.name
+	at := slices.IndexFunc(c.model.profiles, func(p saved) bool { return p.name == name })
+	up := fyne.NewMenuItem(lang.L("Move up"), func() { c.move(name, -1) })
+	up.Disabled = at == 0
+	down := fyne.NewMenuItem(lang.L("Move down"), func() { c.move(name, 1) })
+	down.Disabled = at == len(c.model.profiles)-1
+	menu.Items = append(
+		menu.Items,
+		fyne.NewMenuItemSeparator(),
+		fyne.NewMenuItem(lang.L("Edit"), func() { c.edit(name) }),
+		fyne.NewMenuItem(lang.L("Rename"), func() { c.rename(name) }),
+		fyne.NewMenuItem(lang.L("Duplicate"), func() { c.duplicate(name) }),
+		fyne.NewMenuItem(lang.L("Export"), func() { c.export(name) }),
+		up, down,
+		fyne.NewMenuItemSeparator(),
+		fyne.NewMenuItem(lang.L("Remove"), func() { c.remove(name) }),
+	)
+	return menu
+}
+
+// editSelected opens the editor for what is on the right side.
+func (c *controller) editSelected() {
+	if name, ok := profileOf(c.model.selected); ok && c.model.profile(c.model.selected) != nil {
+		c.edit(name)
+		return
+	}
+	if a := c.attempts[c.model.selected]; a != nil && !active(c.model.item(a.key).state) {
+		c.back(a.key)
+	}
+	c.editDraft()
+}
+
+// edit opens the editor for a saved profile.
+func (c *controller) edit(name string) {
+	c.later(func() func() {
+		entry, err := c.store.Load(name)
+		return func() {
+			if err != nil {
+				c.complain(err)
+				return
+			}
+			c.openEditor(lang.L("Edit {{.Name}}", map[string]any{"Name": plainLine(name)}), entry, name)
+		}
+	})
+}
+
+// editDraft opens the editor for a new profile, with what the form holds.
+func (c *controller) editDraft() {
+	d := c.home.form.take()
+	entry := &store.Entry{Profile: app.Profile{Gateway: d.gateway, Login: d.login}, Password: d.password}
+	if d.gateway != "" {
+		entry.Profile.Name = c.model.freeName(nameFor(d.gateway))
+	}
+	c.openEditor(lang.L("New connection"), entry, "")
+}
+
+// openEditor edits an entry; name is that under which it is saved, empty for a new one.
+func (c *controller) openEditor(heading string, entry *store.Entry, name string) {
+	v := newEditorView(c.keys, heading, entry)
+	v.onCancel = c.closePage
+	v.pick = c.chooseFile
+	v.onSave = func(e *store.Entry) {
+		to := e.Profile.Name
+		if to != name && c.model.profile(profileKey(to)) != nil {
+			v.complain(lang.L("there is a profile of that name already"))
+			return
+		}
+		c.later(func() func() {
+			err := saveEdited(c.store, e, name)
+			return func() {
+				if err != nil {
+					v.complain(err.Error())
+					return
+				}
+				if c.page == v.content() {
+					c.closePage()
+				}
+				c.composing = false
+				c.reload(to)
+			}
+		})
+	}
+	c.openPage(v.content(), v.close, v.save)
+	c.win.Canvas().Focus(v.first)
+}
+
+// saveEdited saves an entry that had a name before, or none.
+func saveEdited(s Store, e *store.Entry, name string) error {
+	if name != "" && name != e.Profile.Name {
+		if err := s.Rename(name, e.Profile.Name); err != nil {
+			return err
+		}
+	}
+	return s.Save(e)
+}
+
+// rename asks for another name of a profile.
+func (c *controller) rename(name string) {
+	f := newField(c.keys)
+	f.SetText(name)
+	f.Validator = store.CheckName
+	item := widget.NewFormItem(lang.L("Name"), f)
+	d := dialog.NewForm(lang.L("Rename"), lang.L("Save"), lang.L("Cancel"), []*widget.FormItem{item}, func(yes bool) {
+		if to := strings.TrimSpace(f.Text); yes && to != name {
+			c.later(func() func() {
+				err := c.store.Rename(name, to)
+				return func() { c.stored(err, to) }
+			})
+		}
+	}, c.win)
+	f.OnSubmitted = func(string) { d.Submit() }
+	d.Resize(fyne.NewSize(360, 0))
+	c.openDialog(d)
+	c.win.Canvas().Focus(f)
+}
+
+// stored is after a change of the store; selectName is selected then.
+func (c *controller) stored(err error, selectName string) {
+	if err != nil {
+		c.complain(err)
+		selectName = ""
+	}
+	c.reload(selectName)
+}
+
+// duplicate saves a profile a second time, under another name.
+func (c *controller) duplicate(name string) {
+	free := c.model.freeName(name)
+	c.later(func() func() {
+		entry, err := c.store.Load(name)
+		if err == nil {
+			entry.Profile.Name = free
+			err = c.store.Save(entry)
+			entry.Zero()
+		}
+		return func() { c.stored(err, free) }
+	})
+}
+
+// remove asks whether a profile is to be removed with its secrets.
+func (c *controller) remove(name string) {
+	text := lang.L("{{.Name}} is removed from this computer, with its password.", map[string]any{"Name": plainLine(name)})
+	d := dialog.NewCustomConfirm(lang.L("Remove this profile?"), lang.L("Remove"), lang.L("Cancel"), wrapped(text), func(yes bool) {
+		if yes {
+			c.later(func() func() {
+				err := c.store.Remove(name)
+				return func() { c.stored(err, "") }
+			})
+		}
+	}, c.win)
+	d.SetConfirmImportance(widget.DangerImportance)
+	d.Resize(fyne.NewSize(360, 0))
+	c.openDialog(d)
+}
+
+// move moves a profile in the list.
+func (c *controller) move(name string, by int) {
+	var names []string
+	for _, p := range c.model.profiles {
+		names = append(names, p.name)
+	}
+	i := slices.Index(names, name)
+	if i < 0 || i+by < 0 || i+by >= len(names) {
+		return
+	}
+	names[i], names[i+by] = names[i+by], names[i]
+	c.later(func() func() {
+		err := c.store.Reorder(names)
+		return func() { c.stored(err, "") }
+	})
+}
+
+// chooseFile lets the person choose a file and gives its path to put.
+func (c *controller) chooseFile(put func(path string)) {
+	c.openDialog(dialog.NewFileOpen(func(file fyne.URIReadCloser, err error) {
+		if err != nil || file == nil {
+			return
+		}
+		defer file.Close()
+		put(file.URI().Path())
+	}, c.win))
+}
+
+// chooseImport lets the person choose a file of profiles.
+func (c *controller) chooseImport() {
+	if c.page == nil {
+		c.chooseFile(func(path string) { c.importFiles([]string{path}) })
+	}
+}
+
+// importFiles shows what files hold, and saves it when the person agrees.
+func (c *controller) importFiles(paths []string) {
+	if len(paths) == 0 {
+		return
+	}
+	c.later(func() func() {
+		list := readImports(paths)
+		return func() { c.openImport(list) }
+	})
+}
+
+func (c *controller) openImport(list []found) {
+	v := newImportView(c.keys, list)
+	v.onCancel = c.closePage
+	v.onSave = func(chosen []*store.Candidate) {
+		c.later(func() func() {
+			first, err := adopt(c.store, chosen)
+			return func() {
+				if c.page == v.content() {
+					c.closePage()
+				}
+				c.composing = false
+				c.stored(err, first)
+			}
+		})
+	}
+	c.openPage(v.content(), v.close, v.take)
+}
+
+// export saves a profile without its secrets into a file that the person chooses.
+func (c *controller) export(name string) {
+	c.later(func() func() {
+		entry, err := c.store.Load(name)
+		var text []byte
+		if err == nil {
+			entry.Zero()
+			if err = profiles.ReadCAs(&entry.Profile); err == nil {
+				text, err = profiles.Encode(&entry.Profile)
+			}
+		}
+		return func() {
+			if err != nil {
+				c.complain(err)
+				return
+			}
+			c.saveFile(name+".toml", string(text))
+		}
+	})
+}
+
+// saveFile writes a text into a file that the person chooses.
+func (c *controller) saveFile(name, text string) {
+	d := dialog.NewFileSave(func(file fyne.URIWriteCloser, err error) {
+		if file == nil && err == nil {
+			return // the person does not want to
+		}
+		if err == nil {
+			_, err = file.Write([]byte(text))
+			err = errors.Join(err, file.Close())
+		}
+		if err != nil {
+			c.complain(err)
+		}
+	}, c.win)
+	d.SetFileName(name)
+	c.openDialog(d)
+}
+
+// openSettings shows the page of the settings.
+func (c *controller) openSettings() {
+	s := &settings{
+		connectOnStart: c.prefs.connectOnStart(), blockOutside: c.prefs.blockOutside(), local: c.prefs.localNetwork(),
+		language: c.prefs.language(), version: c.opts.Version,
+		noStart: errors.New(lang.L("this system does not offer it")),
+	}
+	if c.opts.Autostart != nil {
+		s.startAtLogin, s.noStart = c.opts.Autostart.Enabled()
+	}
+	for _, p := range c.model.profiles {
+		s.profiles = append(s.profiles, p.name)
+	}
+	if c.model.status != nil {
+		s.serviceVersion = plainLine(c.model.status.Version)
+	}
+	v := newSettingsView(c.keys, s)
+	v.onBack = c.closePage
+	v.onStart = func(on bool) {
+		if err := c.opts.Autostart.Set(on); err != nil {
+			c.complain(err)
+		}
+	}
+	v.onConnect = func(name string) { c.prefs.SetString(prefConnect, name) }
+	v.onBlock = func(on bool) { c.prefs.SetBool(prefBlock, on) }
+	v.onLocal = func(on bool) { c.prefs.SetBool(prefLocal, on) }
+	v.onLanguage = c.changeLanguage
+	v.onRepair = c.repair
+	c.openPage(v.content(), nil, nil)
+}
+
+// repair has the service undo what is left of connections that are no more.
+func (c *controller) repair() {
+	go func() {
+		err := c.svc.RestoreNetwork(c.ctx)
+		c.do(func() {
+			if err != nil {
+				c.complain(err)
+				return
+			}
+			c.openDialog(dialog.NewInformation(lang.L("Done"), lang.L("Nothing of old connections is left."), c.win))
+		})
+	}()
+}
+
+// changeLanguage makes all views anew, in another language.
+func (c *controller) changeLanguage(code string) {
+	c.prefs.SetString(prefLang, code)
+	if err := useLanguage(code); err != nil {
+		c.complain(err)
+	}
+	c.closePage()
+	c.makeViews()
+	c.render()
+}
+
+// framed frames content that is a page of its own, with a way back.
+func (c *controller) framed(heading string, content fyne.CanvasObject) fyne.CanvasObject {
+	return pageFrame(c.keys, heading, c.closePage, container.NewPadded(content), nil)
+}

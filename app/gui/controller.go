@@ -197,7 +197,7 @@ func (c *controller) change(key string, f func(*own)) {
 // selectItem shows an item on the right side.
 func (c *controller) selectItem(key string) {
 	c.model.selected = key
-	c.showPage(nil)
+	c.closePage()
 	c.render()
 }
 

@@ -46,9 +46,14 @@ type Store interface {
 	Rename(from, to string) error
 	// Reorder puts the profiles into this order.
 	Reorder(names []string) error
+	// Adopt saves a profile out of a file, with the files that it has brought.
+	Adopt(c *store.Candidate) error
 }
 
-var _ Service = (*control.Client)(nil)
+var (
+	_ Service = (*control.Client)(nil)
+	_ Store   = (*store.Store)(nil)
+)
 
 // Options are what the window is made of.
 type Options struct {
@@ -62,6 +67,10 @@ type Options struct {
 	Hidden bool
 	// Files are profiles to import.
 	Files []string
+	// Version is the program's.
+	Version string
+	// Autostart is whether the system starts the program at login; nil: it cannot.
+	Autostart Switch
 	// Demo is the gateway of the demonstration; nil: this is none.
 	Demo *Demo
 }

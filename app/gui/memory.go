@@ -2,6 +2,7 @@ package gui
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"sync"
 
@@ -110,6 +111,14 @@ func (m *Memory) Reorder(names []string) error {
 	}
 	slices.SortStableFunc(m.entries, func(a, b *store.Entry) int { return rank(a) - rank(b) })
 	return nil
+}
+
+// Adopt implements Store. There is no place for a certificate of the user's own.
+func (m *Memory) Adopt(c *store.Candidate) error {
+	if len(c.Certificate) > 0 || len(c.Key) > 0 {
+		return errors.New("the certificate in the file cannot be kept without a keyring")
+	}
+	return m.Save(&c.Entry)
 }
 
 // copyOf is an entry with secrets and lists of its own.

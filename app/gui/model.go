@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wayfarer/app"
+	"wayfarer/app/store"
 )
 
 // model is what window and tray show: values only, none of them a secret. It belongs
@@ -187,8 +188,11 @@ func (m *model) overall() app.State {
 
 // freeName is name, or with a number behind it if a profile has it already.
 func (m *model) freeName(name string) string {
-	taken := func(n string) bool { return m.profile(profileKey(n)) != nil || m.connection(profileKey(n)) != nil }
-	return numbered(name, taken)
+	var taken []string
+	for _, it := range m.items() {
+		taken = append(taken, it.name)
+	}
+	return store.FreeName(name, taken)
 }
 
 // nameFor is what a profile for a gateway is called: the first host, without its port.

@@ -27,15 +27,16 @@ type sidebarView struct {
 	onActivate func(key string) // Return, double click
 	onAdd      func()
 	onImport   func()
-	onSettings func()
+	onMore     func(below fyne.CanvasObject)
 }
 
 func newSidebarView(k *keys) *sidebarView {
 	v := &sidebarView{keys: k, list: container.New(layout.NewCustomPaddedVBoxLayout(2))}
 	add := newIconButton(k, lang.L("New connection"), theme.ContentAddIcon(), func() { v.onAdd() })
 	load := newIconButton(k, lang.L("Import"), theme.FolderOpenIcon(), func() { v.onImport() })
-	settings := newIconButton(k, lang.L("Settings"), theme.SettingsIcon(), func() { v.onSettings() })
-	foot := container.NewHBox(add, load, layout.NewSpacer(), settings)
+	var more *button
+	more = newIconButton(k, lang.L("More"), theme.MoreVerticalIcon(), func() { v.onMore(more) })
+	foot := container.NewPadded(container.NewHBox(add, load, layout.NewSpacer(), more))
 	inside := container.NewBorder(nil, foot, nil, nil, container.NewVScroll(container.NewPadded(v.list)))
 	back := newPane(theme.ColorNameHeaderBackground)
 	v.root = container.NewStack(back, inside)
@@ -44,10 +45,8 @@ func newSidebarView(k *keys) *sidebarView {
 
 func (v *sidebarView) content() *fyne.Container { return v.root }
 
-// update shows the items of the model; without a saved profile there is no list.
-func (v *sidebarView) update(m *model) {
-	items := m.items()
-	showIf(v.root, len(m.profiles) > 0 || len(items) > 1)
+// update shows the items of the model.
+func (v *sidebarView) update(m *model, items []item) {
 	for len(v.rows) < len(items) {
 		v.rows = append(v.rows, newSidebarRow(v))
 	}

@@ -1,7 +1,6 @@
 package gui
 
 import (
-	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -47,16 +46,4 @@ func plainLine(text string) string {
 		return string(line[:maxLine]) + "…"
 	}
 	return string(line)
-}
-
-// numbered is name, or name with the first number behind it that makes it free.
-func numbered(name string, taken func(string) bool) string {
-	if !taken(name) {
-		return name
-	}
-	for i := 2; ; i++ {
-		if n := fmt.Sprintf("%s %d", name, i); !taken(n) {
-			return n
-		}
-	}
 }

@@ -5,6 +5,11 @@ import (
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/dialog"
 	"fyne.io/fyne/v2/lang"
+	"fyne.io/fyne/v2/layout"
+	"fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+
+	"wayfarer/app"
 )
 
 // window is the one window and the views in it.
@@ -14,34 +19,51 @@ type window struct {
 	home      *homeView
 	noService *noServiceView
 	sidebar   *sidebarView
+	bar       *barView
+	split     *split
 	root      *fyne.Container
-	main      fyne.CanvasObject // sidebar and home
+	main      fyne.CanvasObject // list, bar and home
 	page      fyne.CanvasObject // in place of all else; nil: none
+	pageEnds  func()            // when the page is closed; may be nil
+	pageSaves func()            // what Ctrl+S does on it; may be nil
 	dialog    dialog.Dialog     // open; nil: none
 	visible   bool
+	widened   bool // for the list, once
 	composing bool // a new connection was asked for, though there are profiles
 }
 
 // Sizes of the window, before the person changes them.
 var (
 	sizeAlone = fyne.NewSize(460, 600) // without profiles
-	sizeList  = fyne.NewSize(780, 620) // with the list of profiles
+	sizeList  = fyne.NewSize(760, 600) // with the list of profiles
 )
 
-// build makes the window and its views.
+// build makes the window.
 func (c *controller) build() {
-	k := &keys{}
-	w := &window{win: c.app.NewWindow("Wayfarer"), keys: k}
-	c.window = w
-	w.home = newHomeView(k, nil)
+	c.window = &window{win: c.app.NewWindow("Wayfarer"), keys: &keys{}, root: container.NewStack()}
+	c.bindKeys()
+	c.makeViews()
+	c.win.SetContent(c.root)
+	c.win.Resize(sizeAlone)
+	c.win.SetOnDropped(func(_ fyne.Position, files []fyne.URI) {
+		var paths []string
+		for _, f := range files {
+			paths = append(paths, f.Path())
+		}
+		c.importFiles(paths)
+	})
+}
+
+// makeViews makes all views, at the start and for another language.
+func (c *controller) makeViews() {
+	w, k := c.window, c.keys
+	w.home = newHomeView(k, newDetailsView(k, c.copyText))
 	w.noService = newNoServiceView(k, c.copyText)
 	w.sidebar = newSidebarView(k)
+	w.bar = newBarView(k)
+	w.split = &split{list: w.sidebar.content(), bar: w.bar.content(), rest: w.home.content()}
+	w.main = container.New(w.split, w.split.list, w.split.bar, w.split.rest)
 	c.wire()
-	w.main = container.New(&split{}, w.sidebar.content(), w.home.content())
-	w.root = container.NewStack(w.main)
-	w.win.SetContent(w.root)
-	w.win.Resize(sizeAlone)
-	c.bindKeys()
 }
 
 // wire gives the views what they call.
@@ -60,12 +82,58 @@ func (c *controller) wire() {
 	h.failure.onEdit = c.editSelected
 	h.failure.onBack = func() { c.back(c.model.selected) }
 	h.failure.onCopy = c.copyText
-	c.sidebar.onSelect = func(key string) { c.composing = false; c.selectItem(key) }
+	s := c.sidebar
+	s.onSelect = func(key string) { c.composing = false; c.selectItem(key) }
+	s.onMenu = c.itemMenu
+	s.onActivate = c.activate
+	s.onAdd = c.compose
+	s.onImport = c.chooseImport
+	s.onMore = func(below fyne.CanvasObject) { c.popUp(fyne.NewMenu("", c.programItems()...), below) }
+	c.bar.onMore = s.onMore
+	c.bar.onList = c.showList
+}
+
+// activate connects or disconnects an item: Return, or a double click.
+func (c *controller) activate(key string) {
+	switch it := c.model.item(key); {
+	case it.state == app.StateDisconnected, it.state == app.StateFailed:
+		c.connectKey(key)
+	case it.state == app.StateConnected:
+		c.disconnect(key)
+	}
+}
+
+// showList opens the list as a menu, where the window has no room for it.
+func (c *controller) showList(below fyne.CanvasObject) {
+	menu := fyne.NewMenu("")
+	for _, it := range c.model.items() {
+		line := fyne.NewMenuItem(it.name+" · "+stateName(it.state), func() { c.composing = false; c.selectItem(it.key) })
+		line.Checked = it.key == c.model.selected
+		menu.Items = append(menu.Items, line)
+	}
+	menu.Items = append(menu.Items, fyne.NewMenuItemSeparator(),
+		fyne.NewMenuItem(lang.L("New connection"), c.compose), fyne.NewMenuItem(lang.L("Import"), c.chooseImport))
+	c.popUp(menu, below)
 }
 
 // renderWindow shows the list, and what stands in place of everything.
 func (c *controller) renderWindow(m *model) {
-	c.sidebar.update(m)
+	items := m.items()
+	c.sidebar.update(m, items)
+	it := m.item(m.selected)
+	c.bar.update(&it, len(items))
+	listed := len(m.profiles) > 0 || len(items) > 1
+	first := it.key == "" && it.state == app.StateDisconnected && !listed // nothing but the form
+	if c.split.wantList != listed || c.split.wantBar == first {
+		c.split.wantList, c.split.wantBar = listed, !first
+		c.main.Refresh()
+	}
+	if listed && !c.widened {
+		c.widened = true
+		if size := c.win.Canvas().Size(); size.Width < sizeList.Width {
+			c.win.Resize(fyne.NewSize(sizeList.Width, max(size.Height, sizeList.Height)))
+		}
+	}
 	root := c.main
 	switch {
 	case c.page != nil:
@@ -79,10 +147,32 @@ func (c *controller) renderWindow(m *model) {
 	}
 }
 
-// showPage puts a page in place of everything; nil takes it away.
-func (c *controller) showPage(page fyne.CanvasObject) {
-	c.page = page
+// openPage puts a page in place of everything. ends is called when it is closed, saves
+// by Ctrl+S; both may be nil.
+func (c *controller) openPage(page fyne.CanvasObject, ends, saves func()) {
+	c.closePage()
+	c.page, c.pageEnds, c.pageSaves = page, ends, saves
 	c.renderWindow(&c.model)
+}
+
+// closePage takes the page away, if there is one.
+func (c *controller) closePage() {
+	if c.page == nil {
+		return
+	}
+	ends := c.pageEnds
+	c.page, c.pageEnds, c.pageSaves = nil, nil, nil
+	if ends != nil {
+		ends()
+	}
+	c.render()
+}
+
+// saveOpen saves what is being edited.
+func (c *controller) saveOpen() {
+	if c.pageSaves != nil {
+		c.pageSaves()
+	}
 }
 
 // raise shows the window, in front.
@@ -115,27 +205,73 @@ func (c *controller) openDialog(d dialog.Dialog) {
 	d.Show()
 }
 
-// split shows the list beside the rest where there is room, and else the rest alone.
-type split struct{}
+// barView stands above the right side where the list has no room.
+type barView struct {
+	list, more *button
+	root       *fyne.Container
+
+	onList, onMore func(below fyne.CanvasObject)
+}
+
+func newBarView(k *keys) *barView {
+	v := &barView{}
+	v.list = newButton(k, "", theme.ListIcon(), func() { v.onList(v.list) })
+	v.list.Importance = widget.LowImportance
+	v.more = newIconButton(k, lang.L("More"), theme.MoreVerticalIcon(), func() { v.onMore(v.more) })
+	v.root = container.NewPadded(container.NewHBox(v.list, layout.NewSpacer(), v.more))
+	return v
+}
+
+func (v *barView) content() *fyne.Container { return v.root }
+
+// update names the selected item, of so many.
+func (v *barView) update(it *item, items int) {
+	showIf(v.list, items > 0)
+	name := it.name
+	if it.key == "" {
+		name = lang.L("New connection")
+	}
+	if r := []rune(name); len(r) > maxBarName {
+		name = string(r[:maxBarName]) + "…"
+	}
+	if v.list.Text != name {
+		v.list.SetText(name)
+	}
+}
+
+// maxBarName bounds the name in the bar, in characters.
+const maxBarName = 28
+
+// split shows the list beside the rest where there is room, and else a bar above it.
+type split struct {
+	list, bar, rest   fyne.CanvasObject
+	wantList, wantBar bool
+}
 
 // listWidth is that of the list of profiles; splitWidth the least of a window that has
 // room for it.
 const (
-	listWidth  = 210
-	splitWidth = 600
+	listWidth  = 220
+	splitWidth = 620
 )
 
 // MinSize implements fyne.Layout.
-func (*split) MinSize(objects []fyne.CanvasObject) fyne.Size { return objects[1].MinSize() }
+func (s *split) MinSize([]fyne.CanvasObject) fyne.Size { return s.rest.MinSize() }
 
 // Layout implements fyne.Layout.
-func (*split) Layout(objects []fyne.CanvasObject, size fyne.Size) {
-	list, rest := objects[0], objects[1]
-	var x float32
-	if list.Visible() && size.Width >= splitWidth {
+func (s *split) Layout(_ []fyne.CanvasObject, size fyne.Size) {
+	beside := s.wantList && size.Width >= splitWidth
+	showIf(s.list, beside)
+	showIf(s.bar, s.wantBar && !beside)
+	var x, y float32
+	if beside {
 		x = listWidth
+		s.list.Resize(fyne.NewSize(x, size.Height))
 	}
-	list.Resize(fyne.NewSize(x, size.Height))
-	rest.Move(fyne.NewPos(x, 0))
-	rest.Resize(fyne.NewSize(size.Width-x, size.Height))
+	if s.bar.Visible() {
+		y = s.bar.MinSize().Height
+		s.bar.Resize(fyne.NewSize(size.Width, y))
+	}
+	s.rest.Move(fyne.NewPos(x, y))
+	s.rest.Resize(fyne.NewSize(size.Width-x, size.Height-y))
 }

@@ -1,0 +1,193 @@
+package gui
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/lang"
+	"fyne.io/fyne/v2/widget"
+
+	"wayfarer/app"
+	"wayfarer/app/store"
+)
+
+// maxImport bounds a file to import in bytes; store.Import refuses what is larger.
+const maxImport = 1<<20 + 1
+
+// found is what was read of one file.
+type found struct {
+	file string // its name
+	in   *store.Imported
+	err  error
+}
+
+// readImports reads files of profiles. The caller zeroises what is found.
+func readImports(paths []string) []found {
+	list := make([]found, len(paths))
+	for i, path := range paths {
+		list[i].file = filepath.Base(path)
+		data, err := readBounded(path)
+		if err == nil {
+			list[i].in, err = store.Import(data, list[i].file)
+			clear(data)
+		}
+		list[i].err = err
+	}
+	return list
+}
+
+func readBounded(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxImport))
+}
+
+// importView shows what files hold before any of it is saved.
+type importView struct {
+	found   []found
+	choices []*choice
+	save    *button
+	root    fyne.CanvasObject
+
+	onSave   func([]*store.Candidate)
+	onCancel func()
+}
+
+// choice is a profile that can be taken over.
+type choice struct {
+	candidate  *store.Candidate
+	take, weak *widget.Check
+}
+
+func newImportView(k *keys, list []found) *importView {
+	v := &importView{found: list}
+	body := container.NewVBox()
+	for _, f := range list {
+		v.addFile(body, f)
+	}
+	v.save = newButton(k, lang.L("Save"), nil, v.take)
+	v.save.Importance = widget.HighImportance
+	cancel := newButton(k, lang.L("Cancel"), nil, func() { v.onCancel() })
+	foot := container.NewGridWithColumns(2, cancel, v.save)
+	if len(v.choices) == 0 {
+		foot = container.NewGridWithColumns(1, cancel)
+	}
+	v.root = pageFrame(k, lang.L("Import"), func() { v.onCancel() }, container.NewVScroll(margins(readable(body))), foot)
+	return v
+}
+
+func (v *importView) content() fyne.CanvasObject { return v.root }
+
+func (v *importView) addFile(body *fyne.Container, f found) {
+	head := caption(plainLine(f.file))
+	body.Add(head)
+	if f.err != nil {
+		problem := wrapped(plain(sentence(f.err.Error())))
+		problem.Importance = widget.DangerImportance
+		body.Add(problem)
+		return
+	}
+	body.Add(quiet(plainLine(f.in.Format)))
+	for _, remark := range f.in.Remarks {
+		body.Add(remarkLabel(remark))
+	}
+	for _, candidate := range f.in.Profiles {
+		body.Add(v.addChoice(candidate))
+	}
+}
+
+// addChoice is a card with what a profile would be.
+func (v *importView) addChoice(candidate *store.Candidate) fyne.CanvasObject {
+	p := &candidate.Profile
+	c := &choice{candidate: candidate, take: widget.NewCheck(plainLine(p.Name), func(bool) { v.check() })}
+	c.take.Checked = true
+	method, _ := p.AuthMethod()
+	lines := container.NewVBox(c.take, wrapped(previewText(p, method)))
+	if len(candidate.Weak) > 0 {
+		c.weak = widget.NewCheck(lang.L("Allow weak security: {{.List}}", map[string]any{"List": strings.Join(candidate.Weak, ", ")}), nil)
+		lines.Add(c.weak)
+		lines.Add(quiet(lang.L("The file asks for it. Allow it only if the gateway cannot do better: who listens may read along.")))
+	}
+	for _, remark := range candidate.Remarks {
+		lines.Add(remarkLabel(remark))
+	}
+	v.choices = append(v.choices, c)
+	return card(lines)
+}
+
+func previewText(p *app.Profile, method app.AuthMethod) string {
+	lines := []string{lang.L("Gateway: {{.Gateway}}", map[string]any{"Gateway": plainLine(p.Gateway)})}
+	if p.Login != "" {
+		lines = append(lines, lang.L("Login: {{.Login}}", map[string]any{"Login": plainLine(p.Login)}))
+	}
+	if p.GroupID != "" {
+		lines = append(lines, lang.L("Group: {{.Group}}", map[string]any{"Group": plainLine(p.GroupID)}))
+	}
+	return strings.Join(append(lines, methodName(method.Name)), "\n")
+}
+
+func remarkLabel(text string) fyne.CanvasObject {
+	l := wrapped("• " + plain(text))
+	l.Importance = widget.WarningImportance
+	return l
+}
+
+// check lets Save be pressed when there is something to save.
+func (v *importView) check() {
+	if slices.ContainsFunc(v.choices, func(c *choice) bool { return c.take.Checked }) {
+		v.save.Enable()
+		return
+	}
+	v.save.Disable()
+}
+
+func (v *importView) take() {
+	var list []*store.Candidate
+	for _, c := range v.choices {
+		if !c.take.Checked {
+			continue
+		}
+		if c.weak != nil && c.weak.Checked {
+			c.candidate.AllowWeak()
+		}
+		list = append(list, c.candidate)
+	}
+	v.onSave(list)
+}
+
+// close overwrites the secrets.
+func (v *importView) close() {
+	for _, f := range v.found {
+		if f.in != nil {
+			f.in.Zero()
+		}
+	}
+}
+
+// adopt saves profiles under names that are free, and returns the first name.
+func adopt(s Store, list []*store.Candidate) (first string, err error) {
+	names, err := s.Names()
+	if err != nil {
+		return "", err
+	}
+	for _, candidate := range list {
+		candidate.Profile.Name = store.FreeName(candidate.Profile.Name, names)
+		names = append(names, candidate.Profile.Name)
+		if err := s.Adopt(candidate); err != nil {
+			return first, fmt.Errorf("%s: %w", candidate.Profile.Name, err)
+		}
+		if first == "" {
+			first = candidate.Profile.Name
+		}
+	}
+	return first, nil
+}

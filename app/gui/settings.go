@@ -1,0 +1,116 @@
+package gui
+
+import (
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/lang"
+	"fyne.io/fyne/v2/layout"
+	"fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+)
+
+// Switch is a setting of the system's; platform has that of starting at login.
+type Switch interface {
+	Enabled() (bool, error)
+	Set(on bool) error
+}
+
+// settings are what the page shows and changes.
+type settings struct {
+	startAtLogin        bool
+	noStart             error // why starting at login cannot be set; nil: it can
+	connectOnStart      string
+	profiles            []string
+	blockOutside, local bool
+	language            string
+	version             string
+	serviceVersion      string // empty: the service cannot be used
+}
+
+// settingsView is the page of the settings. Each takes effect at once.
+type settingsView struct {
+	start, block, local *widget.Check
+	connect, language   *widget.Select
+	repair              *button
+	root                fyne.CanvasObject
+
+	onStart    func(bool)
+	onConnect  func(profile string) // empty: none
+	onBlock    func(bool)
+	onLocal    func(bool)
+	onLanguage func(code string)
+	onRepair   func()
+	onBack     func()
+}
+
+func newSettingsView(k *keys, s *settings) *settingsView {
+	v := &settingsView{}
+	v.start = widget.NewCheck(lang.L("Start at login"), nil)
+	v.start.Checked = s.startAtLogin
+	v.start.OnChanged = func(on bool) { v.onStart(on) }
+	startHelp := lang.L("Wayfarer then waits in the tray.")
+	if s.noStart != nil {
+		v.start.Disable()
+		startHelp = plainLine(sentence(s.noStart.Error()))
+	}
+	none := lang.L("nothing")
+	v.connect = widget.NewSelect(append([]string{none}, s.profiles...), nil)
+	v.connect.SetSelected(none)
+	if s.connectOnStart != "" {
+		v.connect.SetSelected(s.connectOnStart)
+	}
+	v.connect.OnChanged = func(name string) {
+		if v.connect.SelectedIndex() <= 0 {
+			name = ""
+		}
+		v.onConnect(name)
+	}
+	v.block = toggle(lang.L("Block traffic outside the VPN"), s.blockOutside, func(on bool) { v.onBlock(on) })
+	v.local = toggle(lang.L("Reach the local network"), s.local, func(on bool) { v.onLocal(on) })
+	v.language = widget.NewSelect(languageNames(), nil)
+	v.language.SetSelectedIndex(languageIndex(s.language))
+	v.language.OnChanged = func(string) { v.onLanguage(languages[v.language.SelectedIndex()].code) }
+	v.repair = newButton(k, lang.L("Repair the network of this computer"), theme.ViewRefreshIcon(), func() { v.onRepair() })
+	v.root = pageFrame(k, lang.L("Settings"), func() { v.onBack() }, container.NewVScroll(margins(readable(v.sections(s, startHelp)))), nil)
+	return v
+}
+
+func toggle(name string, on bool, changed func(bool)) *widget.Check {
+	c := widget.NewCheck(name, nil)
+	c.Checked = on
+	c.OnChanged = changed
+	return c
+}
+
+func (v *settingsView) content() fyne.CanvasObject { return v.root }
+
+func (v *settingsView) sections(s *settings, startHelp string) fyne.CanvasObject {
+	tight := func(o ...fyne.CanvasObject) fyne.CanvasObject {
+		return container.New(layout.NewCustomPaddedVBoxLayout(-4), o...)
+	}
+	about := lang.L("Wayfarer {{.Version}}", map[string]any{"Version": s.version})
+	if s.serviceVersion != "" && s.serviceVersion != s.version {
+		about += "\n" + lang.L("Service {{.Version}}", map[string]any{"Version": s.serviceVersion})
+	}
+	return container.NewVBox(
+		caption(lang.L("Start")),
+		card(container.NewVBox(
+			tight(v.start, quiet(startHelp)),
+			under(lang.L("When Wayfarer starts, connect"), v.connect, ""),
+		)),
+		caption(lang.L("Safety, for all connections")),
+		card(container.NewVBox(
+			tight(v.block, quiet(blockHelp())),
+			tight(v.local, quiet(localHelp())),
+			quiet(lang.L("A change counts from the next connecting on.")),
+		)),
+		caption(lang.L("Appearance")),
+		card(container.NewVBox(
+			under(lang.L("Language"), v.language, ""),
+			quiet(lang.L("Light or dark follows the system.")),
+		)),
+		caption(lang.L("Help")),
+		card(tight(v.repair, quiet(lang.L("Undoes what a connection that is no more may have left behind: addresses, routes, name servers, blocks.")))),
+		quiet(about),
+	)
+}
