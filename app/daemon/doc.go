@@ -27,6 +27,8 @@
 //	pump.go         packets between interface and session, none larger than the path
 //	status.go       what is told of a connection
 //	failure.go      errors -> app.Failure: the only texts that users read
+//	logs.go         what the service has logged, for its users
+//	restore.go      the host's network as it was, when nobody is connected
 //
 // Locks are taken in the order host, Daemon.mu, tunnel.mu. No lock is held while the
 // engine, the interface or the host is called, but for the host lock around Set.
@@ -34,7 +36,7 @@
 // # The leak block
 //
 // With block_outside the block goes up before the first packet of an attempt leaves,
-// once the user has given the password. It stands until the user disconnects: while the
+// once the user has given the password; that of an always-on profile at once. It stands until the user disconnects: while the
 // connection is lost (state blocked) and, if it has ever been connected, also when it
 // cannot come back, for instance because the password was changed (state blocked, with the
 // failure). A new connection of the same profile takes the block over without a gap. A
@@ -48,11 +50,23 @@
 // gateway at once, the host's network is set anew (routes and DNS may have been
 // overwritten, the local networks be others), pauses between attempts end, and an
 // attempt that has not come to the sign-in begins anew. Without any network nothing is
-// tried; a first attempt says so at once. If another program takes the name servers, the
-// host's network is set anew as well. Gateways' names are looked up past the tunnels at each attempt. A session whose
+// tried, for at most five minutes; a first attempt says so after three seconds. If another
+// program takes the name servers, the host's network is set anew as well.
+//
+// A pause between attempts is a random part of a delay that grows from half a second to
+// a minute, and begins anew after a connection that lasted a minute. While packets want to
+// go out it is no longer than four seconds.
+//
+// Gateways' names are looked up past the tunnels at each attempt; where that fails, the
+// addresses that were found last serve, of the names that are still tried. A session whose
 // gateway was silent for a minute is asked in other ways than by the engine's probes; it
 // is not called connected after a minute and a half. Nor is one that has no ESP SA when the
 // host's network is set: some gateways agree on a tunnel and delete it at once.
+//
+// An interface that another program removes ends the session: the connection comes back
+// with a new one as after any loss, its block standing meanwhile. What of the host's network
+// cannot be set anew, and names that go elsewhere than into the tunnel, are warnings in
+// Status for as long as it is so.
 //
 // An always-on profile never gives up. After a refused sign-in, or what else will not
 // become better by itself, it rests, from a quarter of an hour to four hours; changes of
@@ -67,8 +81,9 @@
 // addresses of these two pages and the host's own DNS servers, for a hostile network may
 // pretend to have a portal. All names are asked of those servers then, the company's too,
 // which programs may want all the time: users are told that. The opening ends by a timer,
-// whatever the attempts do, and sooner if one of them connects. A connection without block_outside has a block meanwhile, so
-// that nothing that the tunnel would have held leaves in the clear.
+// whatever the attempts do, and sooner if one of them connects. A connection without
+// block_outside has a block meanwhile, so that nothing else that the tunnel would have held
+// leaves in the clear.
 //
 // # Attack surface
 //
