@@ -13,8 +13,8 @@ import (
 
 type completer = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective)
 
-// completeConnectFlags offers the values of flags that have a known set of them.
-func completeConnectFlags(cmd *cobra.Command) {
+// completeProfileFlags offers the values of flags that have a known set of them.
+func completeProfileFlags(cmd *cobra.Command) {
 	none := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveNoFileComp)
 	for flag, complete := range map[string]completer{
 		"auth":       cobra.FixedCompletions(app.AuthMethods(), cobra.ShellCompDirectiveNoFileComp),
@@ -29,7 +29,6 @@ func completeConnectFlags(cmd *cobra.Command) {
 		"remote-id":  none,
 		"local-id":   none,
 		"group-id":   none,
-		"timeout":    none,
 	} {
 		completeFlag(cmd, flag, complete)
 	}

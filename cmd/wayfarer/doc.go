@@ -12,6 +12,7 @@
 //	terminal.go  questions to a person
 //	prompt.go    what the gateway asks, as such a question that names who asks
 //	render.go    a connection in words
+//	profile_*.go the saved profiles: list, show, add, edit, remove, rename, files
 //	rootless.go  a service inside this process, for proxy and demo
 //	socks.go     the SOCKS5 proxy of those two: who may use it (owner_*.go), and
 //	             associate.go for UDP

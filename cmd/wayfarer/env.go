@@ -28,6 +28,8 @@ type env struct {
 	service func(socket string) installed
 	// profiles is the user's store.
 	profiles func() (*store.Store, error)
+	// edit opens a file in the person's editor and returns when it is left.
+	edit func(ctx context.Context, path string) error
 	// restore undoes, without a service, what one has left.
 	restore func(ctx context.Context, stateDir string) error
 	// selftest tries every change to the network.
@@ -60,6 +62,7 @@ func systemEnv() *env {
 		now:      time.Now,
 		service:  func(socket string) installed { return &control.Client{Path: socket} },
 		profiles: store.Open,
+		edit:     runEditor,
 		restore:  platform.Restore,
 		selftest: selftest,
 	}

@@ -56,7 +56,17 @@ var profileFlags = []struct {
 
 // addConnectFlags gives cmd the flags that say how to connect.
 func addConnectFlags(cmd *cobra.Command) *connectFlags {
-	f := &connectFlags{flags: cmd.Flags()}
+	f := addProfileFlags(cmd)
+	f.flags.BoolVar(&f.trustNew, "trust-new", false, "trust an unknown gateway without asking")
+	f.flags.BoolVar(&f.noReconnect, "no-reconnect", false, "end the connection when it is lost")
+	f.flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "`TIME` that connecting may take, as in 60s")
+	completeFlag(cmd, "timeout", cobra.NoFileCompletions)
+	return f
+}
+
+// addProfileFlags gives cmd those of them that describe a profile.
+func addProfileFlags(cmd *cobra.Command) *connectFlags {
+	f := &connectFlags{flags: cmd.Flags(), timeout: defaultTimeout}
 	f.flags.SortFlags = false // the order of importance
 	for _, row := range profileFlags {
 		switch {
@@ -71,10 +81,7 @@ func addConnectFlags(cmd *cobra.Command) *connectFlags {
 	f.flags.StringArrayVar(&f.set, "set", nil, "`KEY=VALUE` for any key of a profile (repeatable)")
 	f.flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password; - is standard input")
 	f.flags.StringVar(&f.groupSecretFile, "group-secret-file", "", "`FILE` with the group's secret; - is standard input")
-	f.flags.BoolVar(&f.trustNew, "trust-new", false, "trust an unknown gateway without asking")
-	f.flags.BoolVar(&f.noReconnect, "no-reconnect", false, "end the connection when it is lost")
-	f.flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "`TIME` that connecting may take, as in 60s")
-	completeConnectFlags(cmd)
+	completeProfileFlags(cmd)
 	return f
 }
 

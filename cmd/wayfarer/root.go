@@ -35,6 +35,7 @@ func newRoot(e *env) *cobra.Command {
 		newConnect(e),
 		newDisconnect(e),
 		newStatus(e),
+		newProfile(e),
 		newAnswer(e),
 		newLogs(e),
 		newRestoreNetwork(e),

@@ -57,6 +57,7 @@ type answering struct {
 	person *os.File
 	prompt string
 	answer func()
+	then   *answering // what comes after it; nil: the same again
 	seen   bytes.Buffer
 }
 
@@ -64,6 +65,9 @@ func (a *answering) Write(p []byte) (int, error) {
 	a.seen.Write(p)
 	if strings.HasSuffix(a.seen.String(), a.prompt) {
 		go a.answer()
+		if a.then != nil {
+			a.prompt, a.answer, a.then = a.then.prompt, a.then.answer, a.then.then
+		}
 	}
 	return len(p), nil
 }
@@ -129,11 +133,8 @@ func TestTerminalGivesUp(t *testing.T) {
 	}
 	// What was typed for the old question is no answer to the next one.
 	out.prompt = "Press Enter to see it. "
-	out.answer = func() {
-		out.prompt = "Name: "
-		out.answer = func() { io.WriteString(person, "ada\n") }
-		io.WriteString(person, "half of a pass\n")
-	}
+	out.answer = func() { io.WriteString(person, "half of a pass\n") }
+	out.then = &answering{prompt: "Name: ", answer: func() { io.WriteString(person, "ada\n") }}
 	if got, err := terminal.line(t.Context(), "Name: "); got != "ada" || err != nil {
 		t.Errorf("the next question: %q, %v", got, err)
 	}
