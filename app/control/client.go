@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -215,7 +216,9 @@ func (c *Client) unreachable(ctx context.Context, err error) *app.Failure {
 		return app.NewFailure(app.CodeNoService, "", "the service does not run (nothing answers on "+c.Path+")", startHint())
 	case errors.Is(err, fs.ErrPermission):
 		return refusesUser()
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		// As net/http says it, without a name for it, when that came before the request.
+		strings.Contains(err.Error(), "server closed idle connection"):
 		return app.NewFailure(app.CodeNoService, "", "the service has closed the connection",
 			"end programs of yours that talk to it, if there are many, or try again")
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):

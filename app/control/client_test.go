@@ -146,6 +146,7 @@ func TestUnreachable(t *testing.T) {
 		{t.Context(), fmt.Errorf("dial: %w", syscall.ECONNREFUSED), "the service does not run (nothing answers on /run/x)"},
 		{t.Context(), fmt.Errorf("dial: %w", fs.ErrPermission), "the service refuses this user"},
 		{late, context.DeadlineExceeded, "the service does not answer on /run/x"},
+		{t.Context(), errors.New("http: server closed idle connection"), "the service has closed the connection"},
 		{t.Context(), errors.New("odd"), "the service cannot be reached: odd"},
 	} {
 		f := c.unreachable(tt.ctx, tt.err)
