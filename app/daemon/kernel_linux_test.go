@@ -51,35 +51,21 @@ func TestRemovedInterfaceOfTheKernel(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		t.Skipf("needs a TUN device: %v", err)
 	}
-	must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "peer"}))
-	for name, addr := range map[string]string{"lo": "127.0.0.1/8", "peer": "192.0.2.1/24", "eth0": "192.0.2.2/24"} {
-		link, err := netlink.LinkByName(name)
-		must(err)
-		must(netlink.LinkSetUp(link))
-		parsed, err := netlink.ParseAddr(addr)
-		must(err)
-		must(netlink.AddrReplace(link, parsed))
-	}
+	attach(t)
 	outside := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.9:9"))
 	leak := func() error { // the firewall refuses at once what it rejects
 		conn, err := net.DialUDP("udp", nil, outside)
-		must(err)
+		must(t, err)
 		defer conn.Close()
 		_, err = conn.Write([]byte("leak"))
 		return err
 	}
-	must(leak())
+	must(t, leak())
 	network, err := platform.New(slog.New(slog.DiscardHandler), t.TempDir())
-	must(err)
+	must(t, err)
 	again := make(chan struct{})
 	dials := 0
 	d := New(Options{Network: network, Dial: func(context.Context, *ike.Config) (Session, error) {
@@ -90,8 +76,8 @@ func TestRemovedInterfaceOfTheKernel(t *testing.T) {
 		s.assignment.DNS = nil // names are the whole computer's
 		return s, nil
 	}})
-	defer func() { must(network.Close()) }()
-	defer func() { must(d.Close(context.Background())) }()
+	defer func() { must(t, network.Close()) }()
+	defer func() { must(t, d.Close(context.Background())) }()
 	d.look = func(context.Context) *portal { return nil }
 
 	req := request()
@@ -110,23 +96,14 @@ func TestRemovedInterfaceOfTheKernel(t *testing.T) {
 			}
 		}
 	}
-	toOffice := func() string {
-		routes, err := netlink.RouteGet(net.IPv4(10, 10, 0, 1))
-		if err != nil {
-			return err.Error()
-		}
-		link, err := netlink.LinkByIndex(routes[0].LinkIndex)
-		must(err)
-		return link.Attrs().Name + " from " + routes[0].Src.String()
-	}
 	name := until(app.StateConnected).TUN.Name
-	before := toOffice()
+	before := wayTo(t, net.IPv4(10, 10, 0, 1))
 	if before != name+" from 10.99.0.1" {
 		t.Fatalf("the office is reached by %s", before)
 	}
 	first, err := netlink.LinkByName(name)
-	must(err)
-	must(netlink.LinkDel(first))
+	must(t, err)
+	must(t, netlink.LinkDel(first))
 	until(app.StateBlocked)
 	if leak() == nil {
 		t.Error("without the interface, packets leave the computer")
@@ -134,14 +111,47 @@ func TestRemovedInterfaceOfTheKernel(t *testing.T) {
 	close(again)
 	until(app.StateConnected)
 	second, err := netlink.LinkByName(name)
-	must(err)
+	must(t, err)
 	if second.Attrs().Index == first.Attrs().Index {
 		t.Errorf("%s has index %d as before", name, second.Attrs().Index)
 	}
-	if after := toOffice(); after != before {
+	if after := wayTo(t, net.IPv4(10, 10, 0, 1)); after != before {
 		t.Errorf("the office is reached by %s, before by %s", after, before)
 	}
 	if leak() == nil {
 		t.Error("with the new interface, packets leave the computer")
 	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// attach gives the namespace a network.
+func attach(t *testing.T) {
+	t.Helper()
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "peer"}))
+	for name, addr := range map[string]string{"lo": "127.0.0.1/8", "peer": "192.0.2.1/24", "eth0": "192.0.2.2/24"} {
+		link, err := netlink.LinkByName(name)
+		must(t, err)
+		must(t, netlink.LinkSetUp(link))
+		parsed, err := netlink.ParseAddr(addr)
+		must(t, err)
+		must(t, netlink.AddrReplace(link, parsed))
+	}
+}
+
+// wayTo says by which interface packets leave, and from which address.
+func wayTo(t *testing.T, to net.IP) string {
+	t.Helper()
+	routes, err := netlink.RouteGet(to)
+	if err != nil {
+		return err.Error()
+	}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	must(t, err)
+	return link.Attrs().Name + " from " + routes[0].Src.String()
 }
