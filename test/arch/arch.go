@@ -61,7 +61,7 @@ var rules = []rule{
 	}, exec: true, target: true},
 	{dir: "cmd/wayfarer-gui", project: []string{
 		"app", "app/control", "app/profiles", "app/store", "app/gui/...", "platform/...", "assets/...",
-	}, exec: true, target: true},
+	}, fyne: true, exec: true, target: true},
 }
 
 func within(dir, root string) bool { return dir == root || strings.HasPrefix(dir, root+"/") }
@@ -163,7 +163,7 @@ func (r *rule) refuses(imp, module string) string {
 	case imp == "os/exec" && !r.exec:
 		return "programs are started in platform and cmd only"
 	case first == "fyne.io" && !r.fyne:
-		return "Fyne stays below app/gui"
+		return "Fyne stays below app/gui, and its driver in the program with the window"
 	case strings.Contains(first, ".") && r.std:
 		return "nothing but the standard library here"
 	}

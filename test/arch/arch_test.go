@@ -44,6 +44,8 @@ func TestCheck(t *testing.T) {
 		{"app and its store", "app/a.go", `package app; import _ "m/app/store"`, "against the import direction"},
 		{"store and a module", "app/store/a.go", `package store; import _ "github.com/zalando/go-keyring"`, ""},
 		{"fyne in gui", "app/gui/view/a.go", `package view; import _ "fyne.io/fyne/v2"`, ""},
+		{"fyne's driver", "cmd/wayfarer-gui/main.go", `package main; import _ "fyne.io/fyne/v2/app"`, ""},
+		{"fyne in the service", "cmd/wayfarerd/main.go", `package main; import _ "fyne.io/fyne/v2"`, "Fyne"},
 		{"fyne in store", "app/store/a.go", `package store; import _ "fyne.io/fyne/v2"`, "Fyne"},
 		{"exec in platform", "platform/a.go", `package platform; import _ "os/exec"`, ""},
 		{"exec in daemon", "app/daemon/a.go", `package daemon; import _ "os/exec"`, "started in platform"},
