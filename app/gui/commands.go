@@ -101,6 +101,7 @@ func (c *controller) moreOptions() {
 func (c *controller) programItems() []*fyne.MenuItem {
 	return []*fyne.MenuItem{
 		fyne.NewMenuItem(lang.L("Settings"), c.openSettings),
+		fyne.NewMenuItem(lang.L("Log"), c.openLog),
 		fyne.NewMenuItemSeparator(),
 		fyne.NewMenuItem(lang.L("Quit"), c.quit),
 	}
@@ -344,7 +345,8 @@ func (c *controller) export(name string) {
 		var text []byte
 		if err == nil {
 			entry.Zero()
-			if err = profiles.ReadCAs(&entry.Profile); err == nil {
+			// A file of the user's that cannot be read keeps its name in the profile.
+			if _, err = profiles.Embed(&entry.Profile); err == nil {
 				text, err = profiles.Encode(&entry.Profile)
 			}
 		}
@@ -432,7 +434,7 @@ func (c *controller) changeLanguage(code string) {
 	c.render()
 }
 
-// framed frames content that is a page of its own, with a way back.
+// framed is content as a page of its own, with a way back.
 func (c *controller) framed(heading string, content fyne.CanvasObject) fyne.CanvasObject {
 	return pageFrame(c.keys, heading, c.closePage, container.NewPadded(content), nil)
 }

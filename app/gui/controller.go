@@ -45,6 +45,7 @@ type controller struct {
 	questions int                 // numbers those of the window's own
 
 	*window
+	shell
 }
 
 // newController makes the controller and its window, which is not shown yet. Call
@@ -70,7 +71,9 @@ func (c *controller) start() {
 	go c.work()
 	go c.watch()
 	go c.count()
+	c.startShell()
 	c.reload("")
+	c.importFiles(c.opts.Files)
 }
 
 // close ends everything; connections stay with the service.
@@ -164,6 +167,7 @@ func (c *controller) show(status *app.Status) {
 		c.selectFirst()
 	}
 	c.render()
+	c.notify()
 	if first {
 		c.connectOnStart()
 	}
@@ -177,6 +181,7 @@ func (c *controller) lose(err error) {
 	}
 	c.model.status, c.model.noService = nil, failure
 	c.render()
+	c.notify()
 }
 
 func (c *controller) find(id string) *app.Connection { return find(c.model.status, id) }
@@ -344,6 +349,7 @@ func storeFailure(err error) *app.Failure {
 func (c *controller) render() {
 	c.renderWindow(&c.model)
 	c.renderHome()
+	c.renderTray()
 }
 
 // renderHome shows the selected item on the right side.

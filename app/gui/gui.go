@@ -71,6 +71,11 @@ type Options struct {
 	Version string
 	// Autostart is whether the system starts the program at login; nil: it cannot.
 	Autostart Switch
+	// TrayHost says why no icon in the tray would be seen; nil: there is no tray.
+	TrayHost func(context.Context) error
+	// TrayTooltip sets what the icon says, TrayTapped what a click on it does.
+	TrayTooltip func(string)
+	TrayTapped  func(func())
 	// Demo is the gateway of the demonstration; nil: this is none.
 	Demo *Demo
 }
@@ -84,6 +89,9 @@ type GUI struct{ c *controller }
 // New makes the window; nothing is shown yet. It is called before Fyne's loop runs.
 func New(opts Options) *GUI {
 	opts.App.Settings().SetTheme(newLook())
+	if err := useLanguage(prefs{opts.App.Preferences()}.language()); err != nil {
+		fyne.LogError("Translations", err)
+	}
 	return &GUI{newController(opts, fyne.Do)}
 }
 
@@ -91,13 +99,25 @@ func New(opts Options) *GUI {
 // is called on Fyne's goroutine.
 func (g *GUI) Start() {
 	g.c.start()
-	if !g.c.opts.Hidden {
+	if g.c.opts.Hidden {
+		g.c.startHidden()
+	} else {
 		g.c.raise()
 	}
 }
 
-// Raise shows the window in front of others. It may be called on any goroutine.
-func (g *GUI) Raise() { fyne.Do(g.c.raise) }
+// Again is for a second start of the program: the window comes to the front, a profile is
+// connected, files are imported. It may be called on any goroutine.
+func (g *GUI) Again(connect string, files []string) {
+	fyne.Do(func() {
+		g.c.raise()
+		if connect != "" {
+			g.c.model.selected = profileKey(connect)
+			g.c.connectProfile(connect, nil, false)
+		}
+		g.c.importFiles(files)
+	})
+}
 
 // Close ends what the window does, after Fyne's loop. Connections stay with the service.
 func (g *GUI) Close() { g.c.close() }

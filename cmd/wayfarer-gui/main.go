@@ -1,22 +1,26 @@
-//go:build cgo
+//go:build cgo && (x11 || wayland || !linux)
 
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"fyne.io/fyne/v2"
 	fyneapp "fyne.io/fyne/v2/app"
+	"fyne.io/systray"
 
 	"wayfarer/app"
 	"wayfarer/app/control"
 	"wayfarer/app/gui"
 	"wayfarer/app/store"
 	"wayfarer/assets"
+	"wayfarer/platform"
 )
 
 // appID names the program to the desktop: its preferences, its notifications, its icon.
@@ -65,12 +69,26 @@ func parse(list []string) (*arguments, error) {
 }
 
 func run(args *arguments) error {
+	instance, err := claim(args)
+	if errors.Is(err, platform.ErrHandedOver) {
+		return nil
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "wayfarer-gui: a second start will not find this one:", err)
+	}
+	if instance != nil {
+		defer instance.Close()
+	}
+	icon := fyne.NewStaticResource("wayfarer.png", assets.AppPNG)
 	fyneapp.SetMetadata(fyne.AppMetadata{
-		ID: appID, Name: "Wayfarer", Version: app.Version(),
-		Icon:       fyne.NewStaticResource("wayfarer.png", assets.AppPNG),
+		ID: appID, Name: "Wayfarer", Version: app.Version(), Icon: icon,
 		Migrations: map[string]bool{"fyneDo": true},
 	})
-	options := gui.Options{Now: time.Now, Connect: args.connect, Hidden: args.hidden, Files: args.files}
+	options := gui.Options{
+		Now: time.Now, Version: app.Version(), Connect: args.connect, Hidden: args.hidden, Files: args.files,
+		Autostart: startAtLogin(), TrayHost: platform.TrayHost, TrayTooltip: systray.SetTooltip, TrayTapped: systray.SetOnTapped,
+		Store: profiles(args.demo),
+	}
 	socket := control.DefaultPath()
 	if args.demo {
 		demo, err := startDemo()
@@ -81,14 +99,48 @@ func run(args *arguments) error {
 		socket, options.Demo = demo.socket, &demo.Demo
 	}
 	options.Service = &control.Client{Path: socket}
-	options.Store = profiles(args.demo)
 	options.App = fyneapp.NewWithID(appID)
-	options.App.SetIcon(fyne.NewStaticResource("wayfarer.png", assets.AppPNG))
+	options.App.SetIcon(icon)
 	g := gui.New(options)
+	if instance != nil {
+		instance.Serve(func(list []string) {
+			if again, err := parse(list); err == nil {
+				g.Again(again.connect, again.files)
+			}
+		})
+	}
 	options.App.Lifecycle().SetOnStarted(g.Start)
 	options.App.Run()
 	g.Close()
 	return nil
+}
+
+// claim makes this the one window of the user's session, or hands the arguments to the
+// one that there is. The demonstration stands beside it.
+func claim(args *arguments) (*platform.Instance, error) {
+	name := "wayfarer-gui"
+	if args.demo {
+		name += "-demo"
+	}
+	list := args.list()
+	return platform.ClaimInstance(context.Background(), name, list)
+}
+
+// list is the command line that says the same, with files by their whole paths: the
+// other process may stand in another folder.
+func (a *arguments) list() []string {
+	var list []string
+	if a.connect != "" {
+		list = append(list, "--connect="+a.connect)
+	}
+	list = append(list, "--")
+	for _, file := range a.files {
+		if whole, err := filepath.Abs(file); err == nil {
+			file = whole
+		}
+		list = append(list, file)
+	}
+	return list
 }
 
 // profiles is the user's store; the demonstration leaves nothing behind.
@@ -102,4 +154,28 @@ func profiles(demo bool) gui.Store {
 		return &gui.Memory{Forgetful: true}
 	}
 	return s
+}
+
+// loginStart has the system start this program in the tray when the user logs in.
+type loginStart struct{ *platform.Autostart }
+
+// startAtLogin is nil where the system does not offer it.
+func startAtLogin() gui.Switch {
+	entry, err := platform.NewAutostart()
+	if err != nil {
+		return nil
+	}
+	return loginStart{entry}
+}
+
+// Set implements gui.Switch.
+func (l loginStart) Set(on bool) error {
+	if !on {
+		return l.Disable()
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return l.Enable(program, "--hidden")
 }

@@ -1,0 +1,117 @@
+package gui
+
+import (
+	"errors"
+	"runtime"
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/driver/desktop"
+	"fyne.io/fyne/v2/lang"
+)
+
+// shell is what surrounds the window: tray and notifications.
+type shell struct {
+	tray     *tray // nil: the driver has none, as in tests
+	notifier notifier
+	again    *time.Timer // to look at the notifier again; nil: need not be
+	inFront  bool        // the window has the keyboard
+}
+
+// errNoTray: the driver knows no tray.
+var errNoTray = errors.New("this desktop shows no icons of programs")
+
+// startShell puts the icon into the tray, and follows whether the window is in front.
+func (c *controller) startShell() {
+	life := c.app.Lifecycle()
+	life.SetOnEnteredForeground(func() { c.inFront = true })
+	life.SetOnExitedForeground(func() { c.inFront = false })
+	c.app.Settings().AddListener(func(fyne.Settings) { c.do(c.render) }) // light or dark
+	c.win.SetCloseIntercept(c.closeWindow)
+	if desk, ok := c.app.(desktop.App); ok {
+		c.tray = &tray{
+			setMenu: desk.SetSystemTrayMenu, setIcon: desk.SetSystemTrayIcon, setTooltip: c.opts.TrayTooltip,
+			actions: trayActions{
+				connect: c.connectFromTray, disconnect: c.disconnect, open: c.raise,
+				logs:     func() { c.raise(); c.openLog() },
+				settings: func() { c.raise(); c.openSettings() },
+				quit:     c.quit,
+			},
+			ends: c.opts.Demo != nil, template: runtime.GOOS == "darwin",
+		}
+		c.renderTray()
+		c.opts.TrayTapped(func() { c.do(c.raise) })
+	}
+}
+
+// connectFromTray connects a profile, and shows the window where that needs a person.
+func (c *controller) connectFromTray(key string) {
+	c.connectKey(key)
+	if p := c.model.profile(key); p != nil && p.signsIn && !p.hasPassword {
+		c.model.selected = key
+		c.raise()
+	}
+}
+
+// renderTray shows the model in the tray.
+func (c *controller) renderTray() {
+	if c.tray != nil {
+		c.tray.update(&c.model, isDark())
+	}
+}
+
+// trayHost says why no icon in the tray would be seen; nil: it is. It may take a second.
+func (c *controller) trayHost() error {
+	if c.opts.TrayHost == nil {
+		return errNoTray
+	}
+	return c.opts.TrayHost(c.ctx)
+}
+
+// closeWindow hides the window, and ends the program where nothing would be left to see
+// of it.
+func (c *controller) closeWindow() {
+	go func() {
+		err := c.trayHost()
+		c.do(func() {
+			if err != nil {
+				c.quit()
+				return
+			}
+			c.visible = false
+			c.closePage()
+			c.win.Hide()
+		})
+	}()
+}
+
+// startHidden leaves the window away, if there is a tray to open it from.
+func (c *controller) startHidden() {
+	go func() {
+		if c.trayHost() != nil {
+			c.do(c.raise)
+		}
+	}()
+}
+
+// notify tells what is worth it, now and when it has settled.
+func (c *controller) notify() {
+	if c.again != nil {
+		c.again.Stop()
+		c.again = nil
+	}
+	notices, wait := c.notifier.update(c.model.status, c.now(), c.inFront && c.visible)
+	for _, n := range notices {
+		c.app.SendNotification(fyne.NewNotification(n.title, n.text))
+	}
+	if wait > 0 {
+		c.again = time.AfterFunc(wait, func() { c.do(c.notify) })
+	}
+}
+
+// openLog shows the service's log as a page.
+func (c *controller) openLog() {
+	v := newLogView(c.keys, c.svc.Logs, c.do, c.copyText, c.saveFile)
+	c.openPage(c.framed(lang.L("Log"), v.content()), v.end, nil)
+	v.start()
+}
