@@ -2,7 +2,6 @@ package platform
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -18,15 +17,6 @@ const (
 	watcherName  = "org.kde.StatusNotifierWatcher"
 	watcherPath  = "/StatusNotifierWatcher"
 	watcherHosts = "IsStatusNotifierHostRegistered"
-)
-
-// Why there is no tray.
-var (
-	// ErrNoSessionBus: programs of this session cannot talk to each other.
-	ErrNoSessionBus = errors.New("there is no D-Bus session bus")
-	// ErrNoTray: the desktop has no place for icons, such as GNOME without the
-	// extension for it.
-	ErrNoTray = errors.New("this desktop shows no icons of programs")
 )
 
 // TrayHost says whether there is somewhere an icon of this program would be seen: nil, or

@@ -71,6 +71,8 @@ type Options struct {
 	Version string
 	// Autostart is whether the system starts the program at login; nil: it cannot.
 	Autostart Switch
+	// Tray: there is something to register an icon with, now or later.
+	Tray bool
 	// TrayHost says why no icon in the tray would be seen; nil: there is no tray.
 	TrayHost func(context.Context) error
 	// TrayTooltip sets what the icon says, TrayTapped what a click on it does.
@@ -92,7 +94,9 @@ func New(opts Options) *GUI {
 	if err := useLanguage(prefs{opts.App.Preferences()}.language()); err != nil {
 		fyne.LogError("Translations", err)
 	}
-	return &GUI{newController(opts, fyne.Do)}
+	c := newController(opts, fyne.Do)
+	c.makeTray()
+	return &GUI{c}
 }
 
 // Start shows the window, unless it is to be hidden, and begins to follow the service. It

@@ -21,14 +21,21 @@ type shell struct {
 // errNoTray: the driver knows no tray.
 var errNoTray = errors.New("this desktop shows no icons of programs")
 
-// startShell puts the icon into the tray, and follows whether the window is in front.
+// startShell follows whether the window is in front.
 func (c *controller) startShell() {
 	life := c.app.Lifecycle()
 	life.SetOnEnteredForeground(func() { c.inFront = true })
 	life.SetOnExitedForeground(func() { c.inFront = false })
 	c.app.Settings().AddListener(func(fyne.Settings) { c.do(c.render) }) // light or dark
 	c.win.SetCloseIntercept(c.closeWindow)
-	if desk, ok := c.app.(desktop.App); ok {
+	if c.tray != nil {
+		c.opts.TrayTapped(func() { c.do(c.raise) })
+	}
+}
+
+// makeTray puts the icon into the tray. Fyne wants that before its loop runs.
+func (c *controller) makeTray() {
+	if desk, ok := c.app.(desktop.App); ok && c.opts.Tray {
 		c.tray = &tray{
 			setMenu: desk.SetSystemTrayMenu, setIcon: desk.SetSystemTrayIcon, setTooltip: c.opts.TrayTooltip,
 			actions: trayActions{
@@ -40,7 +47,6 @@ func (c *controller) startShell() {
 			ends: c.opts.Demo != nil, template: runtime.GOOS == "darwin",
 		}
 		c.renderTray()
-		c.opts.TrayTapped(func() { c.do(c.raise) })
 	}
 }
 

@@ -86,7 +86,7 @@ func run(args *arguments) error {
 	})
 	options := gui.Options{
 		Now: time.Now, Version: app.Version(), Connect: args.connect, Hidden: args.hidden, Files: args.files,
-		Autostart: startAtLogin(), TrayHost: platform.TrayHost, TrayTooltip: systray.SetTooltip, TrayTapped: systray.SetOnTapped,
+		Autostart: startAtLogin(), Tray: hasBus(), TrayHost: platform.TrayHost, TrayTooltip: systray.SetTooltip, TrayTapped: systray.SetOnTapped,
 		Store: profiles(args.demo),
 	}
 	socket := control.DefaultPath()
@@ -113,6 +113,12 @@ func run(args *arguments) error {
 	options.App.Run()
 	g.Close()
 	return nil
+}
+
+// hasBus says whether an icon can be registered, also with a panel that starts later.
+// Without a session bus the tray's library does not survive the program's end.
+func hasBus() bool {
+	return !errors.Is(platform.TrayHost(context.Background()), platform.ErrNoSessionBus)
 }
 
 // claim makes this the one window of the user's session, or hands the arguments to the
