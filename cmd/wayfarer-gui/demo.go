@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo && (x11 || wayland || !linux)
 
 package main
 
