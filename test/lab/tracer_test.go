@@ -139,9 +139,13 @@ func traceStage(args []string) error {
 				pending[tid] = changeOf(tid, call)
 			case pending[tid] != "" && call.result() >= 0:
 				count++
-				fmt.Printf("%s: %s\n", processName(pids, tid), pending[tid])
+				who := processName(pids, tid)
+				fmt.Printf("%s: %s\n", who, pending[tid])
 				if count == n {
 					unix.Kill(target, unix.SIGKILL)
+					if target == pids[0] || who == killService {
+						continue // it dies, and where it stands: not after one more change
+					}
 				}
 			}
 		case event == 0:
