@@ -50,6 +50,12 @@
 // nor golang.org/x/crypto has it, and the libraries that do are abandoned or have no
 // users yet.
 //
+// # Log
+//
+// Debug has a line for each message; trace has, beside it, what is in each payload, with
+// logins, passwords, codes and answers blanked (describe.go). Probes are not traced: they
+// come for hours, and what an attempt said is to be found after them.
+//
 // # Goroutines
 //
 // The receive loops of the transport, one for each socket, sort datagrams. Dial's

@@ -304,7 +304,7 @@ func (sa *isakmpSA) receive(datagram []byte, accept acceptFunc) (*message, error
 		return nil, nil // a fragment, a duplicate, or too early
 	}
 	sa.log.Debug("parsed " + m.String())
-	sa.trace("parsed", m.payloads)
+	sa.trace(traceReceived, m.Exchange, m.MessageID, m.Encrypted(), m.payloads)
 	if m.Exchange == isakmp.Informational && (!m.Encrypted() || sa.state == stateNew) {
 		return nil, sa.unauthenticated(m)
 	}
@@ -529,7 +529,7 @@ func (sa *isakmpSA) sealFilled(exchange isakmp.ExchangeType, mid uint32, size in
 		sa.setChain(mid, last)
 	}
 	sa.log.Debug(fmt.Sprintf("generating %v %08x %s", exchange, mid, isakmp.Describe(ps)))
-	sa.trace("generating", ps)
+	sa.trace(traceSent, exchange, mid, true, ps)
 	h := sa.header(exchange, mid)
 	h.Flags, h.NextPayload = isakmp.FlagEncrypted, isakmp.FirstType(ps)
 	h.Length = uint32(isakmp.HeaderLen + len(body))
@@ -555,7 +555,7 @@ func (sa *isakmpSA) withHash(mid uint32, ps ...isakmp.Payload) []isakmp.Payload 
 // clear makes a cleartext phase-1 message.
 func (sa *isakmpSA) clear(exchange isakmp.ExchangeType, ps ...isakmp.Payload) []byte {
 	sa.log.Debug(fmt.Sprintf("generating %v 0 %s", exchange, isakmp.Describe(ps)))
-	sa.trace("generating", ps)
+	sa.trace(traceSent, exchange, 0, false, ps)
 	return isakmp.AppendMessage(nil, sa.header(exchange, 0), ps...)
 }
 

@@ -2,7 +2,7 @@ package ike
 
 import (
 	"context"
-	"encoding/hex"
+	"fmt"
 	"log/slog"
 
 	"wayfarer/ike/isakmp"
@@ -11,19 +11,47 @@ import (
 // levelTrace is the level of what is logged of every payload of every message.
 const levelTrace = slog.LevelDebug - 4
 
-// trace logs the payloads of a message: type and length, and of those that never hold a
-// secret or a person's name what is in them.
-func (sa *isakmpSA) trace(way string, ps []isakmp.Payload) {
+// Texts of trace records. With the attributes they are what the window makes a ladder
+// of messages of.
+const (
+	traceSent     = "sent message"
+	traceReceived = "received message"
+)
+
+// maxTraced bounds the payloads of a record; gateways send twenty.
+const maxTraced = 26
+
+// trace logs what is in a message, payload by payload, but nothing secret. Probes are
+// left out: they come for hours, and would push out all else of where records are kept.
+func (sa *isakmpSA) trace(text string, exchange isakmp.ExchangeType, mid uint32, encrypted bool, ps []isakmp.Payload) {
 	ctx := context.Background()
-	if !sa.log.Enabled(ctx, levelTrace) {
+	if !sa.log.Enabled(ctx, levelTrace) || isProbe(exchange, ps) {
 		return
 	}
-	for _, p := range ps {
-		attrs := []slog.Attr{slog.String("type", p.Type.String()), slog.Int("bytes", len(p.Body))}
-		switch p.Type {
-		case isakmp.PayloadSA, isakmp.PayloadVendorID, isakmp.PayloadNotify, isakmp.PayloadDelete:
-			attrs = append(attrs, slog.String("body", hex.EncodeToString(p.Body)))
-		}
-		sa.log.LogAttrs(ctx, levelTrace, way+" payload", attrs...)
+	attrs := []slog.Attr{
+		slog.String("exchange", exchange.String()), slog.String("mid", fmt.Sprintf("%08x", mid)), slog.Bool("encrypted", encrypted),
 	}
+	for i, p := range ps[:min(len(ps), maxTraced)] {
+		attrs = append(attrs, slog.String(fmt.Sprintf("payload_%02d", i+1), describe(p)))
+	}
+	if more := len(ps) - maxTraced; more > 0 {
+		attrs = append(attrs, slog.Int("more_payloads", more))
+	}
+	sa.log.LogAttrs(ctx, levelTrace, text, attrs...)
+}
+
+// isProbe tells the messages of dead peer detection (RFC 3706 §5.3).
+func isProbe(exchange isakmp.ExchangeType, ps []isakmp.Payload) bool {
+	if exchange != isakmp.Informational {
+		return false
+	}
+	for _, p := range ps {
+		if p.Type != isakmp.PayloadNotify {
+			continue
+		}
+		if n, err := isakmp.ParseNotify(p.Body); err == nil && (n.Type == isakmp.NotifyRUThere || n.Type == isakmp.NotifyRUThereAck) {
+			return true
+		}
+	}
+	return false
 }
