@@ -1,3 +1,5 @@
+//go:build cgo && (x11 || wayland || !linux)
+
 // Command wayfarer-gui is Wayfarer's window and tray. It runs as the user, talks to the
 // service, and keeps the user's profiles in the keyring. It needs cgo, for the display. On
 // Linux it is built with the tag x11: that works on Wayland, too, through Xwayland, where a
