@@ -35,6 +35,12 @@ type change interface {
 	undo(ctx context.Context) error
 }
 
+// plain is what most changes are: undone by a restart of the computer, and no block.
+type plain struct{}
+
+func (plain) survives() bool { return false }
+func (plain) blocks() bool   { return false }
+
 // converge leads the host from the changes that stand to those that are wanted and
 // returns the ones that stand then. On an error of the way there these are the ones
 // from before; what cannot be undone stays in the list, for the next time.

@@ -229,20 +229,6 @@ func resolvConf(tunnels []Tunnel, before []byte) []byte {
 	return b.Bytes()
 }
 
-// merged are servers and search domains of all tunnels, those first that are to resolve
-// all names.
-func merged(tunnels []Tunnel) (servers []netip.Addr, search []string) {
-	tunnels = slices.Clone(tunnels)
-	slices.SortStableFunc(tunnels, func(a, b Tunnel) int {
-		return min(len(a.MatchDomains), 1) - min(len(b.MatchDomains), 1)
-	})
-	for _, t := range tunnels {
-		servers = appendNew(servers, t.DNS...)
-		search = appendNew(search, t.SearchDomains...)
-	}
-	return servers, search
-}
-
 // resolvLines writes servers, as many as the C library reads, and search domains.
 func resolvLines(servers []netip.Addr, search []string) []byte {
 	var b bytes.Buffer
@@ -308,19 +294,4 @@ func (h *linuxHost) elsewhere(tunnels []Tunnel, domains []resolvedDomain) []Name
 		}
 	}
 	return found
-}
-
-// isBelow says whether a domain is another one, or below that.
-func isBelow(domain, other string) bool {
-	domain, other = strings.ToLower(strings.Trim(domain, ".")), strings.ToLower(strings.Trim(other, "."))
-	return domain == other || strings.HasSuffix(domain, "."+other)
-}
-
-func appendNew[T comparable](list []T, more ...T) []T {
-	for _, v := range more {
-		if !slices.Contains(list, v) {
-			list = append(list, v)
-		}
-	}
-	return list
 }

@@ -39,17 +39,6 @@ type guard struct {
 	Addresses []netip.Addr
 }
 
-// localGroups are where local networks find their members: multicast that routers do
-// not pass on (RFC 5771 §4, RFC 2365 §5, RFC 4291 §2.7), broadcast, link-local addresses.
-var localGroups = []netip.Prefix{
-	netip.MustParsePrefix("224.0.0.0/24"),
-	netip.MustParsePrefix("239.255.0.0/16"),
-	netip.MustParsePrefix("255.255.255.255/32"),
-	netip.MustParsePrefix("169.254.0.0/16"),
-	netip.MustParsePrefix("fe80::/10"),
-	netip.MustParsePrefix("ff02::/16"),
-}
-
 // planFirewall decides what is held back. A system without nftables can have tunnels,
 // but no block.
 func (h *linuxHost) planFirewall(cfg Config, home *home, servers []netip.Addr, applied []change) ([]change, Report, error) {
@@ -96,26 +85,6 @@ func (h *linuxHost) planFirewall(cfg Config, home *home, servers []netip.Addr, a
 		return nil, report, fmt.Errorf("there is a firewall table inet %s that is somebody else's", firewallTable)
 	}
 	return []change{c}, report, nil
-}
-
-// takesAll says whether the tunnels' routes cover all addresses of a family, at once
-// or in halves.
-func takesAll(cfg Config, zero netip.Addr) bool {
-	var halves []netip.Prefix
-	for _, t := range cfg.Tunnels {
-		for _, r := range t.Routes {
-			if r = r.Masked(); r.Addr().Is4() != zero.Is4() {
-				continue
-			}
-			switch r.Bits() {
-			case 0:
-				return true
-			case 1:
-				halves = appendNew(halves, r)
-			}
-		}
-	}
-	return len(halves) == 2
 }
 
 // noFirewall says whether the kernel does not know nftables: no netfilter, netfilter

@@ -15,12 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// plain is what most changes are: undone by a restart of the computer, and no block.
-type plain struct{}
-
-func (plain) survives() bool { return false }
-func (plain) blocks() bool   { return false }
-
 // linkChange is an interface that is up, with an MTU.
 type linkChange struct {
 	plain
