@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -25,6 +26,7 @@ import (
 
 	"wayfarer/app"
 	"wayfarer/app/control"
+	"wayfarer/app/daemon"
 	"wayfarer/ike/gateway"
 )
 
@@ -47,7 +49,7 @@ const (
 )
 
 func newDemo(e *env) *cobra.Command {
-	var keep, serve bool
+	var keep, serve, gui bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Try everything out on this computer alone",
@@ -58,8 +60,12 @@ func newDemo(e *env) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&keep, "keep", false, "stay connected with a SOCKS5 proxy for a browser, until Ctrl+C")
 	cmd.Flags().BoolVar(&serve, "serve", false, "offer gateway and local API (on --socket) to other programs, until Ctrl+C")
-	cmd.MarkFlagsMutuallyExclusive("keep", "serve")
+	cmd.Flags().BoolVar(&gui, "gui", false, "show it in the window: the same as wayfarer-gui --demo")
+	cmd.MarkFlagsMutuallyExclusive("keep", "serve", "gui")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if gui {
+			return showWindow(cmd.Context())
+		}
 		d := &demo{env: e, style: styleFor(e.out)}
 		if serve {
 			return d.serve(cmd.Context(), cmd.Flag("socket").Changed || os.Getenv(control.SocketVariable) != "")
@@ -67,6 +73,27 @@ func newDemo(e *env) *cobra.Command {
 		return d.run(cmd.Context(), keep)
 	}
 	return cmd
+}
+
+// showWindow runs the demonstration of the program with the window, which is installed
+// beside this one.
+func showWindow(ctx context.Context) error {
+	name := "wayfarer-gui"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return demoFailed("the window cannot be found", err)
+	}
+	window := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), name), "--demo")
+	window.Cancel = func() error { return window.Process.Signal(os.Interrupt) }
+	window.WaitDelay = cancelTime
+	window.Stdout, window.Stderr = os.Stdout, os.Stderr
+	if err := window.Run(); err != nil && ctx.Err() == nil {
+		return demoFailed("the window does not start, or has failed", err)
+	}
+	return nil
 }
 
 // demo is one demonstration.
@@ -158,7 +185,7 @@ func (d *demo) run(ctx context.Context, keep bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, host.stop()) }()
 
-	svc := newRootless()
+	svc := newRootless(nil)
 	defer func() { err = errors.Join(err, svc.close(ctx)) }()
 	d.title("Connecting without any rights, as " + demoLogin)
 	show := *d.env
@@ -384,8 +411,9 @@ func (d *demo) serve(ctx context.Context, given bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, host.stop()) }()
-	svc := newRootless()
-	server := &control.Server{Backend: svc.daemon, Log: slog.New(slog.DiscardHandler), Version: app.Version()}
+	logs := daemon.NewLogs(slog.DiscardHandler)
+	svc := newRootless(slog.New(logs))
+	server := &control.Server{Backend: svc.daemon, Log: slog.New(logs), Logs: logs, Version: app.Version()}
 	d.invite(host, path)
 
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -57,7 +57,7 @@ func (e *env) proxy(ctx context.Context, flags *connectFlags, name, listen strin
 		return err
 	}
 	defer listener.Close()
-	svc := newRootless()
+	svc := newRootless(nil)
 	defer func() { err = errors.Join(err, svc.close(ctx)) }()
 	req, err := e.request(ctx, svc, flags, entry)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -32,9 +33,10 @@ type rootless struct {
 
 var _ service = (*rootless)(nil)
 
-func newRootless() *rootless {
+// newRootless makes one that logs to log; nil: nowhere.
+func newRootless(log *slog.Logger) *rootless {
 	r := &rootless{}
-	r.daemon = daemon.New(daemon.Options{Version: app.Version(), OpenTUN: r.open})
+	r.daemon = daemon.New(daemon.Options{Version: app.Version(), OpenTUN: r.open, Log: log})
 	return r
 }
 

@@ -120,7 +120,7 @@ func TestTrustNewWithCA(t *testing.T) {
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: credentials.CA.Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	svc := newRootless()
+	svc := newRootless(nil)
 	defer svc.close(t.Context())
 	w := newWorld(t, nil)
 	w.env.service = func(string) installed { return inProcess{svc} }
