@@ -11,12 +11,14 @@ import (
 )
 
 // Bounds of what of the log is kept for readers, for each level by itself: a flood of
-// details must not push out what is grave.
+// details must not push out what is grave. Of the level trace each connection has its own:
+// what gateways say is to be found whatever others do meanwhile.
 const (
 	maxLogRecords   = 1000
 	maxLogBytes     = 256 << 10 // of texts and attributes
 	maxLogText      = 4 << 10   // bytes of one text or attribute; the rest is cut off
 	maxLogAttribute = 32        // of one record; the rest is left out
+	maxTracedLogs   = 16        // connections whose traces are kept
 )
 
 // Keys of attributes that say whose a record is.
@@ -37,7 +39,7 @@ type Logs struct {
 
 // NewLogs makes a handler that passes on to next what next wants.
 func NewLogs(next slog.Handler) *Logs {
-	return &Logs{next: next, kept: &keptLogs{levels: map[string]*keptLevel{}}}
+	return &Logs{next: next, kept: &keptLogs{levels: map[levelKey]*keptLevel{}}}
 }
 
 var _ slog.Handler = (*Logs)(nil)
@@ -137,7 +139,17 @@ type keptLogs struct {
 
 	mu     sync.Mutex
 	newest uint64
-	levels map[string]*keptLevel
+	levels map[levelKey]*keptLevel
+}
+
+// levelKey is a level, and of the level trace the connection.
+type levelKey struct{ level, connection string }
+
+func keyOf(r *app.LogRecord) levelKey {
+	if r.Level == app.LogLevelName(app.LevelTrace) {
+		return levelKey{r.Level, r.Connection}
+	}
+	return levelKey{level: r.Level}
 }
 
 // keptLevel are the records of one level, oldest first.
@@ -161,10 +173,12 @@ func (k *keptLogs) add(r app.LogRecord) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.newest++
-	level := k.levels[r.Level]
+	key := keyOf(&r)
+	level := k.levels[key]
 	if level == nil {
 		level = &keptLevel{}
-		k.levels[r.Level] = level
+		k.levels[key] = level
+		k.forget()
 	}
 	level.records = append(level.records, keptRecord{r, k.newest, bytes})
 	level.bytes += bytes
@@ -175,12 +189,33 @@ func (k *keptLogs) add(r app.LogRecord) {
 	}
 }
 
+// forget drops the trace that has been still for longest when there are too many; the
+// newest is still empty.
+func (k *keptLogs) forget() {
+	traces, oldest := 0, levelKey{}
+	for key, level := range k.levels {
+		if key.level != app.LogLevelName(app.LevelTrace) {
+			continue
+		}
+		traces++
+		if len(level.records) > 0 && (oldest.level == "" || level.last() < k.levels[oldest].last()) {
+			oldest = key
+		}
+	}
+	if traces > maxTracedLogs {
+		delete(k.levels, oldest)
+	}
+}
+
+// last is the number of the newest record.
+func (l *keptLevel) last() uint64 { return l.records[len(l.records)-1].number }
+
 func (k *keptLogs) since(after uint64, least slog.Level) ([]app.LogRecord, uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var found []keptRecord
-	for name, level := range k.levels {
-		if is, _ := app.ParseLogLevel(name); is < least {
+	for key, level := range k.levels {
+		if is, _ := app.ParseLogLevel(key.level); is < least {
 			continue
 		}
 		first, _ := slices.BinarySearchFunc(level.records, after+1, func(r keptRecord, n uint64) int { return cmp.Compare(r.number, n) })

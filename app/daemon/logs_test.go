@@ -125,3 +125,33 @@ func TestLogsAreWatched(t *testing.T) {
 	default:
 	}
 }
+
+// What one connection's gateway says is kept, whatever another's does.
+func TestLogsKeepTheTraceOfEachConnection(t *testing.T) {
+	logs, log := newLog()
+	trace := func(connection, message string) {
+		log.With("connection", connection).Log(t.Context(), app.LevelTrace, message)
+	}
+	trace("c1", "first")
+	for range 3 * maxLogRecords {
+		trace("c2", "flood")
+	}
+	records, _ := logs.Since(0, app.LevelTrace)
+	if len(records) != 1+maxLogRecords || records[0].Message != "first" {
+		t.Errorf("%d records, the oldest is %q", len(records), records[0].Message)
+	}
+	for i := range maxTracedLogs - 2 {
+		trace(fmt.Sprintf("d%d", i), "other")
+	}
+	trace("c1", "second")
+	trace("e", "one too many") // c2 has been still for longest
+	records, _ = logs.Since(0, app.LevelTrace)
+	text := textOf(records)
+	if strings.Contains(text, "flood") || strings.Count(text, " c1 ") != 2 || len(records) != 2+maxTracedLogs-2+1 {
+		t.Errorf("%d records:\n%s", len(records), text)
+	}
+	log.Info("grave")
+	if records, _ := logs.Since(0, slog.LevelInfo); len(records) != 1 {
+		t.Errorf("got\n%s", textOf(records))
+	}
+}
