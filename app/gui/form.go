@@ -137,9 +137,7 @@ func (v *formView) first() fyne.Focusable {
 func (v *formView) submit() {
 	if v.connect.Disabled() {
 		if next := v.first(); next != nil {
-			if c := fyne.CurrentApp().Driver().CanvasForObject(v.box); c != nil {
-				c.Focus(next)
-			}
+			focus(v.box, next)
 		}
 		return
 	}

@@ -164,3 +164,10 @@ func pageFrame(k *keys, heading string, back func(), body, foot fyne.CanvasObjec
 	}
 	return container.NewBorder(head, below, nil, nil, body)
 }
+
+// focus gives the keyboard to something in the window of an object.
+func focus(in fyne.CanvasObject, to fyne.Focusable) {
+	if c := fyne.CurrentApp().Driver().CanvasForObject(in); c != nil {
+		c.Focus(to)
+	}
+}

@@ -107,6 +107,7 @@ func (v *promptView) submit() {
 		text = v.open.take()
 	}
 	if len(text) == 0 && v.fields.Visible() {
+		focus(v.box, v.first())
 		return
 	}
 	v.onAnswer(text, v.keep.Visible() && v.keep.Checked)

@@ -72,9 +72,7 @@ func (v *sidebarView) step(key string, by int) {
 		return
 	}
 	v.onSelect(v.rows[i].key)
-	if c := fyne.CurrentApp().Driver().CanvasForObject(v.rows[i]); c != nil {
-		c.Focus(v.rows[i])
-	}
+	focus(v.root, v.rows[i])
 }
 
 // sidebarRow is one item.
