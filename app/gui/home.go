@@ -107,7 +107,7 @@ func (v *homeView) update(it *item, noKeyring error, now time.Time) (focus fyne.
 func (v *homeView) head(it *item, shown part) {
 	if dark := isDark(); v.shownState != it.state || v.shownDark != dark {
 		v.shownDark = dark
-		v.sign.Resource = trayIcon(it.state, dark)
+		v.sign.Resource = stateSign(it.state, dark)
 		v.sign.Refresh()
 	}
 	alone := shown != v.prompt.part() && shown != v.trust.part() && shown != v.failure.part()
@@ -234,7 +234,7 @@ func newNoServiceView(k *keys, copyText func(string)) *noServiceView {
 	v.command.Selectable = true
 	v.command.TextStyle.Monospace = true
 	v.words.Selectable = true
-	sign := canvas.NewImageFromResource(trayIcon(app.StateFailed, isDark()))
+	sign := canvas.NewImageFromResource(stateSign(app.StateFailed, isDark()))
 	sign.FillMode = canvas.ImageFillContain
 	sign.SetMinSize(fyne.NewSquareSize(largeSign))
 	copyIt := newIconButton(k, lang.L("Copy"), theme.ContentCopyIcon(), func() { copyText(v.command.Text) })

@@ -109,7 +109,7 @@ func (r *sidebarRow) update(it *item, chosen bool) {
 	r.name.TextStyle.Bold = chosen
 	r.name.SetText(it.name)
 	r.note.SetText(stateName(it.state))
-	r.icon.SetResource(trayIcon(it.state, isDark()))
+	r.icon.SetResource(stateSign(it.state, isDark()))
 	r.Refresh()
 }
 

@@ -1,9 +1,11 @@
 package gui
 
 import (
+	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/lang"
 
 	"wayfarer/app"
+	"wayfarer/assets"
 )
 
 // stateName is a state in people's words.
@@ -46,4 +48,13 @@ func stepName(s app.Step) string {
 		return lang.L("Test")
 	}
 	return ""
+}
+
+// stateSign is the sign of a state in the window, by shape and colour.
+func stateSign(s app.State, dark bool) fyne.Resource {
+	icon := iconOf(s)
+	if dark {
+		return fyne.NewStaticResource("sign-"+icon.name+"-dark.svg", assets.Tint(icon.shape, icon.dark))
+	}
+	return fyne.NewStaticResource("sign-"+icon.name+"-light.svg", assets.Tint(icon.shape, icon.light))
 }
