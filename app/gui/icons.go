@@ -1,6 +1,12 @@
 package gui
 
 import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/theme"
 
@@ -30,14 +36,42 @@ func iconOf(state app.State) stateIcon {
 	return stateIcon{"disconnected", assets.Disconnected, "#5b6470", "#c3cad3"}
 }
 
-// trayIcon is a state's icon for a light or a dark panel. Each has a name of
-// its own, for Fyne draws resources of one name once.
+// trayIconSize is that of a tray's picture, in pixels: several times what panels show,
+// because its edges are hard.
+const trayIconSize = 128
+
+// trayIcon is a state's icon for a light or a dark panel, as PNG. No pixel of it is half
+// transparent: the colours of those come out wrong in Fyne's tray on Linux, and what the
+// panel makes smaller gets smooth edges by that.
 func trayIcon(state app.State, dark bool) fyne.Resource {
 	icon := iconOf(state)
+	name, tint := icon.name+"-light.png", icon.light
 	if dark {
-		return fyne.NewStaticResource(icon.name+"-dark.svg", assets.Tint(icon.shape, icon.dark))
+		name, tint = icon.name+"-dark.png", icon.dark
 	}
-	return fyne.NewStaticResource(icon.name+"-light.svg", assets.Tint(icon.shape, icon.light))
+	colour := color.NRGBA{A: 0xff}
+	_, err := fmt.Sscanf(tint, "#%02x%02x%02x", &colour.R, &colour.G, &colour.B)
+	if err != nil {
+		fyne.LogError("draw an icon", err)
+	}
+	shape, err := assets.Render(icon.shape, trayIconSize)
+	if err != nil {
+		fyne.LogError("draw an icon", err)
+		return fyne.NewStaticResource(icon.name+".svg", icon.shape)
+	}
+	picture := image.NewNRGBA(shape.Bounds())
+	for y := range trayIconSize {
+		for x := range trayIconSize {
+			if shape.RGBAAt(x, y).A >= 0x80 {
+				picture.SetNRGBA(x, y, colour)
+			}
+		}
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, picture); err != nil {
+		fyne.LogError("draw an icon", err)
+	}
+	return fyne.NewStaticResource(name, b.Bytes())
 }
 
 // trayTemplate is a state's icon for a macOS menu bar, which colours it itself.

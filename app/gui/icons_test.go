@@ -1,7 +1,9 @@
 package gui
 
 import (
-	"strings"
+	"bytes"
+	"image"
+	"image/png"
 	"testing"
 
 	"fyne.io/fyne/v2"
@@ -16,21 +18,44 @@ func TestTrayIcons(t *testing.T) {
 	test.NewTempApp(t)
 	seen := map[string]string{}
 	for _, state := range []app.State{app.StateDisconnected, app.StateConnecting, app.StateConnected, app.StateBlocked, app.StateFailed} {
-		for _, icon := range []fyne.Resource{trayIcon(state, false), trayIcon(state, true), trayTemplate(state)} {
+		for _, icon := range []fyne.Resource{trayIcon(state, false), trayIcon(state, true)} {
 			content := string(icon.Content())
-			if !strings.HasPrefix(content, "<svg") {
-				t.Errorf("%s is no SVG", icon.Name())
-			}
 			for other, name := range seen {
 				if other == content || name == icon.Name() {
 					t.Errorf("%s looks like %s", icon.Name(), name)
 				}
 			}
 			seen[content] = icon.Name()
+			picture, err := png.Decode(bytes.NewReader(icon.Content()))
+			if err != nil {
+				t.Fatalf("%s: %v", icon.Name(), err)
+			}
+			if full := opaque(t, picture); full < 5 || full > 80 {
+				t.Errorf("%s covers %d %% of its place", icon.Name(), full)
+			}
 		}
 	}
 	// What macOS may colour is told by its type.
 	if _, ok := trayTemplate(app.StateConnected).(*theme.ThemedResource); !ok {
 		t.Error("the template is no themed resource")
 	}
+}
+
+// opaque is how much of a picture can be seen, in percent. None of it is half
+// transparent.
+func opaque(t *testing.T, picture image.Image) int {
+	t.Helper()
+	size, full := picture.Bounds().Size(), 0
+	for y := range size.Y {
+		for x := range size.X {
+			switch _, _, _, a := picture.At(x, y).RGBA(); a {
+			case 0:
+			case 0xffff:
+				full++
+			default:
+				t.Fatalf("the pixel at %d, %d is half transparent", x, y)
+			}
+		}
+	}
+	return 100 * full / (size.X * size.Y)
 }

@@ -176,10 +176,10 @@ func TestTrayTouchesWhatChanges(t *testing.T) {
 		}
 		did = nil
 	}
-	step("menu", "disconnected-dark.svg", "Wayfarer\nNot connected")
+	step("menu", "disconnected-dark.png", "Wayfarer\nNot connected")
 	step()
 	m.status.Connections = []app.Connection{inState("c1", "office", app.StateConnected)}
-	step("menu", "connected-dark.svg", "Wayfarer\noffice: Connected")
+	step("menu", "connected-dark.png", "Wayfarer\noffice: Connected")
 	m.status.Connections[0].ESP = []app.ESP{{BytesIn: 7}}
 	step()
 	// The same words, but what they do has changed.

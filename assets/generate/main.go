@@ -13,8 +13,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/fyne-io/oksvg"
-	"github.com/srwiley/rasterx"
 	"github.com/tc-hib/winres"
 
 	"wayfarer/assets"
@@ -59,20 +57,8 @@ func run(file, dir string) error {
 	return writeICO(filepath.Join(dir, "wayfarer.ico"))
 }
 
-// render draws an SVG as a square of size pixels.
-func render(svg []byte, size int) (*image.RGBA, error) {
-	icon, err := oksvg.ReadIconStream(bytes.NewReader(svg), oksvg.StrictErrorMode)
-	if err != nil {
-		return nil, fmt.Errorf("read the SVG: %w", err)
-	}
-	icon.SetTarget(0, 0, float64(size), float64(size))
-	img := image.NewRGBA(image.Rect(0, 0, size, size))
-	icon.Draw(rasterx.NewDasher(size, size, rasterx.NewScannerGV(size, size, img, img.Bounds())), 1)
-	return img, nil
-}
-
 func writePNG(file string, size int) error {
-	img, err := render(assets.AppSVG, size)
+	img, err := assets.Render(assets.AppSVG, size)
 	if err != nil {
 		return err
 	}
@@ -90,7 +76,7 @@ func writeICO(file string) error {
 		if size > 256 {
 			continue
 		}
-		img, err := render(assets.AppSVG, size)
+		img, err := assets.Render(assets.AppSVG, size)
 		if err != nil {
 			return err
 		}

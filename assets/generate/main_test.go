@@ -44,7 +44,7 @@ func decode(t *testing.T, data []byte) image.Image {
 
 // The embedded picture is the SVG's: run "go generate ./assets" after changing it.
 func TestPictureIsUpToDate(t *testing.T) {
-	want, err := render(assets.AppSVG, pngSize)
+	want, err := assets.Render(assets.AppSVG, pngSize)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,11 +100,11 @@ func TestStatesDifferByShape(t *testing.T) {
 			if a >= b {
 				continue
 			}
-			one, err := render(first, size)
+			one, err := assets.Render(first, size)
 			if err != nil {
 				t.Fatalf("%s: %v", a, err)
 			}
-			two, err := render(second, size)
+			two, err := assets.Render(second, size)
 			if err != nil {
 				t.Fatalf("%s: %v", b, err)
 			}
@@ -117,7 +117,7 @@ func TestStatesDifferByShape(t *testing.T) {
 
 func TestTint(t *testing.T) {
 	for _, icon := range [][]byte{assets.Disconnected, assets.Connecting, assets.Connected, assets.Blocked, assets.Trouble} {
-		img, err := render(assets.Tint(icon, "#ff0000"), 32)
+		img, err := assets.Render(assets.Tint(icon, "#ff0000"), 32)
 		if err != nil {
 			t.Fatal(err)
 		}
