@@ -273,11 +273,29 @@ func failedWith(f *app.Failure) app.Connection {
 // focused is what has the keyboard.
 func (w *world) focused() fyne.Focusable { return w.win.Canvas().Focused() }
 
+// visible are an object and what is in it, as far as it can be seen.
+func visible(o fyne.CanvasObject) []fyne.CanvasObject {
+	if !o.Visible() {
+		return nil
+	}
+	list, inside := []fyne.CanvasObject{o}, []fyne.CanvasObject(nil)
+	switch o := o.(type) {
+	case *fyne.Container:
+		inside = o.Objects
+	case fyne.Widget:
+		inside = test.WidgetRenderer(o).Objects()
+	}
+	for _, o := range inside {
+		list = append(list, visible(o)...)
+	}
+	return list
+}
+
 // texts are all labels below an object.
 func texts(o fyne.CanvasObject) string {
 	var b strings.Builder
-	for _, o := range test.LaidOutObjects(o) {
-		if l, ok := o.(*widget.Label); ok && l.Visible() {
+	for _, o := range visible(o) {
+		if l, ok := o.(*widget.Label); ok {
 			b.WriteString(l.Text + "\n")
 		}
 	}
