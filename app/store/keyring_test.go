@@ -17,8 +17,8 @@ import (
 // inKeyring is set in the process that runs on a bus of its own.
 const inKeyring = "WAYFARER_TEST_IN_KEYRING"
 
-// TestRealKeyring runs TestInKeyring on a D-Bus of its own with an unlocked
-// gnome-keyring, and with one that is absent.
+// TestRealKeyring runs TestInKeyring on a D-Bus of its own with a gnome-keyring that is
+// unlocked, one that is locked with nobody to unlock it, and with none.
 func TestRealKeyring(t *testing.T) {
 	for _, name := range []string{"dbus-run-session", "gnome-keyring-daemon"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -33,13 +33,15 @@ func TestRealKeyring(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for state, script := range map[string]string{
+	for _, keyring := range []struct{ state, script string }{
 		// The daemon ends with the bus, which ends with the script.
-		"unlocked": `printf test | gnome-keyring-daemon --unlock --components=secrets >/dev/null && exec "$0" "$@"`,
-		"absent":   `exec "$0" "$@"`,
+		{"unlocked", `printf test | gnome-keyring-daemon --unlock --components=secrets >/dev/null && exec "$0" "$@"`},
+		{"locked", `gnome-keyring-daemon --start --components=secrets >/dev/null && exec "$0" "$@"`},
+		{"absent", `exec "$0" "$@"`},
 	} {
+		state := keyring.state
 		t.Run(state, func(t *testing.T) {
-			cmd := exec.Command("dbus-run-session", "--", "sh", "-c", script, os.Args[0], "-test.run=^TestInKeyring$", "-test.v")
+			cmd := exec.Command("dbus-run-session", "--", "sh", "-c", keyring.script, os.Args[0], "-test.run=^TestInKeyring$", "-test.v")
 			cmd.Env = []string{
 				"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_RUNTIME_DIR=" + run,
 				"XDG_DATA_HOME=" + filepath.Join(home, "data"), "XDG_CONFIG_HOME=" + filepath.Join(home, "config"),
@@ -66,7 +68,7 @@ func TestInKeyring(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if state == "absent" {
+	if state != "unlocked" {
 		for what, err := range map[string]error{"Save": s.Save(&Entry{Profile: app.Profile{Name: "x"}}), "Remove": s.Remove("x")} {
 			if err == nil || !strings.HasPrefix(err.Error(), ErrNoKeyring.Error()) {
 				t.Errorf("%s: %v", what, err)
