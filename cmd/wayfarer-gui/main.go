@@ -99,6 +99,7 @@ func run(args *arguments) error {
 		socket, options.Demo = demo.socket, &demo.Demo
 	}
 	options.Service = &control.Client{Path: socket}
+	makeCache()
 	options.App = fyneapp.NewWithID(appID)
 	options.App.SetIcon(icon)
 	g := gui.New(options)
@@ -113,6 +114,19 @@ func run(args *arguments) error {
 	options.App.Run()
 	g.Close()
 	return nil
+}
+
+// makeCache makes the folder of all programs' caches, which a new user does not have yet:
+// Fyne makes its own only below one that is there, and shows notifications without an
+// icon otherwise.
+func makeCache() {
+	dir, err := os.UserCacheDir()
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "wayfarer-gui: no folder for a cache:", err)
+	}
 }
 
 // hasBus says whether an icon can be registered, also with a panel that starts later.
