@@ -4,6 +4,10 @@ GO       ?= go
 FUZZTIME ?= 10s
 BIN      := build/bin
 
+# One set of flags for the window's program: any other compiles Fyne's C code again,
+# which takes minutes. See cmd/wayfarer-gui for x11.
+GUI := GOFLAGS='-trimpath -tags=x11' CGO_ENABLED=1
+
 # Debian roots with other gateways for the lab.
 GW_ROOT    ?= /var/tmp/wayfarer-lab-6
 PLUTO_ROOT ?= /var/tmp/wayfarer-lab-pluto
@@ -14,13 +18,20 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
-.PHONY: help need-go build man demo test test-unit test-smoke tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
+.PHONY: help need-go build gui icons man demo test test-unit check-gui test-smoke test-gui tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 build: need-go ## command line and service, without cgo, into build/bin
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer ./cmd/wayfarerd
+
+gui: build ## the program with the window, too; needs a C compiler and headers of X11 and OpenGL
+	test/need-gui
+	$(GUI) $(GO) build -o $(BIN)/ ./cmd/wayfarer-gui
+
+icons: need-go ## the program's icon in all forms, into build/icons
+	CGO_ENABLED=0 $(GO) run ./assets/generate -out build/icons
 
 # The go command fetches the version that go.mod names, if it is at least 1.21.
 need-go:
@@ -34,14 +45,23 @@ demo: need-go ## an embedded gateway and a rootless connection to it, on loopbac
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer
 	$(BIN)/wayfarer demo
 
-test: test-unit test-smoke ## vet, import directions, unit tests; one real gateway where the machine allows it
+test: test-unit check-gui test-smoke ## vet, import directions, unit tests; the window's program and one real gateway where the machine allows it
 
 # The race detector needs a C compiler.
 test-unit: need-go
-	$(GO) vet -tags lab ./...
+	CGO_ENABLED=0 $(GO) vet -tags lab,gui ./...
 	@if test/need-cc; then race=-race CGO_ENABLED=1; \
 	else echo "make: unit tests run without the race detector"; race= CGO_ENABLED=0; fi; \
 	export CGO_ENABLED; set -x; $(GO) test $$race ./...
+
+# Its views are tested by test-unit, without a display.
+check-gui: need-go
+	@mkdir -p build
+	@if test/need-gui 2>build/prereqs-gui.log; then \
+		set -x; $(GUI) $(GO) vet ./cmd/wayfarer-gui && $(GUI) $(GO) build -o $(BIN)/ ./cmd/wayfarer-gui; \
+	else \
+		echo "make: the program with the window was not built: $$(tail -n 1 build/prereqs-gui.log)"; \
+	fi
 
 test-smoke: build
 	@if test/lab/lab prereqs --install >build/prereqs.log 2>&1; then \
@@ -50,6 +70,10 @@ test-smoke: build
 		echo "make: no connection to a real gateway was tried: $$(tail -n 1 build/prereqs.log)"; \
 	fi
 
+test-gui: gui ## the program with the window on a display of its own: tray, keyring, real gateways (root, Linux); pictures in build/screens
+	test/gui/prereqs
+	$(GO) test -tags gui -count=1 -timeout 20m -v ./test/gui
+
 tools:
 	@for t in $(TOOLS); do GOBIN=$(CURDIR)/build/tools $(GO) install $$t || exit; done
 
@@ -57,15 +81,16 @@ lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import direc
 	@echo gofumpt; out=$$(build/tools/gofumpt -l .) && [ -z "$$out" ] || { echo "not formatted: $$out"; exit 1; }
 	@set -e; for os in $(SYSTEMS); do \
 		echo "$$os: vet, staticcheck"; \
-		CGO_ENABLED=0 GOOS=$$os $(GO) vet -tags lab ./...; \
-		CGO_ENABLED=0 GOOS=$$os build/tools/staticcheck -tags lab ./...; \
+		CGO_ENABLED=0 GOOS=$$os $(GO) vet -tags lab,gui ./...; \
+		CGO_ENABLED=0 GOOS=$$os build/tools/staticcheck -tags lab,gui ./...; \
 	done
+	@if test/need-gui; then echo "with the window: staticcheck"; $(GUI) build/tools/staticcheck ./cmd/wayfarer-gui; fi
 	@set -e; for p in $(PLATFORMS); do \
 		echo "$$p: build"; \
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./...; \
 	done
 	$(GO) test ./test/arch
-	@if command -v shellcheck >/dev/null; then echo shellcheck; cd test/lab && shellcheck lab lib/*.sh; \
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/gui/prereqs && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
 	$(GO) mod tidy -diff
 	@echo govulncheck; out=$$(build/tools/govulncheck ./... 2>&1) && echo "$$out" || case $$out in \

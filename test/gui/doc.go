@@ -1,0 +1,11 @@
+// Package gui holds the scenarios of the program with the window: the real binary on a
+// display of its own (Xvfb), with a message bus, a tray, a server of notifications and a
+// keyring of its own, driven by keyboard, mouse and the tray's menu. The tests have the
+// build tag "gui", need Linux and the programs that prereqs lists, and are run by
+// "make test-gui". Pictures of what is seen stand in build/screens afterwards.
+//
+//	desktop_test.go   display, bus, keyring, notifications: what a login brings
+//	tray_test.go      the tray, as a panel sees it
+//	window_test.go    the program and its window
+//	demo_test.go      scenarios against the demonstration's gateway
+package gui
