@@ -92,6 +92,9 @@ lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import direc
 	$(GO) test ./test/arch
 	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/gui/prereqs && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
+	@if command -v desktop-file-validate && command -v appstreamcli; then \
+		desktop-file-validate installer/linux/io.github.wayfarer.desktop && appstreamcli validate --no-net installer/linux/io.github.wayfarer.metainfo.xml; \
+	else echo "skipped: no desktop-file-validate or appstreamcli"; fi
 	$(GO) mod tidy -diff
 	@echo govulncheck; out=$$(build/tools/govulncheck ./... 2>&1) && echo "$$out" || case $$out in \
 		*"fetching vulnerabilities"*) echo "skipped: the vulnerability database cannot be reached" ;; \

@@ -4,6 +4,8 @@ package gui
 
 import (
 	"image/color"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +41,13 @@ func TestDemo(t *testing.T) {
 		t.Errorf("tooltip %q", tip)
 	}
 	d.shot("demo-1-start")
+	// Panels find the window's entry in the menu by its class.
+	entry, err := os.ReadFile(filepath.Join("..", "..", "installer", "linux", "io.github.wayfarer.desktop"))
+	d.must(err)
+	class := d.mustTool("xprop", "-id", d.window(), "WM_CLASS")
+	if _, class, _ = strings.Cut(class, `", "`); !strings.Contains(string(entry), "\nStartupWMClass="+strings.Trim(class, `"`)+"\n") {
+		t.Errorf("the desktop entry is not for class %q", class)
+	}
 
 	// Everything is filled in: Return in a field connects.
 	d.press("Tab", "Tab", "Tab", "Return")
