@@ -359,7 +359,20 @@ func (c *controller) renderHome() {
 	if c.model.noService != nil {
 		c.noService.update(c.model.noService, runtime.GOOS)
 	}
-	if changed && focus != nil && c.visible && c.model.noService == nil && c.page == nil {
-		c.win.Canvas().Focus(focus)
+	if changed && c.visible && c.model.noService == nil && c.page == nil && c.dialog == nil {
+		c.moveFocus(focus)
 	}
+}
+
+// moveFocus gives the keyboard to what has appeared on the right side; with nil, only
+// takes it from what is gone there.
+func (c *controller) moveFocus(to fyne.Focusable) {
+	if _, inList := c.win.Canvas().Focused().(*sidebarRow); to == nil && inList {
+		return
+	}
+	if to == nil {
+		c.win.Canvas().Unfocus()
+		return
+	}
+	c.win.Canvas().Focus(to)
 }

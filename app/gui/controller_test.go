@@ -228,7 +228,7 @@ func TestTrust(t *testing.T) {
 			t.Fatal("Return trusts")
 		}
 		shown := texts(v.box)
-		for _, want := range []string{"CN=vpn.example.com", "CN=Example CA", "no CA is known", fingerprint(cert.SHA256)} {
+		for _, want := range []string{"CN=vpn.example.com", "CN=Example CA", "no CA is known", inFours(cert.SHA256)} {
 			if !strings.Contains(shown, want) {
 				t.Errorf("%q is not shown", want)
 			}

@@ -63,7 +63,7 @@ func (v *trustView) update(p *app.Prompt, host string) {
 	v.fact(lang.L("Issuer"), c.Issuer)
 	v.fact(lang.L("Names"), strings.Join(c.Names, ", "))
 	v.fact(lang.L("Valid"), lang.L("{{.From}} to {{.To}}", map[string]any{"From": day(c.NotBefore), "To": day(c.NotAfter)}))
-	v.fact(lang.L("Fingerprint (SHA-256)"), fingerprint(c.SHA256))
+	v.fact(lang.L("Fingerprint (SHA-256)"), inFours(plainLine(c.SHA256)))
 	v.fact(lang.L("Why you are asked"), c.Reason)
 }
 
@@ -73,23 +73,7 @@ func (v *trustView) fact(name, value string) {
 	}
 	text := wrapped(value)
 	text.Selectable = true
-	if strings.Contains(value, ":") && !strings.Contains(value, "=") {
-		text.Wrapping = fyne.TextWrapBreak
-		text.TextStyle.Monospace = true
-	}
 	v.facts.Add(container.New(layout.NewCustomPaddedVBoxLayout(-10), quiet(name), text))
 }
 
 func day(t time.Time) string { return t.UTC().Format("2006-01-02") }
-
-// fingerprint is a hash in groups that are good to compare: "ab:cd: … ".
-func fingerprint(hex string) string {
-	var b strings.Builder
-	for i, r := range plainLine(hex) {
-		if i > 0 && i%2 == 0 {
-			b.WriteByte(':')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}

@@ -43,6 +43,7 @@ func (c *controller) build() {
 	c.window = &window{win: c.app.NewWindow("Wayfarer"), keys: &keys{}, root: container.NewStack()}
 	c.bindKeys()
 	c.makeViews()
+	c.win.SetPadded(false)
 	c.win.SetContent(c.root)
 	c.win.Resize(sizeAlone)
 	c.win.SetOnDropped(func(_ fyne.Position, files []fyne.URI) {
@@ -162,6 +163,7 @@ func (c *controller) closePage() {
 	}
 	ends := c.pageEnds
 	c.page, c.pageEnds, c.pageSaves = nil, nil, nil
+	c.win.Canvas().Unfocus() // a field that is gone would still get the keys
 	if ends != nil {
 		ends()
 	}
