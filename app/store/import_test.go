@@ -6,6 +6,7 @@ import (
 	"crypto/des"
 	"crypto/rand"
 	"crypto/sha1"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -248,6 +249,20 @@ func TestManyPayloads(t *testing.T) {
 	}
 }
 
+// TestLyingList: a binary property list that is a list of 2^61 items, in 17 bytes.
+func TestLyingList(t *testing.T) {
+	data := []byte("bplist00\xaf\x13\x20\x00\x00\x00\x00\x00\x00\x00")
+	table := len(data)
+	data = append(data, 8)                                    // where the list stands
+	data = append(data, 0, 0, 0, 0, 0, 0, 1, 8)               // bytes of an offset, and of a reference
+	data = binary.BigEndian.AppendUint64(data, 1)             // objects
+	data = binary.BigEndian.AppendUint64(data, 0)             // the first of them is the root
+	data = binary.BigEndian.AppendUint64(data, uint64(table)) // of offsets
+	if im, err := Import(data, "x"); !errors.Is(err, errPlist) {
+		t.Errorf("got %+v, %v", im, err)
+	}
+}
+
 // obfuscate is what Cisco's client does to a password.
 func obfuscate(t testing.TB, password string) string {
 	t.Helper()
@@ -329,9 +344,11 @@ func TestSignedContent(t *testing.T) {
 			}
 		}
 	}
-	deep := bytes.Repeat([]byte{0x30, 0x80}, 100_000)
-	if _, err := signedContent(deep); err == nil {
-		t.Error("a hundred thousand elements in one another")
+	for depth, ok := range map[int]bool{maxBERDepth: true, maxBERDepth + 1: false, 100_000: false} {
+		nested := append(bytes.Repeat([]byte{0x30, 0x80}, depth), make([]byte, 2*depth)...)
+		if _, _, err := readBER(nested, maxBERDepth); (err == nil) != ok {
+			t.Errorf("%d elements in one another: %v", depth, err)
+		}
 	}
 	if _, err := signedContent([]byte{0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01}); err == nil {
 		t.Error("another type passes")
