@@ -249,12 +249,12 @@ func TestManyPayloads(t *testing.T) {
 	}
 }
 
-// TestLyingList: a binary property list that is a list of 2^61 items, in 17 bytes.
+// TestLyingList: a binary property list that is a list of 2^62 items, in a few bytes.
 func TestLyingList(t *testing.T) {
-	data := []byte("bplist00\xaf\x13\x20\x00\x00\x00\x00\x00\x00\x00")
+	data := []byte("bplist00\xaf\x13\x40\x00\x00\x00\x00\x00\x00\x00")
 	table := len(data)
 	data = append(data, 8)                                    // where the list stands
-	data = append(data, 0, 0, 0, 0, 0, 0, 1, 8)               // bytes of an offset, and of a reference
+	data = append(data, 0, 0, 0, 0, 0, 0, 1, 4)               // bytes of an offset, and of a reference
 	data = binary.BigEndian.AppendUint64(data, 1)             // objects
 	data = binary.BigEndian.AppendUint64(data, 0)             // the first of them is the root
 	data = binary.BigEndian.AppendUint64(data, uint64(table)) // of offsets
