@@ -148,6 +148,7 @@ func (c *controller) moveAttempt(a *attempt) {
 	}
 	a.key = key
 	c.attempts[key] = a
+	c.home.form.fill("", "")
 	if c.find(a.id) == nil {
 		c.model.own[key] = own{starting: true}
 	}

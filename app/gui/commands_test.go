@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/dialog"
@@ -464,6 +465,53 @@ func TestSettings(t *testing.T) {
 		w.key(fyne.KeyEscape)
 		if w.page != nil {
 			t.Error("Escape does not close the page")
+		}
+	})
+}
+
+// TestNamesOfButtons: a button without a text says its name when the mouse rests on it.
+func TestNamesOfButtons(t *testing.T) {
+	inWorld(t, withOffice, func(w *world) {
+		var more *button
+		for _, o := range visible(w.sidebar.root) {
+			if b, ok := o.(*button); ok && b.name == "More" {
+				more = b
+			}
+		}
+		tip := w.keys.tips
+		more.MouseIn(nil)
+		if tip.box.Visible() {
+			t.Error("at once")
+		}
+		time.Sleep(tipTime)
+		w.settleDown()
+		if !tip.box.Visible() || tip.label.Text != "More" {
+			t.Errorf("visible %v, says %q", tip.box.Visible(), tip.label.Text)
+		}
+		more.MouseOut()
+		if tip.box.Visible() {
+			t.Error("it stays")
+		}
+		more.MouseIn(nil)
+		more.MouseOut()
+		time.Sleep(tipTime)
+		w.settleDown()
+		if tip.box.Visible() {
+			t.Error("it comes although the mouse has gone")
+		}
+	})
+}
+
+// TestEveryButtonHasAName: in text, or for who rests the mouse on it.
+func TestEveryButtonHasAName(t *testing.T) {
+	inWorld(t, withOffice, func(w *world) {
+		w.openSettings()
+		for _, root := range []fyne.CanvasObject{w.main, w.page, w.noService.content(), w.bar.content()} {
+			for _, o := range visible(root) {
+				if b, ok := o.(*button); ok && b.Text == "" && b.name == "" {
+					t.Errorf("a button with the icon %s has no name", b.Icon.Name())
+				}
+			}
 		}
 	})
 }

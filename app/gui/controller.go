@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -34,8 +35,10 @@ type controller struct {
 
 	ctx context.Context // ends with the program
 	end context.CancelFunc
-	do  func(func())       // runs a function on Fyne's goroutine
-	job chan func() func() // work that blocks, in its order
+	// counts: what the window shows changes with every packet.
+	counts atomic.Bool
+	do     func(func())       // runs a function on Fyne's goroutine
+	job    chan func() func() // work that blocks, in its order
 
 	// What follows belongs to Fyne's goroutine.
 	model     model
@@ -43,6 +46,8 @@ type controller struct {
 	trusted   map[string]bool     // IDs of connections whose gateway was trusted here
 	learnt    map[string]bool     // IDs of connections that have been looked at when they stood
 	questions int                 // numbers those of the window's own
+	told      int                 // counts what Watch told
+	asking    bool                // for the status
 
 	*window
 	shell
@@ -105,28 +110,56 @@ func (c *controller) watch() {
 	}
 }
 
-// count renders once a second what counts, while the window is to be seen.
+// count asks once a second for what counts, while somebody may look: the service does
+// not tell of each packet by itself.
 func (c *controller) count() {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			c.do(func() {
-				if c.visible && c.counts() {
-					c.renderHome()
-				}
-			})
+			if !c.counts.Load() {
+				continue
+			}
+			if status, err := c.svc.Status(c.ctx); err == nil { // else Watch tells why
+				c.do(func() {
+					if c.model.status != nil {
+						c.show(status)
+					}
+				})
+			}
 		case <-c.ctx.Done():
 			return
 		}
 	}
 }
 
-// counts says whether the selected item shows times that pass.
-func (c *controller) counts() bool {
-	it := c.model.item(c.model.selected)
-	return it.state == app.StateConnected
+// watchCounters says whether what is to be seen counts.
+func (c *controller) watchCounters(it *item) {
+	c.counts.Store(c.visible && c.page == nil && it.state == app.StateConnected)
+}
+
+// refresh asks for the counters, and shows them with the times that have passed. What
+// Watch tells meanwhile is newer.
+func (c *controller) refresh() {
+	if c.asking {
+		c.renderHome()
+		return
+	}
+	c.asking = true
+	told := c.told
+	go func() {
+		status, err := c.svc.Status(c.ctx)
+		c.do(func() {
+			c.asking = false
+			if err == nil && c.told == told && c.model.status != nil {
+				c.model.status = status
+			}
+			if c.visible {
+				c.renderHome()
+			}
+		})
+	}()
 }
 
 // work does what blocks, one after the other: a keyring may ask the person for its
@@ -161,6 +194,7 @@ func (c *controller) later(job func() func()) {
 // show takes a new status.
 func (c *controller) show(status *app.Status) {
 	first := c.model.status == nil
+	c.told++
 	c.model.status, c.model.noService = status, nil
 	c.settle()
 	if first {
@@ -179,6 +213,7 @@ func (c *controller) lose(err error) {
 	if !ok {
 		failure = app.NewFailure(app.CodeInternal, "", err.Error(), "")
 	}
+	c.told++
 	c.model.status, c.model.noService = nil, failure
 	c.render()
 	c.notify()
@@ -355,6 +390,7 @@ func (c *controller) render() {
 // renderHome shows the selected item on the right side.
 func (c *controller) renderHome() {
 	it := c.model.item(c.model.selected)
+	c.watchCounters(&it)
 	focus, changed := c.home.update(&it, c.model.noKeyring, c.now())
 	if c.model.noService != nil {
 		c.noService.update(c.model.noService, runtime.GOOS)

@@ -540,6 +540,36 @@ func TestConnectOnStart(t *testing.T) {
 	}
 }
 
+// TestCounters: they are asked for while somebody looks at a connection, and only then.
+func TestCounters(t *testing.T) {
+	inWorld(t, withOffice, func(w *world) {
+		asked := func() int {
+			before := w.service.asked
+			time.Sleep(10*time.Second + time.Millisecond)
+			w.settleDown()
+			return w.service.asked - before
+		}
+		if n := asked(); n > 0 {
+			t.Errorf("disconnected: asked %d times", n)
+		}
+		w.service.set(connection(app.StateConnected, nil))
+		w.want("connected")
+		if n := asked(); n != 10 {
+			t.Errorf("connected: asked %d times in 10 s", n)
+		}
+		w.openSettings()
+		if n := asked(); n > 0 {
+			t.Errorf("another page: asked %d times", n)
+		}
+		w.closePage()
+		w.visible = false
+		w.render()
+		if n := asked(); n > 0 {
+			t.Errorf("hidden: asked %d times", n)
+		}
+	})
+}
+
 // TestLostConnection: one that ends elsewhere is gone here, too.
 func TestLostConnection(t *testing.T) {
 	inWorld(t, withOffice, func(w *world) {

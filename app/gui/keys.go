@@ -6,11 +6,12 @@ import (
 	"fyne.io/fyne/v2/widget"
 )
 
-// keys are what the keyboard does wherever the focus is. A field of text gets all keys
+// keys are what the keyboard does wherever the focus is, and the names of buttons. A field of text gets all keys
 // first, and hands those on that it has no use for.
 type keys struct {
 	shortcuts map[fyne.KeyName]func() // with Ctrl, or Cmd on macOS
 	plain     map[fyne.KeyName]func()
+	tips      *tips // names of buttons that the mouse rests on; nil: none
 }
 
 // run does what a shortcut stands for; false: nothing.
@@ -116,6 +117,30 @@ func (b *button) AccessibilityLabel() string {
 		return b.name
 	}
 	return b.Button.AccessibilityLabel()
+}
+
+// MouseIn implements desktop.Hoverable.
+func (b *button) MouseIn(e *desktop.MouseEvent) {
+	b.Button.MouseIn(e)
+	if b.name != "" && b.keys.tips != nil {
+		b.keys.tips.rest(b)
+	}
+}
+
+// MouseOut implements desktop.Hoverable.
+func (b *button) MouseOut() {
+	b.Button.MouseOut()
+	if b.keys.tips != nil {
+		b.keys.tips.leave()
+	}
+}
+
+// Tapped implements fyne.Tappable.
+func (b *button) Tapped(e *fyne.PointEvent) {
+	if b.keys.tips != nil {
+		b.keys.tips.leave()
+	}
+	b.Button.Tapped(e)
 }
 
 // TypedKey implements fyne.Focusable.

@@ -87,6 +87,7 @@ func (c *controller) closeWindow() {
 			c.visible = false
 			c.closePage()
 			c.win.Hide()
+			c.render()
 		})
 	}()
 }
@@ -112,6 +113,16 @@ func (c *controller) notify() {
 	}
 	if wait > 0 {
 		c.again = time.AfterFunc(wait, func() { c.do(c.notify) })
+	}
+}
+
+// openConversation shows the messages that were exchanged with gateways, as a page.
+func (c *controller) openConversation() {
+	v := newConversationView(c.keys, c.svc.Logs, c.do, c.copyText, c.saveFile)
+	c.openPage(c.framed(lang.L("Conversation with the gateway"), v.content()), v.end, nil)
+	v.start()
+	if conn := c.model.connection(c.model.selected); conn != nil {
+		v.choose(conn.ID)
 	}
 }
 

@@ -32,8 +32,9 @@ type sidebarView struct {
 
 func newSidebarView(k *keys) *sidebarView {
 	v := &sidebarView{keys: k, list: container.New(layout.NewCustomPaddedVBoxLayout(2))}
-	add := newIconButton(k, lang.L("New connection"), theme.ContentAddIcon(), func() { v.onAdd() })
+	add := newButton(k, lang.L("New"), theme.ContentAddIcon(), func() { v.onAdd() })
 	load := newIconButton(k, lang.L("Import"), theme.FolderOpenIcon(), func() { v.onImport() })
+	add.Importance = widget.LowImportance
 	var more *button
 	more = newIconButton(k, lang.L("More"), theme.MoreVerticalIcon(), func() { v.onMore(more) })
 	foot := container.NewPadded(container.NewHBox(add, load, layout.NewSpacer(), more))

@@ -41,10 +41,11 @@ var (
 // build makes the window.
 func (c *controller) build() {
 	c.window = &window{win: c.app.NewWindow("Wayfarer"), keys: &keys{}, root: container.NewStack()}
+	c.keys.tips = newTips(c.do)
 	c.bindKeys()
 	c.makeViews()
 	c.win.SetPadded(false)
-	c.win.SetContent(c.root)
+	c.win.SetContent(container.NewStack(c.root, c.keys.tips.layer))
 	c.win.Resize(sizeAlone)
 	c.win.SetOnDropped(func(_ fyne.Position, files []fyne.URI) {
 		var paths []string
@@ -153,7 +154,7 @@ func (c *controller) renderWindow(m *model) {
 func (c *controller) openPage(page fyne.CanvasObject, ends, saves func()) {
 	c.closePage()
 	c.page, c.pageEnds, c.pageSaves = page, ends, saves
-	c.renderWindow(&c.model)
+	c.render()
 }
 
 // closePage takes the page away, if there is one.
