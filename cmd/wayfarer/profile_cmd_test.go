@@ -106,6 +106,16 @@ func TestProfileShow(t *testing.T) {
 		"# The password is saved.\n# The group's secret is saved.\n", "", "profile", "show", "office")
 	w.expect(t, 0, `{"version":1,"name":"home","gateway":"home.example.com","password_saved":false,"group_secret_saved":false}`+"\n",
 		"", "profile", "show", "home", "--json")
+	// A profile may come from anybody.
+	strange := store.Entry{Profile: app.Profile{Version: 1, Name: "strange", Gateway: "x\u202ey\x1b[31m"}}
+	if err := openStore(t).Save(&strange); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"list"}, {"show", "strange"}} {
+		if w.run(t, append([]string{"profile"}, args...)...); strings.ContainsAny(w.out.String(), "\u202e\x1b") {
+			t.Errorf("%s: %q", args, &w.out)
+		}
+	}
 	w.expect(t, 2, "", "wayfarer: there is no saved profile \"absent\"; ", "profile", "show", "absent")
 	w.expect(t, 2, "", "wayfarer: accepts 1 arg(s)", "profile", "show")
 	w.expect(t, 2, "", `wayfarer: unknown command "sohw" for "wayfarer profile"`, "profile", "sohw")
