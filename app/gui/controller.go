@@ -46,8 +46,6 @@ type controller struct {
 	trusted   map[string]bool     // IDs of connections whose gateway was trusted here
 	learnt    map[string]bool     // IDs of connections that have been looked at when they stood
 	questions int                 // numbers those of the window's own
-	told      int                 // counts what Watch told
-	asking    bool                // for the status
 
 	*window
 	shell
@@ -139,29 +137,6 @@ func (c *controller) watchCounters(it *item) {
 	c.counts.Store(c.visible && c.page == nil && it.state == app.StateConnected)
 }
 
-// refresh asks for the counters, and shows them with the times that have passed. What
-// Watch tells meanwhile is newer.
-func (c *controller) refresh() {
-	if c.asking {
-		c.renderHome()
-		return
-	}
-	c.asking = true
-	told := c.told
-	go func() {
-		status, err := c.svc.Status(c.ctx)
-		c.do(func() {
-			c.asking = false
-			if err == nil && c.told == told && c.model.status != nil {
-				c.model.status = status
-			}
-			if c.visible {
-				c.renderHome()
-			}
-		})
-	}()
-}
-
 // work does what blocks, one after the other: a keyring may ask the person for its
 // password meanwhile. What a job returns is done on Fyne's goroutine.
 func (c *controller) work() {
@@ -194,7 +169,6 @@ func (c *controller) later(job func() func()) {
 // show takes a new status.
 func (c *controller) show(status *app.Status) {
 	first := c.model.status == nil
-	c.told++
 	c.model.status, c.model.noService = status, nil
 	c.settle()
 	if first {
@@ -213,7 +187,6 @@ func (c *controller) lose(err error) {
 	if !ok {
 		failure = app.NewFailure(app.CodeInternal, "", err.Error(), "")
 	}
-	c.told++
 	c.model.status, c.model.noService = nil, failure
 	c.render()
 	c.notify()

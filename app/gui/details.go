@@ -332,10 +332,10 @@ func newDetailsView(k *keys, copy func(string)) *detailsView {
 
 func (v *detailsView) content() fyne.CanvasObject { return v.all }
 
-// update shows a connection as it is now. What changes with time alone needs to be
-// called each second, with a status as new, while somebody looks.
+// update shows a connection as it is now: to be called each second while somebody looks.
+// Rates are of new values only, never of c once more.
 func (v *detailsView) update(c *app.Connection, now time.Time) {
-	another := v.shown == nil || v.shown.ID != c.ID
+	another, fresh := v.shown == nil || v.shown.ID != c.ID, v.shown != c
 	v.shown, v.at = c, now
 	clock := ""
 	if c.Since != nil {
@@ -344,7 +344,7 @@ func (v *detailsView) update(c *app.Connection, now time.Time) {
 	setText(v.clock, clock)
 	setText(v.address, strings.ReplaceAll(lines(c.Addresses, address), "\n", ", "))
 	v.warnings.update(c.Warnings)
-	if v.history.sample(c, now) {
+	if fresh && v.history.sample(c, now) {
 		setText(v.down, formatRate(v.history.down))
 		setText(v.up, formatRate(v.history.up))
 		v.throughput.update(&v.history)

@@ -153,6 +153,8 @@ func TestDetailsView(t *testing.T) {
 		t.Errorf("the top has %q, %q, %q", v.clock.Text, v.address.Text, v.down.Text)
 	}
 	v.accordion.OpenAll()
+	v.update(c, at(13)) // nothing new: no rate either
+	c = wholeOffice()
 	c.ESP[0].BytesIn += 5000
 	c.ESP[0].BytesOut += 2000
 	heard := at(13)
@@ -252,15 +254,18 @@ func TestDetailsLook(t *testing.T) {
 	inBoth(t, "details", fyne.NewSize(460, 1700), func() fyne.CanvasObject {
 		v := newDetailsView(&keys{}, nil)
 		c := wholeOffice()
-		for i := range 70 {
-			c.ESP[0].BytesIn += uint64(i % 20 * 150e3)
-			c.ESP[0].BytesOut += uint64(i % 7 * 50e3)
+		more := func(i int, in, out uint64) {
+			esp := c.ESP[0]
+			esp.BytesIn, esp.BytesOut = esp.BytesIn+in, esp.BytesOut+out
+			c = wholeOffice()
+			c.ESP[0] = esp
 			v.update(c, at(float64(i)))
 		}
+		for i := range 70 {
+			more(i, uint64(i%20*150e3), uint64(i%7*50e3))
+		}
 		v.accordion.OpenAll()
-		c.ESP[0].BytesIn += 1234567
-		c.ESP[0].BytesOut += 123456
-		v.update(c, at(70))
+		more(70, 1234567, 123456)
 		return v.content()
 	})
 }
@@ -277,7 +282,9 @@ func BenchmarkDetails(b *testing.B) {
 	now := noon
 	for b.Loop() {
 		now = now.Add(time.Second)
-		c.ESP[0].BytesIn += 1e6
+		next := *c
+		next.ESP[0].BytesIn += 1e6
+		c = &next
 		v.update(c, now)
 	}
 }

@@ -33,7 +33,6 @@ type fakeService struct {
 	ended    []string
 	repaired int
 	watches  int
-	asked    int // for the status
 	asked    int
 	connect  error // what Connect says
 	hang     chan struct{}
@@ -97,25 +96,6 @@ func (s *fakeService) Watch(ctx context.Context) iter.Seq2[*app.Status, error] {
 			}
 		}
 	}
-}
-
-// Status counts how often it is asked, and what each ESP SA received since.
-func (s *fakeService) Status(context.Context) (*app.Status, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.asked++
-	if s.gone != nil {
-		return nil, s.gone
-	}
-	status := app.Status{Version: s.status.Version, Connections: slices.Clone(s.status.Connections)}
-	for i := range status.Connections {
-		esp := slices.Clone(status.Connections[i].ESP)
-		for j := range esp {
-			esp[j].BytesIn += uint64(1000 * s.asked)
-		}
-		status.Connections[i].ESP = esp
-	}
-	return &status, nil
 }
 
 func (s *fakeService) Connect(_ context.Context, req *control.ConnectRequest) (string, error) {

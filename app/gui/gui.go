@@ -19,9 +19,6 @@ type Service interface {
 	// Watch yields the whole status at once and after each change. It ends with an
 	// error when the service goes away.
 	Watch(ctx context.Context) iter.Seq2[*app.Status, error]
-	// Status asks for the whole status once: counters grow without a change that
-	// Watch would tell.
-	Status(ctx context.Context) (*app.Status, error)
 	// Connect starts a connection and returns its ID at once.
 	Connect(ctx context.Context, req *control.ConnectRequest) (string, error)
 	// Disconnect ends a connection, in whichever state.
