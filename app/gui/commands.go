@@ -102,6 +102,8 @@ func (c *controller) programItems() []*fyne.MenuItem {
 	return []*fyne.MenuItem{
 		fyne.NewMenuItem(lang.L("Settings"), c.openSettings),
 		fyne.NewMenuItem(lang.L("Log"), c.openLog),
+		fyne.NewMenuItem(lang.L("Conversation with the gateway"), c.openConversation),
+		fyne.NewMenuItem(lang.L("Create report"), c.openReport),
 		fyne.NewMenuItemSeparator(),
 		fyne.NewMenuItem(lang.L("Quit"), c.quit),
 	}

@@ -524,3 +524,20 @@ func selectsOf(o fyne.CanvasObject) (list []*widget.Select) {
 	}
 	return list
 }
+
+// TestProgramMenu: each of its lines opens a page, which Escape closes.
+func TestProgramMenu(t *testing.T) {
+	inWorld(t, withOffice, func(w *world) {
+		menu := fyne.NewMenu("", w.programItems()...)
+		for _, line := range []string{"Settings", "Log", "Conversation with the gateway", "Create report"} {
+			w.menu(menu, line)
+			if w.page == nil {
+				t.Errorf("%s opens nothing", line)
+			}
+			w.key(fyne.KeyEscape)
+			if w.page != nil {
+				t.Errorf("%s stays open", line)
+			}
+		}
+	})
+}

@@ -37,6 +37,7 @@ type controller struct {
 	end context.CancelFunc
 	// counts: what the window shows changes with every packet.
 	counts atomic.Bool
+	newest atomic.Pointer[app.Status] // the model's
 	do     func(func())       // runs a function on Fyne's goroutine
 	job    chan func() func() // work that blocks, in its order
 
@@ -119,9 +120,10 @@ func (c *controller) count() {
 			if !c.counts.Load() {
 				continue
 			}
+			before := c.newest.Load()
 			if status, err := c.svc.Status(c.ctx); err == nil { // else Watch tells why
 				c.do(func() {
-					if c.model.status != nil {
+					if before != nil && c.model.status == before { // else Watch told something newer
 						c.show(status)
 					}
 				})
@@ -170,6 +172,7 @@ func (c *controller) later(job func() func()) {
 func (c *controller) show(status *app.Status) {
 	first := c.model.status == nil
 	c.model.status, c.model.noService = status, nil
+	c.newest.Store(status)
 	c.settle()
 	if first {
 		c.selectFirst()
@@ -188,6 +191,7 @@ func (c *controller) lose(err error) {
 		failure = app.NewFailure(app.CodeInternal, "", err.Error(), "")
 	}
 	c.model.status, c.model.noService = nil, failure
+	c.newest.Store(nil)
 	c.render()
 	c.notify()
 }

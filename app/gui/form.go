@@ -23,7 +23,7 @@ type formView struct {
 	remember                          *widget.Check
 	noKeyring                         *widget.Label
 	connect, more                     *button
-	box                               *fyne.Container
+	box, actions                      *fyne.Container
 
 	onConnect func(draft)
 	onMore    func() // a new connection: what else there is
@@ -57,14 +57,14 @@ func newFormView(k *keys) *formView {
 	v.gatewayPart = under(lang.L("Gateway"), v.gateway, "")
 	v.loginPart = under(lang.L("Login"), v.login, "")
 	v.entryPart = under(lang.L("Password"), v.password, "")
-	v.box = container.NewVBox(v.known, v.gatewayPart, v.loginPart, v.entryPart, v.remember, v.noKeyring,
-		gap(4), v.connect, container.NewCenter(v.more))
+	v.box = container.NewVBox(v.known, v.gatewayPart, v.loginPart, v.entryPart, v.remember, v.noKeyring)
+	v.actions = container.NewVBox(v.connect, container.NewCenter(v.more))
 	v.remember.Checked = true
 	v.update(nil, nil)
 	return v
 }
 
-func (v *formView) part() part { return part{v.box, nil} }
+func (v *formView) part() part { return part{v.box, v.actions} }
 
 // update shows the form for a saved profile, or with nil for a new connection.
 // noKeyring says why nothing can be kept.

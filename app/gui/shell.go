@@ -3,6 +3,7 @@ package gui
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -124,6 +125,18 @@ func (c *controller) openConversation() {
 	if conn := c.model.connection(c.model.selected); conn != nil {
 		v.choose(conn.ID)
 	}
+}
+
+// openReport gathers what helps others to help, and shows it as a page.
+func (c *controller) openReport() {
+	status, list := c.model.status, slices.Clone(c.model.profiles)
+	go func() {
+		r := newReport(c.ctx, c.now(), c.opts.Version, c.svc.Logs, status, list)
+		c.do(func() {
+			v := newReportView(c.keys, r, c.copyText, c.saveFile)
+			c.openPage(c.framed(lang.L("Report"), v.content()), nil, nil)
+		})
+	}()
 }
 
 // openLog shows the service's log as a page.
