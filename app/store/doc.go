@@ -4,8 +4,8 @@
 //
 // A profile is one entry of the keyring: its TOML form, and in it a table of its
 // secrets. Windows stores at most 2,560 bytes in one, so certificates stand in files
-// of their own in the user's configuration folder, named by the SHA-256 of what is in
-// them, and the entry names those. So does everything else of a profile that is too
+// of their own in the user's configuration folder, in one folder for each keyring,
+// named by the SHA-256 of what is in them, and the entry names those. So does everything else of a profile that is too
 // big, but for its secrets. One more entry, the index, lists all profiles in the
 // user's order: keyrings cannot be searched on every system.
 //

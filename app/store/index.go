@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,9 @@ type index struct {
 	// Unfinished are keys whose entry was about to be written or removed. After a
 	// crash it may be there or not: see repair.
 	Unfinished []string `json:"unfinished,omitempty"`
+	// Folder has the files of these profiles: a user with two keyrings, of two desktops
+	// maybe, has two indexes, and neither knows what the other one needs.
+	Folder string `json:"folder"`
 
 	stored string // what stands in the keyring
 }
@@ -50,11 +54,11 @@ func (ix *index) newKey(name string) string {
 	return key
 }
 
-// readIndex reads the index; an absent one is empty.
+// readIndex reads the index; an absent one is empty, with a folder of its own.
 func (s *Store) readIndex() (*index, error) {
 	value, err := s.get(indexKey)
 	if errors.Is(err, ErrNotFound) {
-		return &index{}, nil
+		return &index{Folder: hex.EncodeToString(randomBytes(folderSize))}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -63,6 +67,9 @@ func (s *Store) readIndex() (*index, error) {
 	text, err := s.fetch(value)
 	if err == nil {
 		err = json.Unmarshal([]byte(text), ix)
+	}
+	if err == nil && !isHex(ix.Folder, folderSize) {
+		err = errors.New("it has no folder")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the list of profiles in the keyring is damaged: %w; delete the entry %q of %q there to begin anew", err, indexKey, service)
@@ -78,7 +85,7 @@ func (s *Store) writeIndex(ix *index) error {
 	}
 	value := string(data)
 	if len(value) > maxEntry {
-		if value, err = s.putAway(value); err != nil {
+		if value, err = s.putAway(ix.Folder, value); err != nil {
 			return fmt.Errorf("store the list of profiles: %w", err)
 		}
 	}

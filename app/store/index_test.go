@@ -118,6 +118,27 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// TestTwoKeyrings: a user of two desktops may have two keyrings, with one folder for
+// files. What one does not need another one may.
+func TestTwoKeyrings(t *testing.T) {
+	first := newStore(t)
+	second := &Store{dir: first.dir, ring: newStore(t).ring}
+	office := app.Profile{Version: 1, Name: "office", CA: []string{testPEM}}
+	save(t, first, office)
+	save(t, second, office, app.Profile{Name: "other", CA: []string{testPEM + testPEM}})
+	for _, name := range []string{"office", "other"} {
+		if err := second.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := first.Load("office"); err != nil || !reflect.DeepEqual(got.Profile, office) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if folders, _ := os.ReadDir(first.files()); len(folders) != 1 || len(files(first)) != 1 {
+		t.Errorf("left %v with %v", folders, files(first))
+	}
+}
+
 // Windows takes two keys that differ in their case only for one.
 func TestCaseOfNames(t *testing.T) {
 	s := newStore(t)
@@ -165,7 +186,7 @@ func TestBig(t *testing.T) {
 		t.Errorf("%d files", n)
 	}
 	for _, file := range files(s) {
-		data, err := os.ReadFile(filepath.Join(s.files(), file.Name()))
+		data, err := os.ReadFile(file)
 		if err != nil || strings.Contains(string(data), "Y29ycmVjdCBob3JzZQ") || strings.Contains(string(data), "secrets") {
 			t.Errorf("%s: %v", data, err)
 		}
@@ -361,7 +382,7 @@ func (r *interrupted) Get(service, key string) (string, error) {
 
 func TestDamagedIndex(t *testing.T) {
 	s := newStore(t)
-	for _, value := range []string{"", "[", "{}x", "sha256:", "sha256:" + strings.Repeat("0", 64)} {
+	for _, value := range []string{"", "[", "{}x", "sha256:", "{}", `{"folder":".."}`, "sha256:" + strings.Repeat("0", 16) + "/" + strings.Repeat("0", 64)} {
 		ringOf(s).entries[indexKey] = value
 		if _, err := s.Names(); err == nil || !strings.Contains(err.Error(), "the list of profiles in the keyring is damaged") {
 			t.Errorf("%q: got %v", value, err)

@@ -179,11 +179,11 @@ func (s *Store) read(key string) (*stored, error) {
 // the order. The error wraps ErrNoKeyring, ErrTooBig or ErrBusy, or is of the name or
 // of a file.
 func (s *Store) Save(e *Entry) error {
-	return s.save(e, func() error { return nil })
+	return s.save(e, func(*index) error { return nil })
 }
 
 // save is Save; prepare does what must not be swept away before the entry names it.
-func (s *Store) save(e *Entry, prepare func() error) error {
+func (s *Store) save(e *Entry, prepare func(*index) error) error {
 	if err := CheckName(e.Profile.Name); err != nil {
 		return err
 	}
@@ -192,14 +192,14 @@ func (s *Store) save(e *Entry, prepare func() error) error {
 		return err
 	}
 	defer unlock()
-	if err := prepare(); err != nil {
+	if err := prepare(ix); err != nil {
 		return err
 	}
 	i := ix.find(e.Profile.Name)
 	if i < 0 {
 		return s.add(ix, e)
 	}
-	err = s.write(ix.Profiles[i].Key, e)
+	err = s.write(ix, ix.Profiles[i].Key, e)
 	s.sweep(ix)
 	return err
 }
@@ -212,7 +212,7 @@ func (s *Store) add(ix *index, e *Entry) error {
 	if err := s.writeIndex(ix); err != nil {
 		return err
 	}
-	if err := s.write(row.Key, e); err != nil {
+	if err := s.write(ix, row.Key, e); err != nil {
 		ix.Profiles = ix.Profiles[:len(ix.Profiles)-1]
 		_ = s.repair(ix) // or the next change does it
 		return err
@@ -221,7 +221,7 @@ func (s *Store) add(ix *index, e *Entry) error {
 }
 
 // write writes the entry of a key, after the files that it names.
-func (s *Store) write(key string, e *Entry) error {
+func (s *Store) write(ix *index, key string, e *Entry) error {
 	out := stored{Profile: e.Profile}
 	out.Version = profiles.Version
 	out.CA = slices.Clone(out.CA) // the caller keeps its texts
@@ -230,7 +230,7 @@ func (s *Store) write(key string, e *Entry) error {
 			continue // none, or the path of a file that the user keeps
 		}
 		var err error
-		if *field, err = s.putAway(*field); err != nil {
+		if *field, err = s.putAway(ix.Folder, *field); err != nil {
 			return fmt.Errorf("store a certificate of the profile: %w", err)
 		}
 	}
@@ -241,7 +241,7 @@ func (s *Store) write(key string, e *Entry) error {
 	data, err := toml.Marshal(&out)
 	if err == nil && len(data) > maxEntry {
 		clear(data)
-		data, err = s.encodeBig(&out)
+		data, err = s.encodeBig(ix, &out)
 	}
 	if err != nil {
 		return fmt.Errorf("encode the profile: %w", err)
@@ -254,12 +254,12 @@ func (s *Store) write(key string, e *Entry) error {
 }
 
 // encodeBig puts everything of an entry that is no secret into a file.
-func (s *Store) encodeBig(e *stored) ([]byte, error) {
+func (s *Store) encodeBig(ix *index, e *stored) ([]byte, error) {
 	text, err := profiles.Encode(&e.Profile)
 	if err != nil {
 		return nil, err
 	}
-	file, err := s.putAway(string(text))
+	file, err := s.putAway(ix.Folder, string(text))
 	if err != nil {
 		return nil, err
 	}

@@ -89,8 +89,9 @@ func stands(t *testing.T, s *Store, name string) string {
 	return ringOf(s).entries[keyOf+ix.Profiles[ix.find(name)].Key]
 }
 
-func files(s *Store) []os.DirEntry {
-	list, _ := os.ReadDir(s.files())
+// files are the paths of all files, of whichever folder.
+func files(s *Store) []string {
+	list, _ := filepath.Glob(filepath.Join(s.files(), "*", "*"))
 	return list
 }
 
@@ -189,9 +190,9 @@ func TestLoadErrors(t *testing.T) {
 		"newer":          "version = 7",
 		"password":       "version = 1\n[secrets]\npassword = '%'",
 		"group secret":   "version = 1\n[secrets]\npassword = 'aHVzaA=='\ngroup_secret = '%'",
-		"no such file":   "version = 1\nca = ['sha256:" + strings.Repeat("0", 64) + "']",
-		"no such rest":   "file = 'sha256:" + strings.Repeat("0", 64) + "'",
-		"path traversal": "version = 1\nca = ['sha256:../../etc/passwd']",
+		"no such file":   "version = 1\nca = ['sha256:" + strings.Repeat("0", 16) + "/" + strings.Repeat("0", 64) + "']",
+		"no such rest":   "file = 'sha256:" + strings.Repeat("0", 16) + "/" + strings.Repeat("0", 64) + "'",
+		"path traversal": "version = 1\nca = ['sha256:" + strings.Repeat("0", 16) + "/../../../etc/passwd']",
 	}
 	for name, value := range damaged {
 		save(t, s, app.Profile{Name: name})
@@ -204,7 +205,7 @@ func TestLoadErrors(t *testing.T) {
 	if err := s.Save(&Entry{Profile: app.Profile{Name: "ca", CA: []string{testPEM}}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(s.files(), files(s)[0].Name()), []byte(testPEM+testPEM), 0o600); err != nil {
+	if err := os.WriteFile(files(s)[0], []byte(testPEM+testPEM), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Load("ca"); err == nil || !strings.Contains(err.Error(), "was changed") {
@@ -275,7 +276,7 @@ func TestPasswordStaysInTheKeyring(t *testing.T) {
 		t.Errorf("%d files", len(files(s)))
 	}
 	for _, file := range files(s) {
-		data, err := os.ReadFile(filepath.Join(s.files(), file.Name()))
+		data, err := os.ReadFile(file)
 		if err != nil || bytes.Contains(data, []byte(password)) || bytes.Contains(data, []byte(group)) {
 			t.Errorf("%s: %v", file, err)
 		}
