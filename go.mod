@@ -77,5 +77,6 @@ require (
 	golang.org/x/term v0.47.0
 	golang.org/x/time v0.7.0
 	golang.zx2c4.com/wintun v0.0.0-20230126152724-0fa3db229ce2 // indirect
+	golang.zx2c4.com/wireguard/windows v1.1.1
 	software.sslmate.com/src/go-pkcs12 v0.7.4
 )

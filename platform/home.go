@@ -189,6 +189,19 @@ var localGroups = []netip.Prefix{
 	netip.MustParsePrefix("ff02::/16"),
 }
 
+// openPrefixes are the destinations that a block does not hold back: the local networks
+// with what finds their members, and what IPv6 needs of the link where only it is blocked.
+func openPrefixes(local []netip.Prefix, block, blockIPv6 bool) []netip.Prefix {
+	open := slices.Clone(local)
+	if len(open) > 0 {
+		open = append(open, localGroups...)
+	}
+	if blockIPv6 {
+		open = appendNew(open, netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff02::/16"))
+	}
+	return slices.DeleteFunc(open, func(p netip.Prefix) bool { return p.Addr().Is4() && !block })
+}
+
 func appendNew[T comparable](list []T, more ...T) []T {
 	for _, v := range more {
 		if !slices.Contains(list, v) {

@@ -1,0 +1,160 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/windows"
+)
+
+// newHost opens this computer's network. Runs of the computer have no name: a fast start
+// keeps what a shutdown would remove, so all that is in a journal is undone, which does no
+// harm where it is gone.
+func newHost(log *slog.Logger, _ string) (_ host, boot string, _ error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, "", fmt.Errorf("find this program: %w", err)
+	}
+	return &winHost{log: log, net: realWindows{}, program: program}, "", nil
+}
+
+// Options that x/sys does not have (ws2ipdef.h). The two families' have the same numbers.
+const (
+	ipUnicastIF    = 31
+	ipMTUDiscover  = 71
+	ipDontFragment = 14
+
+	pmtudiscDont  = 2
+	pmtudiscProbe = 3
+)
+
+// onSocket sets options of a socket.
+func onSocket(raw syscall.RawConn, set func(windows.Handle) error) error {
+	var failed error
+	err := raw.Control(func(fd uintptr) { failed = set(windows.Handle(fd)) })
+	return errors.Join(err, os.NewSyscallError("setsockopt", failed))
+}
+
+func ipLevel(ipv6 bool) int {
+	if ipv6 {
+		return windows.IPPROTO_IPV6
+	}
+	return windows.IPPROTO_IP
+}
+
+// leaveBy has a socket's packets leave by an interface. IPv4's option takes the number in
+// network byte order.
+func leaveBy(fd windows.Handle, ipv6 bool, index uint32) error {
+	if !ipv6 {
+		index = bits.ReverseBytes32(index)
+	}
+	return windows.SetsockoptInt(fd, ipLevel(ipv6), ipUnicastIF, int(index))
+}
+
+// pathSocket is a UDP socket of which it can be told whether its datagrams are fragmented.
+type pathSocket struct {
+	*net.UDPConn
+	raw  syscall.RawConn
+	ipv6 bool
+}
+
+// SetDontFragment forbids that datagrams are fragmented, here or on the way, or allows it.
+// While it is forbidden, sending one that is larger than the link takes fails with
+// WSAEMSGSIZE; what routers have reported does not count. Windows before 10 1809 knows
+// only the older option.
+func (s *pathSocket) SetDontFragment(on bool) error {
+	mode, flag := pmtudiscDont, 0
+	if on {
+		mode, flag = pmtudiscProbe, 1
+	}
+	return onSocket(s.raw, func(fd windows.Handle) error {
+		if windows.SetsockoptInt(fd, ipLevel(s.ipv6), ipMTUDiscover, mode) == nil {
+			return nil
+		}
+		return windows.SetsockoptInt(fd, ipLevel(s.ipv6), ipDontFragment, flag)
+	})
+}
+
+// OnTooBig has nothing to call: Windows passes no reports of routers on to UDP sockets. The
+// path is found out by what arrives.
+func (s *pathSocket) OnTooBig(func(to netip.Addr, mtu int)) {}
+
+// withPath makes a socket know its path.
+func withPath(conn net.PacketConn, ipv6 bool) (net.PacketConn, error) {
+	udp, ok := conn.(*net.UDPConn)
+	if !ok {
+		return conn, nil
+	}
+	raw, err := udp.SyscallConn()
+	return &pathSocket{UDPConn: udp, raw: raw, ipv6: ipv6}, err
+}
+
+// outsideSocket is a UDP socket that stays outside of the tunnels.
+type outsideSocket struct {
+	*pathSocket
+	forget func()
+}
+
+// Close closes the socket.
+func (s *outsideSocket) Close() error {
+	s.forget()
+	return s.pathSocket.Close()
+}
+
+// listenPacket implements host.
+func (h *winHost) listenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
+	conn, err := ListenPacket(ctx, gateway, port)
+	if err != nil {
+		return nil, err
+	}
+	path, ok := conn.(*pathSocket)
+	if !ok {
+		conn.Close()
+		return nil, fmt.Errorf("a %T is no UDP socket", conn)
+	}
+	// The system's default holds some 50 packets; a refusal only makes the tunnel slower.
+	_ = path.SetReadBuffer(receiveBuffer)
+	s := &winSocket{gateway: gateway, bind: func(index uint32) error {
+		return onSocket(path.raw, func(fd windows.Handle) error { return leaveBy(fd, gateway.Is6(), index) })
+	}}
+	if err := h.keepOutside(s); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &outsideSocket{path, func() { h.forget(s) }}, nil
+}
+
+// receiveBuffer is what a tunnel's socket holds, in bytes.
+const receiveBuffer = 4 << 20
+
+// errOwnESP: Windows' own IPsec takes all packets of IP protocol 50.
+var errOwnESP = errors.New("plain ESP is taken by Windows itself; let it be sent in UDP (nat_t = \"auto\")")
+
+// listenESP implements host.
+func (h *winHost) listenESP(context.Context, netip.Addr) (net.PacketConn, error) {
+	return nil, errOwnESP
+}
+
+// dialer implements host. A connection is short, so it is bound once.
+func (h *winHost) dialer() *net.Dialer {
+	return &net.Dialer{Control: func(_, address string, raw syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		h.mu.Lock()
+		index, err := h.outsideLocked(to.Addr().Unmap())
+		h.mu.Unlock()
+		if err != nil || index == 0 {
+			return err
+		}
+		return onSocket(raw, func(fd windows.Handle) error { return leaveBy(fd, to.Addr().Is6(), index) })
+	}}
+}

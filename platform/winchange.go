@@ -1,0 +1,404 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// winLinkChange is what a tunnel's interface has for one address family: an MTU, and a
+// metric by which its routes come before all others.
+type winLinkChange struct {
+	plain
+	h    *winHost
+	Name string
+	LUID uint64
+	IPv6 bool
+	MTU  int
+	Was  winSettings
+}
+
+func (c *winLinkChange) String() string {
+	return fmt.Sprintf("interface %s %s mtu %d metric 0", c.Name, ipName(c.IPv6), c.MTU)
+}
+
+func (c *winLinkChange) id() string           { return fmt.Sprintf("interface %d %s", c.LUID, ipName(c.IPv6)) }
+func (c *winLinkChange) part() Part           { return PartAddress }
+func (c *winLinkChange) kind() string         { return "win-interface" }
+func (c *winLinkChange) inherit(older change) { c.Was = older.(*winLinkChange).Was }
+
+func ipName(ipv6 bool) string {
+	if ipv6 {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// wanted is how the interface shall be.
+func (c *winLinkChange) wanted() winSettings {
+	return winSettings{MTU: uint32(c.MTU), RouterDiscovery: routerDiscoveryOff}
+}
+
+func (c *winLinkChange) apply(context.Context) error {
+	is, err := c.h.net.settings(c.LUID, c.IPv6)
+	if err != nil || is == c.wanted() {
+		return err
+	}
+	return c.h.net.setSettings(c.LUID, c.IPv6, c.wanted())
+}
+
+func (c *winLinkChange) undo(context.Context) error {
+	if same, err := c.h.same(c.LUID, c.Name); err != nil || !same {
+		return err
+	}
+	is, err := c.h.net.settings(c.LUID, c.IPv6)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && is != c.wanted() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.h.net.setSettings(c.LUID, c.IPv6, c.Was)
+}
+
+// same says whether an interface still has both name and number: after a restart of the
+// service the number may be another interface's.
+func (h *winHost) same(luid uint64, name string) (bool, error) {
+	links, err := h.net.links()
+	return slices.ContainsFunc(links, func(l winLink) bool { return l.LUID == luid && l.Name == name }), err
+}
+
+// winAddressChange is an address of an interface, without a network.
+type winAddressChange struct {
+	plain
+	h       *winHost
+	Name    string
+	LUID    uint64
+	Address netip.Addr
+	Was     bool // it was there before
+}
+
+func (c *winAddressChange) String() string { return fmt.Sprintf("address %v on %s", c.Address, c.Name) }
+
+func (c *winAddressChange) id() string           { return fmt.Sprintf("address %v on %d", c.Address, c.LUID) }
+func (c *winAddressChange) part() Part           { return PartAddress }
+func (c *winAddressChange) kind() string         { return "win-address" }
+func (c *winAddressChange) inherit(older change) { c.Was = older.(*winAddressChange).Was }
+
+func (c *winAddressChange) apply(context.Context) error {
+	present, err := c.h.hasAddress(c.LUID, c.Address)
+	if err != nil || present {
+		return err
+	}
+	return c.h.net.addAddress(c.LUID, c.Address)
+}
+
+func (c *winAddressChange) undo(context.Context) error {
+	if c.Was {
+		return nil
+	}
+	if same, err := c.h.same(c.LUID, c.Name); err != nil || !same {
+		return err
+	}
+	return present(c.h.net.removeAddress(c.LUID, c.Address))
+}
+
+func (h *winHost) hasAddress(luid uint64, a netip.Addr) (bool, error) {
+	links, err := h.net.links()
+	return slices.ContainsFunc(links, func(l winLink) bool {
+		return l.LUID == luid && slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+	}), err
+}
+
+// present is nil where err says that there is nothing to remove.
+func present(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// winRouteChange is a route: into a tunnel, or past it for what stays outside.
+type winRouteChange struct {
+	plain
+	h       *winHost
+	Name    string
+	LUID    uint64
+	Dst     netip.Prefix
+	NextHop netip.Addr
+	Was     bool // it was there before
+}
+
+func (c *winRouteChange) String() string {
+	if c.NextHop.IsUnspecified() {
+		return fmt.Sprintf("route %v dev %s", c.Dst, c.Name)
+	}
+	return fmt.Sprintf("route %v via %v dev %s", c.Dst, c.NextHop, c.Name)
+}
+
+func (c *winRouteChange) id() string {
+	return fmt.Sprintf("route %v via %v on %d", c.Dst, c.NextHop, c.LUID)
+}
+
+func (c *winRouteChange) part() Part           { return PartRoute }
+func (c *winRouteChange) kind() string         { return "win-route" }
+func (c *winRouteChange) inherit(older change) { c.Was = older.(*winRouteChange).Was }
+func (c *winRouteChange) route() winRoute {
+	return winRoute{LUID: c.LUID, Dst: c.Dst, NextHop: c.NextHop}
+}
+
+func (c *winRouteChange) apply(context.Context) error {
+	routes, err := c.h.net.routes()
+	if err != nil {
+		return err
+	}
+	want := c.route()
+	if slices.ContainsFunc(routes, func(r winRoute) bool { return r.same(&want) }) {
+		return nil
+	}
+	c.h.setOwn(&want, true)
+	return c.h.net.addRoute(want)
+}
+
+func (c *winRouteChange) undo(context.Context) error {
+	if c.Was {
+		return nil
+	}
+	if same, err := c.h.same(c.LUID, c.Name); err != nil || !same {
+		return err
+	}
+	route := c.route()
+	c.h.setOwn(&route, false)
+	return present(c.h.net.removeRoute(route))
+}
+
+// setOwn remembers which routes are ours, for they are no news.
+func (h *winHost) setOwn(r *winRoute, own bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.own = slices.DeleteFunc(h.own, func(o winRoute) bool { return o.same(r) })
+	if own {
+		h.own = append(h.own, *r)
+	}
+}
+
+func (h *winHost) isOwn(r *winRoute) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.own, func(o winRoute) bool { return o.same(r) })
+}
+
+// winNamesChange are an interface's DNS servers and search domains. They are kept in the
+// registry by the interface's GUID, which the next interface of that name will have.
+type winNamesChange struct {
+	h       *winHost
+	Name    string
+	LUID    uint64
+	GUID    string
+	Servers []netip.Addr
+	Search  []string
+}
+
+func (c *winNamesChange) String() string {
+	return fmt.Sprintf("names on %s: servers %v search %s", c.Name, c.Servers, strings.Join(c.Search, " "))
+}
+
+func (c *winNamesChange) id() string     { return "names on " + c.GUID }
+func (c *winNamesChange) part() Part     { return PartDNS }
+func (c *winNamesChange) kind() string   { return "win-names" }
+func (c *winNamesChange) survives() bool { return true }
+func (c *winNamesChange) blocks() bool   { return false }
+func (c *winNamesChange) inherit(change) {}
+
+func (c *winNamesChange) apply(context.Context) error { return c.set(c.Servers, c.Search) }
+
+func (c *winNamesChange) undo(context.Context) error {
+	same, err := c.h.same(c.LUID, c.Name)
+	if err != nil {
+		return err
+	}
+	if same {
+		return c.set(nil, nil)
+	}
+	for _, path := range []string{tcpip4Key + c.GUID, tcpip6Key + c.GUID} {
+		if _, err := c.h.net.readKey(path); err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			continue
+		}
+		if err := c.h.net.writeKey(path, map[string]any{"NameServer": nil, "SearchList": nil}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// set replaces what the interface has. IPv6 may be switched off, so it is not touched
+// without a server of it.
+func (c *winNamesChange) set(servers []netip.Addr, search []string) error {
+	for _, ipv6 := range []bool{false, true} {
+		isFamily := func(a netip.Addr) bool { return a.Is6() == ipv6 }
+		if ipv6 && !slices.ContainsFunc(c.Servers, isFamily) {
+			continue
+		}
+		family := slices.DeleteFunc(slices.Clone(servers), func(a netip.Addr) bool { return !isFamily(a) })
+		path := map[bool]string{false: tcpip4Key, true: tcpip6Key}[ipv6] + c.GUID
+		is, err := c.h.net.readKey(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if text(is["NameServer"]) == joined(family, ",") && text(is["SearchList"]) == strings.Join(search, ",") {
+			continue
+		}
+		if err := c.h.net.setNames(c.LUID, ipv6, family, search); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text is a value of the registry, empty if it is missing.
+func text(value any) string {
+	s, _ := value.(string)
+	return s
+}
+
+// Where Windows keeps what interfaces have, by their GUIDs, and the rules that say which
+// servers are asked for which names (NRPT). Where group policy has rules the others do
+// not count.
+const (
+	tcpip4Key     = `SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces\`
+	tcpip6Key     = `SYSTEM\CurrentControlSet\Services\Tcpip6\Parameters\Interfaces\`
+	netBTKey      = `SYSTEM\CurrentControlSet\Services\NetBT\Parameters\Interfaces\Tcpip_`
+	nrptKey       = `SYSTEM\CurrentControlSet\Services\Dnscache\Parameters\DnsPolicyConfig`
+	nrptPolicyKey = `SOFTWARE\Policies\Microsoft\Windows NT\DNSClient\DnsPolicyConfig`
+)
+
+// nrptComment is how our rules can be told from others'.
+const nrptComment = "wayfarer"
+
+// winRuleChange is a rule of the name resolution policy table: names below these domains
+// ("." is all) are looked up by these servers.
+type winRuleChange struct {
+	h       *winHost
+	GUID    string
+	Domains []string
+	Servers []netip.Addr
+}
+
+func (c *winRuleChange) String() string {
+	return fmt.Sprintf("rule %s: %s by %s", c.GUID, strings.Join(c.Domains, " "), joined(c.Servers, ";"))
+}
+
+func (c *winRuleChange) id() string     { return "rule " + c.GUID }
+func (c *winRuleChange) part() Part     { return PartDNS }
+func (c *winRuleChange) kind() string   { return "win-rule" }
+func (c *winRuleChange) survives() bool { return true }
+func (c *winRuleChange) blocks() bool   { return false }
+func (c *winRuleChange) inherit(change) {}
+func (c *winRuleChange) path() string   { return nrptKey + `\` + c.GUID }
+
+// values are what the DNS client reads ([MS-GPNRPT] §2.2.2): version 2 of the format, and
+// option 8, servers for a domain.
+func (c *winRuleChange) values() map[string]any {
+	return map[string]any{
+		"Version": uint32(2), "ConfigOptions": uint32(8), "Comment": nrptComment,
+		"Name": c.Domains, "GenericDNSServers": joined(c.Servers, ";"),
+	}
+}
+
+func (c *winRuleChange) apply(context.Context) error {
+	is, err := c.h.net.readKey(c.path())
+	if err == nil && sameValues(is, c.values()) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := c.h.net.writeKey(c.path(), c.values()); err != nil {
+		return err
+	}
+	return c.h.net.reloadNames()
+}
+
+func (c *winRuleChange) undo(context.Context) error {
+	is, err := c.h.net.readKey(c.path())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(is) > 0 && is["Comment"] != nrptComment {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := present(c.h.net.removeKey(c.path())); err != nil {
+		return err
+	}
+	return c.h.net.reloadNames()
+}
+
+// winWINSChange are the WINS servers of an interface.
+type winWINSChange struct {
+	h       *winHost
+	Name    string
+	GUID    string
+	Servers []string
+	Was     []string
+}
+
+func (c *winWINSChange) String() string {
+	return fmt.Sprintf("WINS on %s: %s", c.Name, strings.Join(c.Servers, " "))
+}
+
+func (c *winWINSChange) id() string           { return "WINS on " + c.GUID }
+func (c *winWINSChange) part() Part           { return PartDNS }
+func (c *winWINSChange) kind() string         { return "win-wins" }
+func (c *winWINSChange) survives() bool       { return true }
+func (c *winWINSChange) blocks() bool         { return false }
+func (c *winWINSChange) inherit(older change) { c.Was = older.(*winWINSChange).Was }
+
+const winsValue = "NameServerList"
+
+func (c *winWINSChange) apply(context.Context) error {
+	is, err := c.h.wins(c.GUID)
+	if err != nil || slices.Equal(is, c.Servers) {
+		return err
+	}
+	return c.h.net.writeKey(netBTKey+c.GUID, map[string]any{winsValue: c.Servers})
+}
+
+func (c *winWINSChange) undo(context.Context) error {
+	is, err := c.h.wins(c.GUID)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.Equal(is, c.Servers) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	values := map[string]any{winsValue: nil}
+	if len(c.Was) > 0 {
+		values[winsValue] = c.Was
+	}
+	return c.h.net.writeKey(netBTKey+c.GUID, values)
+}
+
+// wins are the WINS servers that an interface has.
+func (h *winHost) wins(guid string) ([]string, error) {
+	values, err := h.net.readKey(netBTKey + guid)
+	servers, _ := values[winsValue].([]string)
+	return servers, err
+}
+
+// sameValues compares values of the registry.
+func sameValues(a, b map[string]any) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
+
+func joined(addrs []netip.Addr, separator string) string {
+	var texts []string
+	for _, a := range addrs {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, separator)
+}

@@ -1,0 +1,356 @@
+package platform
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// winHost is a Windows computer.
+type winHost struct {
+	log *slog.Logger
+	net winNet
+	// program is the path of this one, whose packets the filters let through.
+	program string
+
+	mu      sync.Mutex
+	own     []winRoute          // that Set has made
+	tunnels []string            // interfaces of the wish that stands or comes
+	sockets map[*winSocket]bool // that are open
+	unwatch func()              // ends their renewal; nil: it has not begun
+}
+
+// decode implements host.
+func (h *winHost) decode(kind string, data json.RawMessage) (change, error) {
+	var c change
+	switch kind {
+	case "win-interface":
+		c = &winLinkChange{h: h}
+	case "win-address":
+		c = &winAddressChange{h: h}
+	case "win-route":
+		c = &winRouteChange{h: h}
+	case "win-names":
+		c = &winNamesChange{h: h}
+	case "win-rule":
+		c = &winRuleChange{h: h}
+	case "win-wins":
+		c = &winWINSChange{h: h}
+	case "win-filters":
+		c = &winFilterChange{h: h}
+	default:
+		return nil, fmt.Errorf("unknown kind of change %q", kind)
+	}
+	return c, json.Unmarshal(data, c)
+}
+
+// plan implements host.
+func (h *winHost) plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error) {
+	tunnels := winTunnels(cfg, applied)
+	h.mu.Lock()
+	h.tunnels = tunnels
+	h.mu.Unlock()
+	if len(cfg.Tunnels) == 0 && !cfg.BlockOutside {
+		return nil, Report{}, nil
+	}
+	for _, t := range cfg.Tunnels {
+		if err := h.await(ctx, t.Interface); err != nil {
+			return nil, Report{}, &Error{PartAddress, fmt.Errorf("interface %s: %w", t.Interface, err)}
+		}
+	}
+	view, err := viewWindows(h.net)
+	if err != nil {
+		return nil, Report{}, &Error{PartRoute, err}
+	}
+	home, servers := view.home(tunnels), view.nameservers(tunnels)
+	changes, report, err := h.planFilters(cfg, view, home, servers)
+	if err != nil {
+		return nil, Report{}, &Error{PartFirewall, err}
+	}
+	var routes []change
+	for _, t := range cfg.Tunnels {
+		link := view.byName(t.Interface)
+		more, err := h.planLink(link, t)
+		if err != nil {
+			return nil, Report{}, &Error{PartAddress, fmt.Errorf("interface %s: %w", t.Interface, err)}
+		}
+		changes = append(changes, more...)
+		for _, dst := range t.Routes {
+			routes = append(routes, h.planRoute(view, link, dst.Masked(), unspecified(dst.Addr())))
+		}
+	}
+	stay := outsiders(cfg, home, servers)
+	report.Overlaps = findOverlaps(cfg, home, servers, stay)
+	for _, t := range cfg.Tunnels {
+		for _, p := range t.Exclude {
+			stay = appendNew(stay, p.Masked())
+		}
+	}
+	changes = slices.Concat(changes, routes, h.planOutside(cfg, view, tunnels, stay), h.planTaken(cfg, view, tunnels, stay))
+	dns, err := h.planNames(cfg, view)
+	if err != nil {
+		return nil, Report{}, &Error{PartDNS, err}
+	}
+	if slices.ContainsFunc(dns, func(c change) bool { return c.kind() != "win-wins" }) {
+		report.DNS = "NRPT"
+	}
+	return append(changes, dns...), report, nil
+}
+
+// winTunnels lists the interfaces of tunnels that stand or are wished.
+func winTunnels(cfg Config, applied []change) []string {
+	names := interfaces(cfg)
+	for _, c := range applied {
+		if link, ok := c.(*winLinkChange); ok {
+			names = appendNew(names, link.Name)
+		}
+	}
+	return names
+}
+
+// A new interface is not there at once: its driver is, and the stack follows.
+const (
+	awaitTries = 40
+	awaitPause = 125 * time.Millisecond
+)
+
+// await waits until an interface can be given addresses. The error wraps ErrNoInterface
+// if there is none.
+func (h *winHost) await(ctx context.Context, name string) error {
+	for try := 1; ; try++ {
+		links, err := h.net.links()
+		if err != nil {
+			return err
+		}
+		view := winView{links: links}
+		if link := view.byName(name); link != nil {
+			_, err = h.net.settings(link.LUID, false)
+		} else {
+			err = ErrNoInterface
+		}
+		if !errors.Is(err, ErrNoInterface) && !errors.Is(err, fs.ErrNotExist) || try == awaitTries {
+			return err
+		}
+		select {
+		case <-time.After(awaitPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// planLink gives the interface settings and addresses, IPv6's only if it has any.
+func (h *winHost) planLink(link *winLink, t Tunnel) ([]change, error) {
+	var changes []change
+	for _, ipv6 := range []bool{false, true} {
+		if ipv6 && !slices.ContainsFunc(slices.Concat(t.Addresses, t.Routes), func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+			continue
+		}
+		was, err := h.net.settings(link.LUID, ipv6)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, &winLinkChange{h: h, Name: link.Name, LUID: link.LUID, IPv6: ipv6, MTU: t.MTU, Was: was})
+	}
+	for _, a := range t.Addresses {
+		was := slices.ContainsFunc(link.Addresses, func(p netip.Prefix) bool { return p.Addr() == a.Addr() })
+		changes = append(changes, &winAddressChange{h: h, Name: link.Name, LUID: link.LUID, Address: a.Addr(), Was: was})
+	}
+	return changes, nil
+}
+
+func (h *winHost) planRoute(view *winView, link *winLink, dst netip.Prefix, nextHop netip.Addr) *winRouteChange {
+	c := &winRouteChange{h: h, Name: link.Name, LUID: link.LUID, Dst: dst, NextHop: nextHop}
+	want := c.route()
+	c.Was = slices.ContainsFunc(view.routes, func(r winRoute) bool { return r.same(&want) })
+	return c
+}
+
+// planOutside keeps networks outside that a tunnel's route covers, by the way that they
+// have without the tunnel. Windows has one table, in which the longest prefix decides. If
+// there is no way, the host has no network, and Set will be called again when it has.
+func (h *winHost) planOutside(cfg Config, view *winView, tunnels []string, stay []netip.Prefix) []change {
+	var changes []change
+	for _, p := range stay {
+		some, all := routesOf(cfg, p)
+		if len(some) == 0 && !all {
+			continue
+		}
+		way, link := view.way(p.Addr(), tunnels)
+		if link == nil || way.Dst == p && way.onLink() {
+			continue // Windows has that route by itself
+		}
+		changes = append(changes, h.planRoute(view, link, p, way.NextHop))
+	}
+	return changes
+}
+
+// planTaken gives the tunnels what other routes would keep outside although a tunnel's
+// route covers them: the local networks (CVE-2023-36672), and what a DHCP server says
+// (CVE-2024-3661). Of two routes to the same network the tunnel's has the smaller metric.
+func (h *winHost) planTaken(cfg Config, view *winView, tunnels []string, stay []netip.Prefix) []change {
+	var changes []change
+	var taken []netip.Prefix
+	for _, t := range cfg.Tunnels {
+		for _, r := range t.Routes {
+			taken = append(taken, r.Masked())
+		}
+	}
+	for _, r := range view.routes {
+		a := r.Dst.Addr()
+		some, all := routesOf(cfg, r.Dst)
+		switch {
+		case view.outside(&r, tunnels) == nil, h.isOwn(&r), r.Dst.Bits() == 0, len(some) == 0 && !all, slices.Contains(taken, r.Dst):
+			continue
+		case r.Dst.IsSingleIP() && r.onLink(), a.IsMulticast(), a.IsLinkLocalUnicast():
+			continue // the host's own addresses, and what never leaves the link
+		case slices.ContainsFunc(stay, func(p netip.Prefix) bool { return covers(p, r.Dst) }):
+			continue
+		}
+		taken = append(taken, r.Dst)
+		link := view.byName(tunnelOf(cfg, r.Dst))
+		changes = append(changes, h.planRoute(view, link, r.Dst, unspecified(a)))
+	}
+	return changes
+}
+
+// tunnelOf is the interface of the tunnel whose route to a network is the longest.
+func tunnelOf(cfg Config, p netip.Prefix) string {
+	name, bits := "", -1
+	for _, t := range cfg.Tunnels {
+		for _, r := range t.Routes {
+			if covers(r.Masked(), p) && r.Bits() > bits {
+				name, bits = t.Interface, r.Bits()
+			}
+		}
+	}
+	return name
+}
+
+// ruleDomains is how many domains one rule has; the DNS client takes no more than some
+// fifty.
+const ruleDomains = 50
+
+// planNames sends names to the tunnels' servers: by a rule for some domains, or for all
+// and as the interface's servers too, for programs that ask those themselves. An interface
+// that has servers is asked for all names, whatever the rules say of some; so a tunnel
+// with split DNS has none.
+func (h *winHost) planNames(cfg Config, view *winView) ([]change, error) {
+	var changes []change
+	byDomain := map[string][]netip.Addr{}
+	var domains []string
+	for _, t := range cfg.Tunnels {
+		link := view.byName(t.Interface)
+		if len(t.WINS) > 0 {
+			was, err := h.wins(link.GUID)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			changes = append(changes, &winWINSChange{h: h, Name: link.Name, GUID: link.GUID, Servers: strings.Split(joined(t.WINS, " "), " "), Was: was})
+		}
+		if len(t.DNS) == 0 {
+			continue
+		}
+		c := &winNamesChange{h: h, Name: link.Name, LUID: link.LUID, GUID: link.GUID, Search: t.SearchDomains}
+		names := []string{"."}
+		if len(t.MatchDomains) == 0 {
+			c.Servers = t.DNS
+		} else {
+			names = t.MatchDomains
+		}
+		changes = append(changes, c)
+		for _, name := range names {
+			name = "." + strings.ToLower(strings.Trim(name, "."))
+			domains = appendNew(domains, name)
+			byDomain[name] = appendNew(byDomain[name], t.DNS...)
+		}
+	}
+	for i, c := range rulesFor(domains, byDomain) {
+		c.h, c.GUID = h, ruleGUID(i)
+		changes = append(changes, c)
+	}
+	return changes, nil
+}
+
+// rulesFor makes rules of the domains that have the same servers.
+func rulesFor(domains []string, servers map[string][]netip.Addr) []*winRuleChange {
+	var rules []*winRuleChange
+	for _, d := range domains {
+		i := slices.IndexFunc(rules, func(r *winRuleChange) bool {
+			return len(r.Domains) < ruleDomains && slices.Equal(r.Servers, servers[d])
+		})
+		if i < 0 {
+			i = len(rules)
+			rules = append(rules, &winRuleChange{Servers: servers[d]})
+		}
+		rules[i].Domains = append(rules[i].Domains, d)
+	}
+	return rules
+}
+
+// ruleGUID names our nth rule, on every computer the same (RFC 9562 §5.8).
+func ruleGUID(n int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "wayfarer name resolution rule %d", n))
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
+	return fmt.Sprintf("{%X-%X-%X-%X-%X}", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+// nameservers implements host.
+func (h *winHost) nameservers(applied []change) []netip.Addr {
+	links, err := h.net.links()
+	if err != nil {
+		h.log.Warn("network: cannot see the host", "error", err)
+		return nil
+	}
+	view := winView{links: links}
+	return view.nameservers(winTunnels(Config{}, applied))
+}
+
+// verify implements host: rules of group policy are the only ones that count.
+func (h *winHost) verify(_ context.Context, _ Config, report *Report) error {
+	if report.DNS == "" {
+		return nil
+	}
+	rules, err := h.net.subkeys(nrptPolicyKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if len(rules) > 0 {
+		report.NamesTaken = groupPolicy
+	}
+	return err
+}
+
+// groupPolicy is who has taken the names.
+const groupPolicy = "group policy"
+
+// overlaps implements host.
+func (h *winHost) overlaps(cfg Config, applied []change) ([]Overlap, error) {
+	view, err := viewWindows(h.net)
+	if err != nil {
+		return nil, err
+	}
+	tunnels := winTunnels(cfg, applied)
+	home, servers := view.home(tunnels), view.nameservers(tunnels)
+	return findOverlaps(cfg, home, servers, outsiders(cfg, home, servers)), nil
+}
+
+// close implements host.
+func (h *winHost) close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.unwatch != nil {
+		h.unwatch()
+		h.unwatch = nil
+	}
+	return nil
+}

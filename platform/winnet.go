@@ -1,0 +1,241 @@
+package platform
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// winNet is what is asked of Windows' network. What is missing is an error that wraps
+// fs.ErrNotExist. Paths of the registry are below HKEY_LOCAL_MACHINE.
+type winNet interface {
+	// links lists the interfaces, with what they have been given.
+	links() ([]winLink, error)
+	settings(luid uint64, ipv6 bool) (winSettings, error)
+	setSettings(luid uint64, ipv6 bool, s winSettings) error
+	addAddress(luid uint64, a netip.Addr) error
+	removeAddress(luid uint64, a netip.Addr) error
+	routes() ([]winRoute, error)
+	addRoute(r winRoute) error
+	removeRoute(r winRoute) error
+	// setNames replaces the DNS servers of an interface and the domains that complete
+	// names, for one address family.
+	setNames(luid uint64, ipv6 bool, servers []netip.Addr, search []string) error
+	// readKey reads those values of a key that are a string, []string or uint32.
+	readKey(path string) (map[string]any, error)
+	// writeKey makes a key if necessary and sets values; one that is nil is removed.
+	writeKey(path string, values map[string]any) error
+	removeKey(path string) error
+	subkeys(path string) ([]string, error)
+	// reloadNames has the DNS client read the registry and forget what it knows.
+	reloadNames() error
+	// filters are the texts of our filters, in any order.
+	filters() ([]string, error)
+	// setFilters replaces all of our filters at once. Without any, nothing of ours
+	// stays.
+	setFilters(all []winFilter) error
+	// notify calls f whenever interfaces, addresses or routes have changed.
+	notify(f func()) (stop func(), err error)
+	// notifyPower calls f before the computer sleeps and after that.
+	notifyPower(f func(asleep bool)) (stop func(), err error)
+}
+
+// winLink is an interface.
+type winLink struct {
+	LUID  uint64
+	Index uint32
+	GUID  string // in braces
+	Name  string // as people see it
+	// Description is the driver's.
+	Description string
+	Kind        uint32 // IANA's ifType
+	Up          bool
+	// Hardware: it is a device, and not made by a program.
+	Hardware  bool
+	Addresses []netip.Prefix // with the networks they are in
+	DNS       []netip.Addr
+	DHCP      []netip.Addr // the server of its address
+	// Metric4 and Metric6 count for all its routes.
+	Metric4, Metric6 uint32
+}
+
+// IANA's numbers of kinds of interface (ifType).
+const (
+	ifLoopback    = 24
+	ifPPP         = 23
+	ifPropVirtual = 53
+	ifTunnel      = 131
+)
+
+func (l *winLink) metric(ipv6 bool) uint32 {
+	if ipv6 {
+		return l.Metric6
+	}
+	return l.Metric4
+}
+
+// winSettings are what an interface has per address family.
+type winSettings struct {
+	MTU        uint32 // bytes
+	Metric     uint32 // is added to its routes' metrics
+	AutoMetric bool   // Windows chooses the metric
+	// DADTransmits is how often an address is asked for before it is used
+	// (RFC 4862 §5.1, RFC 5227).
+	DADTransmits uint32
+	// RouterDiscovery is RFC 4861's, as Windows numbers it.
+	RouterDiscovery int32
+}
+
+// routerDiscoveryOff: no router is asked for, and none believed.
+const routerDiscoveryOff = 0
+
+// winRoute is a route of Windows' one table.
+type winRoute struct {
+	LUID    uint64
+	Dst     netip.Prefix
+	NextHop netip.Addr // unspecified: the network is the interface's own
+	Metric  uint32
+}
+
+func (r *winRoute) same(other *winRoute) bool {
+	return r.LUID == other.LUID && r.Dst == other.Dst && r.NextHop == other.NextHop
+}
+
+// onLink says whether packets go to their destination without a router.
+func (r *winRoute) onLink() bool { return r.NextHop.IsUnspecified() }
+
+// unspecified is the zero address of a's family.
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+// winView is the host's network at one moment.
+type winView struct {
+	links  []winLink
+	routes []winRoute
+}
+
+func viewWindows(net winNet) (*winView, error) {
+	links, err := net.links()
+	if err != nil {
+		return nil, err
+	}
+	routes, err := net.routes()
+	return &winView{links, routes}, err
+}
+
+func (v *winView) link(match func(*winLink) bool) *winLink {
+	if i := slices.IndexFunc(v.links, func(l winLink) bool { return match(&l) }); i >= 0 {
+		return &v.links[i]
+	}
+	return nil
+}
+
+func (v *winView) byName(name string) *winLink {
+	return v.link(func(l *winLink) bool { return l.Name == name })
+}
+
+func (v *winView) byLUID(luid uint64) *winLink {
+	return v.link(func(l *winLink) bool { return l.LUID == luid })
+}
+
+// outside is the interface of a route that leaves the host past the tunnels, or nil.
+func (v *winView) outside(r *winRoute, tunnels []string) *winLink {
+	l := v.byLUID(r.LUID)
+	if l == nil || !l.Up || l.Kind == ifLoopback || slices.Contains(tunnels, l.Name) {
+		return nil
+	}
+	return l
+}
+
+// way is the route by which packets to an address leave outside of the tunnels: the
+// longest prefix, then the smallest metric, as Windows chooses.
+func (v *winView) way(to netip.Addr, tunnels []string) (way winRoute, link *winLink) {
+	best := uint32(0)
+	for _, r := range v.routes {
+		l := v.outside(&r, tunnels)
+		if l == nil || !r.Dst.Contains(to) {
+			continue
+		}
+		metric := r.Metric + l.metric(to.Is6())
+		if link == nil || r.Dst.Bits() > way.Dst.Bits() || r.Dst.Bits() == way.Dst.Bits() && metric < best {
+			way, link, best = r, l, metric
+		}
+	}
+	return way, link
+}
+
+// defaultLinks are the interfaces, tunnels aside, that a default route leaves by.
+func (v *winView) defaultLinks(tunnels []string) []string {
+	var names []string
+	for _, r := range v.routes {
+		if l := v.outside(&r, tunnels); l != nil && r.Dst.Bits() == 0 {
+			names = appendNew(names, l.Name)
+		}
+	}
+	return names
+}
+
+// home is the network that the host is in. What programs have made, virtual switches and
+// other VPNs, ends within the host, unless a default route leaves by it.
+func (v *winView) home(tunnels []string) *home {
+	var all home
+	ways := v.defaultLinks(tunnels)
+	add := func(p netip.Prefix, l *winLink) {
+		n := localNetwork{Prefix: p.Masked(), link: l.Name, inner: !l.Hardware && !slices.Contains(ways, l.Name)}
+		if !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() && !slices.Contains(all.networks, n) {
+			all.networks = append(all.networks, n)
+		}
+	}
+	for i := range v.links {
+		l := &v.links[i]
+		if !l.Up || l.Kind == ifLoopback || slices.Contains(tunnels, l.Name) {
+			continue
+		}
+		all.dhcp = appendNew(all.dhcp, l.DHCP...)
+		for _, a := range l.Addresses {
+			all.own = append(all.own, a.Addr())
+			if !a.Addr().IsLinkLocalUnicast() && (l.Hardware || slices.Contains(ways, l.Name)) {
+				all.ways = appendNew(all.ways, l.Name)
+			}
+			add(a, l)
+		}
+	}
+	for _, r := range v.routes {
+		l := v.outside(&r, tunnels)
+		switch {
+		case l == nil:
+		case r.Dst.Bits() == 0:
+			if !r.onLink() && !r.NextHop.IsLinkLocalUnicast() {
+				all.routers = appendNew(all.routers, localAddr{r.NextHop, l.Name})
+			}
+		case r.onLink():
+			add(r.Dst, l)
+		}
+	}
+	return &all
+}
+
+// nameservers are the DNS servers of the interfaces other than the tunnels, those of the
+// preferred interface first. fec0:0:0:ffff::1 to ::3 are what Windows assumes where there
+// are none.
+func (v *winView) nameservers(tunnels []string) []netip.Addr {
+	links := slices.Clone(v.links)
+	slices.SortStableFunc(links, func(a, b winLink) int { return int(a.Metric4) - int(b.Metric4) })
+	var servers []netip.Addr
+	for _, l := range links {
+		if !l.Up || slices.Contains(tunnels, l.Name) {
+			continue
+		}
+		for _, a := range l.DNS {
+			if !assumedServers.Contains(a) {
+				servers = appendNew(servers, a)
+			}
+		}
+	}
+	return servers
+}
+
+var assumedServers = netip.MustParsePrefix("fec0:0:0:ffff::/64")

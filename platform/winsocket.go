@@ -1,0 +1,120 @@
+package platform
+
+import "net/netip"
+
+// winSocket is a socket whose packets leave by an interface outside of the tunnels. It
+// has to be told which: Windows looks a route up for each packet.
+type winSocket struct {
+	gateway netip.Addr
+	// bind makes packets leave by the interface of that index.
+	bind func(index uint32) error
+	// bound is that index. Owned by the host, under its lock.
+	bound uint32
+}
+
+// keepOutside binds a socket, now and whenever the network has changed, until it is
+// forgotten.
+func (h *winHost) keepOutside(s *winSocket) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	index, err := h.outsideLocked(s.gateway)
+	if err != nil {
+		return err
+	}
+	if err := s.bindTo(index); err != nil {
+		return err
+	}
+	if h.unwatch == nil {
+		if err := h.watchLocked(); err != nil {
+			return err
+		}
+	}
+	if h.sockets == nil {
+		h.sockets = map[*winSocket]bool{}
+	}
+	h.sockets[s] = true
+	return nil
+}
+
+func (h *winHost) forget(s *winSocket) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.sockets, s)
+}
+
+// bindTo binds a socket if it is not bound already. 0 is no interface: a gateway on this
+// computer needs none.
+func (s *winSocket) bindTo(index uint32) error {
+	if index == s.bound {
+		return nil
+	}
+	if err := s.bind(index); err != nil {
+		return err
+	}
+	s.bound = index
+	return nil
+}
+
+// outsideLocked is the index of the interface by which packets to an address leave outside
+// of the tunnels. Without one they go to the loopback interface, which refuses them: a
+// tunnel must not carry its own packets.
+func (h *winHost) outsideLocked(to netip.Addr) (uint32, error) {
+	if to.IsLoopback() {
+		return 0, nil
+	}
+	view, err := viewWindows(h.net)
+	if err != nil {
+		return 0, err
+	}
+	if _, link := view.way(to, h.tunnels); link != nil {
+		return link.Index, nil
+	}
+	if lo := view.link(func(l *winLink) bool { return l.Kind == ifLoopback }); lo != nil {
+		return lo.Index, nil
+	}
+	return 0, nil
+}
+
+// watchLocked binds the open sockets again whenever the network has changed.
+func (h *winHost) watchLocked() error {
+	hints, done := make(chan struct{}, 1), make(chan struct{})
+	stop, err := h.net.notify(func() {
+		select {
+		case hints <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			select {
+			case <-hints:
+				h.renew()
+			case <-done:
+				return
+			}
+		}
+	}()
+	h.unwatch = func() {
+		stop()
+		close(done)
+	}
+	return nil
+}
+
+// renew binds each open socket to the interface of the moment.
+func (h *winHost) renew() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.sockets {
+		index, err := h.outsideLocked(s.gateway)
+		if err == nil {
+			err = s.bindTo(index)
+		}
+		if err != nil {
+			h.log.Warn("network: a socket could not be bound to the outside", "gateway", s.gateway, "error", err)
+		}
+	}
+}

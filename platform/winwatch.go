@@ -1,0 +1,172 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// watch implements host. What has changed is seen by looking.
+func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSource, error) {
+	hints := make(chan struct{}, 1)
+	stop, err := h.net.notify(func() {
+		select {
+		case hints <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, stop)
+	look := func() (surroundings, error) {
+		view, err := viewWindows(h.net)
+		if err != nil {
+			return surroundings{}, err
+		}
+		return view.surroundings(tunnels(), h.isOwn), nil
+	}
+	return &watchSource{hints: hints, sleeps: h.sleeps(ctx), look: look}, nil
+}
+
+// sleeps is what Windows tells of sleep. Whoever tells it must not be kept waiting, so the
+// last thing told counts.
+func (h *winHost) sleeps(ctx context.Context) <-chan bool {
+	told := make(chan bool, 1)
+	stop, err := h.net.notifyPower(func(asleep bool) {
+		select {
+		case <-told:
+		default:
+		}
+		select {
+		case told <- asleep:
+		default:
+		}
+	})
+	if err != nil {
+		h.log.Warn("network: nobody tells when the computer sleeps", "error", err)
+		return nil
+	}
+	context.AfterFunc(ctx, stop)
+	return told
+}
+
+// surroundings describes the host without the tunnels, and without the routes that are
+// own.
+func (v *winView) surroundings(tunnels []string, own func(*winRoute) bool) surroundings {
+	var network, defaults []string
+	for _, l := range v.links {
+		if !l.Up || l.Kind == ifLoopback || slices.Contains(tunnels, l.Name) {
+			continue
+		}
+		network = append(network, fmt.Sprintf("link %d %s", l.Index, l.Name))
+		for _, a := range l.Addresses {
+			network = append(network, fmt.Sprintf("address %v %s", a, l.Name))
+		}
+	}
+	for _, r := range v.routes {
+		l := v.outside(&r, tunnels)
+		switch {
+		case l == nil, own(&r):
+		case r.Dst.Bits() == 0:
+			defaults = append(defaults, fmt.Sprintf("default via %v dev %d metric %d", r.NextHop, l.Index, r.Metric+l.metric(r.Dst.Addr().Is6())))
+		case !r.onLink():
+			network = append(network, fmt.Sprintf("route %v via %v dev %d", r.Dst, r.NextHop, l.Index))
+		}
+	}
+	slices.Sort(network)
+	slices.Sort(defaults)
+	return surroundings{strings.Join(network, "\n"), strings.Join(defaults, "\n")}
+}
+
+// vpnIfTypes are interfaces that other VPNs have, and what they are called.
+var vpnIfTypes = map[uint32]string{ifPPP: "ppp", ifPropVirtual: "virtual", ifTunnel: "tunnel"}
+
+// conflicts implements host.
+func (h *winHost) conflicts(_ context.Context, tunnels []string) ([]Conflict, error) {
+	view, err := viewWindows(h.net)
+	if err != nil {
+		return nil, err
+	}
+	var found []Conflict
+	for _, r := range view.routes {
+		l := view.outside(&r, tunnels)
+		if l == nil || r.Dst.Bits() > 1 {
+			continue
+		}
+		owner, vpn := vpnIfTypes[l.Kind]
+		if strings.Contains(l.Description, "TAP-") { // OpenVPN's older driver poses as Ethernet
+			owner, vpn = "tap", true
+		}
+		if vpn {
+			// Half of all addresses is a longer prefix than a tunnel's route for all.
+			found = appendNew(found, Conflict{Interface: l.Name, Owner: owner, Claim: r.Dst.String(), Wins: r.Dst.Bits() == 1 && view.takesAll(tunnels, r.Dst.Addr().Is6())})
+		}
+	}
+	rules, err := h.net.subkeys(nrptPolicyKey)
+	if err == nil && len(rules) > 0 {
+		found = append(found, Conflict{Owner: groupPolicy, Interface: "NRPT", Claim: "DNS"})
+	}
+	return found, present(err)
+}
+
+// takesAll says whether a tunnel has a route for all addresses of a family.
+func (v *winView) takesAll(tunnels []string, ipv6 bool) bool {
+	return slices.ContainsFunc(v.routes, func(r winRoute) bool {
+		l := v.byLUID(r.LUID)
+		return r.Dst.Bits() == 0 && r.Dst.Addr().Is6() == ipv6 && l != nil && slices.Contains(tunnels, l.Name)
+	})
+}
+
+// online implements host.
+func (h *winHost) online(tunnels []string) (bool, error) {
+	view, err := viewWindows(h.net)
+	if err != nil {
+		return false, err
+	}
+	return len(view.home(tunnels).ways) > 0, nil
+}
+
+// describe implements host. What the system gives and takes away by itself is left out.
+func (h *winHost) describe() (string, error) {
+	view, err := viewWindows(h.net)
+	if err != nil {
+		return "", err
+	}
+	var lines []string
+	for _, l := range view.links {
+		for _, a := range l.Addresses {
+			if !a.Addr().IsLinkLocalUnicast() {
+				lines = append(lines, fmt.Sprintf("address %v dev %s", a.Addr(), l.Name))
+			}
+		}
+		lines = append(lines, fmt.Sprintf("names of %s by %s", l.Name, joined(l.DNS, " ")))
+		wins, err := h.wins(l.GUID)
+		if present(err) != nil {
+			return "", err
+		}
+		lines = append(lines, fmt.Sprintf("WINS of %s by %s", l.Name, strings.Join(wins, " ")))
+	}
+	for _, r := range view.routes {
+		a, l := r.Dst.Addr(), view.byLUID(r.LUID)
+		if l != nil && !a.IsMulticast() && !a.IsLinkLocalUnicast() && r.Dst.String() != "255.255.255.255/32" {
+			lines = append(lines, fmt.Sprintf("route %v via %v dev %s", r.Dst, r.NextHop, l.Name))
+		}
+	}
+	rules, err := h.net.subkeys(nrptKey)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	for _, guid := range rules {
+		lines = append(lines, "rule "+guid)
+	}
+	filters, err := h.net.filters()
+	if err == nil { // a system without the engine has nothing of ours
+		lines = append(lines, filters...)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n"), nil
+}
