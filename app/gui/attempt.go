@@ -25,6 +25,9 @@ type attempt struct {
 	id                 string // of the connection; empty: preparing
 	seen               bool   // the service has shown it
 	trusted            bool   // the person trusted the gateway
+	// pin is the fingerprint of the gateway that the person trusted, so that trying
+	// again does not ask once more; empty: none.
+	pin string
 	// retyped is the password that the gateway asked for anew; nil: it did not, or
 	// the person does not want it kept.
 	retyped []byte
@@ -103,12 +106,15 @@ func (c *controller) begin(a *attempt) {
 	a.cancel, a.id, a.seen, a.trusted, a.answer = cancel, "", false, false, nil
 	c.attempts[a.key] = a
 	c.change(a.key, func(o *own) { *o = own{starting: true} })
-	block, local := c.prefs.blockOutside(), c.prefs.localNetwork()
+	block, local, pin := c.prefs.blockOutside(), c.prefs.localNetwork(), a.pin
 	go func() {
 		req, err := a.entry.Request(ctx, asker{c, a})
 		var id string
 		if err == nil {
 			req.Ask = true
+			if req.Profile.Pin == "" {
+				req.Profile.Pin = pin
+			}
 			req.Profile.BlockOutside = req.Profile.BlockOutside || block
 			req.Profile.LocalNetwork = req.Profile.LocalNetwork || local
 			id, err = c.svc.Connect(ctx, req)
@@ -261,7 +267,7 @@ func (c *controller) answer(key string, text []byte, accept, keep bool) {
 		clear(text)
 		return
 	}
-	c.remember(it.conn.ID, a, it.prompt.Kind, text, accept, keep)
+	c.remember(it.conn.ID, a, it.prompt, text, accept, keep)
 	answer := &control.Answer{PromptID: it.prompt.ID, Text: text, Accept: accept}
 	id := it.conn.ID
 	go func() {
@@ -274,11 +280,14 @@ func (c *controller) answer(key string, text []byte, accept, keep bool) {
 }
 
 // remember notes what of an answer matters when the connection stands.
-func (c *controller) remember(id string, a *attempt, kind app.PromptKind, text []byte, accept, keep bool) {
-	switch kind {
+func (c *controller) remember(id string, a *attempt, p *app.Prompt, text []byte, accept, keep bool) {
+	switch p.Kind {
 	case app.PromptTrust:
 		if accept {
 			c.trusted[id] = true
+		}
+		if accept && a != nil && p.Certificate != nil {
+			a.pin = p.Certificate.SHA256
 		}
 	case app.PromptPassword:
 		if a == nil {
@@ -337,7 +346,7 @@ func (c *controller) settle() {
 // overwrites it.
 func (c *controller) keep(a *attempt, conn *app.Connection) {
 	c.learnt[conn.ID] = true
-	a.trusted = c.trusted[conn.ID]
+	a.trusted = c.trusted[conn.ID] || a.pin != ""
 	entry := a.entry
 	switch {
 	case len(a.retyped) > 0:

@@ -9,6 +9,7 @@ import (
 	"fyne.io/fyne/v2"
 
 	"wayfarer/app"
+	"wayfarer/app/control"
 	"wayfarer/app/store"
 )
 
@@ -228,7 +229,7 @@ func TestTrust(t *testing.T) {
 			t.Fatal("Return trusts")
 		}
 		shown := texts(v.box)
-		for _, want := range []string{"CN=vpn.example.com", "CN=Example CA", "no CA is known", inFours(cert.SHA256)} {
+		for _, want := range []string{"CN=vpn.example.com", "CN=Example CA", "no CA is known", twoLines(inFours(cert.SHA256))} {
 			if !strings.Contains(shown, want) {
 				t.Errorf("%q is not shown", want)
 			}
@@ -240,6 +241,29 @@ func TestTrust(t *testing.T) {
 		w.service.set(connection(app.StateConnected, func(c *app.Connection) { c.Gateway.CertificateSHA256 = cert.SHA256 }))
 		w.want("connected")
 		if entry, err := w.store.Load("office"); err != nil || entry.Profile.Pin != cert.SHA256 || string(entry.Password) != "lovelace" {
+			t.Errorf("stored %+v, %v", entry, err)
+		}
+	})
+}
+
+// TestTrustOutlivesARefusal: who trusted the gateway and mistyped the password is not asked
+// for trust again.
+func TestTrustOutlivesARefusal(t *testing.T) {
+	cert := &app.Certificate{SHA256: strings.Repeat("ab", 32)}
+	inWorld(t, withOffice, func(w *world) {
+		w.press(w.home.form.connect)
+		w.service.set(promptedBy(app.Prompt{Kind: app.PromptTrust, Certificate: cert}))
+		w.want("trust")
+		w.press(w.home.trust.trust)
+		w.service.set(failedWith(app.NewFailure(app.CodeSignInRefused, app.StepSignIn, "refused", "")))
+		w.want("failure")
+		w.press(w.home.failure.retry)
+		if r := w.service.requests; len(r) != 2 || r[0].Profile.Pin != "" || r[1].Profile.Pin != cert.SHA256 {
+			t.Errorf("requests %+v", r)
+		}
+		w.service.set(connection(app.StateConnected, func(c *app.Connection) { c.Gateway.CertificateSHA256 = cert.SHA256 }))
+		w.want("connected")
+		if entry, err := w.store.Load("office"); err != nil || entry.Profile.Pin != cert.SHA256 {
 			t.Errorf("stored %+v, %v", entry, err)
 		}
 	})
@@ -504,6 +528,96 @@ func TestNoKeyring(t *testing.T) {
 			t.Error("an error box")
 		}
 	})
+	// A profile lasts as long as the program, without its secrets.
+	inWorld(t, without, func(w *world) {
+		w.ctrl(fyne.KeyE)
+		fields := entries(w.page)
+		fields["Name"].SetText("office")
+		fields["Gateway"].SetText("vpn.example.com")
+		fields["Login"].SetText("ada")
+		fields["Password"].SetText("lovelace")
+		w.ctrl(fyne.KeyS)
+		w.want("form")
+		if w.page != nil || w.model.profile(profileKey("office")) == nil || !w.home.form.entryPart.Visible() || w.home.form.remember.Visible() {
+			t.Fatal("the profile is not there, or its password is not asked for")
+		}
+	})
+}
+
+// TestKeyringComesBack: one that is unlocked later is used then.
+func TestKeyringComesBack(t *testing.T) {
+	var locked *lockedStore
+	prepare := func(w *world, o *Options) {
+		w.save(officeEntry())
+		locked = &lockedStore{Memory: w.store, locked: true}
+		o.Store = locked
+	}
+	inWorld(t, prepare, func(w *world) {
+		if len(w.model.profiles) > 0 || w.model.noKeyring == nil {
+			t.Fatal("the keyring is not locked")
+		}
+		locked.locked = false
+		w.raise()
+		w.settleDown()
+		if len(w.model.profiles) != 1 || w.model.noKeyring != nil {
+			t.Errorf("profiles %v, keyring %v", w.model.profiles, w.model.noKeyring)
+		}
+	})
+}
+
+// lockedStore is a keyring that may be locked.
+type lockedStore struct {
+	*Memory
+	locked bool
+}
+
+func (s *lockedStore) Names() ([]string, error) {
+	if s.locked {
+		return nil, store.ErrNoKeyring
+	}
+	return s.Memory.Names()
+}
+
+// TestOwnQuestions: what a profile lacks before the service is asked.
+func TestOwnQuestions(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		profile app.Profile
+		heading string
+		answer  string
+		got     func(control.ConnectRequest) bool
+	}{
+		{"group", app.Profile{Name: "x", Gateway: "gw", Login: "ada", Auth: "xauth-psk", GroupID: "staff"}, "The group password, please", "sesame",
+			func(r control.ConnectRequest) bool { return string(r.GroupSecret) == "sesame" }},
+		{"passphrase", app.Profile{Name: "x", Gateway: "gw", Auth: "rsa", Certificate: "../profiles/testdata/modern.p12"}, "The passphrase of your certificate, please", "hush",
+			func(r control.ConnectRequest) bool { return strings.Contains(r.Profile.Certificate, "BEGIN CERTIFICATE") }},
+	} {
+		prepare := func(w *world, _ *Options) { w.save(store.Entry{Profile: tt.profile}) }
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, prepare, func(w *world) {
+				w.press(w.home.form.connect)
+				w.want("prompt")
+				if v := w.home.prompt; v.heading.Text != tt.heading || !v.secret.Visible() {
+					t.Errorf("asks %q", v.heading.Text)
+				}
+				w.home.prompt.secret.SetText(tt.answer)
+				w.press(w.home.prompt.ok)
+				w.want("progress")
+				if len(w.service.requests) != 1 || !tt.got(w.service.requests[0]) {
+					t.Errorf("requests %+v", w.service.requests)
+				}
+			})
+			inWorld(t, prepare, func(w *world) {
+				w.press(w.home.form.connect)
+				w.want("prompt")
+				w.press(w.home.prompt.cancel)
+				w.want("form")
+				if len(w.service.requests) > 0 || len(w.attempts) > 0 {
+					t.Error("the service was asked, or the attempt stays")
+				}
+			})
+		})
+	}
 }
 
 // brokenStore has no keyring.
