@@ -7,7 +7,9 @@
 //
 //   - [Open] makes a network interface of the operating system. It is built on
 //     golang.zx2c4.com/wireguard/tun, with that library's segmentation offloads
-//     on Linux. It has no addresses and is down; package platform does the rest.
+//     on Linux, and wintun on Windows: wintun.dll has to stand beside the program, and
+//     an interface has a GUID that follows from its name. It has no addresses and, on
+//     Linux, is down; package platform does the rest.
 //   - [NewStack] makes a TCP/IP stack inside the process, for a connection without
 //     any rights: programs reach the tunnel through [Stack.DialContext],
 //     [Stack.ListenPacket] and [Stack.LookupHost] only. It is built on gVisor's
