@@ -105,7 +105,7 @@ func (c *controller) programItems() []*fyne.MenuItem {
 		fyne.NewMenuItem(lang.L("Conversation with the gateway"), c.openConversation),
 		fyne.NewMenuItem(lang.L("Create report"), c.openReport),
 		fyne.NewMenuItemSeparator(),
-		fyne.NewMenuItem(lang.L("Quit"), c.quit),
+		fyne.NewMenuItem(quitLabel(c.model.items(), c.opts.Demo != nil), c.quit),
 	}
 }
 

@@ -28,7 +28,7 @@ const (
 type controller struct {
 	opts  Options
 	svc   Service
-	store Store
+	store *session
 	app   fyne.App
 	prefs prefs
 	now   func() time.Time
@@ -38,8 +38,8 @@ type controller struct {
 	// counts: what the window shows changes with every packet.
 	counts atomic.Bool
 	newest atomic.Pointer[app.Status] // the model's
-	do     func(func())       // runs a function on Fyne's goroutine
-	job    chan func() func() // work that blocks, in its order
+	do     func(func())               // runs a function on Fyne's goroutine
+	job    chan func() func()         // work that blocks, in its order
 
 	// What follows belongs to Fyne's goroutine.
 	model     model
@@ -57,7 +57,7 @@ type controller struct {
 func newController(opts Options, do func(func())) *controller {
 	ctx, end := context.WithCancel(context.Background())
 	c := &controller{
-		opts: opts, svc: opts.Service, store: opts.Store, app: opts.App, prefs: prefs{opts.App.Preferences()}, now: opts.Now,
+		opts: opts, svc: opts.Service, store: newSession(opts.Store), app: opts.App, prefs: prefs{opts.App.Preferences()}, now: opts.Now,
 		ctx: ctx, end: end, do: do, job: make(chan func() func(), 64),
 		attempts: map[string]*attempt{}, trusted: map[string]bool{}, learnt: map[string]bool{},
 	}
@@ -237,7 +237,14 @@ func (c *controller) selectFirst() {
 func (c *controller) reload(selectName string) {
 	c.later(func() func() {
 		list, err := readProfiles(c.store)
-		return func() { c.loaded(list, err, selectName) }
+		missing := c.store.noKeyring()
+		return func() {
+			if err != nil {
+				c.complain(err)
+				return
+			}
+			c.loaded(list, missing, selectName)
+		}
 	})
 }
 
@@ -249,9 +256,6 @@ func readProfiles(s Store) ([]saved, error) {
 	list := make([]saved, len(names))
 	for i, name := range names {
 		entry, err := s.Load(name)
-		if errors.Is(err, store.ErrNoKeyring) {
-			return nil, err
-		}
 		list[i] = saved{name: name, damaged: err}
 		if err != nil {
 			continue
@@ -266,8 +270,8 @@ func readProfiles(s Store) ([]saved, error) {
 	return list, nil
 }
 
-func (c *controller) loaded(list []saved, err error, selectName string) {
-	c.model.profiles, c.model.noKeyring = list, err
+func (c *controller) loaded(list []saved, noKeyring error, selectName string) {
+	c.model.profiles, c.model.noKeyring = list, noKeyring
 	key := c.model.selected
 	switch {
 	case selectName != "":

@@ -589,8 +589,10 @@ func TestOwnQuestions(t *testing.T) {
 	}{
 		{"group", app.Profile{Name: "x", Gateway: "gw", Login: "ada", Auth: "xauth-psk", GroupID: "staff"}, "The group password, please", "sesame",
 			func(r control.ConnectRequest) bool { return string(r.GroupSecret) == "sesame" }},
-		{"passphrase", app.Profile{Name: "x", Gateway: "gw", Auth: "rsa", Certificate: "../profiles/testdata/modern.p12"}, "The passphrase of your certificate, please", "hush",
-			func(r control.ConnectRequest) bool { return strings.Contains(r.Profile.Certificate, "BEGIN CERTIFICATE") }},
+		{"passphrase", app.Profile{Name: "x", Gateway: "gw", Auth: "rsa", Certificate: "../profiles/testdata/modern.p12"}, "The passphrase of your certificate, please", "päss",
+			func(r control.ConnectRequest) bool {
+				return strings.Contains(r.Profile.Certificate, "BEGIN CERTIFICATE")
+			}},
 	} {
 		prepare := func(w *world, _ *Options) { w.save(store.Entry{Profile: tt.profile}) }
 		t.Run(tt.name, func(t *testing.T) {

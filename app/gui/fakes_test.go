@@ -175,10 +175,12 @@ func inWorld(t *testing.T, prepare func(*world, *Options), body func(*world)) {
 		})
 		w.start()
 		w.raise()
+		defer func() {
+			w.close()
+			w.settleDown()
+		}()
 		w.settleDown()
 		body(w)
-		w.close()
-		w.settleDown()
 	})
 }
 

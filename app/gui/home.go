@@ -38,7 +38,6 @@ type homeView struct {
 	shown      fyne.CanvasObject
 	shownState app.State
 	shownKey   string
-	shownDark  bool
 }
 
 // part is what the body shows for a state, and the buttons below it; nil: none.
@@ -105,9 +104,12 @@ func (v *homeView) update(it *item, noKeyring error, now time.Time) (focus fyne.
 
 // head shows the state above the part that fits it.
 func (v *homeView) head(it *item, shown part) {
-	if dark := isDark(); v.shownState != it.state || v.shownDark != dark {
-		v.shownDark = dark
-		v.sign.Resource = stateSign(it.state, dark)
+	state := it.state
+	if shown == v.prompt.part() {
+		state = app.StateConnecting // nothing is wrong
+	}
+	if sign := stateSign(state, isDark()); v.sign.Resource == nil || v.sign.Resource.Name() != sign.Name() {
+		v.sign.Resource = sign
 		v.sign.Refresh()
 	}
 	alone := shown != v.prompt.part() && shown != v.trust.part() && shown != v.failure.part()
@@ -230,7 +232,7 @@ type noServiceView struct {
 
 func newNoServiceView(k *keys, copyText func(string)) *noServiceView {
 	v := &noServiceView{headline: title(""), advice: wrapped(""), words: quiet(""), command: widget.NewLabel("")}
-	v.headline.Alignment, v.advice.Alignment = fyne.TextAlignCenter, fyne.TextAlignCenter
+	v.headline.Alignment, v.advice.Alignment, v.words.Alignment = fyne.TextAlignCenter, fyne.TextAlignCenter, fyne.TextAlignCenter
 	v.command.Selectable = true
 	v.command.TextStyle.Monospace = true
 	v.words.Selectable = true

@@ -121,6 +121,70 @@ func (m *Memory) Adopt(c *store.Candidate) error {
 	return m.Save(&c.Entry)
 }
 
+// session is the user's store, or where there is no keyring, one that lasts as long as
+// the program and keeps no secrets. Each time that the names are asked for the keyring is
+// tried anew.
+type session struct {
+	keyring Store
+	memory  Memory
+
+	mu      sync.Mutex
+	missing error // why there is no keyring; nil: there is
+}
+
+var _ Store = (*session)(nil)
+
+func newSession(keyring Store) *session {
+	return &session{keyring: keyring, memory: Memory{Forgetful: true}}
+}
+
+// now is the store to use now.
+func (s *session) now() Store {
+	if s.noKeyring() != nil {
+		return &s.memory
+	}
+	return s.keyring
+}
+
+func (s *session) noKeyring() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.missing
+}
+
+// Names implements Store.
+func (s *session) Names() ([]string, error) {
+	names, err := s.keyring.Names()
+	if err != nil && !errors.Is(err, store.ErrNoKeyring) {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.missing = err
+	s.mu.Unlock()
+	if err != nil {
+		return s.memory.Names()
+	}
+	return names, nil
+}
+
+// Load implements Store.
+func (s *session) Load(name string) (*store.Entry, error) { return s.now().Load(name) }
+
+// Save implements Store.
+func (s *session) Save(e *store.Entry) error { return s.now().Save(e) }
+
+// Remove implements Store.
+func (s *session) Remove(name string) error { return s.now().Remove(name) }
+
+// Rename implements Store.
+func (s *session) Rename(from, to string) error { return s.now().Rename(from, to) }
+
+// Reorder implements Store.
+func (s *session) Reorder(names []string) error { return s.now().Reorder(names) }
+
+// Adopt implements Store.
+func (s *session) Adopt(c *store.Candidate) error { return s.now().Adopt(c) }
+
 // copyOf is an entry with secrets and lists of its own.
 func copyOf(e *store.Entry) *store.Entry {
 	own := *e

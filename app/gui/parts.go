@@ -1,6 +1,8 @@
 package gui
 
 import (
+	"image/color"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
@@ -71,7 +73,7 @@ func newPane(colour fyne.ThemeColorName) *pane {
 
 // CreateRenderer implements fyne.Widget.
 func (p *pane) CreateRenderer() fyne.WidgetRenderer {
-	rect := canvas.NewRectangle(nil)
+	rect := canvas.NewRectangle(color.Transparent)
 	r := &paneRenderer{widget.NewSimpleRenderer(rect), p, rect}
 	r.paint()
 	return r
@@ -98,7 +100,7 @@ func (r *paneRenderer) Refresh() {
 
 // gap is empty room between the parts of a view.
 func gap(height float32) fyne.CanvasObject {
-	r := canvas.NewRectangle(nil)
+	r := canvas.NewRectangle(color.Transparent)
 	r.SetMinSize(fyne.NewSize(0, height))
 	return r
 }

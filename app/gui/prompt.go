@@ -84,6 +84,8 @@ func promptWords(kind app.PromptKind) (heading, note string) {
 		return lang.L("The gateway wants a new PIN"), lang.L("Think of a new PIN, and remember it: it is not stored.")
 	case app.PromptPassphrase:
 		return lang.L("The passphrase of your certificate, please"), lang.L("It is used now and never stored.")
+	case promptGroupSecret:
+		return lang.L("The group password, please"), lang.L("Your administrator gave it to you together with the name of the group.")
 	case app.PromptBanner:
 		return lang.L("A message of the gateway"), ""
 	}

@@ -1,6 +1,7 @@
 package gui
 
 import (
+	"image/color"
 	"slices"
 
 	"fyne.io/fyne/v2"
@@ -93,7 +94,7 @@ type sidebarRow struct {
 }
 
 func newSidebarRow(v *sidebarView) *sidebarRow {
-	r := &sidebarRow{list: v, back: canvas.NewRectangle(nil), icon: widget.NewIcon(nil), name: widget.NewLabel(""), note: widget.NewLabel("")}
+	r := &sidebarRow{list: v, back: canvas.NewRectangle(color.Transparent), icon: widget.NewIcon(nil), name: widget.NewLabel(""), note: widget.NewLabel("")}
 	r.back.CornerRadius = 8
 	r.name.Truncation, r.note.Truncation = fyne.TextTruncateEllipsis, fyne.TextTruncateEllipsis
 	r.note.SizeName, r.note.Importance = theme.SizeNameCaptionText, widget.LowImportance
@@ -130,7 +131,7 @@ type sidebarRenderer struct {
 // Refresh implements fyne.WidgetRenderer.
 func (s *sidebarRenderer) Refresh() {
 	r := s.row
-	r.back.FillColor, r.back.StrokeWidth = nil, 0
+	r.back.FillColor, r.back.StrokeWidth = color.Transparent, 0
 	switch {
 	case r.chosen:
 		r.back.FillColor = theme.Color(theme.ColorNameSelection)

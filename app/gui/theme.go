@@ -69,5 +69,8 @@ func (l look) Size(name fyne.ThemeSizeName) float32 {
 	return l.Theme.Size(name)
 }
 
-// isDark says whether the system wants dark windows.
-func isDark() bool { return fyne.CurrentApp().Settings().ThemeVariant() == theme.VariantDark }
+// isDark says whether windows are dark now.
+func isDark() bool {
+	r, g, b, _ := theme.Color(theme.ColorNameBackground).RGBA()
+	return r+g+b < 3*0x8000
+}

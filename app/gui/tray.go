@@ -58,13 +58,6 @@ func trayRows(m *model, ends bool) []trayRow {
 	for i := range items {
 		rows = append(rows, trayToggle(m, &items[i]))
 	}
-	quit := lang.L("Quit")
-	switch up := slices.ContainsFunc(items, func(it item) bool { return isUp(it.state) }); {
-	case up && ends:
-		quit = lang.L("Quit (disconnects)")
-	case up:
-		quit = lang.L("Quit (stays connected)")
-	}
 	return append(
 		rows,
 		trayRow{separator: true},
@@ -72,7 +65,7 @@ func trayRows(m *model, ends bool) []trayRow {
 		trayRow{label: lang.L("Logs"), does: trayLogs},
 		trayRow{label: lang.L("Settings"), does: traySettings},
 		trayRow{separator: true},
-		trayRow{label: quit, does: trayQuit},
+		trayRow{label: quitLabel(items, ends), does: trayQuit},
 	)
 }
 
@@ -103,6 +96,17 @@ func trayToggle(m *model, it *item) trayRow {
 		row.does = trayNothing
 	}
 	return row
+}
+
+// quitLabel says what becomes of the connections when the program ends.
+func quitLabel(items []item, ends bool) string {
+	switch up := slices.ContainsFunc(items, func(it item) bool { return isUp(it.state) }); {
+	case up && ends:
+		return lang.L("Quit (disconnects)")
+	case up:
+		return lang.L("Quit (stays connected)")
+	}
+	return lang.L("Quit")
 }
 
 // isUp says whether a connection lives on when nobody looks at it.

@@ -63,7 +63,7 @@ func (v *trustView) update(p *app.Prompt, host string) {
 	v.fact(lang.L("Issuer"), c.Issuer)
 	v.fact(lang.L("Names"), strings.Join(c.Names, ", "))
 	v.fact(lang.L("Valid"), lang.L("{{.From}} to {{.To}}", map[string]any{"From": day(c.NotBefore), "To": day(c.NotAfter)}))
-	v.fact(lang.L("Fingerprint (SHA-256)"), inFours(plainLine(c.SHA256)))
+	v.fact(lang.L("Fingerprint (SHA-256)"), twoLines(inFours(c.SHA256)))
 	v.fact(lang.L("Why you are asked"), c.Reason)
 }
 
@@ -77,3 +77,12 @@ func (v *trustView) fact(name, value string) {
 }
 
 func day(t time.Time) string { return t.UTC().Format("2006-01-02") }
+
+// twoLines breaks a SHA-256 in fours into halves, which are easier to compare.
+func twoLines(hash string) string {
+	const half = 32 + 7
+	if len(hash) <= half {
+		return hash
+	}
+	return hash[:half] + "\n" + strings.TrimSpace(hash[half:])
+}

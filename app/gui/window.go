@@ -183,6 +183,7 @@ func (c *controller) raise() {
 	c.visible = true
 	c.win.Show()
 	c.win.RequestFocus()
+	c.reload("") // another program may have changed them, or unlocked the keyring
 	c.render()
 }
 
