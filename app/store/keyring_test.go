@@ -2,10 +2,12 @@ package store
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -56,6 +58,43 @@ func TestRealKeyring(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNoBus: without a D-Bus there is no keyring, and none is started, which would stay
+// behind.
+func TestNoBus(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has the keyring on a D-Bus")
+	}
+	for _, name := range []string{"bus", "dbus-session"} {
+		if file := fmt.Sprintf("/run/user/%d/%s", os.Getuid(), name); exists(file) {
+			t.Skipf("%s is there: the test would change the keyring of this user", file)
+		}
+	}
+	home := t.TempDir()
+	launched := filepath.Join(home, "launched")
+	script := "#!/bin/sh\ntouch " + launched + "\n"
+	if err := os.WriteFile(filepath.Join(home, "dbus-launch"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []string{"", "autolaunch:"} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestInKeyring$", "-test.v")
+		cmd.Env = []string{
+			"PATH=" + home + ":" + os.Getenv("PATH"), "HOME=" + home, "XDG_CONFIG_HOME=" + home, inKeyring + "=absent", busVariable + "=" + address,
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("--- PASS: TestInKeyring")) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		if exists(launched) {
+			t.Errorf("with the address %q a bus was started", address)
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // TestInKeyring is what TestRealKeyring runs.

@@ -3,6 +3,9 @@ package store
 import (
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
+	"strconv"
 
 	"github.com/zalando/go-keyring"
 )
@@ -19,6 +22,24 @@ type ring interface {
 	Get(service, key string) (string, error)
 	Set(service, key, value string) error
 	Delete(service, key string) error
+}
+
+// busVariable names the D-Bus of the user's session, where Linux has the keyring.
+const busVariable = "DBUS_SESSION_BUS_ADDRESS"
+
+// startNoBus keeps the D-Bus library from starting a bus, with a keyring that nobody can
+// unlock, where there is none, as in a session of ssh: both would stay behind. The
+// variable then says what systemd's sessions say, and connecting fails.
+func startNoBus() {
+	address := os.Getenv(busVariable)
+	if runtime.GOOS != "linux" || address != "" && address != "autolaunch:" {
+		return
+	}
+	folder := "/run/user/" + strconv.Itoa(os.Getuid())
+	if _, err := os.Stat(folder + "/dbus-session"); err == nil {
+		return // an older way to tell the address, which the library reads
+	}
+	_ = os.Setenv(busVariable, "unix:path="+folder+"/bus") // the name is a good one
 }
 
 // systemRing is the keyring of the operating system.

@@ -56,12 +56,14 @@ type Store struct {
 }
 
 // Open returns the user's store. Neither keyring nor files are touched yet; the
-// error is of a user without a configuration folder.
+// error is of a user without a configuration folder. On Linux it sees to it, for the
+// whole process, that no D-Bus is started for want of one.
 func Open() (*Store, error) {
 	config, err := os.UserConfigDir()
 	if err != nil {
 		return nil, fmt.Errorf("find the folder for profiles: %w", err)
 	}
+	startNoBus()
 	return &Store{dir: filepath.Join(config, "wayfarer"), ring: systemRing{}}, nil
 }
 
