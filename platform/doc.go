@@ -164,7 +164,10 @@
 //
 // Netlink tells that something has changed; what has is seen by looking 250 ms later,
 // so that one change of network is one [Event], and routes that are merely refreshed are
-// none. In the same way inotify tells that resolv.conf was written, by another program if it
+// none. Rules, routes and the firewall's table that another program removes (systemd-networkd
+// when it starts, "flush ruleset") are one as well, EventTaken, for a full tunnel or the block
+// leaks without them: half a second passes until the next Set has made them again. In the
+// same way inotify tells that resolv.conf was written, by another program if it
 // does not have our header. Sleep and wake are logind's to tell. Without logind, the clock that goes on
 // during sleep (CLOCK_BOOTTIME) is compared with the one that does not
 // (CLOCK_MONOTONIC), every 30 s: a wake is noticed at most that much later.

@@ -113,14 +113,18 @@ func (c *firewallChange) survives() bool { return false }
 func (c *firewallChange) blocks() bool   { return c.Block }
 func (c *firewallChange) inherit(change) {}
 
+// is says whether the table has the rules of this change.
+func (c *firewallChange) is(state firewallState) bool {
+	return state.exists && slices.EqualFunc(state.rules, c.rules(), func(is string, want rule) bool { return is == want.String() })
+}
+
 // apply replaces the table at once, so that there is no moment without it.
 func (c *firewallChange) apply(context.Context) error {
 	state, err := readFirewall()
 	if err != nil {
 		return rights(err)
 	}
-	rules := c.rules()
-	if state.exists && slices.EqualFunc(state.rules, rules, func(is string, want rule) bool { return is == want.String() }) {
+	if c.is(state) {
 		return nil
 	}
 	conn, err := nftables.New()
@@ -138,7 +142,7 @@ func (c *firewallChange) apply(context.Context) error {
 			Hooknum: base.hook, Priority: base.priority, Policy: &policy,
 		})
 	}
-	for _, r := range rules {
+	for _, r := range c.rules() {
 		conn.AddRule(&nftables.Rule{
 			Table: table, Chain: chains[r.chain], Exprs: r.exprs,
 			UserData: userdata.AppendString(nil, userdata.TypeComment, r.text),

@@ -117,6 +117,26 @@ func testNetwork(t *testing.T) (*Network, *linuxHost) {
 	return n, h
 }
 
+// firewallHere reads the firewall of the caller's namespace, whichever thread calls it.
+func firewallHere(t *testing.T) func() (firewallState, error) {
+	t.Helper()
+	here, err := os.Open("/proc/thread-self/ns/net")
+	run(t, "namespace", err)
+	t.Cleanup(func() { here.Close() })
+	return func() (state firewallState, err error) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread() // and the thread ends with the goroutine
+			if err = unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); err == nil {
+				state, err = readFirewall()
+			}
+		}()
+		<-done
+		return state, err
+	}
+}
+
 // networkBelow is a Network on the files below root.
 func networkBelow(root string) (*Network, *linuxHost, error) {
 	log := slog.New(slog.DiscardHandler)

@@ -175,15 +175,31 @@ func (c *routeChange) route() *netlink.Route {
 	return r
 }
 
-func (c *routeChange) apply(context.Context) error {
+// stands also says so of a route whose interface is no more: it cannot come back.
+func (c *routeChange) stands() (bool, error) {
+	made, err := c.made()
+	if err != nil || made || c.Index == 0 {
+		return made, err
+	}
+	link, err := c.h.same(c.Index, c.Name)
+	return err == nil && link == nil, err
+}
+
+// made says whether our table has the route.
+func (c *routeChange) made() (bool, error) {
 	if err := c.h.readRoutes(); err != nil {
+		return false, err
+	}
+	is, taken := c.h.routes[c.Dst]
+	return taken && sameRoute(&is, c.route()), nil
+}
+
+func (c *routeChange) apply(context.Context) error {
+	made, err := c.made()
+	if err != nil || made {
 		return err
 	}
 	want := c.route()
-	is, taken := c.h.routes[c.Dst]
-	if taken && sameRoute(&is, want) {
-		return nil
-	}
 	if err := c.h.nl.RouteReplace(want); err != nil {
 		return rights(err)
 	}
@@ -192,13 +208,11 @@ func (c *routeChange) apply(context.Context) error {
 }
 
 func (c *routeChange) undo(context.Context) error {
-	if err := c.h.readRoutes(); err != nil {
+	made, err := c.made()
+	if err != nil || !made {
 		return err
 	}
-	is, present := c.h.routes[c.Dst]
-	if want := c.route(); !present || !sameRoute(&is, want) {
-		return nil
-	} else if err := c.h.nl.RouteDel(want); err != nil && !gone(err) {
+	if err := c.h.nl.RouteDel(c.route()); err != nil && !gone(err) {
 		return err
 	}
 	delete(c.h.routes, c.Dst)

@@ -20,6 +20,9 @@ const (
 	// EventNames: another program has written the file that says how names are
 	// resolved. If it was a tunnel's, Set makes it so again.
 	EventNames EventKind = "names"
+	// EventTaken: another program has removed a rule, a route or the firewall's table that
+	// is ours. Set makes it so again.
+	EventTaken EventKind = "taken"
 	// EventSleep: the computer is about to sleep. Not every system tells.
 	EventSleep EventKind = "sleep"
 	// EventWake: the computer was asleep.
@@ -44,6 +47,8 @@ type watchSource struct {
 	foreign func() bool
 	// look reads how the host is.
 	look func() (surroundings, error)
+	// intact says whether changes that were made are still there; nil: nobody knows.
+	intact func(standing []change) (bool, error)
 }
 
 // surroundings are what events are about, as text that differs when they do.
@@ -63,11 +68,27 @@ func (n *Network) Watch(ctx context.Context) (<-chan Event, error) {
 		return nil, &Error{PartWatch, err}
 	}
 	events := make(chan Event)
-	go watchLoop(ctx, n.log, source, before, events)
+	go watchLoop(ctx, n.log, source, before, func() bool { return n.taken(source) }, events)
 	return events, nil
 }
 
-func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last surroundings, events chan<- Event) {
+// taken says whether something is gone that Set has made. A Set that is at work is
+// waited for.
+func (n *Network) taken(source *watchSource) bool {
+	if source.intact == nil {
+		return false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	intact, err := source.intact(n.applied)
+	if err != nil {
+		n.log.Warn("network: cannot see what is left of the changes", "error", err)
+		return false
+	}
+	return !intact
+}
+
+func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last surroundings, taken func() bool, events chan<- Event) {
 	defer close(events)
 	var pending []Event
 	report := func(kind EventKind) {
@@ -92,6 +113,9 @@ func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last 
 			}
 		case <-settled:
 			settled = nil
+			if taken() {
+				report(EventTaken)
+			}
 			now, err := source.look()
 			if err != nil {
 				log.Warn("network: cannot see the host", "error", err)

@@ -41,17 +41,51 @@ const (
 // that our own writing is no event.
 func (h *linuxHost) watch(ctx context.Context, tunnels func() []string) (*watchSource, error) {
 	hints := make(chan struct{}, 1)
-	listen, err := subscribe(ctx)
+	listen, err := subscribe(ctx, unix.NETLINK_ROUTE, routeGroups)
 	if err != nil {
 		return nil, err
 	}
 	go listen(h, hints)
+	listen, err = subscribe(ctx, unix.NETLINK_NETFILTER, firewallGroups)
+	if err == nil {
+		go listen(h, hints)
+	} else {
+		h.log.Warn("network: nobody tells when another program removes the firewall", "error", err)
+	}
 	look := func() (surroundings, error) { return h.surroundings(tunnels()) }
 	names, err := h.watchNames(ctx)
 	if err != nil {
 		h.log.Warn("network: nobody tells when another program replaces the name servers", "error", err)
 	}
-	return &watchSource{hints, names, h.sleeps(ctx, sleptFor), h.foreignNames, look}, nil
+	return &watchSource{hints, names, h.sleeps(ctx, sleptFor), h.foreignNames, look, h.intact}, nil
+}
+
+// intact says whether rules, routes and firewall are as they were made. Managers of
+// networks and firewalls remove what is not theirs when they start (systemd-networkd,
+// "flush ruleset"). What has gone with its interface is no news: who reads packets from
+// that is told.
+func (h *linuxHost) intact(standing []change) (bool, error) {
+	h.routes = nil
+	for _, c := range standing {
+		var stands bool
+		var err error
+		switch c := c.(type) {
+		case *ruleChange:
+			stands, err = c.stands()
+		case *routeChange:
+			stands, err = c.stands()
+		case *firewallChange:
+			var state firewallState
+			state, err = h.firewall()
+			stands = c.is(state)
+		default:
+			continue
+		}
+		if err != nil || !stands {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // foreignNames says whether resolv.conf is another program's.
@@ -148,14 +182,20 @@ func (h *linuxHost) sleeps(ctx context.Context, slept func() (time.Duration, err
 	return all
 }
 
-// subscribe opens netlink for changes of links, addresses and routes, in the network
-// namespace of the caller, and gives the function that reads it until ctx ends.
-func subscribe(ctx context.Context) (func(*linuxHost, chan<- struct{}), error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+// Groups of netlink messages: of links, addresses, routes and rules; of the firewall.
+const (
+	routeGroups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE |
+		unix.RTMGRP_IPV6_ROUTE | unix.RTMGRP_IPV4_RULE | 1<<(unix.RTNLGRP_IPV6_RULE-1)
+	firewallGroups = 1 << (unix.NFNLGRP_NFTABLES - 1)
+)
+
+// subscribe opens netlink for changes, in the network namespace of the caller, and gives
+// the function that reads it until ctx ends.
+func subscribe(ctx context.Context, protocol int, groups uint32) (func(*linuxHost, chan<- struct{}), error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
-	const groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("netlink: %w", err)

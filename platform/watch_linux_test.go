@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
 
@@ -19,7 +20,8 @@ import (
 func TestWatch(t *testing.T) {
 	enterNamespace(t)
 	addTUN(t, "wayfarer0")
-	n, _ := testNetwork(t)
+	n, h := testNetwork(t)
+	h.firewall = firewallHere(t)
 	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{splitTunnel}}))
 	ctx, cancel := context.WithCancel(t.Context())
 	events, err := n.Watch(ctx)
@@ -64,6 +66,58 @@ func TestWatch(t *testing.T) {
 	cancel()
 	for range events {
 	}
+}
+
+// TestWatchTaken: what others remove of ours is an event, and what goes with its interface
+// is none. After each Set everything stands again.
+func TestWatchTaken(t *testing.T) {
+	enterNamespace(t)
+	addTUN(t, "wayfarer0")
+	n, h := testNetwork(t)
+	h.firewall = firewallHere(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events, err := n.Watch(ctx)
+	run(t, "Watch", err)
+	wish := Config{Tunnels: []Tunnel{fullTunnel}, BlockOutside: true}
+	run(t, "Set", n.Set(ctx, wish))
+	want := hostState(t)
+	for _, tt := range []struct {
+		name   string
+		damage func() error
+	}{
+		{"rule", func() error { return netlink.RuleDel((&ruleChange{Family: netlink.FAMILY_V4}).rule()) }},
+		{"IPv6 rule", func() error { return netlink.RuleDel((&ruleChange{Family: netlink.FAMILY_V6}).rule()) }},
+		{"route", func() error {
+			return netlink.RouteDel(&netlink.Route{Dst: ipNet(fullTunnel.Routes[0]), Table: routeTable})
+		}},
+		{"interface down", func() error { return netlink.LinkSetDown(linkByName(t, "wayfarer0")) }},
+		{"firewall flushed", flushRuleset},
+	} {
+		run(t, tt.name, tt.damage())
+		if e := <-events; e.Kind != EventTaken {
+			t.Errorf("%s: %s", tt.name, e.Kind)
+		}
+		run(t, tt.name, n.Set(ctx, wish))
+		if got := added(hostState(t), want); got != "" {
+			t.Errorf("%s: missing\n%s", tt.name, got)
+		}
+	}
+	run(t, "remove", netlink.LinkDel(linkByName(t, "wayfarer0")))
+	run(t, "down", netlink.LinkSetDown(linkByName(t, "eth0")))
+	if e := <-events; e.Kind != EventNetwork {
+		t.Errorf("interface gone: %s", e.Kind)
+	}
+}
+
+// flushRuleset is what nft does at the beginning of many a distribution's nftables.conf.
+func flushRuleset() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	conn.FlushRuleset()
+	return conn.Flush()
 }
 
 func TestWatchClocks(t *testing.T) {

@@ -20,6 +20,7 @@ type scene struct {
 	names  chan struct{}
 
 	foreign atomic.Bool // the file of name servers
+	taken   atomic.Bool // something of ours is gone
 
 	mu    sync.Mutex
 	now   surroundings
@@ -33,7 +34,7 @@ func (s *scene) source() *watchSource {
 		defer s.mu.Unlock()
 		s.looks++
 		return s.now, s.err
-	}}
+	}, nil}
 }
 
 // set is how it looks from now on.
@@ -54,7 +55,7 @@ func TestWatchLoop(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &scene{hints: make(chan struct{}, 1), sleeps: make(chan bool), names: make(chan struct{}, 1), now: surroundings{"n0", "d0"}}
 		events := make(chan Event)
-		go watchLoop(ctx, slog.New(slog.DiscardHandler), s.source(), s.now, events)
+		go watchLoop(ctx, slog.New(slog.DiscardHandler), s.source(), s.now, s.taken.Load, events)
 		synctest.Wait()
 		// got is what comes until nothing more does, with the time it took.
 		got := func() string {
@@ -113,6 +114,14 @@ func TestWatchLoop(t *testing.T) {
 		if g := got(); g != "[network after 250ms]" {
 			t.Errorf("can look again: %s", g)
 		}
+		s.taken.Store(true)
+		for range 2 { // each time, for it may have come back and be gone again
+			hint()
+			if g := got(); g != "[taken after 250ms]" {
+				t.Errorf("something of ours is gone: %s", g)
+			}
+		}
+		s.taken.Store(false)
 		go func() {
 			s.sleeps <- true
 			time.Sleep(time.Minute)

@@ -38,7 +38,7 @@ func (d *Daemon) hostChanged(ctx context.Context, event platform.Event) {
 	switch event.Kind {
 	case platform.EventSleep:
 		return // what is lost by it is found when it wakes up
-	case platform.EventNames: // the way to the gateways is the same
+	case platform.EventNames, platform.EventTaken: // the way to the gateways is the same
 	default:
 		d.portals.forget()
 		d.mu.Lock()

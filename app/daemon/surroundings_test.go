@@ -35,6 +35,7 @@ func TestHostChangesWhileConnected(t *testing.T) {
 			{platform.EventNetwork, 1, 1},
 			{platform.EventDefaultRoute, 1, 1},
 			{platform.EventNames, 0, 1},
+			{platform.EventTaken, 0, 1},
 			{platform.EventSleep, 0, 0},
 			{platform.EventWake, 1, 1},
 		} {
