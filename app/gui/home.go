@@ -1,6 +1,7 @@
 package gui
 
 import (
+	"strings"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -67,6 +68,19 @@ func newHomeView(k *keys, details detailPart) *homeView {
 	return v
 }
 
+// questionOf tells an item's prompt from all others: the service numbers those of each
+// connection, and after a restart the connections, from one.
+func questionOf(it *item) string {
+	p, id, certificate := it.prompt, "", ""
+	if it.conn != nil {
+		id = it.conn.ID
+	}
+	if p.Certificate != nil {
+		certificate = p.Certificate.SHA256
+	}
+	return strings.Join([]string{it.key, id, p.ID, string(p.Kind), p.Text, certificate}, "\x00")
+}
+
 func (v *homeView) content() fyne.CanvasObject { return v.root }
 
 // update shows an item; noKeyring says why nothing can be kept. It reports where the
@@ -89,10 +103,10 @@ func (v *homeView) update(it *item, noKeyring error, now time.Time) (focus fyne.
 		showIf(v.cancel, it.state != app.StateDisconnecting)
 		v.cancel.SetText(cancelName(it.state))
 	case v.prompt.part():
-		changed = v.prompt.update(it.prompt, it.profile != nil && noKeyring == nil) || changed
+		changed = v.prompt.update(questionOf(it), it.prompt, it.profile != nil && noKeyring == nil) || changed
 		focus = v.prompt.first()
 	case v.trust.part():
-		v.trust.update(it.prompt, hostOf(it))
+		v.trust.update(questionOf(it), it.prompt, hostOf(it))
 	case v.failure.part():
 		v.failure.update(it)
 	case v.connected.part():

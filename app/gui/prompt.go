@@ -24,7 +24,7 @@ type promptView struct {
 	onAnswer func(text []byte, keep bool)
 	onCancel func()
 
-	asked string // the ID of the prompt that stands there
+	asked string // the question that stands there, see questionOf
 	kind  app.PromptKind
 }
 
@@ -48,15 +48,15 @@ func newPromptView(k *keys) *promptView {
 
 func (v *promptView) part() part { return part{v.box, v.actions} }
 
-// update shows a prompt; canKeep: its answer can be kept with the profile. It reports
-// whether the prompt is a new one.
-func (v *promptView) update(p *app.Prompt, canKeep bool) (fresh bool) {
-	fresh = p.ID != v.asked
+// update shows a prompt, which question tells from others; canKeep: its answer can be
+// kept with the profile. It reports whether the prompt is a new one.
+func (v *promptView) update(question string, p *app.Prompt, canKeep bool) (fresh bool) {
+	fresh = question != v.asked
 	if !fresh {
 		return false
 	}
 	v.clear()
-	v.asked, v.kind = p.ID, p.Kind
+	v.asked, v.kind = question, p.Kind
 	heading, note := promptWords(p.Kind)
 	setText(v.heading, heading)
 	setText(v.note, note)

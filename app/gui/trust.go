@@ -25,7 +25,7 @@ type trustView struct {
 	onTrust  func()
 	onCancel func()
 
-	asked string // the ID of the prompt that stands there
+	asked string // the question that stands there, see questionOf
 }
 
 func newTrustView(k *keys) *trustView {
@@ -36,8 +36,7 @@ func newTrustView(k *keys) *trustView {
 	v.cancel = newButton(k, lang.L("Cancel"), nil, func() { v.onCancel() })
 	v.trust = newButton(k, lang.L("Trust"), nil, func() { v.onTrust() })
 	v.trust.spaceOnly = true
-	advice := wrapped(lang.L("Nothing secret has been sent. Compare the fingerprint with the one that your administrator gave you. " +
-		"If it differs, somebody may be listening: cancel."))
+	advice := wrapped(lang.L("Nothing secret has been sent. Compare the fingerprint with the one that your administrator gave you. If it differs, somebody may be listening: cancel."))
 	v.box = container.NewVBox(v.heading, v.why, card(v.facts), advice)
 	v.actions = container.NewGridWithColumns(2, v.cancel, v.trust)
 	return v
@@ -45,12 +44,13 @@ func newTrustView(k *keys) *trustView {
 
 func (v *trustView) part() part { return part{v.box, v.actions} }
 
-// update shows the certificate that a prompt asks about, of the gateway host.
-func (v *trustView) update(p *app.Prompt, host string) {
-	if p.ID == v.asked {
+// update shows the certificate that a prompt asks about, of the gateway host; question
+// tells the prompt from others.
+func (v *trustView) update(question string, p *app.Prompt, host string) {
+	if question == v.asked {
 		return
 	}
-	v.asked = p.ID
+	v.asked = question
 	setText(v.heading, lang.L("Do you trust {{.Host}}?", map[string]any{"Host": plainLine(host)}))
 	v.facts.RemoveAll()
 	c := p.Certificate
