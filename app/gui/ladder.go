@@ -1,9 +1,7 @@
 package gui
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
@@ -27,6 +25,8 @@ type conversationView struct {
 	wanted string
 	newest bool // the chosen one was the newest
 
+	rung, remark float32 // heights of rows
+
 	connection *widget.Select
 	list       *widget.List
 	whole      *widget.Label // what is in the chosen message
@@ -45,6 +45,8 @@ func newConversationView(k *keys, source logSource, do func(func()), copy func(t
 	v.list = widget.NewList(func() int { return len(v.shown) }, func() fyne.CanvasObject { return newRung() }, v.fill)
 	v.list.OnSelected = func(id widget.ListItemID) { v.whole.SetText(v.shown[id].details()) }
 	v.list.OnUnselected = func(widget.ListItemID) { v.whole.SetText("") }
+	row := newRung()
+	v.rung, v.remark = row.MinSize().Height, row.title.MinSize().Height
 	copyAll := newButton(k, lang.L("Copy"), theme.ContentCopyIcon(), func() { copy(conversationText(v.shown)) })
 	saveAll := newButton(k, lang.L("Save"), theme.DocumentSaveIcon(), func() { save("wayfarer-conversation.txt", conversationText(v.shown)) })
 	here, there := caption(lang.L("This computer")), caption(lang.L("Gateway"))
@@ -132,6 +134,13 @@ func (v *conversationView) take(records []*app.LogRecord, anew bool) {
 func (v *conversationView) render() {
 	before := len(v.shown)
 	v.shown = conversation(v.held, v.connection.Selected)
+	for i := range v.shown {
+		height := v.rung
+		if v.shown[i].grave != "" {
+			height = v.remark
+		}
+		v.list.SetItemHeight(i, height)
+	}
 	v.list.Refresh()
 	if len(v.shown) != before {
 		v.list.UnselectAll()
@@ -151,6 +160,7 @@ type rung struct {
 	widget.BaseWidget
 	stamp, title, what *widget.Label
 	arrow              *arrow
+	line               *fyne.Container // of the arrow
 }
 
 func newRung() *rung {
@@ -160,7 +170,7 @@ func newRung() *rung {
 		return l
 	}
 	r := &rung{stamp: small(fyne.TextAlignTrailing), title: small(fyne.TextAlignLeading), what: small(fyne.TextAlignLeading), arrow: newArrow()}
-	r.title.TextStyle.Bold = true
+	r.line = container.New(layout.NewCustomPaddedLayout(9, 9, 8, 8), r.arrow)
 	r.stamp.Importance = widget.LowImportance
 	r.stamp.Truncation = fyne.TextTruncateOff
 	r.ExtendBaseWidget(r)
@@ -171,43 +181,44 @@ func newRung() *rung {
 func (r *rung) CreateRenderer() fyne.WidgetRenderer {
 	return widget.NewSimpleRenderer(container.New(layout.NewCustomPaddedVBoxLayout(tightly),
 		container.NewBorder(nil, nil, nil, r.stamp, r.title),
-		container.New(layout.NewCustomPaddedLayout(9, 9, 8, 8), r.arrow), r.what))
+		r.line, r.what))
 }
 
 // show takes over a message.
 func (r *rung) show(m *message) {
 	setText(r.stamp, m.at.Local().Format("15:04:05.000"))
-	title, what, importance := m.title(), m.summary(), widget.MediumImportance
+	remark := m.grave != ""
+	r.title.TextStyle.Bold, r.title.Importance = !remark, widget.MediumImportance
+	showIf(r.line, !remark)
+	showIf(r.what, !remark)
+	if remark {
+		r.title.Importance = widget.LowImportance
+		if importance, ok := map[string]widget.Importance{"error": widget.DangerImportance, "warn": widget.WarningImportance}[m.grave]; ok {
+			r.title.Importance = importance
+		}
+		r.title.SetText(m.text)
+		return
+	}
+	title := m.title()
 	if m.encrypted {
 		title += " · " + lang.L("encrypted")
 	}
 	if m.resent > 0 {
 		title += " " + lang.L("(sent {{.Count}} times)", map[string]any{"Count": m.resent + 1})
 	}
-	if m.grave != "" {
-		title, what = "", m.text
-		importance = map[string]widget.Importance{"error": widget.DangerImportance, "warn": widget.WarningImportance}[m.grave]
-		if importance == widget.MediumImportance {
-			importance = widget.LowImportance
-		}
-	}
 	if m.first {
-		title = strings.TrimSpace(fmt.Sprintf("%s – %s", lang.L("New attempt"), title))
+		title = lang.L("New attempt") + " – " + title
 	}
-	setText(r.title, title)
-	if r.what.Importance != importance {
-		r.what.Importance = importance
-		r.what.Refresh()
-	}
-	setText(r.what, what)
+	r.title.SetText(title)
+	setText(r.what, m.summary())
 	r.arrow.show(m)
 }
 
 // arrow is a line from one side to the other. The two differ by shape and colour.
 type arrow struct {
 	widget.BaseWidget
-	sent, none bool
-	lines      [3]*canvas.Line // the shaft and the head's two sides
+	sent  bool
+	lines [3]*canvas.Line // the shaft and the head's two sides
 }
 
 const (
@@ -226,8 +237,8 @@ func newArrow() *arrow {
 }
 
 func (a *arrow) show(m *message) {
-	if sent, none := m.sent, m.grave != ""; sent != a.sent || none != a.none {
-		a.sent, a.none = sent, none
+	if m.sent != a.sent {
+		a.sent = m.sent
 		a.Refresh()
 	}
 }
@@ -266,7 +277,7 @@ func (r arrowRenderer) Refresh() {
 	}
 	r.Layout(r.Size())
 	for _, l := range r.lines {
-		l.StrokeColor, l.Hidden = theme.Color(name), r.none
+		l.StrokeColor = theme.Color(name)
 		l.Refresh()
 	}
 }
