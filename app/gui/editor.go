@@ -202,8 +202,7 @@ func (v *editorView) protocol(p *app.Profile) []fyne.CanvasObject {
 
 // blockHelp says what blocking means, in the editor and the settings.
 func blockHelp() string {
-	return lang.L("Nothing leaves this computer but through the VPN, from the first packet until you disconnect. " +
-		"While the connection is lost you have no Internet at all. Also printers and other devices near you cannot be reached, unless you allow the local network.")
+	return lang.L("Nothing leaves this computer but through the VPN, from the first packet until you disconnect. While the connection is lost you have no Internet at all. Also printers and other devices near you cannot be reached, unless you allow the local network.")
 }
 
 func localHelp() string {

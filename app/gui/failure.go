@@ -132,8 +132,7 @@ func noAnswerWords(step app.Step) (headline, advice string) {
 func untrustedWords(p *saved) (headline, advice string) {
 	if p != nil && p.pinned {
 		return lang.L("The gateway is not the one that you trusted"),
-			lang.L("Its certificate has changed. Somebody may be listening, so nothing secret was sent. Ask your administrator: " +
-				"only if the new certificate is confirmed, remove the old fingerprint with Edit and connect again.")
+			lang.L("Its certificate has changed. Somebody may be listening, so nothing secret was sent. Ask your administrator: only if the new certificate is confirmed, remove the old fingerprint with Edit and connect again.")
 	}
 	return lang.L("The gateway could not prove who it is"),
 		lang.L("Nothing secret was sent. Ask your administrator for the right name or certificate of the gateway.")
