@@ -155,8 +155,9 @@
 // # Linux: WINS
 //
 // Linux has no place for WINS servers. They are written to samba-wins.conf in the state
-// directory, which is there while a tunnel has some. An administrator who wants Samba
-// to use them adds to the section [global] of smb.conf:
+// directory, which is there while a tunnel has some and which every user's programs can
+// read. An administrator who wants Samba to use them adds to the section [global] of
+// smb.conf:
 //
 //	include = /var/lib/wayfarer/samba-wins.conf
 //

@@ -70,10 +70,14 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("process %d controls the host's network already", e.PID)
 }
 
+// dirMode lets other users' programs pass, who shall read a file whose name they know
+// (Samba's), but not look around.
+const dirMode = 0o711
+
 // openJournal makes dir if it is missing, makes sure that nobody but its owner can write
 // to it and that no other process has its journal, and reads it.
 func openJournal(log *slog.Logger, dir, boot string) (*journal, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, err
 	}
 	foreign, err := checkOwner(dir)

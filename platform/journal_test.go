@@ -295,6 +295,28 @@ func TestJournalQuiet(t *testing.T) {
 	}
 }
 
+// TestDirectoryModes: other users can pass the state directory, because of Samba's file,
+// but neither list it nor read the journal.
+func TestDirectoryModes(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes do not protect a directory on Windows")
+	}
+	dir := filepath.Join(t.TempDir(), "state")
+	j := testJournal(t, dir, "boot")
+	if err := j.keep([]change{&worldChange{Key: "a", Value: "1"}}); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{dir: 0o711, j.path(): 0o600, filepath.Join(dir, lockFile): 0o600} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s: %o, not %o", filepath.Base(path), got, want)
+		}
+	}
+}
+
 // TestForeignDirectory: a journal is obeyed with all our rights, so it must be
 // nobody else's.
 func TestForeignDirectory(t *testing.T) {
