@@ -126,15 +126,15 @@ func importAny(data []byte) (*Imported, error) {
 			return format.read(text)
 		}
 	}
-	return importOwn(data)
+	return importOwn(text)
 }
 
 // importOwn reads the project's own form.
-func importOwn(data []byte) (*Imported, error) {
-	if !bytes.Contains(data, []byte("gateway")) {
+func importOwn(text string) (*Imported, error) {
+	if !strings.Contains(text, "gateway") {
 		return nil, ErrFormat
 	}
-	p, err := profiles.Decode(data)
+	p, err := profiles.Decode([]byte(text))
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -139,9 +140,24 @@ func TestImportedAreSaved(t *testing.T) {
 		}
 		im.Zero()
 	}
+	// A duplicate needs the same files.
+	copied, err := s.Load("rsa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied.Profile.Name = "copy"
+	if err := s.Save(copied); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove("rsa"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := copied.Request(t.Context(), &fakeAsker{}); err != nil {
+		t.Error(err)
+	}
 	there := len(files(s)) // two files of the first, which is also the CA of both, and one of the second
-	for _, name := range []string{"vpn", "rsa", "Certificate"} {
-		if err := s.Remove(name); err != nil && !errors.Is(err, ErrNotFound) {
+	for _, name := range []string{"copy", "Certificate"} {
+		if err := s.Remove(name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -151,7 +167,15 @@ func TestImportedAreSaved(t *testing.T) {
 }
 
 func TestImportOfText(t *testing.T) {
-	text := "[main]\r\nHost=vpn.example.com\r\nDescription=Büro\r\n"
+	for _, text := range []string{
+		"[main]\r\nHost=vpn.example.com\r\nDescription=Büro\r\n",
+		"gateway = \"vpn.example.com\"\r\nname = \"Büro\"\r\n",
+	} {
+		testImportOfText(t, text)
+	}
+}
+
+func testImportOfText(t *testing.T, text string) {
 	units := utf16.Encode([]rune(text))
 	little, big := []byte{0xff, 0xfe}, []byte{0xfe, 0xff}
 	for _, u := range units {
@@ -160,7 +184,7 @@ func TestImportOfText(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{
 		"UTF-8": []byte(text), "UTF-8 with a mark": []byte("\ufeff" + text), "UTF-16LE": little, "UTF-16BE": big,
-		"odd UTF-16": append(little, 'x'), "Latin-1": []byte(strings.ReplaceAll(text, "ü", "\xfc")),
+		"odd UTF-16": append(slices.Clip(little), 'x'), "Latin-1": []byte(strings.ReplaceAll(text, "ü", "\xfc")),
 	} {
 		im, err := Import(data, "x.pcf")
 		if err != nil || im.Profiles[0].Profile.Name != "Büro" {
