@@ -323,6 +323,9 @@ func (c *controller) settle() {
 	}
 	for key, a := range c.attempts {
 		conn := c.find(a.id)
+		if conn != nil && connectionKey(conn) != key {
+			conn = nil // of a service that was restarted, and numbers anew
+		}
 		switch {
 		case a.id == "":
 		case conn == nil && a.seen: // ended, here or elsewhere
@@ -346,7 +349,7 @@ func (c *controller) settle() {
 // overwrites it.
 func (c *controller) keep(a *attempt, conn *app.Connection) {
 	c.learnt[conn.ID] = true
-	a.trusted = c.trusted[conn.ID] || a.pin != ""
+	a.trusted = c.trusted[conn.ID] || a.pin != "" && conn.Gateway != nil && conn.Gateway.CertificateSHA256 == a.pin
 	entry := a.entry
 	switch {
 	case len(a.retyped) > 0:

@@ -191,6 +191,8 @@ func (c *controller) lose(err error) {
 		failure = app.NewFailure(app.CodeInternal, "", err.Error(), "")
 	}
 	c.model.status, c.model.noService = nil, failure
+	clear(c.learnt) // the next service numbers its connections anew
+	clear(c.trusted)
 	c.newest.Store(nil)
 	c.render()
 	c.notify()

@@ -284,6 +284,32 @@ func TestTrustWithoutAttempt(t *testing.T) {
 	})
 }
 
+// TestTrustIsOfOneService: a service that was restarted numbers its connections anew, and
+// trust in one is no trust in another.
+func TestTrustIsOfOneService(t *testing.T) {
+	two := func(w *world, o *Options) { withThree(w, o) }
+	inWorld(t, two, func(w *world) {
+		w.press(w.home.form.connect) // office
+		w.service.set(promptedBy(app.Prompt{Kind: app.PromptTrust, Certificate: &app.Certificate{SHA256: "ab"}}))
+		w.want("trust")
+		w.press(w.home.trust.trust)
+		w.service.lose(app.NewFailure(app.CodeNoService, "", "gone", ""))
+		w.settleDown()
+		w.service.set(connection(app.StateConnected, func(c *app.Connection) { c.Profile, c.Gateway.CertificateSHA256 = "lab", "cd" }))
+		w.service.lose(nil)
+		time.Sleep(lastRetry)
+		w.settleDown()
+		for _, name := range w.names() {
+			if e, _ := w.store.Load(name); e.Profile.Pin != "" {
+				t.Errorf("%s: pin %q", name, e.Profile.Pin)
+			}
+		}
+		if len(w.attempts) > 0 {
+			t.Error("the attempt stays")
+		}
+	})
+}
+
 // TestChangedPin: it is refused with an explanation, and not overwritten.
 func TestChangedPin(t *testing.T) {
 	pinned := func(w *world, _ *Options) {
@@ -587,12 +613,20 @@ func TestOwnQuestions(t *testing.T) {
 		answer  string
 		got     func(control.ConnectRequest) bool
 	}{
-		{"group", app.Profile{Name: "x", Gateway: "gw", Login: "ada", Auth: "xauth-psk", GroupID: "staff"}, "The group password, please", "sesame",
-			func(r control.ConnectRequest) bool { return string(r.GroupSecret) == "sesame" }},
-		{"passphrase", app.Profile{Name: "x", Gateway: "gw", Auth: "rsa", Certificate: "../profiles/testdata/modern.p12"}, "The passphrase of your certificate, please", "päss",
+		{
+			"group",
+			app.Profile{Name: "x", Gateway: "gw", Login: "ada", Auth: "xauth-psk", GroupID: "staff"},
+			"The group password, please", "sesame",
+			func(r control.ConnectRequest) bool { return string(r.GroupSecret) == "sesame" },
+		},
+		{
+			"passphrase",
+			app.Profile{Name: "x", Gateway: "gw", Auth: "rsa", Certificate: "../profiles/testdata/modern.p12"},
+			"The passphrase of your certificate, please", "päss",
 			func(r control.ConnectRequest) bool {
 				return strings.Contains(r.Profile.Certificate, "BEGIN CERTIFICATE")
-			}},
+			},
+		},
 	} {
 		prepare := func(w *world, _ *Options) { w.save(store.Entry{Profile: tt.profile}) }
 		t.Run(tt.name, func(t *testing.T) {
