@@ -69,9 +69,12 @@ func (c *Candidate) Zero() {
 	clear(c.Key)
 }
 
-// AllowWeak makes the profile as weak as the file wants it.
+// AllowWeak makes the profile as weak as the file wants it; a second time changes nothing.
 func (c *Candidate) AllowWeak() {
 	p := &c.Profile
+	if len(p.AllowWeak) > 0 {
+		return
+	}
 	p.AllowWeak = c.Weak
 	p.IKE, p.ESP = append(p.IKE, c.weak.IKE...), append(p.ESP, c.weak.ESP...)
 	if c.weak.PFS != "" {

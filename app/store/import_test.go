@@ -70,6 +70,7 @@ func describe(im *Imported) string {
 		if len(c.Weak) > 0 {
 			weaker := *c
 			weaker.AllowWeak()
+			weaker.AllowWeak()
 			fmt.Fprintf(&s, "weak: %s; allowed: ike %v, esp %v, pfs %q, exchange %q\n", strings.Join(c.Weak, ", "),
 				weaker.Profile.IKE, weaker.Profile.ESP, weaker.Profile.PFS, weaker.Profile.Exchange)
 		}

@@ -139,12 +139,11 @@ func (s *Store) Names() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(ix.Unfinished) > 0 { // by a program that is at it, or that has crashed
-		var unlock func()
-		if ix, unlock, err = s.begin(); err != nil {
-			return nil, err
+	if len(ix.Unfinished) > 0 { // by a program that has crashed, or that is at it
+		if whole, unlock, err := s.begin(); err == nil {
+			unlock()
+			ix = whole
 		}
-		unlock()
 	}
 	return ix.names(), nil
 }
