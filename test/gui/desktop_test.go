@@ -4,6 +4,7 @@ package gui
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -18,7 +19,7 @@ import (
 )
 
 // patience bounds every wait: software draws the window, on a machine that may be busy.
-const patience = 60 * time.Second
+const patience = 90 * time.Second
 
 // desktop is what a login brings: a display, a message bus and what is on it, and a
 // home. All of it ends with the test.
@@ -28,6 +29,7 @@ type desktop struct {
 	bus     string // address
 	home    string
 	runtime string // XDG_RUNTIME_DIR
+	socket  string // of the service; empty: there is none
 	conn    *dbus.Conn
 	icons   chan icon
 
@@ -133,6 +135,7 @@ func (d *desktop) env() []string {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + d.home, "XDG_RUNTIME_DIR=" + d.runtime, "XDG_CURRENT_DESKTOP=test",
 		"DISPLAY=" + d.display, "DBUS_SESSION_BUS_ADDRESS=" + d.bus,
 		"LIBGL_ALWAYS_SOFTWARE=1", "LANG=en_US.UTF-8", "NO_AT_BRIDGE=1",
+		"WAYFARER_SOCKET=" + cmp.Or(d.socket, filepath.Join(d.runtime, "nobody")),
 	}
 }
 

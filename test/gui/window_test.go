@@ -156,7 +156,9 @@ func (d *desktop) clicks(right float64, down int) {
 	if down < 0 {
 		down += height
 	}
-	d.mustTool("xdotool", "mousemove", "--window", d.window(), strconv.Itoa(int(right*float64(width))), strconv.Itoa(down), "click", "1")
+	d.mustTool("xdotool", "mousemove", "--window", d.window(), strconv.Itoa(int(right*float64(width))), strconv.Itoa(down),
+		"sleep", "0.2", // a hand is not faster, and Fyne looks where the pointer was in the last frame
+		"click", "1")
 }
 
 // closes closes the window as a person does.

@@ -1,0 +1,237 @@
+//go:build gui && linux
+
+package gui
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// labScript is the lab of test/lab, in which this package has one of its own.
+const labScript = "../lab/lab"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Setenv("LAB_NAME", cmp.Or(os.Getenv("LAB_NAME"), "wgui"))
+	os.Setenv("LAB_BIN", filepath.Dir(bin("wayfarerd")))
+	code := m.Run()
+	if labStarted() == nil && os.Getenv("LAB_KEEP") == "" {
+		lab("down")
+	}
+	os.Exit(code)
+}
+
+func lab(args ...string) (string, error) {
+	out, err := exec.Command(labScript, args...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("lab %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+var labUp = sync.OnceValue(func() error {
+	if _, err := lab("prereqs"); err != nil {
+		return err
+	}
+	_, err := lab("up")
+	return err
+})
+
+var labAsked bool
+
+// labStarted is nil if the lab stands.
+func labStarted() error {
+	if !labAsked {
+		return os.ErrNotExist
+	}
+	return labUp()
+}
+
+// needLab brings the lab up, or skips the test where it cannot be.
+func needLab(t *testing.T) {
+	t.Helper()
+	labAsked = true
+	if err := labUp(); err != nil {
+		t.Skip(err)
+	}
+}
+
+// service is wayfarerd in the namespace of a road warrior behind NAT; the display is
+// outside of it, and reaches it by its socket.
+type service struct {
+	*desktop
+	socket string
+	state  string
+	cmd    *exec.Cmd
+	said   output
+}
+
+// service starts one, which programs on this desktop find from then on.
+func (d *desktop) service() *service {
+	d.Helper()
+	s := &service{desktop: d, socket: filepath.Join(d.runtime, "wayfarerd.sock"), state: d.dir()}
+	d.socket = s.socket
+	s.begin()
+	d.Cleanup(func() {
+		s.end(syscall.SIGTERM)
+		if d.Failed() {
+			d.Logf("wayfarerd says:\n%s", s.said.String())
+		}
+	})
+	return s
+}
+
+func (s *service) begin() {
+	s.Helper()
+	s.cmd = exec.Command(labScript, "exec", "rw", bin("wayfarerd"), "--socket", s.socket, "--state-dir", s.state)
+	s.cmd.Stderr = &s.said
+	s.must(s.cmd.Start())
+}
+
+// end ends the service by a signal.
+func (s *service) end(signal os.Signal) {
+	s.cmd.Process.Signal(signal)
+	s.cmd.Wait()
+}
+
+// inside runs a program beside the service.
+func (s *service) inside(args ...string) (string, error) {
+	return lab(append([]string{"exec", "rw"}, args...)...)
+}
+
+// reachable says whether the company's network can be reached.
+func (s *service) reachable() bool {
+	_, err := s.inside("ping", "-c", "1", "-W", "1", "10.10.0.2")
+	return err == nil
+}
+
+// What the office's gateway goes by in the lab.
+const (
+	officeHost  = "gw.lab.test"
+	officeLogin = "alice"
+	officePass  = "wonderland"
+)
+
+// notifiedOf waits for a notification that starts like that.
+func (d *desktop) notifiedOf(title string) {
+	d.Helper()
+	d.until("the notification "+title, func() bool {
+		return slices.ContainsFunc(d.notified(), func(n string) bool { return strings.HasPrefix(n, title) })
+	})
+}
+
+// A working day: the first connection by typing, with a wrong password before the right
+// one, then by the tray, while gateway and service come and go; the next day the profile
+// is still there.
+func TestOffice(t *testing.T) {
+	needLab(t)
+	d := newDesktop(t)
+	d.tray()
+	d.keyring()
+	s := d.service()
+	p := d.start()
+	tray := p.icon()
+	d.shown()
+	tray.is(grey)
+	d.shot("office-01-first-run")
+
+	t.Log("first run, with a wrong password")
+	d.types(officeHost) // the first field has the keyboard
+	d.press("Tab")
+	d.types(officeLogin)
+	d.press("Tab")
+	d.types("wrong")
+	d.shot("office-02-typed")
+	d.press("Return")
+	tray.starts(officeHost + ": Waiting for you")
+	d.shot("office-03-trust")
+	d.clicks(0.72, -30) // Trust
+	tray.starts(officeHost + ": Could not connect")
+	d.shot("office-04-wrong-password")
+
+	t.Log("the right one")
+	d.clicks(0.5, -70) // Try again
+	tray.starts(officeHost + ": Waiting for you")
+	d.shot("office-05-again")
+	d.types(officePass)
+	d.press("Return")
+	tray.is(green)
+	d.shot("office-06-connected")
+	if !s.reachable() {
+		t.Error("the office cannot be reached")
+	}
+
+	t.Log("by the tray, without the window")
+	d.closes()
+	d.hidden()
+	d.notified()
+	tray.click("Disconnect " + officeHost)
+	tray.is(grey)
+	if s.reachable() {
+		t.Error("the office can still be reached")
+	}
+	tray.click("Connect " + officeHost)
+	tray.starts(officeHost + ": Waiting for you")
+	d.shown() // the password is not known: the first one was wrong
+	d.types(officePass)
+	d.press("Tab", "space") // Remember
+	d.shot("office-07-password")
+	d.press("shift+Tab", "Return")
+	tray.is(green)
+	d.closes()
+	d.hidden()
+	tray.click("Disconnect " + officeHost)
+	tray.is(grey)
+	tray.click("Connect " + officeHost)
+	tray.is(green)
+	d.notifiedOf("Connected to " + officeHost)
+
+	t.Log("the gateway is killed, and back")
+	d.must(lab1("gw", "kill"))
+	d.notifiedOf("Connection to " + officeHost + " lost")
+	tray.is(blue)
+	tray.tap()
+	d.shown()
+	d.shot("office-08-reconnecting")
+	d.must(lab1("gw", "start"))
+	tray.is(green)
+	d.shot("office-09-back")
+
+	t.Log("the service is killed, and back")
+	s.end(syscall.SIGKILL)
+	tray.is(amber)
+	d.shot("office-10-no-service")
+	s.begin()
+	tray.is(grey)
+	d.shot("office-11-service-back")
+
+	t.Log("the next day")
+	tray.click("Quit")
+	p.ends()
+	p = d.start("--hidden")
+	tray = p.icon()
+	tray.click("Connect " + officeHost)
+	tray.is(green)
+	tray.click("Quit (stays connected)")
+	p.ends()
+	if !s.reachable() {
+		t.Error("the connection did not stay")
+	}
+	p = d.start("--hidden")
+	tray = p.icon()
+	tray.is(green)
+}
+
+func lab1(args ...string) error {
+	_, err := lab(args...)
+	return err
+}
