@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path"
 	"slices"
@@ -249,32 +250,18 @@ func (c *Candidate) group(number, what string) string {
 	return name
 }
 
-// network reads a network, with a prefix's length or a mask; false, with a remark, if
-// it is none.
+// network reads an IPv4 network; false, with a remark, if it is none.
 func (c *Candidate) network(address, mask string) (string, bool) {
 	addr, err := netip.ParseAddr(strings.TrimSpace(address))
 	m, merr := netip.ParseAddr(strings.TrimSpace(mask))
 	if err == nil && merr == nil && addr.Is4() && m.Is4() {
-		bits := 0
-		octets := m.As4()
-		for _, b := range octets {
-			for ; b&0x80 != 0; b <<= 1 {
-				bits++
-			}
-		}
-		p := netip.PrefixFrom(addr, bits).Masked()
-		if whole, _ := netip.AddrFromSlice(maskOf(bits)); whole == m {
-			return p.String(), true
+		// Of a mask with holes the size is 0 of 0.
+		if ones, bits := net.IPMask(m.AsSlice()).Size(); bits == 32 {
+			return netip.PrefixFrom(addr, ones).Masked().String(), true
 		}
 	}
 	c.remark("%s is no network and is left out.", shown(address+"/"+mask))
 	return "", false
-}
-
-// maskOf is an IPv4 mask of so many bits.
-func maskOf(bits int) []byte {
-	m := ^uint32(0) << (32 - bits)
-	return []byte{byte(m >> 24), byte(m >> 16), byte(m >> 8), byte(m)}
 }
 
 // shown is a text out of a file as a remark may quote it: printable, not long.
