@@ -372,10 +372,7 @@ func (c *winWINSChange) apply(context.Context) error {
 
 func (c *winWINSChange) undo(context.Context) error {
 	is, err := c.h.wins(c.GUID)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.Equal(is, c.Servers) {
-		return nil
-	}
-	if err != nil {
+	if err != nil || !slices.Equal(is, c.Servers) {
 		return err
 	}
 	values := map[string]any{winsValue: nil}
@@ -385,11 +382,11 @@ func (c *winWINSChange) undo(context.Context) error {
 	return c.h.net.writeKey(netBTKey+c.GUID, values)
 }
 
-// wins are the WINS servers that an interface has.
+// wins are the WINS servers that an interface has been given.
 func (h *winHost) wins(guid string) ([]string, error) {
 	values, err := h.net.readKey(netBTKey + guid)
 	servers, _ := values[winsValue].([]string)
-	return servers, err
+	return servers, present(err)
 }
 
 // sameValues compares values of the registry.

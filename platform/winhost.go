@@ -71,6 +71,7 @@ func (h *winHost) plan(ctx context.Context, cfg Config, applied []change) ([]cha
 	if err != nil {
 		return nil, Report{}, &Error{PartRoute, err}
 	}
+	view.routes = slices.DeleteFunc(view.routes, func(r winRoute) bool { return h.isOwn(&r) }) // as Windows is without us
 	home, servers := view.home(tunnels), view.nameservers(tunnels)
 	changes, report, err := h.planFilters(cfg, view, home, servers)
 	if err != nil {
@@ -209,7 +210,7 @@ func (h *winHost) planTaken(cfg Config, view *winView, tunnels []string, stay []
 		a := r.Dst.Addr()
 		some, all := routesOf(cfg, r.Dst)
 		switch {
-		case view.outside(&r, tunnels) == nil, h.isOwn(&r), r.Dst.Bits() == 0, len(some) == 0 && !all, slices.Contains(taken, r.Dst):
+		case view.outside(&r, tunnels) == nil, r.Dst.Bits() == 0, len(some) == 0 && !all, slices.Contains(taken, r.Dst):
 			continue
 		case r.Dst.IsSingleIP() && r.onLink(), a.IsMulticast(), a.IsLinkLocalUnicast():
 			continue // the host's own addresses, and what never leaves the link
@@ -252,7 +253,7 @@ func (h *winHost) planNames(cfg Config, view *winView) ([]change, error) {
 		link := view.byName(t.Interface)
 		if len(t.WINS) > 0 {
 			was, err := h.wins(link.GUID)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err != nil {
 				return nil, err
 			}
 			changes = append(changes, &winWINSChange{h: h, Name: link.Name, GUID: link.GUID, Servers: strings.Split(joined(t.WINS, " "), " "), Was: was})

@@ -3,6 +3,7 @@ package platform
 import (
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // winNet is what is asked of Windows' network. What is missing is an error that wraps
@@ -141,13 +142,21 @@ func (v *winView) byLUID(luid uint64) *winLink {
 	return v.link(func(l *winLink) bool { return l.LUID == luid })
 }
 
+// ownDriver begins the description of interfaces that package tun has made: they are up
+// before a wish names them.
+const ownDriver = "Wayfarer"
+
+// leads says whether an interface leads out of the host, past the tunnels.
+func (l *winLink) leads(tunnels []string) bool {
+	return l.Up && l.Kind != ifLoopback && !slices.Contains(tunnels, l.Name) && !strings.HasPrefix(l.Description, ownDriver)
+}
+
 // outside is the interface of a route that leaves the host past the tunnels, or nil.
 func (v *winView) outside(r *winRoute, tunnels []string) *winLink {
-	l := v.byLUID(r.LUID)
-	if l == nil || !l.Up || l.Kind == ifLoopback || slices.Contains(tunnels, l.Name) {
-		return nil
+	if l := v.byLUID(r.LUID); l != nil && l.leads(tunnels) {
+		return l
 	}
-	return l
+	return nil
 }
 
 // way is the route by which packets to an address leave outside of the tunnels: the
@@ -191,7 +200,7 @@ func (v *winView) home(tunnels []string) *home {
 	}
 	for i := range v.links {
 		l := &v.links[i]
-		if !l.Up || l.Kind == ifLoopback || slices.Contains(tunnels, l.Name) {
+		if !l.leads(tunnels) {
 			continue
 		}
 		all.dhcp = appendNew(all.dhcp, l.DHCP...)
@@ -226,7 +235,7 @@ func (v *winView) nameservers(tunnels []string) []netip.Addr {
 	slices.SortStableFunc(links, func(a, b winLink) int { return int(a.Metric4) - int(b.Metric4) })
 	var servers []netip.Addr
 	for _, l := range links {
-		if !l.Up || slices.Contains(tunnels, l.Name) {
+		if !l.leads(tunnels) {
 			continue
 		}
 		for _, a := range l.DNS {

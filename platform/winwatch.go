@@ -59,7 +59,7 @@ func (h *winHost) sleeps(ctx context.Context) <-chan bool {
 func (v *winView) surroundings(tunnels []string, own func(*winRoute) bool) surroundings {
 	var network, defaults []string
 	for _, l := range v.links {
-		if !l.Up || l.Kind == ifLoopback || slices.Contains(tunnels, l.Name) {
+		if !l.leads(tunnels) {
 			continue
 		}
 		network = append(network, fmt.Sprintf("link %d %s", l.Index, l.Name))
@@ -145,7 +145,7 @@ func (h *winHost) describe() (string, error) {
 		}
 		lines = append(lines, fmt.Sprintf("names of %s by %s", l.Name, joined(l.DNS, " ")))
 		wins, err := h.wins(l.GUID)
-		if present(err) != nil {
+		if err != nil {
 			return "", err
 		}
 		lines = append(lines, fmt.Sprintf("WINS of %s by %s", l.Name, strings.Join(wins, " ")))

@@ -1,0 +1,338 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// fakeWindows behaves as Windows' network does, as far as it is used: addresses bring
+// their routes, interfaces take theirs with them, names stand in the registry.
+type fakeWindows struct {
+	ifs      []winLink
+	table    []winRoute
+	stack    map[string]winSettings // by "LUID family"
+	keys     map[string]map[string]any
+	provider []string // filters of ours
+
+	calls     []string // that change something
+	before    func()   // is called before each of these
+	fail      map[string]error
+	listeners []func()
+	power     []func(bool)
+	late      int // so many looks see no interface
+}
+
+// Interfaces of the fake.
+const (
+	luidLoopback = 1
+	luidWiFi     = 2
+	luidSwitch   = 3
+	luidTunnel   = 4
+	luidTunnel1  = 5
+)
+
+// newFakeWindows is a laptop in a Wi-Fi, with a virtual switch, and two tunnels'
+// interfaces that have nothing yet.
+func newFakeWindows() *fakeWindows {
+	w := &fakeWindows{stack: map[string]winSettings{}, keys: map[string]map[string]any{}, fail: map[string]error{}}
+	w.addLink(winLink{LUID: luidLoopback, Index: 1, Name: "Loopback", Kind: ifLoopback, Addresses: prefixes("127.0.0.1/8", "::1/128"), Metric4: 75, Metric6: 75})
+	w.addLink(winLink{
+		LUID: luidWiFi, Index: 12, Name: "Wi-Fi", Kind: 71, Hardware: true, Addresses: prefixes("192.168.1.23/24", "fe80::23/64"),
+		DNS: addrs("192.168.1.1"), DHCP: addrs("192.168.1.1"), Metric4: 35, Metric6: 35,
+	})
+	w.addLink(winLink{LUID: luidSwitch, Index: 20, Name: "vEthernet", Kind: 6, Addresses: prefixes("172.20.0.1/20"), DNS: addrs("fec0:0:0:ffff::1"), Metric4: 15})
+	w.addLink(winLink{LUID: luidTunnel, Index: 30, Name: "wayfarer0", Description: "Wayfarer Tunnel", Kind: ifPropVirtual, Metric4: 5, Metric6: 5})
+	w.addLink(winLink{LUID: luidTunnel1, Index: 31, Name: "wayfarer1", Description: "Wayfarer Tunnel #2", Kind: ifPropVirtual, Metric4: 5, Metric6: 5})
+	w.table = append(w.table, winRoute{luidWiFi, netip.MustParsePrefix("0.0.0.0/0"), addrs("192.168.1.1")[0], 0})
+	return w
+}
+
+// addLink adds an interface, and the routes that its addresses bring.
+func (w *fakeWindows) addLink(l winLink) {
+	l.GUID, l.Up = fmt.Sprintf("{LINK-%d}", l.LUID), true
+	w.ifs = append(w.ifs, l)
+	for _, ipv6 := range []bool{false, true} {
+		w.stack[stackKey(l.LUID, ipv6)] = winSettings{MTU: 1500, Metric: 5, AutoMetric: true, DADTransmits: 3, RouterDiscovery: 1}
+	}
+	for _, a := range l.Addresses {
+		w.table = append(w.table, winRoute{l.LUID, a.Masked(), unspecified(a.Addr()), 256}, winRoute{l.LUID, single(a.Addr()), unspecified(a.Addr()), 256})
+	}
+}
+
+func stackKey(luid uint64, ipv6 bool) string { return fmt.Sprintf("%d %s", luid, ipName(ipv6)) }
+
+// removeLink is what happens when a tunnel's process ends.
+func (w *fakeWindows) removeLink(luid uint64) {
+	w.ifs = slices.DeleteFunc(w.ifs, func(l winLink) bool { return l.LUID == luid })
+	w.table = slices.DeleteFunc(w.table, func(r winRoute) bool { return r.LUID == luid })
+	delete(w.stack, stackKey(luid, false))
+	delete(w.stack, stackKey(luid, true))
+}
+
+// change notes a call that changes something, and fails if the test wants it.
+func (w *fakeWindows) change(format string, args ...any) error {
+	if w.before != nil {
+		w.before()
+	}
+	call := fmt.Sprintf(format, args...)
+	w.calls = append(w.calls, call)
+	return w.fail[call]
+}
+
+func (w *fakeWindows) find(luid uint64) *winLink {
+	i := slices.IndexFunc(w.ifs, func(l winLink) bool { return l.LUID == luid })
+	if i < 0 {
+		return nil
+	}
+	return &w.ifs[i]
+}
+
+func (w *fakeWindows) name(luid uint64) string {
+	if l := w.find(luid); l != nil {
+		return l.Name
+	}
+	return "nothing"
+}
+
+func (w *fakeWindows) links() ([]winLink, error) {
+	if w.late > 0 {
+		w.late--
+		return nil, nil
+	}
+	links := slices.Clone(w.ifs)
+	for i, l := range links {
+		links[i].Addresses = slices.Clone(l.Addresses)
+		if s := w.stack[stackKey(l.LUID, false)]; !s.AutoMetric {
+			links[i].Metric4 = s.Metric
+		}
+		if servers := text(w.keys[tcpip4Key+l.GUID]["NameServer"]); servers != "" {
+			links[i].DNS = addrs(strings.Split(servers, ",")...)
+		}
+	}
+	return links, nil
+}
+
+func (w *fakeWindows) settings(luid uint64, ipv6 bool) (winSettings, error) {
+	s, ok := w.stack[stackKey(luid, ipv6)]
+	if !ok {
+		return s, fs.ErrNotExist
+	}
+	return s, nil
+}
+
+func (w *fakeWindows) setSettings(luid uint64, ipv6 bool, s winSettings) error {
+	if err := w.change("set %s %s mtu %d metric %d auto %v dad %d discovery %d", w.name(luid), ipName(ipv6), s.MTU, s.Metric, s.AutoMetric, s.DADTransmits, s.RouterDiscovery); err != nil {
+		return err
+	}
+	w.stack[stackKey(luid, ipv6)] = s
+	return nil
+}
+
+func (w *fakeWindows) addAddress(luid uint64, a netip.Addr) error {
+	if err := w.change("add address %v to %s", a, w.name(luid)); err != nil {
+		return err
+	}
+	l := w.find(luid)
+	l.Addresses = append(l.Addresses, single(a))
+	w.table = append(w.table, winRoute{luid, single(a), unspecified(a), 256})
+	return nil
+}
+
+func (w *fakeWindows) removeAddress(luid uint64, a netip.Addr) error {
+	if err := w.change("remove address %v from %s", a, w.name(luid)); err != nil {
+		return err
+	}
+	l := w.find(luid)
+	if l == nil || !slices.Contains(l.Addresses, single(a)) {
+		return fs.ErrNotExist
+	}
+	l.Addresses = slices.DeleteFunc(l.Addresses, func(p netip.Prefix) bool { return p == single(a) })
+	gone := winRoute{luid, single(a), unspecified(a), 256}
+	w.table = slices.DeleteFunc(w.table, func(r winRoute) bool { return r == gone })
+	return nil
+}
+
+func (w *fakeWindows) routes() ([]winRoute, error) { return slices.Clone(w.table), nil }
+
+func (w *fakeWindows) addRoute(r winRoute) error {
+	if err := w.change("add route %v via %v to %s", r.Dst, r.NextHop, w.name(r.LUID)); err != nil {
+		return err
+	}
+	w.table = append(w.table, r)
+	return nil
+}
+
+func (w *fakeWindows) removeRoute(r winRoute) error {
+	if err := w.change("remove route %v via %v from %s", r.Dst, r.NextHop, w.name(r.LUID)); err != nil {
+		return err
+	}
+	before := len(w.table)
+	w.table = slices.DeleteFunc(w.table, func(is winRoute) bool { return is.same(&r) })
+	if len(w.table) == before {
+		return fs.ErrNotExist
+	}
+	return nil
+}
+
+func (w *fakeWindows) setNames(luid uint64, ipv6 bool, servers []netip.Addr, search []string) error {
+	if err := w.change("set names of %s %s: %s search %s", w.name(luid), ipName(ipv6), joined(servers, " "), strings.Join(search, " ")); err != nil {
+		return err
+	}
+	path := tcpip4Key
+	if ipv6 {
+		path = tcpip6Key
+	}
+	w.keys[path+w.find(luid).GUID] = map[string]any{"NameServer": joined(servers, ","), "SearchList": strings.Join(search, ",")}
+	return nil
+}
+
+func (w *fakeWindows) readKey(path string) (map[string]any, error) {
+	values, ok := w.keys[path]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return maps.Clone(values), nil
+}
+
+// writeKey can be interrupted before each value.
+func (w *fakeWindows) writeKey(path string, values map[string]any) error {
+	short := path[strings.LastIndex(path, `\`)+1:]
+	if err := w.change("make key %s", short); err != nil {
+		return err
+	}
+	if w.keys[path] == nil {
+		w.keys[path] = map[string]any{}
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if err := w.change("write %s %s = %v", short, name, values[name]); err != nil {
+			return err
+		}
+		if values[name] == nil {
+			delete(w.keys[path], name)
+		} else {
+			w.keys[path][name] = values[name]
+		}
+	}
+	return nil
+}
+
+func (w *fakeWindows) removeKey(path string) error {
+	if err := w.change("remove key %s", path[strings.LastIndex(path, `\`)+1:]); err != nil {
+		return err
+	}
+	delete(w.keys, path)
+	return nil
+}
+
+func (w *fakeWindows) subkeys(path string) ([]string, error) {
+	var names []string
+	for key := range w.keys {
+		if name, below := strings.CutPrefix(key, path+`\`); below {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return nil, fs.ErrNotExist
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (w *fakeWindows) reloadNames() error { return w.change("reload names") }
+
+func (w *fakeWindows) filters() ([]string, error) {
+	return slices.Clone(w.provider), w.fail["filters"]
+}
+
+func (w *fakeWindows) setFilters(all []winFilter) error {
+	if err := w.change("set %d filters", len(all)); err != nil {
+		return err
+	}
+	w.provider = nil
+	for _, f := range all {
+		w.provider = append(w.provider, f.String())
+	}
+	return nil
+}
+
+func (w *fakeWindows) notify(f func()) (func(), error) {
+	w.listeners = append(w.listeners, f)
+	at := len(w.listeners) - 1
+	return func() { w.listeners[at] = func() {} }, w.fail["notify"]
+}
+
+func (w *fakeWindows) notifyPower(f func(bool)) (func(), error) {
+	w.power = append(w.power, f)
+	return func() {}, w.fail["notifyPower"]
+}
+
+// changed tells those who listen.
+func (w *fakeWindows) changed() {
+	for _, f := range w.listeners {
+		f()
+	}
+}
+
+// String is all that can be changed, without what an interface's registry key says when
+// it says nothing.
+func (w *fakeWindows) String() string {
+	var lines []string
+	for _, l := range w.ifs {
+		for _, a := range l.Addresses {
+			lines = append(lines, fmt.Sprintf("address %v dev %s", a, l.Name))
+		}
+		for _, ipv6 := range []bool{false, true} {
+			if s := w.stack[stackKey(l.LUID, ipv6)]; s.MTU != 0 {
+				lines = append(lines, fmt.Sprintf("stack %s %s %v", l.Name, ipName(ipv6), s))
+			}
+		}
+	}
+	for _, r := range w.table {
+		lines = append(lines, fmt.Sprintf("route %v via %v dev %s metric %d", r.Dst, r.NextHop, w.name(r.LUID), r.Metric))
+	}
+	for path, values := range w.keys {
+		for name, value := range values {
+			if fmt.Sprint(value) != "" {
+				lines = append(lines, fmt.Sprintf("key %s %s = %v", path, name, value))
+			}
+		}
+	}
+	lines = append(lines, w.provider...)
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// host is a computer with this network.
+func (w *fakeWindows) host() *winHost {
+	return &winHost{log: slog.New(slog.DiscardHandler), net: w, program: `C:\Program Files\Wayfarer\wayfarerd.exe`}
+}
+
+// winTestHost is a host without sockets, which are the system's own.
+type winTestHost struct{ *winHost }
+
+var errNoSockets = errors.New("no sockets here")
+
+func (winTestHost) listenPacket(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
+	return nil, errNoSockets
+}
+
+func (winTestHost) listenESP(context.Context, netip.Addr) (net.PacketConn, error) {
+	return nil, errNoSockets
+}
+
+func (winTestHost) dialer() *net.Dialer { return &net.Dialer{} }
+
+// on is a Network on it, with a journal in dir.
+func (w *fakeWindows) on(t *testing.T, dir string) *Network {
+	t.Helper()
+	return &Network{log: slog.New(slog.DiscardHandler), host: winTestHost{w.host()}, journal: testJournal(t, dir, "")}
+}

@@ -1,0 +1,382 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+func winSplit() Tunnel {
+	return Tunnel{
+		Interface: "wayfarer0", MTU: 1300, Addresses: prefixes("10.99.0.7/24"), Routes: prefixes("10.1.0.0/16"),
+		DNS: addrs("10.1.0.53"), SearchDomains: []string{"corp.example"}, MatchDomains: []string{"Corp.example.", "lab.example"},
+		WINS: addrs("10.1.0.5", "10.1.0.6"),
+	}
+}
+
+func winFull() Tunnel {
+	return Tunnel{
+		Interface: "wayfarer0", MTU: 1300, Addresses: prefixes("10.99.0.7/32"), Routes: prefixes("0.0.0.0/0"),
+		DNS: addrs("10.1.0.53"), SearchDomains: []string{"corp.example"},
+	}
+}
+
+func trimmed(text string) []string {
+	var all []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+// TestWindowsCalls: what is asked of Windows, in its order.
+func TestWindowsCalls(t *testing.T) {
+	both := winFull()
+	both.Addresses, both.Routes = prefixes("10.99.0.7/32", "2001:db8::7/128"), prefixes("0.0.0.0/0", "::/0")
+	both.DNS = addrs("10.1.0.53", "2001:db8::53")
+	near := Tunnel{Interface: "wayfarer0", MTU: 1300, Routes: prefixes("192.168.0.0/16"), Exclude: prefixes("192.168.7.0/24", "198.51.100.0/24")}
+	first, second := winSplit(), winSplit()
+	second.Interface, second.Addresses, second.Routes, second.WINS = "wayfarer1", nil, prefixes("10.2.0.0/16"), nil
+	second.DNS, second.MatchDomains = addrs("10.2.0.53"), []string{"corp.example", "other.example"}
+	rule0, rule1, rule2 := ruleGUID(0), ruleGUID(1), ruleGUID(2)
+	ruleCalls := func(guid, domains, servers string) string {
+		return strings.NewReplacer("GUID", guid, "DOMAINS", domains, "SERVERS", servers).Replace(`
+			make key GUID
+			write GUID Comment = wayfarer
+			write GUID ConfigOptions = 8
+			write GUID GenericDNSServers = SERVERS
+			write GUID Name = [DOMAINS]
+			write GUID Version = 2
+			reload names`)
+	}
+	const settings = "set wayfarer0 IPv4 mtu 1300 metric 0 auto false dad 0 discovery 0\n"
+	for _, tt := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"split", Config{Tunnels: []Tunnel{winSplit()}}, settings + `
+			add address 10.99.0.7 to wayfarer0
+			add route 10.1.0.0/16 via 0.0.0.0 to wayfarer0
+			make key Tcpip_{LINK-4}
+			write Tcpip_{LINK-4} NameServerList = [10.1.0.5 10.1.0.6]
+			set names of wayfarer0 IPv4:  search corp.example` + ruleCalls(rule0, ".corp.example .lab.example", "10.1.0.53")},
+		{"full: the local network is the tunnel's", Config{Tunnels: []Tunnel{winFull()}}, `
+			set 26 filters
+			` + settings + `
+			add address 10.99.0.7 to wayfarer0
+			add route 0.0.0.0/0 via 0.0.0.0 to wayfarer0
+			add route 192.168.1.0/24 via 0.0.0.0 to wayfarer0
+			set names of wayfarer0 IPv4: 10.1.0.53 search corp.example` + ruleCalls(rule0, ".", "10.1.0.53")},
+		{"full, with local networks", Config{Tunnels: []Tunnel{winFull()}, AllowLocal: true}, `
+			set 26 filters
+			` + settings + `
+			add address 10.99.0.7 to wayfarer0
+			add route 0.0.0.0/0 via 0.0.0.0 to wayfarer0
+			set names of wayfarer0 IPv4: 10.1.0.53 search corp.example` + ruleCalls(rule0, ".", "10.1.0.53")},
+		{"both families", Config{Tunnels: []Tunnel{both}}, `
+			set 8 filters
+			` + settings + `
+			set wayfarer0 IPv6 mtu 1300 metric 0 auto false dad 0 discovery 0
+			add address 10.99.0.7 to wayfarer0
+			add address 2001:db8::7 to wayfarer0
+			add route 0.0.0.0/0 via 0.0.0.0 to wayfarer0
+			add route ::/0 via :: to wayfarer0
+			add route 192.168.1.0/24 via 0.0.0.0 to wayfarer0
+			set names of wayfarer0 IPv4: 10.1.0.53 search corp.example
+			set names of wayfarer0 IPv6: 2001:db8::53 search corp.example` + ruleCalls(rule0, ".", "10.1.0.53;2001:db8::53")},
+		{"the local network within a route, and what is excluded", Config{Tunnels: []Tunnel{near}}, settings + `
+			add route 192.168.0.0/16 via 0.0.0.0 to wayfarer0
+			add route 192.168.1.1/32 via 0.0.0.0 to Wi-Fi
+			add route 192.168.7.0/24 via 192.168.1.1 to Wi-Fi
+			add route 192.168.1.0/24 via 0.0.0.0 to wayfarer0`},
+		{"two tunnels, one domain", Config{Tunnels: []Tunnel{first, second}}, settings + `
+			add address 10.99.0.7 to wayfarer0
+			set wayfarer1 IPv4 mtu 1300 metric 0 auto false dad 0 discovery 0
+			add route 10.1.0.0/16 via 0.0.0.0 to wayfarer0
+			add route 10.2.0.0/16 via 0.0.0.0 to wayfarer1
+			make key Tcpip_{LINK-4}
+			write Tcpip_{LINK-4} NameServerList = [10.1.0.5 10.1.0.6]
+			set names of wayfarer0 IPv4:  search corp.example
+			set names of wayfarer1 IPv4:  search corp.example` +
+			ruleCalls(rule0, ".corp.example", "10.1.0.53;10.2.0.53") +
+			ruleCalls(rule1, ".lab.example", "10.1.0.53") + ruleCalls(rule2, ".other.example", "10.2.0.53")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newFakeWindows()
+			n := w.on(t, t.TempDir())
+			before := w.String()
+			if err := n.Set(t.Context(), tt.cfg); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := strings.Join(w.calls, "\n"), strings.Join(trimmed(tt.want), "\n"); got != want {
+				t.Errorf("calls\n%s\nwant\n%s", got, want)
+			}
+			w.calls = nil
+			if err := n.Set(t.Context(), tt.cfg); err != nil || len(w.calls) > 0 {
+				t.Errorf("the same again: %q, %v", w.calls, err)
+			}
+			if err := n.Set(t.Context(), Config{}); err != nil {
+				t.Fatal(err)
+			}
+			if after := w.String(); after != before {
+				t.Errorf("afterwards\n%s\nbefore\n%s", after, before)
+			}
+		})
+	}
+}
+
+// TestWindowsTakesRoutes: what a DHCP server says, and public addresses that a local
+// network has taken, do not keep packets out of the tunnel.
+func TestWindowsTakesRoutes(t *testing.T) {
+	w := newFakeWindows()
+	router := addrs("192.168.1.1")[0]
+	w.table = append(w.table, winRoute{luidWiFi, netip.MustParsePrefix("203.0.113.0/24"), router, 0},
+		winRoute{luidWiFi, netip.MustParsePrefix("203.0.113.9/32"), router, 0}, winRoute{luidWiFi, netip.MustParsePrefix("224.0.0.0/4"), netip.IPv4Unspecified(), 256})
+	w.find(luidWiFi).Addresses = append(w.find(luidWiFi).Addresses, netip.MustParsePrefix("198.51.100.8/24"))
+	w.table = append(w.table, winRoute{luidWiFi, netip.MustParsePrefix("198.51.100.0/24"), netip.IPv4Unspecified(), 256})
+	n := w.on(t, t.TempDir())
+	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winFull()}, AllowLocal: true}); err != nil {
+		t.Fatal(err)
+	}
+	view, err := viewWindows(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range view.links {
+		view.links[i].Description = "" // what way would leave out
+	}
+	for to, want := range map[string]string{
+		"203.0.113.1": "wayfarer0", "203.0.113.9": "wayfarer0", "198.51.100.9": "wayfarer0", "8.8.8.8": "wayfarer0",
+		"192.168.1.40": "Wi-Fi", "172.20.0.9": "vEthernet",
+	} {
+		if _, link := view.way(netip.MustParseAddr(to), nil); link == nil || link.Name != want {
+			t.Errorf("%s goes by %v; want %s", to, link, want)
+		}
+	}
+}
+
+// TestWindowsFailure: a failure of any call leaves the host as before.
+func TestWindowsFailure(t *testing.T) {
+	full := winFull()
+	full.WINS = addrs("10.1.0.5")
+	cfg := Config{Tunnels: []Tunnel{full}, BlockOutside: true, AllowLocal: true}
+	w := newFakeWindows()
+	if err := w.on(t, t.TempDir()).Set(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	refused := errors.New("refused")
+	if len(w.calls) < 10 {
+		t.Fatalf("%d calls", len(w.calls))
+	}
+	for _, call := range w.calls {
+		w := newFakeWindows()
+		before := w.String()
+		n := w.on(t, t.TempDir())
+		w.fail[call] = refused
+		err := n.Set(t.Context(), cfg)
+		var e *Error
+		if !errors.As(err, &e) || !errors.Is(err, refused) {
+			t.Errorf("%s fails: %v", call, err)
+		}
+		if after := w.String(); after != before && call != "reload names" {
+			t.Errorf("%s fails: the host is\n%s\nand was\n%s", call, after, before)
+		}
+		clear(w.fail)
+		if err := n.Set(t.Context(), Config{}); err != nil || w.String() != before {
+			t.Errorf("%s failed: restored with %v\n%s", call, err, w)
+		}
+	}
+}
+
+// winLife is what a process wishes in the course of its life.
+func winLife() []Config {
+	full, moved := winFull(), winSplit()
+	full.WINS = addrs("10.1.0.9")
+	moved.Routes = append(prefixes("0.0.0.0/0"), moved.Routes...)
+	moved.Exclude, moved.MTU = prefixes("10.1.7.0/24"), 1200
+	return []Config{
+		{BlockOutside: true},
+		{Tunnels: []Tunnel{full}, BlockOutside: true, AllowLocal: true},
+		{Tunnels: []Tunnel{moved}}, // with IPv6 blocked
+		{},
+	}
+}
+
+func liveOnWindows(ctx context.Context, n *Network) (died bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, died = r.(stopped); !died {
+				panic(r)
+			}
+		}
+	}()
+	for _, cfg := range winLife() {
+		if err := n.Set(ctx, cfg); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// TestWindowsCrash stops a process before each of its calls and lets another recover, with
+// the tunnel's interface gone as it is when a process ends, with another one in its place,
+// and still there.
+func TestWindowsCrash(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		then    func(*fakeWindows) // what becomes of the interface
+		recover bool
+	}{
+		{"interface gone", func(w *fakeWindows) { w.removeLink(luidTunnel) }, true},
+		{"interface stays", func(*fakeWindows) {}, true},
+		{"another interface", func(w *fakeWindows) {
+			w.removeLink(luidTunnel)
+			w.addLink(winLink{LUID: luidTunnel, Index: 40, Name: "other", Kind: 6, Addresses: prefixes("10.99.0.7/32")})
+		}, true},
+		{"control", func(*fakeWindows) {}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			crashes, differences := 0, 0
+			for died := true; died; crashes++ {
+				w := newFakeWindows()
+				plain := newFakeWindows()
+				tt.then(plain)
+				want := plain.String()
+				dir := t.TempDir()
+				n := w.on(t, dir)
+				left := crashes
+				w.before = func() {
+					if left--; left < 0 {
+						panic(stopped{})
+					}
+				}
+				var err error
+				if died, err = liveOnWindows(t.Context(), n); err != nil {
+					t.Fatal(err)
+				}
+				n.journal.close()
+				w.before = nil
+				tt.then(w)
+				next := w.on(t, dir)
+				if tt.recover {
+					if err := next.Recover(t.Context(), false); err != nil {
+						t.Fatalf("crash %d: %v", crashes, err)
+					}
+				}
+				if got := w.String(); got != want {
+					if differences++; tt.recover {
+						t.Errorf("crash %d: the host is\n%s\nand not\n%s", crashes, got, want)
+					}
+				}
+				next.journal.close()
+			}
+			if crashes < 40 || !tt.recover && differences < 35 {
+				t.Errorf("%d crashes, %d differences", crashes, differences)
+			}
+		})
+	}
+}
+
+// TestWindowsKeepsBlock: a leak block stays until the first wish without it.
+func TestWindowsKeepsBlock(t *testing.T) {
+	w := newFakeWindows()
+	dir := t.TempDir()
+	n := w.on(t, dir)
+	if err := n.Set(t.Context(), Config{BlockOutside: true}); err != nil {
+		t.Fatal(err)
+	}
+	n.journal.close() // killed
+	block := len(w.provider)
+	next := w.on(t, dir)
+	if err := next.Recover(t.Context(), true); err != nil || len(w.provider) != block {
+		t.Errorf("recovered: %v, %d filters", err, len(w.provider))
+	}
+	if err := next.Set(t.Context(), Config{}); err != nil || len(w.provider) != 0 {
+		t.Errorf("opened: %v, %d filters", err, len(w.provider))
+	}
+}
+
+func TestWindowsForeignNames(t *testing.T) {
+	w := newFakeWindows()
+	n := w.on(t, t.TempDir())
+	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}}); err != nil {
+		t.Fatal(err)
+	}
+	if r := n.Report(); r.DNS != "NRPT" || r.NamesTaken != "" {
+		t.Errorf("report %+v", r)
+	}
+	// Another program has changed the rule and the WINS servers meanwhile: both stay.
+	w.keys[nrptKey+`\`+ruleGUID(0)]["Comment"] = "somebody's"
+	w.keys[netBTKey+"{LINK-4}"][winsValue] = []string{"10.9.9.9"}
+	if err := n.Set(t.Context(), Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if w.keys[nrptKey+`\`+ruleGUID(0)] == nil || len(w.keys[netBTKey+"{LINK-4}"]) == 0 {
+		t.Error("what is another's was undone")
+	}
+	w.keys[nrptPolicyKey+`\{DOMAIN}`] = map[string]any{"Name": []string{".corp.example"}}
+	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}}); err != nil {
+		t.Fatal(err)
+	}
+	if r := n.Report(); r.NamesTaken != "group policy" {
+		t.Errorf("report %+v", r)
+	}
+	conflicts, err := n.Conflicts(t.Context())
+	if err != nil || len(conflicts) != 1 || conflicts[0].String() != "NRPT (group policy) has DNS" {
+		t.Errorf("conflicts %v, %v", conflicts, err)
+	}
+}
+
+// TestWindowsRuleSize: more domains than a rule takes are in several.
+func TestWindowsRuleSize(t *testing.T) {
+	servers := map[string][]netip.Addr{}
+	var domains []string
+	for i := range ruleDomains + 1 {
+		d := "." + strings.Repeat("a", i+1)
+		domains = append(domains, d)
+		servers[d] = addrs("10.1.0.53")
+	}
+	rules := rulesFor(domains, servers)
+	if len(rules) != 2 || len(rules[0].Domains) != ruleDomains || len(rules[1].Domains) != 1 {
+		t.Errorf("%d rules", len(rules))
+	}
+}
+
+// TestWindowsAwaits: an interface appears some time after it was made.
+func TestWindowsAwaits(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		late int
+		want error
+	}{{"late", 5, nil}, {"never", 1000, ErrNoInterface}} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newFakeWindows()
+			w.late = tt.late
+			n := w.on(t, t.TempDir())
+			synctest.Test(t, func(t *testing.T) {
+				if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}}); !errors.Is(err, tt.want) {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+	w := newFakeWindows()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.late = 1000
+	if err := w.host().await(ctx, "wayfarer0"); !errors.Is(err, ErrNoInterface) {
+		t.Errorf("cancelled: %v", err)
+	}
+	delete(w.stack, stackKey(luidTunnel, false))
+	w.late = 0
+	if err := w.host().await(ctx, "wayfarer0"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without IPv4: %v", err)
+	}
+}

@@ -1,0 +1,246 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// nextEvents are the events of the next second.
+func nextEvents(events <-chan Event) []EventKind {
+	var kinds []EventKind
+	timeout := time.After(time.Second)
+	for {
+		select {
+		case e, open := <-events:
+			if !open {
+				return kinds
+			}
+			kinds = append(kinds, e.Kind)
+		case <-timeout:
+			return kinds
+		}
+	}
+}
+
+// TestWindowsWatch: what is news, and what is not.
+func TestWindowsWatch(t *testing.T) {
+	w := newFakeWindows()
+	n := w.on(t, t.TempDir())
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		events, err := n.Watch(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect := func(what string, want ...EventKind) {
+			t.Helper()
+			w.changed()
+			if got := nextEvents(events); !slices.Equal(got, want) {
+				t.Errorf("%s: %v; want %v", what, got, want)
+			}
+			synctest.Wait()
+		}
+		expect("nothing")
+		// A route past the tunnel by a router, and routes into it, are our own.
+		tunnel := winFull()
+		tunnel.Exclude = prefixes("198.51.100.0/24")
+		if err := n.Set(ctx, Config{Tunnels: []Tunnel{tunnel}}); err != nil {
+			t.Fatal(err)
+		}
+		expect("our own changes")
+		if err := n.Set(ctx, Config{}); err != nil {
+			t.Fatal(err)
+		}
+		expect("their end")
+		w.table[len(w.table)-1].NextHop = addrs("192.168.1.254")[0]
+		expect("another router", EventDefaultRoute)
+		w.table = append(w.table, winRoute{luidWiFi, netip.MustParsePrefix("203.0.113.0/24"), addrs("192.168.1.1")[0], 0})
+		expect("a route of the DHCP server's", EventNetwork)
+		w.find(luidWiFi).Up = false
+		expect("no Wi-Fi", EventNetwork, EventDefaultRoute)
+		for _, asleep := range []bool{true, false} {
+			w.power[0](asleep)
+			want := map[bool]EventKind{true: EventSleep, false: EventWake}[asleep]
+			if got := nextEvents(events); !slices.Equal(got, []EventKind{want}) {
+				t.Errorf("%v; want %s", got, want)
+			}
+		}
+		cancel()
+		synctest.Wait()
+		w.changed() // nobody is told
+	})
+}
+
+func TestWindowsWatchRefused(t *testing.T) {
+	w := newFakeWindows()
+	n := w.on(t, t.TempDir())
+	w.fail["notifyPower"] = errors.New("no power events")
+	if _, err := n.Watch(t.Context()); err != nil {
+		t.Errorf("without power events: %v", err)
+	}
+	w.fail["notify"] = errors.New("no notification")
+	var e *Error
+	if _, err := n.Watch(t.Context()); !errors.As(err, &e) || e.Part != PartWatch {
+		t.Errorf("without notification: %v", err)
+	}
+}
+
+func TestWindowsSurroundings(t *testing.T) {
+	w := newFakeWindows()
+	n := w.on(t, t.TempDir())
+	tunnel := winFull()
+	if !n.Online() {
+		t.Error("not online")
+	}
+	overlaps, err := n.Overlaps(Config{Tunnels: []Tunnel{{Interface: "wayfarer0", MTU: 1300, Routes: prefixes("192.168.1.0/25")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, o := range overlaps {
+		texts = append(texts, o.String())
+	}
+	want := []string{
+		"network 192.168.1.0/24 on Wi-Fi meets the tunnel's network 192.168.1.0/25: the tunnel has that part of it",
+		"router 192.168.1.1/32 on Wi-Fi meets the tunnel's network 192.168.1.0/25: it stays reachable",
+		"dns 192.168.1.1/32 on Wi-Fi meets the tunnel's network 192.168.1.0/25: it stays reachable",
+		"dhcp 192.168.1.1/32 on Wi-Fi meets the tunnel's network 192.168.1.0/25: it stays reachable",
+	}
+	if !slices.Equal(texts, want) {
+		t.Errorf("overlaps\n%s\nwant\n%s", strings.Join(texts, "\n"), strings.Join(want, "\n"))
+	}
+	if servers := n.host.nameservers(nil); !slices.Equal(servers, addrs("192.168.1.1")) {
+		t.Errorf("servers %v", servers)
+	}
+	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}}); err != nil {
+		t.Fatal(err)
+	}
+	if servers := n.host.nameservers(n.applied); !slices.Equal(servers, addrs("192.168.1.1")) {
+		t.Errorf("servers beside a tunnel %v", servers)
+	}
+	if conflicts, err := n.Conflicts(t.Context()); len(conflicts) > 0 || err != nil {
+		t.Errorf("conflicts %v, %v", conflicts, err)
+	}
+	w.addLink(winLink{LUID: 9, Index: 50, Name: "other", Kind: ifPropVirtual})
+	w.addLink(winLink{LUID: 10, Index: 51, Name: "old", Kind: 6, Description: "TAP-Windows Adapter V9"})
+	w.table = append(w.table, winRoute{9, netip.MustParsePrefix("0.0.0.0/1"), netip.IPv4Unspecified(), 0},
+		winRoute{10, netip.MustParsePrefix("0.0.0.0/0"), netip.IPv4Unspecified(), 0})
+	conflicts, err := n.Conflicts(t.Context())
+	if err != nil || !slices.Equal(conflicts, []Conflict{{"other", "virtual", "0.0.0.0/1", true}, {"old", "tap", "0.0.0.0/0", false}}) {
+		t.Errorf("conflicts %v, %v", conflicts, err)
+	}
+	w.find(luidWiFi).Up = false
+	w.removeLink(10)
+	if n.Online() {
+		t.Error("online by a virtual switch alone")
+	}
+}
+
+// TestWindowsDescribe: a self-test sees what is left of each kind of change.
+func TestWindowsDescribe(t *testing.T) {
+	w := newFakeWindows()
+	n := w.on(t, t.TempDir())
+	before, err := n.host.describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel := winFull()
+	tunnel.WINS = addrs("10.1.0.5")
+	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}, BlockOutside: true}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := n.host.describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{
+		"address 10.99.0.7 dev wayfarer0", "route 0.0.0.0/0 via 0.0.0.0 dev wayfarer0", "names of wayfarer0 by 10.1.0.53",
+		"WINS of wayfarer0 by 10.1.0.5", "rule " + ruleGUID(0), "connect4 0 block",
+	} {
+		if strings.Contains(before, part) || !strings.Contains(after, part) {
+			t.Errorf("%s is not told:\n%s", part, after)
+		}
+	}
+	var checks []string
+	if err := n.Set(t.Context(), Config{}); err != nil {
+		t.Fatal(err)
+	}
+	n.SelfTest(t.Context(), "wayfarer0", 1300, func(c Check) {
+		if c.Err != nil {
+			t.Errorf("%s: %v", c.Name, c.Err)
+		}
+		checks = append(checks, c.Name)
+	})
+	if len(checks) != 8 {
+		t.Errorf("checks %q", checks)
+	}
+}
+
+// TestWindowsSockets: sockets leave by the interface that leads to their gateway, whatever
+// the network becomes, and never by a tunnel.
+func TestWindowsSockets(t *testing.T) {
+	w := newFakeWindows()
+	h := w.host()
+	n := &Network{log: h.log, host: winTestHost{h}, journal: testJournal(t, t.TempDir(), "")}
+	synctest.Test(t, func(t *testing.T) {
+		var bound []uint32
+		s := &winSocket{gateway: addrs("203.0.113.1")[0], bind: func(index uint32) error {
+			bound = append(bound, index)
+			return nil
+		}}
+		local := &winSocket{gateway: addrs("127.0.0.1")[0], bind: func(uint32) error { return errors.New("a local gateway needs none") }}
+		for _, socket := range []*winSocket{s, local} {
+			if err := h.keepOutside(socket); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect := func(what string, want ...uint32) {
+			t.Helper()
+			w.changed()
+			synctest.Wait()
+			if !slices.Equal(bound, want) {
+				t.Errorf("%s: bound to %v; want %v", what, bound, want)
+			}
+			bound = nil
+		}
+		expect("Wi-Fi", 12)
+		if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winFull()}}); err != nil {
+			t.Fatal(err)
+		}
+		expect("beside a full tunnel")
+		w.find(luidWiFi).Up = false
+		expect("no Wi-Fi", 1)
+		w.addLink(winLink{LUID: 9, Index: 50, Name: "LTE", Kind: 243, Hardware: true})
+		w.table = append(w.table, winRoute{9, netip.MustParsePrefix("0.0.0.0/0"), netip.IPv4Unspecified(), 0})
+		expect("LTE", 50)
+		w.find(luidWiFi).Up = true
+		w.find(9).Metric4 = 50
+		expect("Wi-Fi again: a smaller metric", 12)
+		w.table = append(w.table, winRoute{9, netip.MustParsePrefix("203.0.113.0/24"), netip.IPv4Unspecified(), 500})
+		expect("a longer prefix", 50)
+		s.bind = func(uint32) error { return errors.New("refused") }
+		w.table = w.table[:len(w.table)-1]
+		expect("refused")
+		s.bind = func(index uint32) error {
+			bound = append(bound, index)
+			return nil
+		}
+		expect("tried again", 12)
+		h.forget(s)
+		w.find(luidWiFi).Up = false
+		expect("forgotten")
+		if err := h.close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	w.fail["notify"] = errors.New("no notification")
+	if err := w.host().keepOutside(&winSocket{gateway: addrs("203.0.113.1")[0], bind: func(uint32) error { return nil }}); err == nil {
+		t.Error("a socket that would not be renewed")
+	}
+}
