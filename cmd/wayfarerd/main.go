@@ -46,11 +46,19 @@ func run(ctx context.Context, args []string, stderr io.Writer, work func(context
 		fmt.Fprintf(stderr, "wayfarerd: %v; see `wayfarerd --help`\n", err)
 		return app.CodeUsage.Exit()
 	}
-	logs := daemon.NewLogs(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: opts.level}))
+	logs := daemon.NewLogs(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: opts.level, ReplaceAttr: nameLevel}))
 	if err := work(ctx, logs, opts); err != nil {
 		return tell(stderr, err)
 	}
 	return 0
+}
+
+// nameLevel writes the name of a record's level, as slog does, which has none for trace.
+func nameLevel(groups []string, attr slog.Attr) slog.Attr {
+	if level, ok := attr.Value.Any().(slog.Level); ok && attr.Key == slog.LevelKey && len(groups) == 0 {
+		attr.Value = slog.StringValue(strings.ToUpper(app.LogLevelName(level)))
+	}
+	return attr
 }
 
 // tell says why the service ends, and gives the exit code: a service without rights

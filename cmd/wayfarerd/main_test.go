@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"wayfarer/app"
 	"wayfarer/app/control"
+	"wayfarer/app/daemon"
 )
 
 // safeBuffer is a bytes.Buffer for a service that writes while the test reads.
@@ -218,5 +220,20 @@ func TestSocketVariable(t *testing.T) {
 	opts, err := parse(nil, &bytes.Buffer{})
 	if err != nil || opts.socket != "/elsewhere/s" || opts.stateDir == "" {
 		t.Errorf("got %+v, %v", opts, err)
+	}
+}
+
+// TestLevelNames: the service's own log has a name for each level.
+func TestLevelNames(t *testing.T) {
+	for _, name := range app.LogLevels() {
+		level, _ := app.ParseLogLevel(name)
+		var stderr bytes.Buffer
+		run(t.Context(), []string{"--log-level", "trace"}, &stderr, func(ctx context.Context, logs *daemon.Logs, _ options) error {
+			slog.New(logs).Log(ctx, level, "hello")
+			return nil
+		})
+		if !strings.Contains(stderr.String(), "level="+strings.ToUpper(name)+" msg=hello") {
+			t.Errorf("%s: %s", name, stderr.String())
+		}
 	}
 }
