@@ -310,6 +310,21 @@ func TestTrustIsOfOneService(t *testing.T) {
 	})
 }
 
+// TestAttemptIsOfOneService: nor is a connection of the same number the one that was
+// begun.
+func TestAttemptIsOfOneService(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.home.form.fill("vpn.example.com", "ada")
+		w.home.form.password.SetText("lovelace")
+		w.press(w.home.form.connect)
+		w.service.set(connection(app.StateConnected, func(c *app.Connection) { c.Profile = "another" }))
+		w.settleDown()
+		if names := w.names(); len(names) > 0 {
+			t.Errorf("saved %q", names)
+		}
+	})
+}
+
 // TestChangedPin: it is refused with an explanation, and not overwritten.
 func TestChangedPin(t *testing.T) {
 	pinned := func(w *world, _ *Options) {
@@ -482,11 +497,14 @@ func TestPasswordOnce(t *testing.T) {
 			f.password.SetText("lovelace")
 			f.password.TypedKey(&fyne.KeyEvent{Name: fyne.KeyReturn})
 			w.want("progress")
+			w.service.set(promptedBy(app.Prompt{Kind: app.PromptTrust, Certificate: &app.Certificate{SHA256: "ab"}}))
+			w.want("trust")
+			w.press(w.home.trust.trust)
 			w.service.set(connection(app.StateConnected, func(c *app.Connection) { c.Gateway.CertificateSHA256 = "ab" }))
 			w.want("connected")
 			entry, _ := w.store.Load("office")
-			if (len(entry.Password) > 0) != remember {
-				t.Errorf("remember %v: stored %q", remember, entry.Password)
+			if (len(entry.Password) > 0) != remember || entry.Profile.Pin != "ab" {
+				t.Errorf("remember %v: stored %q, pin %q", remember, entry.Password, entry.Profile.Pin)
 			}
 		})
 	}
