@@ -170,19 +170,6 @@ func TestCrashedHost(t *testing.T) {
 	}
 }
 
-// stops says whether f ended in a crashHost's stop.
-func stops(t *testing.T, f func() error) (stopped_ bool) {
-	defer func() {
-		if r := recover(); r != nil {
-			if _, stopped_ = r.(stopped); !stopped_ {
-				panic(r)
-			}
-		}
-	}()
-	run(t, "a life without a crash", f())
-	return false
-}
-
 // TestAnotherInterface: an interface that has got a dead tunnel's index is not touched,
 // although it looks as the tunnel did.
 func TestAnotherInterface(t *testing.T) {

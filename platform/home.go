@@ -210,3 +210,18 @@ func appendNew[T comparable](list []T, more ...T) []T {
 	}
 	return list
 }
+
+// somewhere is an address in a network for all addresses or half of them, of which
+// nobody has routes: anycast that is no more in use (RFC 7526), or a network that is
+// not globally reachable (RFC 6666).
+func somewhere(network netip.Prefix) netip.Addr {
+	for _, addr := range []netip.Addr{
+		netip.AddrFrom4([4]byte{192, 88, 99, 1}), netip.AddrFrom4([4]byte{1, 0, 0, 0}),
+		netip.MustParseAddr("100::1"), netip.MustParseAddr("8000::1"),
+	} {
+		if network.Contains(addr) {
+			return addr
+		}
+	}
+	return network.Addr()
+}

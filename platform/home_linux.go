@@ -1,8 +1,6 @@
 package platform
 
 import (
-	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -130,9 +128,6 @@ var leaseFiles = []string{
 
 var leaseServer = regexp.MustCompile(`(?m)^\s*(?:SERVER_ADDRESS=|option dhcp-server-identifier )([0-9.]+)`)
 
-// maxFile bounds what is read of a file that other programs write.
-const maxFile = 1 << 20
-
 // dhcpServers lists the servers of leases.
 func (h *linuxHost) dhcpServers() []netip.Addr {
 	var servers []netip.Addr
@@ -151,23 +146,6 @@ func (h *linuxHost) dhcpServers() []netip.Addr {
 		}
 	}
 	return servers
-}
-
-// readBounded reads a regular file of at most maxFile bytes.
-func readBounded(path string) ([]byte, error) {
-	file, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return content, nil
 }
 
 // overlaps implements host.

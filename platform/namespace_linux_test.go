@@ -74,13 +74,6 @@ func settle(t *testing.T) {
 	}
 }
 
-func run(t *testing.T, what string, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-}
-
 func linkByName(t *testing.T, name string) netlink.Link {
 	t.Helper()
 	link, err := netlink.LinkByName(name)
@@ -216,21 +209,6 @@ func option(text string, present bool) string {
 		return text
 	}
 	return ""
-}
-
-// added lists the lines of after that before does not have, without those that the
-// kernel adds to any interface that is up: its local and broadcast routes.
-func added(before, after string) string {
-	var lines []string
-	had := strings.Split(before, "\n")
-	for line := range strings.Lines(after) {
-		line = strings.TrimSuffix(line, "\n")
-		kernels := strings.Contains(line, "table 255:")
-		if !kernels && !slices.Contains(had, line) {
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines, "\n")
 }
 
 // way says which interface a packet to dst leaves by, and with which source address.

@@ -337,3 +337,38 @@ func addrs(texts ...string) []netip.Addr {
 	}
 	return all
 }
+
+func run(t *testing.T, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// added lists the lines of after that before does not have, without those that the
+// kernel adds to any interface that is up: its local and broadcast routes.
+func added(before, after string) string {
+	var lines []string
+	had := strings.Split(before, "\n")
+	for line := range strings.Lines(after) {
+		line = strings.TrimSuffix(line, "\n")
+		kernels := strings.Contains(line, "table 255:")
+		if !kernels && !slices.Contains(had, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// stops says whether f ended before its time, by a panic with stopped.
+func stops(t *testing.T, f func() error) (stopped_ bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, stopped_ = r.(stopped); !stopped_ {
+				panic(r)
+			}
+		}
+	}()
+	run(t, "a life without a crash", f())
+	return false
+}

@@ -74,3 +74,23 @@ func openRegular(path string) (*os.File, error) {
 	}
 	return file, nil
 }
+
+// maxFile bounds what is read of a file that other programs write.
+const maxFile = 1 << 20
+
+// readBounded reads a regular file of at most maxFile bytes.
+func readBounded(path string) ([]byte, error) {
+	file, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(content) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return content, nil
+}

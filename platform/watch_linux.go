@@ -17,16 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// clockTime is how often the clocks are compared where nobody tells that the
-	// computer has slept.
-	clockTime = 30 * time.Second
-	// clockJump is how far they differ then, at least. They do not drift.
-	clockJump = time.Second
-	// againTime is the pause before netlink is asked again, after an overflow of
-	// its queue.
-	againTime = time.Second
-)
+// againTime is the pause before netlink is asked again, after an overflow of its queue.
+const againTime = time.Second
 
 // watch implements host. Of netlink's messages only the fact counts that they come;
 // what has changed is seen by looking, so that nothing is missed when the queue
@@ -237,37 +229,6 @@ func sleptFor() (time.Duration, error) {
 	return time.Duration(all.Nano() - awake.Nano()), nil
 }
 
-// watchClocks reports each growth of slept.
-func watchClocks(ctx context.Context, slept func() (time.Duration, error)) <-chan bool {
-	sleeps := make(chan bool)
-	go func() {
-		before, err := slept()
-		if err != nil {
-			return
-		}
-		ticker := time.NewTicker(clockTime)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			now, err := slept()
-			if err != nil || now-before < clockJump {
-				continue
-			}
-			before = now
-			select {
-			case sleeps <- false:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return sleeps
-}
-
 // surroundings describes the host without the tunnels.
 func (h *linuxHost) surroundings(tunnels []string) (surroundings, error) {
 	var network, defaults []string
@@ -390,21 +351,6 @@ func (h *linuxHost) wins(index int, claim string) bool {
 	// Nothing is sent: any address does that no narrower route can have.
 	way, err := h.nl.RouteGet(somewhere(network).AsSlice())
 	return err == nil && len(way) > 0 && way[0].LinkIndex == index
-}
-
-// somewhere is an address in a network for all addresses or half of them, of which
-// nobody has routes: anycast that is no more in use (RFC 7526), or a network that is
-// not globally reachable (RFC 6666).
-func somewhere(network netip.Prefix) netip.Addr {
-	for _, addr := range []netip.Addr{
-		netip.AddrFrom4([4]byte{192, 88, 99, 1}), netip.AddrFrom4([4]byte{1, 0, 0, 0}),
-		netip.MustParseAddr("100::1"), netip.MustParseAddr("8000::1"),
-	} {
-		if network.Contains(addr) {
-			return addr
-		}
-	}
-	return network.Addr()
 }
 
 // online implements host. Addresses of networks that end within the host count for

@@ -1,8 +1,6 @@
-//go:build !linux && !windows
-
 package platform
 
 import "net"
 
-// withPath leaves a socket as it is: the path is not probed on this system yet.
+// withPath leaves an ordinary socket as it is: the path is probed by those of a Network.
 func withPath(conn net.PacketConn, _ bool) (net.PacketConn, error) { return conn, nil }

@@ -1,0 +1,330 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/route"
+	"golang.org/x/sys/unix"
+)
+
+// tokenFile has the packet filter's token, in the state directory.
+const tokenFile = "pf.token"
+
+func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
+	boot, err := unix.Sysctl("kern.bootsessionuuid")
+	if err != nil {
+		log.Warn("network: this run of the computer has no name", "error", err)
+	}
+	return newMacHost(log, macSystem{
+		uid:          os.Geteuid(),
+		links:        readLinks,
+		routes:       readRoutes,
+		addRoute:     func(r macRoute) error { return changeRoute(unix.RTM_ADD, r) },
+		removeRoute:  func(r macRoute) error { return changeRoute(unix.RTM_DELETE, r) },
+		setMTU:       setMTU,
+		run:          runProgram,
+		bind:         bindTo,
+		dontFragment: dontFragment,
+		changes:      watchRoutes,
+		slept:        sleptFor,
+	}, filepath.Join(stateDir, tokenFile)), boot, nil
+}
+
+// programTime bounds how long a program may take. They ask the kernel, or configd.
+const programTime = 10 * time.Second
+
+// runProgram starts a program of the system's, with nothing of this process's environment.
+// Messages are a part of what it says: pfctl(8) tells a token there.
+func runProgram(ctx context.Context, input, program string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, programTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env, cmd.Dir = []string{"LC_ALL=C"}, "/"
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, oneLine(string(out)))
+	}
+	return string(out), nil
+}
+
+func readLinks() ([]macLink, error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var links []macLink
+	for _, i := range all {
+		link := macLink{
+			Index: i.Index, Name: i.Name, MTU: i.MTU,
+			Up: i.Flags&net.FlagUp != 0, Running: i.Flags&net.FlagRunning != 0, Loopback: i.Flags&net.FlagLoopback != 0,
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			continue // it is gone meanwhile
+		}
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok {
+				if p, ok := prefixOf(n); ok {
+					link.Addresses = append(link.Addresses, p)
+				}
+			}
+		}
+		links = append(links, link)
+	}
+	return links, nil
+}
+
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	addr, ok := netip.AddrFromSlice(n.IP)
+	bits, size := n.Mask.Size()
+	return netip.PrefixFrom(addr.Unmap(), bits), ok && addr.Unmap().BitLen() == size
+}
+
+// readRoutes reads the routes of both address families.
+func readRoutes() ([]macRoute, error) {
+	var all []macRoute
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		rib, err := route.FetchRIB(family, route.RIBTypeRoute, 0)
+		if err != nil {
+			return nil, fmt.Errorf("read the routes: %w", err)
+		}
+		messages, err := route.ParseRIB(route.RIBTypeRoute, rib)
+		if err != nil {
+			return nil, fmt.Errorf("read the routes: %w", err)
+		}
+		for _, m := range messages {
+			if m, ok := m.(*route.RouteMessage); ok && m.Flags&unix.RTF_UP != 0 {
+				if r, ok := routeOf(m); ok {
+					all = append(all, r)
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// routeOf understands a message about a route; not one of a kind that nobody here makes.
+func routeOf(m *route.RouteMessage) (macRoute, bool) {
+	at := func(i int) route.Addr {
+		if i < len(m.Addrs) {
+			return m.Addrs[i]
+		}
+		return nil
+	}
+	r := macRoute{Link: m.Index, Scoped: m.Flags&unix.RTF_IFSCOPE != 0, Cloned: m.Flags&unix.RTF_WASCLONED != 0}
+	dst, ok := ipOf(at(unix.RTAX_DST))
+	if !ok {
+		return r, false
+	}
+	if m.Flags&unix.RTF_GATEWAY != 0 {
+		r.Gateway, _ = ipOf(at(unix.RTAX_GATEWAY))
+	}
+	bits := dst.BitLen()
+	if m.Flags&unix.RTF_HOST == 0 {
+		if bits, ok = maskBits(at(unix.RTAX_NETMASK), dst); !ok {
+			return r, false
+		}
+	}
+	r.Dst = netip.PrefixFrom(dst.WithZone(""), bits).Masked()
+	return r, r.Dst.IsValid()
+}
+
+func ipOf(a route.Addr) (netip.Addr, bool) {
+	switch a := a.(type) {
+	case *route.Inet4Addr:
+		return netip.AddrFrom4(a.IP), true
+	case *route.Inet6Addr:
+		return netip.AddrFrom16(a.IP), true
+	}
+	return netip.Addr{}, false
+}
+
+// maskBits is the length of a netmask. The kernel leaves out zeros at a mask's end, all of
+// it for a default route.
+func maskBits(a route.Addr, dst netip.Addr) (int, bool) {
+	var mask []byte
+	switch a := a.(type) {
+	case *route.Inet4Addr:
+		mask = a.IP[:]
+	case *route.Inet6Addr:
+		mask = a.IP[:]
+	case nil:
+		return 0, dst.IsUnspecified()
+	default:
+		return 0, dst.IsUnspecified()
+	}
+	ones, size := net.IPMask(mask).Size()
+	return ones, size == dst.BitLen()
+}
+
+// sequence numbers what is asked of the routing socket.
+var sequence atomic.Int32
+
+// changeRoute adds or deletes a route by an interface. The answer to a message is the
+// result of writing it.
+func changeRoute(kind int, r macRoute) error {
+	link, err := net.InterfaceByIndex(r.Link)
+	if err != nil {
+		return fmt.Errorf("route %v: %w", r.Dst, err)
+	}
+	addrs := make([]route.Addr, unix.RTAX_NETMASK+1)
+	addrs[unix.RTAX_DST] = addrOf(r.Dst.Addr())
+	addrs[unix.RTAX_GATEWAY] = &route.LinkAddr{Index: link.Index, Name: link.Name}
+	m := route.RouteMessage{
+		Version: unix.RTM_VERSION, Type: kind, Flags: unix.RTF_UP | unix.RTF_STATIC, Index: link.Index,
+		ID: uintptr(os.Getpid()), Seq: int(sequence.Add(1)), Addrs: addrs,
+	}
+	if r.Dst.IsSingleIP() {
+		m.Flags |= unix.RTF_HOST
+		m.Addrs = addrs[:unix.RTAX_NETMASK]
+	} else {
+		mask := net.CIDRMask(r.Dst.Bits(), r.Dst.Addr().BitLen())
+		a, _ := netip.AddrFromSlice(mask)
+		addrs[unix.RTAX_NETMASK] = addrOf(a)
+	}
+	message, err := m.Marshal()
+	if err != nil {
+		return fmt.Errorf("route %v: %w", r.Dst, err)
+	}
+	socket, err := routingSocket()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	_, err = unix.Write(socket, message)
+	switch {
+	case kind == unix.RTM_DELETE && errors.Is(err, unix.ESRCH):
+		return nil
+	case errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("another program has made the route %v meanwhile: %w", r.Dst, fs.ErrExist)
+	case err != nil:
+		return fmt.Errorf("route %v: %w", r.Dst, err)
+	}
+	return nil
+}
+
+func addrOf(a netip.Addr) route.Addr {
+	if a.Is4() {
+		return &route.Inet4Addr{IP: a.As4()}
+	}
+	return &route.Inet6Addr{IP: a.As16()}
+}
+
+func routingSocket() (int, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fd, err := unix.Socket(unix.AF_ROUTE, unix.SOCK_RAW, unix.AF_UNSPEC)
+	if err != nil {
+		return -1, fmt.Errorf("routing socket: %w", err)
+	}
+	unix.CloseOnExec(fd)
+	return fd, nil
+}
+
+// routeNews are the routing socket's messages (route(4)) about changes. The others are
+// about packets that had no route, and what somebody has asked.
+var routeNews = []byte{unix.RTM_ADD, unix.RTM_DELETE, unix.RTM_CHANGE, unix.RTM_REDIRECT, unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_IFINFO}
+
+// watchRoutes has a value for whatever the routing socket says of changes.
+func watchRoutes(ctx context.Context) (<-chan struct{}, error) {
+	fd, err := routingSocket()
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("routing socket: %w", err)
+	}
+	socket := os.NewFile(uintptr(fd), "route")
+	context.AfterFunc(ctx, func() { socket.Close() })
+	hints := make(chan struct{}, 1)
+	go func() {
+		message := make([]byte, 1<<12)
+		for {
+			n, err := socket.Read(message)
+			// ENOBUFS says that messages were lost, which is a hint too.
+			if err != nil && !errors.Is(err, unix.ENOBUFS) {
+				return
+			}
+			if err == nil && (n < 4 || !slices.Contains(routeNews, message[3])) { // rtm_type
+				continue
+			}
+			select {
+			case hints <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return hints, nil
+}
+
+func setMTU(link string, mtu int) error {
+	syscall.ForkLock.RLock()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	request := unix.IfreqMTU{MTU: int32(mtu)}
+	copy(request.Name[:], link)
+	if err := unix.IoctlSetIfreqMTU(fd, &request); err != nil {
+		return fmt.Errorf("MTU of %s: %w", link, err)
+	}
+	return nil
+}
+
+func bindTo(c syscall.RawConn, ipv6 bool, link int) error {
+	if ipv6 {
+		return setOption(c, unix.IPPROTO_IPV6, unix.IPV6_BOUND_IF, link)
+	}
+	return setOption(c, unix.IPPROTO_IP, unix.IP_BOUND_IF, link)
+}
+
+func dontFragment(c syscall.RawConn, ipv6, on bool) error {
+	value := 0
+	if on {
+		value = 1
+	}
+	if ipv6 {
+		return setOption(c, unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, value)
+	}
+	return setOption(c, unix.IPPROTO_IP, unix.IP_DONTFRAG, value)
+}
+
+func setOption(c syscall.RawConn, level, name, value int) error {
+	var failed error
+	err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, name, value) })
+	return errors.Join(err, os.NewSyscallError("setsockopt", failed))
+}
+
+// sleptFor is how long the computer has slept since it was started: one of these clocks
+// stands still meanwhile.
+func sleptFor() (time.Duration, error) {
+	var awake, all unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_UPTIME_RAW, &awake); err != nil {
+		return 0, err
+	}
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC_RAW, &all); err != nil {
+		return 0, err
+	}
+	return time.Duration(all.Nano() - awake.Nano()), nil
+}

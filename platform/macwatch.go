@@ -1,0 +1,223 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// watch implements host. Of what the routing socket says only the fact counts that it
+// says something; what has changed is seen by looking. Sleep is seen by the clocks: what
+// tells of it, IOKit, cannot be reached without cgo.
+func (h *macHost) watch(ctx context.Context, tunnels func() []string) (*watchSource, error) {
+	hints, err := h.sys.changes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	look := func() (surroundings, error) {
+		view, err := h.view(tunnels())
+		if err != nil {
+			return surroundings{}, err
+		}
+		return view.surroundings(), nil
+	}
+	return &watchSource{hints: hints, sleeps: watchClocks(ctx, h.sys.slept), look: look, intact: h.intact}, nil
+}
+
+// intact says whether the routes are as they were made. That the packet filter's rules or
+// a key of the dynamic store are gone, the routing socket does not tell, and to ask at
+// each of its messages would keep the computer awake: the next Set finds it. What has gone
+// with its interface is no news: who reads packets from that is told.
+func (h *macHost) intact(standing []change) (bool, error) {
+	h.table = nil
+	for _, c := range standing {
+		route, ok := c.(*macRouteChange)
+		if !ok {
+			continue
+		}
+		stands, err := route.stands()
+		if err != nil {
+			return false, err
+		}
+		if stands {
+			continue
+		}
+		if link, err := h.same(route.Index, route.Name); err != nil || link != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// surroundings describes the host without the tunnels.
+func (v *macView) surroundings() surroundings {
+	var network, defaults []string
+	for _, l := range v.links {
+		if !l.Up || l.Loopback || slices.Contains(v.tunnels, l.Name) {
+			continue
+		}
+		network = append(network, fmt.Sprintf("link %d %s %v", l.Index, l.Name, l.Running))
+		for _, a := range l.Addresses {
+			network = append(network, fmt.Sprintf("address %v %s", a, l.Name))
+		}
+	}
+	for _, r := range v.routes {
+		switch link := v.outside(&r); {
+		case link == nil || link.Loopback || r.Cloned:
+		case r.isDefault():
+			defaults = append(defaults, fmt.Sprintf("default via %v dev %d scoped %v", r.Gateway, r.Link, r.Scoped))
+		case r.Gateway.IsValid() && !r.Scoped:
+			network = append(network, fmt.Sprintf("route %v via %v dev %d", r.Dst, r.Gateway, r.Link))
+		}
+	}
+	slices.Sort(network)
+	slices.Sort(defaults)
+	return surroundings{strings.Join(network, "\n"), strings.Join(defaults, "\n")}
+}
+
+// innerNames begin the names of interfaces that lead to networks within the host, unless
+// a default route leaves by them: bridges to virtual machines, and other VPNs.
+var innerNames = []string{"bridge", "vmnet", "vmenet", "vnic", "feth", "utun", "ipsec", "ppp", "tun", "tap", "gif", "stf"}
+
+// vpnNames begin the names of interfaces that other VPNs have.
+var vpnNames = []string{"utun", "ipsec", "ppp", "tun", "tap", "gif"}
+
+// linkKind is the name of an interface without its number.
+func linkKind(name string) string { return strings.TrimRight(name, "0123456789") }
+
+func isVPN(name string) bool { return slices.Contains(vpnNames, linkKind(name)) }
+
+// look is the network that the host is in.
+func (h *macHost) look(ctx context.Context, v *macView) *home {
+	all := v.home()
+	var asked []string
+	for _, r := range all.routers {
+		if slices.Contains(asked, r.link) {
+			continue
+		}
+		asked = append(asked, r.link)
+		// An interface whose addresses somebody has typed in has no server.
+		said, err := h.sys.run(ctx, "", ipconfigPath, "getoption", r.link, "server_identifier")
+		if a, parseErr := netip.ParseAddr(strings.TrimSpace(said)); err == nil && parseErr == nil {
+			all.dhcp = appendNew(all.dhcp, a)
+		}
+	}
+	return all
+}
+
+func (v *macView) home() *home {
+	var all home
+	exits := map[string]bool{}
+	for _, r := range v.routes {
+		if link := v.outside(&r); link != nil && r.isDefault() && !r.Scoped {
+			exits[link.Name] = true
+		}
+	}
+	inner := func(l *macLink) bool { return slices.Contains(innerNames, linkKind(l.Name)) && !exits[l.Name] }
+	add := func(p netip.Prefix, l *macLink) {
+		n := localNetwork{Prefix: p.Masked(), link: l.Name, inner: inner(l)}
+		if !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() && !slices.Contains(all.networks, n) {
+			all.networks = append(all.networks, n)
+		}
+	}
+	for i := range v.links {
+		l := &v.links[i]
+		if !l.Up || l.Loopback || slices.Contains(v.tunnels, l.Name) {
+			continue
+		}
+		for _, a := range l.Addresses {
+			all.own = append(all.own, a.Addr())
+			if l.Running && !a.Addr().IsLinkLocalUnicast() && !inner(l) {
+				all.ways = appendNew(all.ways, l.Name)
+			}
+			add(a, l)
+		}
+	}
+	for _, r := range v.routes {
+		link := v.outside(&r)
+		switch {
+		case link == nil || link.Loopback || r.Cloned || r.Scoped && !r.isDefault():
+		case r.isDefault():
+			if r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast() {
+				all.routers = appendNew(all.routers, localAddr{r.Gateway, link.Name})
+			}
+		case !r.Gateway.IsValid():
+			add(r.Dst, link)
+		}
+	}
+	return &all
+}
+
+// overlaps implements host.
+func (h *macHost) overlaps(cfg Config, applied []change) ([]Overlap, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
+	defer cancel()
+	view, err := h.view(notMacHome(cfg, applied))
+	if err != nil {
+		return nil, err
+	}
+	home, servers := h.look(ctx, view), h.nameservers(applied)
+	return findOverlaps(cfg, home, servers, h.outsiders(cfg, home, servers)), nil
+}
+
+// outsiders lists what stays outside although nobody asked for it.
+func (h *macHost) outsiders(cfg Config, home *home, servers []netip.Addr) []netip.Prefix {
+	return appendNew(outsiders(cfg, home, servers), h.anchors(cfg, home)...)
+}
+
+// online implements host.
+func (h *macHost) online(tunnels []string) (bool, error) {
+	view, err := h.view(tunnels)
+	if err != nil {
+		return false, err
+	}
+	return len(view.home().ways) > 0, nil
+}
+
+// conflicts implements host. A route that only counts for bound sockets is nobody's claim:
+// the system has several for itself.
+func (h *macHost) conflicts(ctx context.Context, tunnels []string) ([]Conflict, error) {
+	view, err := h.view(tunnels)
+	if err != nil {
+		return nil, err
+	}
+	var found []Conflict
+	for _, r := range view.routes {
+		if link := view.outside(&r); link != nil && isVPN(link.Name) && !r.Scoped && r.Dst.Bits() <= 1 {
+			found = appendNew(found, Conflict{
+				Interface: link.Name, Owner: linkKind(link.Name), Claim: r.Dst.String(), Wins: view.wins(link.Index, r.Dst),
+			})
+		}
+	}
+	said, err := h.sys.run(ctx, "", scutilPath, "--dns")
+	if err != nil {
+		h.log.Debug("network: nobody tells who resolves names", "error", err)
+	}
+	for _, r := range parseResolvers(said) {
+		if r.domain == "" && isVPN(r.link) && !slices.Contains(tunnels, r.link) {
+			found = appendNew(found, Conflict{Interface: r.link, Owner: linkKind(r.link), Claim: "DNS"})
+		}
+	}
+	return found, nil
+}
+
+// wins says whether packets into a network leave by an interface although a tunnel has
+// routes for all addresses, which are in two halves at least.
+func (v *macView) wins(index int, network netip.Prefix) bool {
+	to := somewhere(network)
+	all := false
+	var best *macRoute
+	for i, r := range v.routes {
+		if r.Scoped || r.Cloned {
+			continue
+		}
+		tunnel := v.byIndex(r.Link) != nil && v.outside(&r) == nil
+		all = all || tunnel && r.Dst.Bits() <= 2 && r.Dst.Addr().Is4() == to.Is4()
+		if r.Dst.Contains(to) && (best == nil || r.Dst.Bits() > best.Dst.Bits()) {
+			best = &v.routes[i]
+		}
+	}
+	return all && best.Link == index
+}
