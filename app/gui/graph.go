@@ -12,6 +12,7 @@ import (
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/lang"
+	"fyne.io/fyne/v2/layout"
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 )
@@ -52,7 +53,7 @@ func newThroughput() *throughput {
 	v.span.Horizontal, v.span.Required = true, true
 	v.span.SetSelected(minute)
 	legend := container.NewHBox(newDash(downColor, false), v.down, newDash(upColor, true), v.up)
-	v.all = container.NewBorder(container.NewBorder(nil, nil, v.span, legend), nil, nil, nil, v.graph)
+	v.all = container.NewBorder(container.New(layout.NewRowWrapLayout(), v.span, legend), nil, nil, nil, v.graph)
 	return v
 }
 
