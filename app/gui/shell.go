@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/dialog"
 	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/lang"
 )
@@ -76,28 +77,62 @@ func (c *controller) trayHost() error {
 }
 
 // closeWindow hides the window, and ends the program where nothing would be left to see
-// of it.
+// of it. With a connection it says so before.
 func (c *controller) closeWindow() {
 	go func() {
 		err := c.trayHost()
 		c.do(func() {
-			if err != nil {
+			up := slices.ContainsFunc(c.model.items(), func(it item) bool { return isUp(it.state) })
+			switch {
+			case err != nil && up:
+				c.askToQuit()
+			case err != nil:
 				c.quit()
-				return
+			default:
+				c.visible = false
+				c.closePage()
+				c.win.Hide()
+				c.render()
 			}
-			c.visible = false
-			c.closePage()
-			c.win.Hide()
-			c.render()
 		})
 	}()
 }
 
+// askToQuit says why closing the window ends the program, and what becomes of the
+// connections.
+func (c *controller) askToQuit() {
+	text := lang.L("This desktop has no place for Wayfarer's icon, so Wayfarer ends with its window. Connections stay.")
+	if c.opts.Demo != nil {
+		text = lang.L("This desktop has no place for Wayfarer's icon, so Wayfarer ends with its window, and with it the connection.")
+	}
+	d := dialog.NewCustomConfirm(lang.L("Quit Wayfarer?"), lang.L("Quit"), lang.L("Cancel"), wrapped(text), func(yes bool) {
+		if yes {
+			c.quit()
+		}
+	}, c.win)
+	d.Resize(fyne.NewSize(360, 0))
+	c.openDialog(d)
+}
+
+// Times of a start without the window: the panel may just be starting, too.
+const (
+	trayWait  = 10 * time.Second
+	trayRetry = 500 * time.Millisecond
+)
+
 // startHidden leaves the window away, if there is a tray to open it from.
 func (c *controller) startHidden() {
 	go func() {
-		if c.trayHost() != nil {
-			c.do(c.raise)
+		for began := time.Now(); c.trayHost() != nil; {
+			if time.Since(began) >= trayWait {
+				c.do(c.raise)
+				return
+			}
+			select {
+			case <-time.After(trayRetry):
+			case <-c.ctx.Done():
+				return
+			}
 		}
 	}()
 }
@@ -110,7 +145,8 @@ func (c *controller) notify() {
 	}
 	notices, wait := c.notifier.update(c.model.status, c.now(), c.inFront && c.visible)
 	for _, n := range notices {
-		c.app.SendNotification(fyne.NewNotification(n.title, n.text))
+		// It waits for another program's answer.
+		go c.app.SendNotification(fyne.NewNotification(n.title, n.text))
 	}
 	if wait > 0 {
 		c.again = time.AfterFunc(wait, func() { c.do(c.notify) })
