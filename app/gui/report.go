@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
@@ -146,24 +147,39 @@ func (r *report) text(show redaction) string {
 	return show.apply(b.String())
 }
 
-// statusText is the status as the service tells it. A gateway's banner is told by its
-// length alone where names are not shown: it welcomes to somewhere.
-func (r *report) statusText(showBanner bool) string {
+// statusText is the status as the service tells it. A gateway's own words are told by
+// their length alone where names are not shown: they welcome to somewhere, or say where a
+// code was sent.
+func (r *report) statusText(showWords bool) string {
 	if r.status == nil {
 		return "the service does not answer\n"
 	}
 	status := app.Status{Version: r.status.Version, Connections: slices.Clone(r.status.Connections)}
 	for i := range status.Connections {
-		c := &status.Connections[i]
-		if !showBanner && c.Banner != "" {
-			c.Banner = fmt.Sprintf("[%d characters]", len([]rune(c.Banner)))
+		if c := &status.Connections[i]; !showWords {
+			c.Banner = lengthOf(c.Banner)
+			if c.Prompt != nil {
+				prompt := *c.Prompt
+				prompt.Text = lengthOf(prompt.Text)
+				c.Prompt = &prompt
+			}
 		}
 	}
-	text, err := json.MarshalIndent(&status, "", " ")
-	if err != nil {
+	var b strings.Builder
+	out := json.NewEncoder(&b)
+	out.SetIndent("", " ")
+	out.SetEscapeHTML(false) // names are looked for as they are
+	if err := out.Encode(&status); err != nil {
 		return err.Error() + "\n"
 	}
-	return string(text) + "\n"
+	return b.String()
+}
+
+func lengthOf(text string) string {
+	if text == "" {
+		return ""
+	}
+	return fmt.Sprintf("[%d characters]", utf8.RuneCountInString(text))
 }
 
 // logLines are the newest lines of the log; messages stand in the conversations.

@@ -19,6 +19,8 @@ import (
 func aReport() *report {
 	c := wholeOffice()
 	c.Owner = "ada"
+	c.Prompt = &app.Prompt{ID: "p1", Kind: app.PromptOTP, Text: "The code was sent to +44 20 7946"}
+	c.Profile = "R&D office"
 	records := aConversation()
 	for i := range maxReportLines + 10 {
 		records = append(records, &app.LogRecord{Time: at(30), Level: "debug", Connection: "c1", Message: fmt.Sprintf("detail %d of vpn.example.com", i)})
@@ -31,7 +33,7 @@ func aReport() *report {
 		at: noon, version: "1.2.3", system: "linux amd64", host: "workstation", user: "ada",
 		network: []string{"eth0: up, MTU 1500, 203.0.113.9/24 192.168.1.5/24", "resolv.conf: search corp.example"},
 		status:  &app.Status{Version: "1.2.2", Connections: []app.Connection{*c}},
-		records: records, logins: []string{"lovelace"}, hosts: []string{"office", "vpn.example.com"},
+		records: records, logins: []string{"lovelace"}, hosts: []string{"R&D office", "vpn.example.com"},
 	}
 }
 
@@ -39,7 +41,7 @@ func TestReport(t *testing.T) {
 	r := aReport()
 	masked := r.text(redaction{})
 	for _, want := range []string{
-		"Wayfarer 1.2.3, linux amd64\n2026-01-02T12:00:00Z\n", "== Status ==", `"version": "1.2.2"`, `"owner": "[login `, `"banner": "[22 characters]"`,
+		"Wayfarer 1.2.3, linux amd64\n2026-01-02T12:00:00Z\n", "== Status ==", `"version": "1.2.2"`, `"owner": "[login `, `"banner": "[22 characters]"`, `"text": "[32 characters]"`,
 		"== Network of this computer ==\neth0: up, MTU 1500, [address ", "192.168.1.5/24", "== Conversation of c1 ==", "---> Main Mode (×3)",
 		"XAUTH_USER_PASSWORD [secret]", "== Log ==", "detail 259 of [host ", "refused", "password=[secret]",
 	} {
@@ -48,7 +50,7 @@ func TestReport(t *testing.T) {
 		}
 	}
 	for _, secret := range []string{
-		"hunter2", "ada", "ovelace", "workstation", "office", "vpn.example", "backup.example", "corp.example", "rhum", "203.0.113", "198.51.100", "192.0.2.1", "Be kind",
+		"hunter2", "ada", "ovelace", "workstation", "office", "vpn.example", "backup.example", "corp.example", "rhum", "203.0.113", "198.51.100", "192.0.2.1", "Be kind", "R&D", "+44",
 	} {
 		if strings.Contains(masked, secret) {
 			t.Errorf("%s is not masked:\n%s", secret, masked)
@@ -58,7 +60,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("%d lines of details", n)
 	}
 	whole := r.text(redaction{showLogins: true, showHosts: true, showAddresses: true})
-	for _, want := range []string{`"owner": "ada"`, "login=Lovelace", "host=backup.example.net", "198.51.100.7:500", "203.0.113.9", `"profile": "office"`, "Be kind"} {
+	for _, want := range []string{`"owner": "ada"`, "login=Lovelace", "host=backup.example.net", "198.51.100.7:500", "203.0.113.9", `"profile": "R&D office"`, "Be kind", "+44 20 7946"} {
 		if !strings.Contains(whole, want) {
 			t.Errorf("%q is missing in\n%s", want, whole)
 		}
@@ -66,7 +68,7 @@ func TestReport(t *testing.T) {
 	if strings.Contains(whole, "hunter2") {
 		t.Error("a password is shown")
 	}
-	if c := r.status.Connections[0]; !strings.Contains(c.Banner, "Be kind") {
+	if c := r.status.Connections[0]; !strings.Contains(c.Banner, "Be kind") || !strings.Contains(c.Prompt.Text, "+44") {
 		t.Error("the status was changed")
 	}
 }
