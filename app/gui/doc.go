@@ -13,6 +13,11 @@
 // direction of writing are taken out, its length is bounded, and it stands in labels
 // and entries only, never in rich text or a link.
 //
+// The log, and the conversation with a gateway that is found in its trace, are followed
+// only while somebody looks, and so are the counters of the status. A report is written
+// without logins, names and public addresses unless they are asked for (redact.go);
+// secrets are in none of them.
+//
 // It runs with Fyne's driver for tests, without a display: the driver of a real one is
 // chosen by the main package.
 package gui
