@@ -173,6 +173,7 @@ func inWorld(t *testing.T, prepare func(*world, *Options), body func(*world)) {
 			w.queue = append(w.queue, f)
 			w.mu.Unlock()
 		})
+		w.makeTray()
 		w.start()
 		w.raise()
 		defer func() {

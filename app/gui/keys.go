@@ -12,6 +12,15 @@ type keys struct {
 	shortcuts map[fyne.KeyName]func() // with Ctrl, or Cmd on macOS
 	plain     map[fyne.KeyName]func()
 	tips      *tips // names of buttons that the mouse rests on; nil: none
+	// reveal scrolls to what has got the focus; nil: nothing scrolls.
+	reveal func(fyne.CanvasObject)
+}
+
+// focused is told what has got the focus.
+func (k *keys) focused(o fyne.CanvasObject) {
+	if k.reveal != nil {
+		k.reveal(o)
+	}
 }
 
 // run does what a shortcut stands for; false: nothing.
@@ -63,6 +72,12 @@ func newSecretField(k *keys) *field {
 	f.Password = true
 	f.ExtendBaseWidget(f)
 	return f
+}
+
+// FocusGained implements fyne.Focusable.
+func (f *field) FocusGained() {
+	f.Entry.FocusGained()
+	f.keys.focused(f)
 }
 
 // TypedShortcut implements fyne.Shortcutable.
@@ -117,6 +132,12 @@ func (b *button) AccessibilityLabel() string {
 		return b.name
 	}
 	return b.Button.AccessibilityLabel()
+}
+
+// FocusGained implements fyne.Focusable.
+func (b *button) FocusGained() {
+	b.Button.FocusGained()
+	b.keys.focused(b)
 }
 
 // MouseIn implements desktop.Hoverable.

@@ -1,6 +1,8 @@
 package gui
 
 import (
+	"slices"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/dialog"
@@ -41,7 +43,7 @@ var (
 // build makes the window.
 func (c *controller) build() {
 	c.window = &window{win: c.app.NewWindow("Wayfarer"), keys: &keys{}, root: container.NewStack()}
-	c.keys.tips = newTips(c.do)
+	c.keys.tips, c.keys.reveal = newTips(c.do), c.reveal
 	c.bindKeys()
 	c.makeViews()
 	c.win.SetPadded(false)
@@ -207,6 +209,59 @@ func (c *controller) openDialog(d dialog.Dialog) {
 		}
 	})
 	d.Show()
+}
+
+// reveal scrolls what is shown so that an object in it can be seen.
+func (c *controller) reveal(o fyne.CanvasObject) {
+	scroll := c.home.scroll
+	if c.page != nil {
+		scroll = scrollIn(c.page)
+	}
+	if scroll == nil || !holds(scroll.Content, o) {
+		return
+	}
+	at := c.app.Driver().AbsolutePositionForObject
+	const room = 36 // for its name above it
+	top := at(o).Y - at(scroll).Y - room
+	bottom := top + room + o.Size().Height + theme.Padding() - scroll.Size().Height
+	switch {
+	case top < 0:
+		scroll.ScrollToOffset(fyne.NewPos(0, max(0, scroll.Offset.Y+top)))
+	case bottom > 0:
+		scroll.ScrollToOffset(fyne.NewPos(0, scroll.Offset.Y+bottom))
+	}
+}
+
+// scrollIn is the first scroll of a page; nil: it has none.
+func scrollIn(o fyne.CanvasObject) *container.Scroll {
+	if s, ok := o.(*container.Scroll); ok {
+		return s
+	}
+	if box, ok := o.(*fyne.Container); ok {
+		for _, inside := range box.Objects {
+			if s := scrollIn(inside); s != nil {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// holds says whether an object is within another one.
+func holds(in, o fyne.CanvasObject) bool {
+	if in == o {
+		return true
+	}
+	var inside []fyne.CanvasObject
+	switch in := in.(type) {
+	case *fyne.Container:
+		inside = in.Objects
+	case *widget.Accordion:
+		for _, part := range in.Items {
+			inside = append(inside, part.Detail)
+		}
+	}
+	return slices.ContainsFunc(inside, func(part fyne.CanvasObject) bool { return holds(part, o) })
 }
 
 // barView stands above the right side where the list has no room.
