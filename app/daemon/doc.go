@@ -28,7 +28,9 @@
 //	status.go       what is told of a connection
 //	failure.go      errors -> app.Failure: the only texts that users read
 //	logs.go         what the service has logged, for its users
+//	watchers.go     who waits for changes of the status
 //	restore.go      the host's network as it was, when nobody is connected
+//	host.go         what the service's program needs of package platform
 //
 // Locks are taken in the order host, Daemon.mu, tunnel.mu. No lock is held while the
 // engine, the interface or the host is called, but for the host lock around Set.
@@ -51,7 +53,8 @@
 // overwritten, the local networks be others), pauses between attempts end, and an
 // attempt that has not come to the sign-in begins anew. Without any network nothing is
 // tried, for at most five minutes; a first attempt says so after three seconds. If another
-// program takes the name servers, the host's network is set anew as well.
+// program takes the name servers, or removes routes, rules or the block, the host's network is
+// set anew as well.
 //
 // A pause between attempts is a random part of a delay that grows from half a second to
 // a minute, and begins anew after a connection that lasted a minute. While packets want to
