@@ -124,6 +124,7 @@ func TestReveal(t *testing.T) {
 		}
 		w.editDraft()
 		unfold(w.page)
+		w.win.Resize(fyne.NewSize(400, 301)) // lays it out
 		scroll = scrollIn(w.page)
 		last := entries(w.page)["Quirks"]
 		if inside(last) {
