@@ -17,7 +17,7 @@ const lockAt = 1 << 20
 // lockPath locks a file for this process and writes the process's number into it.
 // The lock ends with the process, however that ends. The error may be a *BusyError.
 func lockPath(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, _, err := openOwn(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -39,15 +39,102 @@ func lockPath(path string) (*os.File, error) {
 	return file, nil
 }
 
-// checkOwner leaves the directory's protection to the access control list that its
-// maker, the installer, gives it: modes say nothing here.
-func checkOwner(string) (foreign bool, err error) { return false, nil }
-
-func openOwn(path string, flags int) (_ *os.File, foreign bool, _ error) {
-	file, err := os.OpenFile(path, flags, 0o600)
-	return file, false, err
+// checkOwner refuses a directory that is not the administrators' own, and closes it to all
+// others: below ProgramData anybody may make a directory, and files in those of others.
+func checkOwner(dir string) (foreign bool, err error) {
+	handle, err := openDir(dir)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", dir, err)
+	}
+	defer windows.CloseHandle(handle)
+	if err := ownedByUs(handle); err != nil {
+		return false, fmt.Errorf("%s: %w", dir, err)
+	}
+	if err := closeToOthers(handle); err != nil {
+		return false, fmt.Errorf("protect %s: %w", dir, err)
+	}
+	return false, nil
 }
 
+// openDir opens a directory itself, not what a link leads to.
+func openDir(dir string) (windows.Handle, error) {
+	path, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, err
+	}
+	handle, err := windows.CreateFile(path, windows.READ_CONTROL|windows.WRITE_DAC, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE|windows.FILE_SHARE_DELETE,
+		nil, windows.OPEN_EXISTING, windows.FILE_FLAG_BACKUP_SEMANTICS|windows.FILE_FLAG_OPEN_REPARSE_POINT, 0)
+	if err != nil {
+		return 0, err
+	}
+	var info windows.ByHandleFileInformation
+	if err = windows.GetFileInformationByHandle(handle, &info); err == nil && info.FileAttributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0 {
+		err = errors.New("it is a link to another place; remove it")
+	}
+	if err != nil {
+		windows.CloseHandle(handle)
+		return 0, err
+	}
+	return handle, nil
+}
+
+// ownedByUs refuses what belongs neither to administrators nor to this process's user.
+func ownedByUs(handle windows.Handle) error {
+	sd, err := windows.GetSecurityInfo(handle, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return fmt.Errorf("whose it is cannot be told: %w", err)
+	}
+	owner, _, err := sd.Owner()
+	if err != nil {
+		return fmt.Errorf("whose it is cannot be told: %w", err)
+	}
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return err
+	}
+	if !isAdministrator(owner) && !owner.Equals(user.User.Sid) {
+		return fmt.Errorf("it belongs to %v; remove it", owner)
+	}
+	return nil
+}
+
+// closeToOthers gives a directory, and what is in it, to SYSTEM and Administrators alone,
+// and to this process's user if that is neither.
+func closeToOthers(handle windows.Handle) error {
+	sddl := "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
+	if token := windows.GetCurrentProcessToken(); !token.IsElevated() {
+		user, err := tokenUser(token)
+		if err != nil {
+			return err
+		}
+		sddl += "(A;OICI;FA;;;" + user + ")"
+	}
+	sd, err := windows.SecurityDescriptorFromString(sddl)
+	if err != nil {
+		return err
+	}
+	list, _, err := sd.DACL()
+	if err != nil {
+		return err
+	}
+	return windows.SetSecurityInfo(handle, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, list, nil)
+}
+
+// openOwn opens a file of ours. One that somebody placed there before the directory was
+// closed to him is refused.
+func openOwn(path string, flags int) (_ *os.File, foreign bool, _ error) {
+	file, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := ownedByUs(windows.Handle(file.Fd())); err != nil {
+		file.Close()
+		return nil, false, fmt.Errorf("%s: %w", path, err)
+	}
+	return file, false, nil
+}
+
+// giveToOwner does nothing: whoever may write to the directory may read all that is in it.
 func giveToOwner(*os.File, string) error { return nil }
 
 // syncDir does nothing: NTFS journals names by itself.

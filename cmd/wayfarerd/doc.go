@@ -34,7 +34,18 @@
 // Started as another user, or by a root that cannot become one, it is one process
 // with the rights it was given. With none it serves all the same, and connecting fails.
 //
-// Libraries: github.com/elastic/go-seccomp-bpf (Apache-2.0) and libcap's own Go package
+// # Windows
+//
+// The service manager starts "wayfarerd service" as LocalSystem (service_windows.go). All
+// privileges are removed then but the one to load a driver, which wintun needs; what is
+// left are LocalSystem's rights to the registry, the network and its own directory. Stop
+// and shutdown end it as a signal does elsewhere, and it says for how long. Its log goes
+// to the system's event log, as events of the source Wayfarer. In a terminal of an
+// administrator it runs without the argument.
+//
+// # Libraries
+//
+// github.com/elastic/go-seccomp-bpf (Apache-2.0) and libcap's own Go package
 // kernel.org/pub/linux/libs/security/libcap/cap (BSD), which reaches all threads.
 // installer/linux has the unit, the user, and rule and policy for polkit.
 package main
