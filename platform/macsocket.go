@@ -205,7 +205,7 @@ func (s *macSocket) reportSize(to netip.Addr, err error) {
 }
 
 // errKernelESP: the kernel's own IPsec takes IP protocol 50, and shows it to no socket.
-var errKernelESP = fmt.Errorf("macOS keeps plain ESP for itself, leave nat_t at auto: %w", errors.ErrUnsupported)
+var errKernelESP = fmt.Errorf("the kernel keeps IP protocol 50 for itself: %w", ErrUnsupported)
 
 // listenESP implements host.
 func (h *macHost) listenESP(context.Context, netip.Addr) (net.PacketConn, error) {

@@ -84,7 +84,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Errors that Error may wrap.
 var (
 	// ErrUnsupported: not available on this operating system.
-	ErrUnsupported = errors.New("the host's network cannot be configured on this operating system yet")
+	ErrUnsupported = errors.New("not available on this operating system")
 	// ErrNoRights: the process lacks the rights.
 	ErrNoRights = errors.New("no right to configure the network")
 	// ErrNoInterface: a tunnel's interface does not exist, or no more.

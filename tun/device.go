@@ -51,8 +51,6 @@ var (
 	ErrNoDevice = errors.New("this system has no TUN device")
 	// ErrNoRights: this process may not create network interfaces.
 	ErrNoRights = errors.New("no right to create a network interface")
-	// ErrUnsupported: not available on this operating system.
-	ErrUnsupported = errors.New("network interfaces are not supported on this operating system yet")
 )
 
 func checkMTU(mtu int) error {

@@ -222,8 +222,6 @@ func explainHost(e *hostError) said {
 		s.hint = "end the other VPN first"
 	case errors.As(e.err, new(*platform.FileError)):
 		s.hint = "let the service replace that file: it must not be read-only, and the service needs the right to write it"
-	case errors.Is(e.err, tun.ErrUnsupported), errors.Is(e.err, platform.ErrUnsupported):
-		s.hint = "use wayfarer proxy, which works on every system"
 	}
 	return s
 }

@@ -46,7 +46,6 @@ func TestExplain(t *testing.T) {
 		{"no device", &hostError{err: fmt.Errorf("open: %w", tun.ErrNoDevice)}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"modprobe tun"}},
 		{"no rights", &hostError{err: fmt.Errorf("open: %w", tun.ErrNoRights)}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"CAP_NET_ADMIN", "wayfarer proxy"}},
 		{"no rights for routes", &hostError{err: &platform.Error{Part: platform.PartRoute, Err: platform.ErrNoRights}}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"route", "CAP_NET_ADMIN"}},
-		{"unsupported", &hostError{err: tun.ErrUnsupported}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"wayfarer proxy"}},
 		{"socket", &ike.NoAnswerError{Err: &hostError{err: errors.New("SO_MARK"), passing: true}}, app.CodeNetworkConfig, app.StepBuildTunnel, true, []string{"SO_MARK"}},
 
 		{"unknown gateway", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustUnknown, Detail: "no CA"}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"no CA", "--trust-new", "--ca"}},

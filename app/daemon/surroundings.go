@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 
 	"wayfarer/platform"
 )
@@ -13,9 +12,7 @@ func (d *Daemon) watchHost() (stop func()) {
 	events, err := d.network.Watch(ctx)
 	if err != nil {
 		cancel()
-		if !errors.Is(err, platform.ErrUnsupported) {
-			d.log.Warn("changes of this computer's network are not noticed", "error", err)
-		}
+		d.log.Warn("changes of this computer's network are not noticed", "error", err)
 		return func() {}
 	}
 	ended := make(chan struct{})
