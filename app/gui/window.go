@@ -182,6 +182,9 @@ func (c *controller) saveOpen() {
 
 // raise shows the window, in front.
 func (c *controller) raise() {
+	if !c.visible {
+		c.home.shownKey = "none" // what came while nobody saw it gets the keyboard now
+	}
 	c.visible = true
 	c.win.Show()
 	c.win.RequestFocus()
