@@ -75,6 +75,9 @@ func selftest(ctx context.Context, tell func(platform.Check)) error {
 	if err != nil {
 		return nil
 	}
-	network.SelfTest(ctx, selftestName, selftestMTU, tell)
-	return device.Close()
+	name, err := device.Name() // not every system lets a program choose it
+	if err == nil {
+		network.SelfTest(ctx, name, selftestMTU, tell)
+	}
+	return errors.Join(err, device.Close())
 }
