@@ -105,6 +105,8 @@ func (all *home) addRoute(r *netlink.Route, names map[int]string, inner map[stri
 			if ok && !gateway.IsLinkLocalUnicast() && !slices.Contains(all.routers, router) {
 				all.routers = append(all.routers, router)
 			}
+		case !ok && prefixOf(r.Dst).Bits() == 1: // as good as all: another VPN's
+			inner[link] = false
 		case !ok:
 			add(prefixOf(r.Dst), link)
 		}

@@ -256,6 +256,11 @@ func TestConflicts(t *testing.T) {
 	if err != nil || !slices.Equal(found, want) {
 		t.Errorf("%v, %v", found, err)
 	}
+	// Nor are these networks of the host's own, which would stay outside.
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{fullTunnel}}))
+	if found, err := n.Conflicts(t.Context()); err != nil || !slices.Equal(found, want) {
+		t.Errorf("when set again: %v, %v", found, err)
+	}
 	if text := found[0].String(); text != "tun0 (tun) has 0.0.0.0/1" {
 		t.Error(text)
 	}
