@@ -74,7 +74,6 @@ func (g *gathering) follow() {
 		well := time.AfterFunc(steadyTime, func() { g.do(func() { g.feed.fail(nil) }) })
 		for record, err := range g.feed.source(g.ctx, g.level, true) {
 			if err != nil {
-				well.Stop()
 				g.do(func() { g.feed.fail(err) })
 				break
 			}

@@ -211,7 +211,12 @@ func TestLogViewRecovers(t *testing.T) {
 		if !v.state.Visible() || !strings.Contains(v.state.Text, "the service has ended") {
 			t.Errorf("shown is %q", v.state.Text)
 		}
-		f.wait(10 * retryTime)
+		for range 10 { // and all the time
+			f.wait(retryTime / 2)
+			if !v.state.Visible() {
+				t.Fatal("the reason is not shown any more")
+			}
+		}
 		if !strings.Contains(v.state.Text, "does not run") || !strings.Contains(v.text(), "before") {
 			t.Errorf("shown is %q and\n%s", v.state.Text, v.text())
 		}
