@@ -103,6 +103,15 @@ func (s *service) end(signal os.Signal) {
 	s.cmd.Wait()
 }
 
+// asks waits until the service asks a question of one of these kinds.
+func (s *service) asks(kinds ...string) {
+	s.Helper()
+	s.until("a question of kind "+strings.Join(kinds, " or "), func() bool {
+		out, err := exec.Command(bin("wayfarer"), "--socket", s.socket, "status", "--json").Output()
+		return err == nil && slices.ContainsFunc(kinds, func(k string) bool { return strings.Contains(string(out), `"kind":"`+k+`"`) })
+	})
+}
+
 // inside runs a program beside the service.
 func (s *service) inside(args ...string) (string, error) {
 	return lab(append([]string{"exec", "rw"}, args...)...)
@@ -228,6 +237,49 @@ func TestOffice(t *testing.T) {
 	}
 	p = d.start("--hidden")
 	tray = p.icon()
+	tray.is(green)
+}
+
+// A gateway that asks for a password and then for a one-time code, which is asked for
+// each time, though everything else is remembered.
+func TestOneTimeCode(t *testing.T) {
+	needLab(t)
+	const gateway, code = "198.51.100.36", "271828" // the lab's profile passcode
+	d := newDesktop(t)
+	d.tray()
+	d.keyring()
+	s := d.service()
+	p := d.start()
+	tray := p.icon()
+	d.shown()
+	tray.is(grey)
+	d.types(gateway)
+	d.press("Tab")
+	d.types(officeLogin)
+	d.press("Tab")
+	d.types(officePass)
+	d.press("Return")
+	tray.starts(gateway + ": Waiting for you")
+	d.shot("code-1-trust")
+	d.clicks(0.72, -30) // Trust
+	s.asks("otp", "challenge")
+	d.shot("code-2-asked")
+	d.types(code)
+	d.press("Return")
+	tray.is(green)
+	d.shot("code-3-connected")
+	tray.click("Disconnect " + gateway)
+	tray.is(grey)
+	d.closes()
+	d.hidden()
+	d.notified()
+	tray.click("Connect " + gateway)
+	d.notifiedOf(gateway + " waits for your answer")
+	s.asks("otp", "challenge")
+	tray.tap()
+	d.shown()
+	d.types(code)
+	d.press("Return")
 	tray.is(green)
 }
 

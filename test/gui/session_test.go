@@ -13,7 +13,7 @@ import (
 func TestNoTray(t *testing.T) {
 	d := newDesktop(t)
 	p := d.start("--demo", "--hidden")
-	d.shown() // there would be nothing else to see
+	d.shown() // after a while: there would be nothing else to see
 	d.shot("no-tray")
 	d.closes()
 	p.ends()
