@@ -173,6 +173,20 @@
 // during sleep (CLOCK_BOOTTIME) is compared with the one that does not
 // (CLOCK_MONOTONIC), every 30 s: a wake is noticed at most that much later.
 //
+// # The desktop
+//
+// What the program with the window needs of the user's desktop stands here, too, and is
+// never the service's. [Autostart] is an entry among what starts at login: a desktop entry
+// (Desktop Application Autostart Specification), a launch agent (launchd.plist(5), through
+// howett.net/plist) or a value of the registry's key Run. Each form is plain code that any
+// system can test; what the desktop's own settings switch off counts as off.
+//
+// [ClaimInstance] makes a process the one of its program in a session; a later one hands
+// its arguments over, by a unix socket in XDG_RUNTIME_DIR or a named pipe, to nobody but a
+// process of the same user. A socket that a dead process left is replaced. One that does
+// not take the arguments in 10 s hangs: its place is taken, or, on Windows, the new one
+// runs beside it. [TrayHost] says why an icon in the tray would not be seen.
+//
 // # Windows and macOS
 //
 // Not there yet: Set, ListenPacket, ListenESP and Watch answer [ErrUnsupported].
