@@ -9,6 +9,7 @@
 //	window_test.go    the program and its window
 //	demo_test.go      scenarios against the demonstration's gateway
 //	session_test.go   no tray, no bus, a second start
+//	hundred_test.go   a hundred connects leave nothing behind
 //	lab_test.go       the real service and strongSwan, in a lab as test/lab has one
 //
 // GUI_BIN=DIR takes the programs from elsewhere than build/bin; LAB_NAME and LAB_KEEP are

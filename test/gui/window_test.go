@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -53,12 +54,13 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// start starts wayfarer-gui, without root's rights where they would be in the way.
+// start starts wayfarer-gui.
 func (d *desktop) start(args ...string) *program {
 	d.Helper()
 	p := &program{desktop: d, cmd: exec.Command(bin("wayfarer-gui"), args...), ended: make(chan error, 1)}
 	p.cmd.Env = d.env()
 	p.cmd.Stderr = &p.said
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with the demonstration's process
 	d.must(p.cmd.Start())
 	go func() { p.ended <- p.cmd.Wait() }()
 	d.Cleanup(func() {
@@ -73,6 +75,7 @@ func (d *desktop) start(args ...string) *program {
 				<-p.ended
 			}
 		}
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // what is left of a killed one
 		if text := p.said.String(); d.Failed() && text != "" {
 			d.Logf("wayfarer-gui says:\n%s", text)
 		}
