@@ -255,16 +255,7 @@ func (c *firewallChange) addHousekeeping(add func(string, ...match)) {
 }
 
 // open lists the destinations that are not held back.
-func (c *firewallChange) open() []netip.Prefix {
-	open := c.Local
-	if len(open) > 0 {
-		open = slices.Concat(open, localGroups)
-	}
-	if c.BlockIPv6 {
-		open = appendNew(slices.Clone(open), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff02::/16"))
-	}
-	return slices.DeleteFunc(slices.Clone(open), func(p netip.Prefix) bool { return p.Addr().Is4() && !c.Block })
-}
+func (c *firewallChange) open() []netip.Prefix { return openPrefixes(c.Local, c.Block, c.BlockIPv6) }
 
 // match is a part of a rule.
 type match struct {

@@ -13,8 +13,8 @@ import (
 // Report is what users should know about how a wish was made true.
 type Report struct {
 	// DNS is who owns the host's name resolution: systemd-resolved,
-	// NetworkManager, resolvconf, openresolv or file. Empty if no tunnel has DNS
-	// servers.
+	// NetworkManager, resolvconf, openresolv or file; on Windows NRPT, its table of
+	// rules. Empty if no tunnel has DNS servers.
 	DNS string
 	// IPv6Blocked: all IPv4 goes through a tunnel and IPv6 cannot, so it is held
 	// back.
@@ -32,12 +32,15 @@ type Report struct {
 	// NamesElsewhere are domains of the tunnels that other interfaces resolve.
 	NamesElsewhere []NameClaim
 	// NamesTaken is who has replaced the tunnels' name servers, and did so again
-	// whenever they were put back: a program's name, or "another program". Empty if
-	// they are in use.
+	// whenever they were put back: a program's name, "another program", or
+	// [GroupPolicy]. Empty if they are in use.
 	NamesTaken string
 	// Overlaps are the places where the local network has a tunnel's addresses.
 	Overlaps []Overlap
 }
+
+// GroupPolicy has taken the names where it has rules for them: Windows heeds no others.
+const GroupPolicy = "group policy"
 
 // NameClaim is a tunnel's domain, or one below that, for which another interface's DNS
 // servers are asked.

@@ -174,17 +174,19 @@ func (c *winFilterChange) inherit(change) {}
 
 // apply replaces the filters at once, so that there is no moment without them.
 func (c *winFilterChange) apply(context.Context) error {
-	is, err := c.h.net.filters()
-	if err != nil {
+	if stands, err := c.stands(); err != nil || stands {
 		return err
 	}
+	return c.h.net.setFilters(c.filters())
+}
+
+// stands says whether the filters are there; Windows lists them in any order.
+func (c *winFilterChange) stands() (bool, error) {
+	is, err := c.h.net.filters()
 	wanted := c.texts()
 	slices.Sort(is)
 	slices.Sort(wanted)
-	if slices.Equal(is, wanted) {
-		return nil
-	}
-	return c.h.net.setFilters(c.filters())
+	return slices.Equal(is, wanted), err
 }
 
 func (c *winFilterChange) undo(context.Context) error {

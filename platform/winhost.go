@@ -326,13 +326,10 @@ func (h *winHost) verify(_ context.Context, _ Config, report *Report) error {
 		return nil
 	}
 	if len(rules) > 0 {
-		report.NamesTaken = groupPolicy
+		report.NamesTaken = GroupPolicy
 	}
 	return err
 }
-
-// groupPolicy is who has taken the names.
-const groupPolicy = "group policy"
 
 // overlaps implements host.
 func (h *winHost) overlaps(cfg Config, applied []change) ([]Overlap, error) {

@@ -29,7 +29,30 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 		}
 		return view.surroundings(tunnels(), h.isOwn), nil
 	}
-	return &watchSource{hints: hints, sleeps: h.sleeps(ctx), look: look}, nil
+	return &watchSource{hints: hints, sleeps: h.sleeps(ctx), look: look, intact: h.intact}, nil
+}
+
+// intact says whether routes and filters are as they were made. That filters are removed is
+// noticed when something else happens: Windows tells nobody.
+func (h *winHost) intact(standing []change) (bool, error) {
+	view, err := viewWindows(h.net)
+	if err != nil {
+		return false, err
+	}
+	for _, c := range standing {
+		stands := true
+		switch c := c.(type) {
+		case *winRouteChange:
+			want := c.route()
+			stands = slices.ContainsFunc(view.routes, func(r winRoute) bool { return r.same(&want) })
+		case *winFilterChange:
+			stands, err = c.stands()
+		}
+		if err != nil || !stands {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // sleeps is what Windows tells of sleep. Whoever tells it must not be kept waiting, so the
@@ -106,11 +129,7 @@ func (h *winHost) conflicts(_ context.Context, tunnels []string) ([]Conflict, er
 			found = appendNew(found, Conflict{Interface: l.Name, Owner: owner, Claim: r.Dst.String(), Wins: r.Dst.Bits() == 1 && view.takesAll(tunnels, r.Dst.Addr().Is6())})
 		}
 	}
-	rules, err := h.net.subkeys(nrptPolicyKey)
-	if err == nil && len(rules) > 0 {
-		found = append(found, Conflict{Owner: groupPolicy, Interface: "NRPT", Claim: "DNS"})
-	}
-	return found, present(err)
+	return found, nil
 }
 
 // takesAll says whether a tunnel has a route for all addresses of a family.

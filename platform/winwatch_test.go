@@ -54,6 +54,17 @@ func TestWindowsWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		expect("our own changes")
+		for what, lose := range map[string]func(){
+			"filters": func() { w.provider = nil },
+			"routes":  func() { w.table = slices.DeleteFunc(w.table, func(r winRoute) bool { return r.LUID == luidTunnel }) },
+		} {
+			lose()
+			expect(what+" lost", EventTaken)
+			if err := n.Set(ctx, Config{Tunnels: []Tunnel{tunnel}}); err != nil {
+				t.Fatal(err)
+			}
+			expect(what + " made again")
+		}
 		if err := n.Set(ctx, Config{}); err != nil {
 			t.Fatal(err)
 		}

@@ -407,6 +407,10 @@ func TestHostWarnings(t *testing.T) {
 			code: app.WarningDNSTaken, severity: app.SeverityWarning, says: []string{"NetworkManager has replaced /etc/resolv.conf", "dns=none"},
 		},
 		{
+			name: "names taken by policy", routes: full, report: platform.Report{DNS: "NRPT", NamesTaken: platform.GroupPolicy},
+			code: app.WarningDNSTaken, severity: app.SeverityWarning, says: []string{"group policy has rules of its own"},
+		},
+		{
 			name: "other servers", routes: full, report: platform.Report{DNS: "openresolv", OtherServers: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.9")}},
 			code: app.WarningDNSLeak, severity: app.SeverityWarning, says: []string{"127.0.0.1, 192.0.2.9", "openresolv"},
 		},

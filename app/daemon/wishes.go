@@ -244,7 +244,12 @@ func nameWarnings(name string, s *settings, r *platform.Report) []app.Warning {
 	warn := func(code string, severity app.Severity, format string, args ...any) {
 		list = append(list, app.Warning{Code: code, Severity: severity, Text: fmt.Sprintf(format, args...)})
 	}
-	if r.NamesTaken != "" {
+	switch r.NamesTaken {
+	case "":
+	case platform.GroupPolicy:
+		warn(app.WarningDNSTaken, app.SeverityWarning,
+			"group policy has rules of its own for names (NRPT), and Windows heeds no others: the tunnel's names are looked up past it; ask who manages this computer to add them there")
+	default:
 		warn(app.WarningDNSTaken, app.SeverityWarning,
 			"%s has replaced /etc/resolv.conf again and again: names are looked up past the tunnel; have it leave that file alone (NetworkManager: dns=none in its configuration), then connect again", r.NamesTaken)
 	}
