@@ -19,21 +19,24 @@ type stateIcon struct {
 	name        string
 	shape       []byte
 	light, dark string
+	// panel is for a dark panel. Whether a panel is dark is a guess from the theme, so
+	// it can be told from a light one, too.
+	panel string
 }
 
 // iconOf is the picture of any state of a connection.
 func iconOf(state app.State) stateIcon {
 	switch state {
 	case app.StateConnected:
-		return stateIcon{"connected", assets.Connected, "#1c8a3c", "#4ecb71"}
+		return stateIcon{"connected", assets.Connected, "#1c8a3c", "#4ecb71", "#35b75a"}
 	case app.StateConnecting, app.StateReconnecting, app.StateDisconnecting:
-		return stateIcon{"connecting", assets.Connecting, "#1f6fd1", "#6cb2ff"}
+		return stateIcon{"connecting", assets.Connecting, "#1f6fd1", "#6cb2ff", "#4c9df5"}
 	case app.StateBlocked:
-		return stateIcon{"blocked", assets.Blocked, "#c02622", "#ff6b60"}
+		return stateIcon{"blocked", assets.Blocked, "#c02622", "#ff6b60", "#f0554a"}
 	case app.StateFailed, app.StateActionNeeded:
-		return stateIcon{"trouble", assets.Trouble, "#b86200", "#ffb340"}
+		return stateIcon{"trouble", assets.Trouble, "#b86200", "#ffb340", "#f09a1a"}
 	}
-	return stateIcon{"disconnected", assets.Disconnected, "#5b6470", "#c3cad3"}
+	return stateIcon{"disconnected", assets.Disconnected, "#5b6470", "#c3cad3", "#97a1ad"}
 }
 
 // trayIconSize is that of a tray's picture, in pixels: several times what panels show,
@@ -47,7 +50,7 @@ func trayIcon(state app.State, dark bool) fyne.Resource {
 	icon := iconOf(state)
 	name, tint := icon.name+"-light.png", icon.light
 	if dark {
-		name, tint = icon.name+"-dark.png", icon.dark
+		name, tint = icon.name+"-dark.png", icon.panel
 	}
 	colour := color.NRGBA{A: 0xff}
 	_, err := fmt.Sscanf(tint, "#%02x%02x%02x", &colour.R, &colour.G, &colour.B)
