@@ -187,7 +187,98 @@
 // not take the arguments in 10 s hangs: its place is taken, or, on Windows, the new one
 // runs beside it. [TrayHost] says why an icon in the tray would not be seen.
 //
-// # Windows and macOS
+// # Windows: routes
+//
+// All calls go through an interface, winNet, so that planning and undoing (win*.go) run
+// and are tested on any system; the real one (*_windows.go) is winipcfg of
+// golang.zx2c4.com/wireguard/windows (MIT), x/sys, and our own declarations of
+// fwpuclnt.dll. Interfaces come from wintun, with a GUID that follows from the name.
+//
+// Windows has one table of routes, in which the longest prefix decides, then the sum of the
+// route's and the interface's metric; a tunnel's interface has the metric 0. So beside a
+// tunnel's own routes there are
+//
+//   - one into the tunnel for each other route that a tunnel's route covers: the local
+//     networks (CVE-2023-36672), and what a DHCP server has told (CVE-2024-3661), unless it
+//     is to stay outside. Routes that come later are an [Event], after which Set does so;
+//   - one past the tunnel, by the way that it has without, for each network that stays
+//     outside (outsiders in home.go, Exclude) and has no route of its own.
+//
+// Windows answers by the interface that a packet came in by, and takes no packets for
+// another's addresses (strong host), so that there is no guard.
+//
+// Routes and addresses go with the interface, which goes with the process; routes past a
+// tunnel are in the journal. Windows' runs have no name there: a fast start keeps what a
+// shutdown would remove, so all is undone, which does no harm where it is gone.
+//
+// Sockets are bound to the interface that leads to the gateway past the tunnels
+// (IP_UNICAST_IF), and again whenever interfaces, addresses or routes change; without one,
+// to the loopback interface, which refuses. Their ports are any: Windows' own IKEEXT has
+// 500 and 4500, and takes all plain ESP, so [Network.ListenESP] fails.
+//
+// # Windows: filters
+//
+// The leak block are filters of our own provider and sublayer in the Windows Filtering
+// Platform, replaced in one transaction. They belong to no session and are not persistent:
+// they outlive a killed service and are gone after a restart. Where a program begins to
+// send, where something comes in, and where the host is a router, all is blocked but what
+// this program sends, loopback, the tunnels, DHCP, neighbour discovery, a Portal, and with
+// AllowLocal the local networks. Other programs' blocks are not overruled. Without
+// BlockOutside, a tunnel that takes all IPv4 but not all IPv6 holds IPv6 back, and one that
+// takes all IPv4 and resolves all names holds back DNS (port 53) outside.
+//
+// A filter's name is its text, by which Set sees whether all are there.
+//
+// # Windows: names
+//
+// Names of a tunnel's domains are looked up by rules of the name resolution policy table
+// (NRPT, [MS-GPNRPT]) in the registry, with GUIDs of our own: the nth rule has always the
+// same. A tunnel that resolves all names has a rule for all, and its servers at the
+// interface; one with split DNS has no servers there, for Windows would ask them for all
+// names. Search domains are the interface's. Where group policy has rules Windows heeds no
+// others: then [Report] says that the names are taken. WINS servers are the interface's
+// NetBT parameters. All of this outlives a restart, and is undone by the journal.
+//
+// # Windows: events
+//
+// NotifyIpInterfaceChange, NotifyUnicastIpAddressChange and NotifyRouteChange2 tell that
+// something has changed; what has is seen by looking. Sleep and wake are told by
+// PowerRegisterSuspendResumeNotification, the same events that a service gets.
+//
+// The state directory is closed to all but SYSTEM and Administrators each time it is
+// opened. One that belongs to anybody else, or is a link, is refused, for below ProgramData
+// everybody may make directories.
+//
+// # Windows: what was not run
+//
+// Under Wine run: the tests of planning, undoing and crashes; the registry; lists of
+// interfaces and routes; the making of filters up to the engine; the service, its control,
+// its privileges and its pipe. On no Windows was run: wintun's driver, setting addresses,
+// routes, metrics and DNS, the filtering engine, what the DNS client and NetBT make of the
+// registry, IP_UNICAST_IF, power events, access control lists. An owner of a Windows 10 or
+// 11 finds out in ten minutes, in PowerShell as administrator, with wayfarer.exe,
+// wayfarerd.exe and wintun.dll in one folder:
+//
+//  1. ".\wayfarer selftest": each line says ok. Afterwards "Get-NetAdapter",
+//     "Get-DnsClientNrptRule" and "netsh wfp show filters file=-" have nothing of Wayfarer.
+//  2. sc.exe create wayfarerd binPath= '"C:\...\wayfarerd.exe" service', sc.exe start
+//     wayfarerd: the event log (Application) has "wayfarerd runs" of the source Wayfarer;
+//     "icacls C:\ProgramData\Wayfarer" lists SYSTEM and Administrators only.
+//  3. As an ordinary user: ".\wayfarer connect --gateway GATEWAY --login USER".
+//     "Get-NetRoute -InterfaceAlias wayfarer0", "Get-NetIPInterface wayfarer0" (NlMtu,
+//     InterfaceMetric 0), "Get-DnsClientNrptRule", "ipconfig /all" (Primary WINS Server)
+//     show what "wayfarer status --json" does. A name of the company's resolves, and for
+//     split DNS "Resolve-DnsName" of another goes to the local server.
+//  4. With a full tunnel, "Find-NetRoute -RemoteIPAddress" of an address of the local
+//     network names wayfarer0, with --local-network the local interface. "Resolve-DnsName
+//     example.com -Server 192.168.1.1" (the router) fails.
+//  5. Change from Wi-Fi to a cable and back, and sleep for a minute: the connection comes
+//     back, and "wayfarer logs" tells why it went.
+//  6. Connect with --block-outside, then "Stop-Process -Force -Name wayfarerd": "ping"
+//     fails. Start the service: ping works. Once more, and restart the computer instead.
+//  7. "sc.exe stop wayfarerd; sc.exe delete wayfarerd": as in step 1, nothing is left.
+//
+// # macOS
 //
 // Not there yet: Set, ListenPacket, ListenESP and Watch answer [ErrUnsupported].
 package platform
