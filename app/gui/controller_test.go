@@ -520,10 +520,10 @@ func TestNoService(t *testing.T) {
 		if w.root.Objects[0] != w.noService.content() || w.dialog != nil {
 			t.Fatal("the state is not shown as one")
 		}
-		before := w.service.watches
+		before := w.service.timesWatched()
 		time.Sleep(time.Minute)
 		w.settleDown()
-		if n := w.service.watches - before; n < 10 || n > 20 {
+		if n := w.service.timesWatched() - before; n < 10 || n > 20 {
 			t.Errorf("asked %d times in a minute", n)
 		}
 		w.service.lose(nil)
@@ -712,10 +712,10 @@ func TestConnectOnStart(t *testing.T) {
 func TestCounters(t *testing.T) {
 	inWorld(t, withOffice, func(w *world) {
 		asked := func() int {
-			before := w.service.asked
+			before := w.service.timesAsked()
 			time.Sleep(10*time.Second + time.Millisecond)
 			w.settleDown()
-			return w.service.asked - before
+			return w.service.timesAsked() - before
 		}
 		if n := asked(); n > 0 {
 			t.Errorf("disconnected: asked %d times", n)

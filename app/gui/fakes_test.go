@@ -73,6 +73,18 @@ func (s *fakeService) Status(context.Context) (*app.Status, error) {
 	return &status, s.gone
 }
 
+func (s *fakeService) timesWatched() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.watches
+}
+
+func (s *fakeService) timesAsked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
 func (s *fakeService) Watch(ctx context.Context) iter.Seq2[*app.Status, error] {
 	return func(yield func(*app.Status, error) bool) {
 		s.mu.Lock()
@@ -164,10 +176,10 @@ func inWorld(t *testing.T, prepare func(*world, *Options), body func(*world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, service: newFakeService(), store: &Memory{}}
 		opts := Options{App: test.NewTempApp(t), Service: w.service, Store: w.store, Now: time.Now, Version: "1.2.3"}
+		opts.App.Settings().SetTheme(newLook())
 		if prepare != nil {
 			prepare(w, &opts)
 		}
-		opts.App.Settings().SetTheme(newLook())
 		w.controller = newController(opts, func(f func()) {
 			w.mu.Lock()
 			w.queue = append(w.queue, f)

@@ -1,0 +1,113 @@
+package gui
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/test"
+	"fyne.io/fyne/v2/theme"
+
+	"wayfarer/app"
+	"wayfarer/app/store"
+)
+
+// TestLook compares each screen, in light and dark, with the pictures in testdata.
+func TestLook(t *testing.T) {
+	narrow, wide := fyne.NewSize(460, 600), fyne.NewSize(760, 600)
+	for _, screen := range []struct {
+		name string
+		size fyne.Size
+		show func(*world)
+	}{
+		{"first-run", narrow, func(w *world) { w.remove3(); w.service.update(func(*app.Status) {}) }},
+		{"profile", wide, func(*world) {}},
+		{"connecting", wide, func(w *world) {
+			w.service.set(connection(app.StateConnecting, func(c *app.Connection) { c.Step = app.StepGetSettings }))
+		}},
+		{"trust", fyne.NewSize(760, 760), func(w *world) { w.service.set(promptedBy(trustPrompt())) }},
+		{"password", wide, func(w *world) {
+			w.service.set(promptedBy(app.Prompt{Kind: app.PromptPassword, Text: "Password for ada at vpn.example.com", Secret: true}))
+		}},
+		{"otp", wide, func(w *world) {
+			w.service.set(promptedBy(app.Prompt{Kind: app.PromptOTP, Text: "Enter the code of your token"}))
+		}},
+		{"banner", wide, func(w *world) {
+			w.service.set(promptedBy(app.Prompt{Kind: app.PromptBanner, Text: "Welcome to Example.\nThis network is for work only."}))
+		}},
+		{"connected", wide, func(w *world) { w.service.set(*wholeOffice()) }},
+		{"reconnecting", wide, func(w *world) { w.service.set(connection(app.StateReconnecting, nil)) }},
+		{"blocked", wide, func(w *world) { w.service.set(connection(app.StateBlocked, nil)) }},
+		{"failed", fyne.NewSize(760, 720), func(w *world) {
+			w.service.set(failedWith(app.NewFailure(app.CodeNoAnswer, app.StepFindGateway, "the gateway vpn.example.com does not answer",
+				"check the name and whether UDP ports 500 and 4500 get through")))
+		}},
+		{"no-service", narrow, func(w *world) {
+			w.service.lose(app.NewFailure(app.CodeNoService, "", "the service does not run", ""))
+		}},
+		{"narrow", narrow, func(w *world) { w.service.set(connection(app.StateConnecting, nil)) }},
+		{"editor", fyne.NewSize(460, 900), func(w *world) { w.edit("office"); w.settleDown(); unfold(w.page) }},
+		{"settings", fyne.NewSize(460, 900), func(w *world) { w.openSettings() }},
+		{"import", fyne.NewSize(460, 700), func(w *world) { w.openImport(someImports()) }},
+	} {
+		for shade, variant := range map[string]fyne.ThemeVariant{"light": theme.VariantLight, "dark": theme.VariantDark} {
+			t.Run(screen.name+" "+shade, func(t *testing.T) {
+				if screen.name == "no-service" && runtime.GOOS != "linux" {
+					t.Skip("what is advised is that for Linux")
+				}
+				three := func(w *world, o *Options) {
+					withThree(w, o)
+					o.Now = func() time.Time { return at(70) }
+					o.App.Settings().SetTheme(inVariant{newLook(), variant})
+				}
+				inWorld(t, three, func(w *world) {
+					screen.show(w)
+					w.settleDown()
+					// In a window of the same size, whatever the real one became.
+					picture := test.NewTempWindow(t, container.NewStack(w.root))
+					picture.SetPadded(false)
+					picture.Resize(fyne.NewSize(screen.size.Width, screen.size.Height-1))
+					picture.Resize(screen.size) // text that wraps has its height now
+					w.settleDown()
+					test.AssertRendersToImage(t, "screen-"+screen.name+"-"+shade+".png", picture.Canvas())
+				})
+			})
+		}
+	}
+}
+
+// remove3 takes the profiles away again.
+func (w *world) remove3() {
+	for _, name := range w.names() {
+		if err := w.store.Remove(name); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.reload("")
+	w.settleDown()
+}
+
+func trustPrompt() app.Prompt {
+	return app.Prompt{Kind: app.PromptTrust, Certificate: &app.Certificate{
+		Subject: "CN=vpn.example.com,O=Example", Issuer: "CN=Example VPN CA,O=Example", Names: []string{"vpn.example.com", "192.0.2.1"},
+		NotBefore: time.Date(2025, 3, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC),
+		SHA256: strings.Repeat("3f9a07c1", 8), Reason: "no CA certificate and no fingerprint is stored for it",
+	}}
+}
+
+func someImports() []found {
+	return []found{
+		{file: "works.pcf", in: &store.Imported{
+			Format: "Cisco VPN client (.pcf)",
+			Profiles: []*store.Candidate{{
+				Entry:   store.Entry{Profile: app.Profile{Name: "Works", Gateway: "gw.example.com", Login: "ada", Auth: "xauth-psk", GroupID: "staff"}},
+				Weak:    []string{"3des", "modp1024"},
+				Remarks: []string{"The file contains a clear password; delete it when the import is done."},
+			}},
+		}},
+		{file: "photo.jpg", err: store.ErrFormat},
+	}
+}
