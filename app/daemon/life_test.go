@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -394,6 +395,49 @@ func TestReconnectUsesTheLastAddresses(t *testing.T) {
 		time.Sleep(minBackoff + 2*lookupTimeout)
 		if addrs := <-found; !slices.Equal(addrs, []netip.Addr{addr}) {
 			t.Errorf("found %v", addrs)
+		}
+		synctest.Wait()
+		w.wantState(id, app.StateConnected)
+	})
+}
+
+// whenLogged is a log that calls then for each line with a message.
+type whenLogged struct {
+	slog.Handler
+	message string
+	then    func()
+}
+
+func (h whenLogged) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h whenLogged) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h whenLogged) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		h.then()
+	}
+	return nil
+}
+
+// Who sees that a connection has failed makes it anew at once, as after a question of
+// trust: it is not in its own way.
+func TestAnewAsSoonAsFailed(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.script = func(_ context.Context, dial int, _ *ike.Config) (Session, error) {
+			if dial == 0 {
+				return nil, errors.New("out of paper")
+			}
+			return newSession(), nil
+		}
+		var id string
+		w.log = slog.New(whenLogged{slog.DiscardHandler, "connection failed", func() {
+			var failure *app.Failure
+			if id, failure = w.Connect(t.Context(), "ada", named("office")); failure != nil {
+				t.Error(failure)
+			}
+		}})
+		if _, failure := w.Connect(t.Context(), "ada", named("office")); failure != nil {
+			t.Fatal(failure)
 		}
 		synctest.Wait()
 		w.wantState(id, app.StateConnected)

@@ -218,11 +218,12 @@ func (t *tunnel) run() {
 	t.forgetSecrets()
 	t.update(func() { t.session, t.tun, t.shown, t.held = nil, nil, settings{}, false })
 	stopped := t.ctx.Err() != nil
-	if !stopped {
+	if stopped {
+		close(t.done)
+	} else {
 		t.fail(app.StateFailed, err)
 	}
 	t.cancel(errStopped) // whatever still goes on
-	close(t.done)
 	t.daemon.ended(t, !stopped)
 }
 
@@ -245,7 +246,8 @@ func (t *tunnel) isLost() bool {
 	return t.state == app.StateBlocked
 }
 
-// fail shows why the connection ended, with what this computer tells of the reason.
+// fail shows why the connection ended, with what this computer tells of the reason. Who
+// sees that it has failed can make it anew at once.
 func (t *tunnel) fail(state app.State, err error) {
 	t.mu.Lock()
 	f := explain(err, t.step)
@@ -255,6 +257,9 @@ func (t *tunnel) fail(state app.State, err error) {
 	t.update(func() {
 		t.failure, t.last, t.portal = f, "", ""
 		t.setState(state)
+		if state == app.StateFailed {
+			close(t.done)
+		}
 	})
 	t.log.Info("connection failed", "code", f.Code, "step", f.Step, "error", err)
 }
