@@ -541,3 +541,21 @@ func TestProgramMenu(t *testing.T) {
 		}
 	})
 }
+
+// TestChangeLanguage: all views are made anew, and show what is.
+func TestChangeLanguage(t *testing.T) {
+	inWorld(t, withThree, func(w *world) {
+		w.service.set(connection(app.StateConnected, nil))
+		w.want("connected")
+		before := w.home
+		w.openSettings()
+		w.changeLanguage("en")
+		w.want("connected")
+		if w.home == before || w.page != nil || w.root.Objects[0] != w.main || len(w.sidebar.rows) != 3 || !w.sidebar.root.Visible() {
+			t.Error("the window is not as before")
+		}
+		if w.prefs.language() != "en" {
+			t.Errorf("the language is %q", w.prefs.language())
+		}
+	})
+}
