@@ -58,7 +58,7 @@ test-unit: need-go
 check-gui: need-go
 	@mkdir -p build
 	@if test/need-gui 2>build/prereqs-gui.log; then \
-		set -x; $(GUI) $(GO) vet ./cmd/wayfarer-gui && $(GUI) $(GO) build -o $(BIN)/ ./cmd/wayfarer-gui; \
+		set -x; $(GUI) $(GO) vet ./cmd/wayfarer-gui && $(GUI) $(GO) test ./cmd/wayfarer-gui && $(GUI) $(GO) build -o $(BIN)/ ./cmd/wayfarer-gui; \
 	else \
 		echo "make: the program with the window was not built: $$(tail -n 1 build/prereqs-gui.log)"; \
 	fi
