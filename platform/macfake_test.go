@@ -32,6 +32,7 @@ type fakeMac struct {
 	sockets map[string]int // "IPv6 link" bound, how often
 	hints   chan struct{}
 	refuse  string        // commands with this in them fail
+	lose    bool          // what is set in the store next is not
 	diary   []string      // commands that change something
 	step    func(string)  // called before each of them
 	slept   time.Duration // since the start
@@ -265,9 +266,10 @@ func (f *fakeMac) scutil(input string) (string, error) {
 			if err := f.changes("scutil " + strings.TrimSpace(line)); err != nil {
 				return "", err
 			}
-			if delete(f.store, words[1]); words[0] == "set" {
+			if delete(f.store, words[1]); words[0] == "set" && !f.lose {
 				f.store[words[1]] = lists
 			}
+			f.lose = false
 		case words[0] == "list":
 			n := 0
 			for _, key := range slices.Sorted(maps.Keys(f.store)) {

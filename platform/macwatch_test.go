@@ -1,0 +1,179 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestMacWay: by which interface packets leave without the tunnels.
+func TestMacWay(t *testing.T) {
+	f := newFakeMac()
+	f.links = append(f.links,
+		macLink{Index: 5, Name: "en1", Up: true}, macLink{Index: 6, Name: "en2"}, macLink{Index: 20, Name: "utun9", Up: true})
+	f.routes = append(f.routes,
+		macRoute{Dst: prefixes("0.0.0.0/1")[0], Link: 12},                  // the tunnel's
+		macRoute{Dst: prefixes("192.168.1.77/32")[0], Link: 12},            // the tunnel's
+		macRoute{Dst: prefixes("0.0.0.0/0")[0], Link: 5, Scoped: true},     // not the primary one
+		macRoute{Dst: prefixes("10.9.0.0/16")[0], Link: 20},                // another VPN's
+		macRoute{Dst: prefixes("10.8.0.0/16")[0], Link: 6},                 // is down
+		macRoute{Dst: prefixes("10.7.0.0/16")[0], Link: 99},                // is gone
+		macRoute{Dst: prefixes("172.16.0.0/12")[0], Link: 5, Scoped: true}) // for bound sockets
+	for to, want := range map[string]string{
+		"203.0.113.5": "en0", "192.168.1.77": "en0", "10.9.1.1": "utun9", "10.8.1.1": "en0", "10.7.1.1": "en0", "172.16.1.1": "en0",
+		"2001:db8:99::1": "en0", "127.0.0.1": "lo0",
+	} {
+		view := macView{f.links, f.routes, []string{"utun4"}}
+		if link := view.way(addrs(to)[0]); link == nil || link.Name != want {
+			t.Errorf("%s: %v", to, link)
+		}
+	}
+	f.routes = slices.DeleteFunc(f.routes, func(r macRoute) bool { return r.isDefault() && !r.Scoped })
+	view := macView{f.links, f.routes, []string{"utun4"}}
+	if link := view.way(addrs("203.0.113.5")[0]); link == nil || link.Name != "en1" {
+		t.Errorf("without a primary interface: %v", link)
+	}
+}
+
+// TestMacHome: what a Mac knows of the network that it is in.
+func TestMacHome(t *testing.T) {
+	f := newFakeMac()
+	_, h := f.network(t, t.TempDir())
+	view, err := h.view([]string{"utun4"})
+	run(t, "view", err)
+	home := h.look(t.Context(), view)
+	var networks []string
+	for _, n := range home.networks {
+		networks = append(networks, fmt.Sprint(n.Prefix, " ", n.link, " ", n.inner))
+	}
+	got := fmt.Sprint(networks, home.routers, home.dhcp, home.own, home.ways)
+	want := "[192.168.1.0/24 en0 false 2001:db8:1::/64 en0 false 192.168.64.0/24 bridge100 true] [192.168.1.1] [192.168.1.1] " +
+		"[192.168.1.20 fe80::20 2001:db8:1::20 192.168.64.1 fe80::9] [en0]"
+	if got != want {
+		t.Errorf("home is\n%s\ninstead of\n%s", got, want)
+	}
+	if servers := h.nameservers(nil); !slices.Equal(servers, addrs("192.168.1.1")) {
+		t.Errorf("%v", servers)
+	}
+}
+
+// TestMacOverlaps: what a Mac has to keep outside is reported so.
+func TestMacOverlaps(t *testing.T) {
+	f := newFakeMac()
+	n, h := f.network(t, t.TempDir())
+	tunnel := macTunnel
+	tunnel.Routes, tunnel.DNS = prefixes("192.168.1.0/24"), addrs("192.168.1.1")
+	h.sockets.bound[&macSocket{gateway: addrs("192.168.1.50")[0]}] = true
+	found, err := n.Overlaps(Config{Tunnels: []Tunnel{tunnel}})
+	run(t, "Overlaps", err)
+	var got []string
+	for _, o := range found {
+		got = append(got, o.String())
+	}
+	want := []string{
+		"network 192.168.1.0/24 on en0 meets the tunnel's network 192.168.1.0/24: the tunnel has it",
+		"router 192.168.1.1/32 on en0 meets the tunnel's network 192.168.1.0/24: it stays reachable",
+		"dns 192.168.1.1/32 on en0 meets the tunnel's network 192.168.1.0/24: it stays reachable",
+		"dhcp 192.168.1.1/32 on en0 meets the tunnel's network 192.168.1.0/24: it stays reachable",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s", strings.Join(got, "\n"))
+	}
+	view, _ := h.view(nil)
+	home := h.look(t.Context(), view)
+	if stay := fmt.Sprint(h.anchors(Config{Tunnels: []Tunnel{tunnel}}, home)); stay != "[192.168.1.20/32 192.168.1.50/32 192.168.1.1/32]" {
+		t.Errorf("outside stay %s", stay)
+	}
+}
+
+func TestMacConflicts(t *testing.T) {
+	f := newFakeMac()
+	n, _ := f.network(t, t.TempDir())
+	conflicts := func(want string) {
+		t.Helper()
+		found, err := n.Conflicts(t.Context())
+		run(t, "Conflicts", err)
+		var got []string
+		for _, c := range found {
+			got = append(got, fmt.Sprintf("%v wins %v", c, c.Wins))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("got %q", got)
+		}
+	}
+	conflicts("") // the system's own interfaces claim nothing
+	f.links = append(f.links, macLink{Index: 20, Name: "utun9", Up: true, Running: true})
+	f.routes = append(f.routes, macRoute{Dst: prefixes("0.0.0.0/1")[0], Link: 20, Gateway: addrs("10.99.0.1")[0]})
+	f.others = resolversOf("", "192.0.2.53", "utun9") + resolversOf("x.example", "192.0.2.53", "utun9")
+	conflicts("utun9 (utun) has 0.0.0.0/1 wins false, utun9 (utun) has DNS wins false")
+	tunnel := macFull
+	tunnel.DNS = nil
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}}))
+	conflicts("utun9 (utun) has 0.0.0.0/1 wins false, utun9 (utun) has DNS wins false") // its half is in quarters
+	f.routes = append(f.routes, macRoute{Dst: prefixes("192.88.99.0/24")[0], Link: 20}, macRoute{Dst: prefixes("128.0.0.0/1")[0], Link: 20})
+	conflicts("utun9 (utun) has 0.0.0.0/1 wins false, utun9 (utun) has 128.0.0.0/1 wins true, utun9 (utun) has DNS wins false")
+}
+
+func TestMacOnline(t *testing.T) {
+	f := newFakeMac()
+	n, _ := f.network(t, t.TempDir())
+	if !n.Online() {
+		t.Error("not online at home")
+	}
+	f.link("en0").Running = false
+	if n.Online() {
+		t.Error("online by a bridge to virtual machines")
+	}
+}
+
+// TestMacWatch: a change of the network is an event, one by ourselves is none, and what
+// somebody takes away is one.
+func TestMacWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		f := newFakeMac()
+		n, _ := f.network(t, t.TempDir())
+		events, err := n.Watch(ctx)
+		run(t, "Watch", err)
+		hint := func(want string) {
+			t.Helper()
+			f.hints <- struct{}{}
+			time.Sleep(2 * settleTime)
+			var got []string
+			for quiet := false; !quiet; {
+				synctest.Wait()
+				select {
+				case e := <-events:
+					got = append(got, string(e.Kind))
+				default:
+					quiet = true
+				}
+			}
+			if text := strings.Join(got, " "); text != want {
+				t.Errorf("got %q instead of %q", text, want)
+			}
+		}
+		hint("")
+		run(t, "Set", n.Set(ctx, Config{Tunnels: []Tunnel{macTunnel}}))
+		hint("")
+		f.routes = append(f.routes, macRoute{Dst: prefixes("192.168.1.9/32")[0], Link: 4, Cloned: true})
+		hint("")
+		f.routes = append(f.routes, macRoute{Dst: prefixes("10.99.0.0/16")[0], Link: 4, Gateway: addrs("192.168.1.9")[0]})
+		hint("network")
+		f.routes[0].Gateway = addrs("192.168.1.254")[0]
+		hint("default-route")
+		f.routes = slices.DeleteFunc(f.routes, func(r macRoute) bool { return r.Dst == prefixes("10.0.0.0/8")[0] })
+		hint("taken")
+		f.links = slices.DeleteFunc(f.links, func(l macLink) bool { return l.Name == "utun4" })
+		hint("")
+		f.slept += time.Hour
+		time.Sleep(clockTime)
+		hint("wake")
+		cancel()
+		synctest.Wait()
+	})
+}
