@@ -3,6 +3,7 @@ package esp
 import (
 	"crypto/rand"
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -17,7 +18,7 @@ func TestAllocations(t *testing.T) {
 		}
 		in := ref.inbound(t)
 		buf := make([]byte, MaxHeadroom+200, 400)
-		inner := ipv4(random, 200)
+		inner := slices.Grow(ipv4(random, 200), MaxTrailer)
 		dst := make([]byte, 400)
 		// More runs than a block of random bytes has IVs.
 		none := func(what string, f func() error, want error) {
@@ -39,6 +40,7 @@ func TestAllocations(t *testing.T) {
 			return err
 		}
 		none("Seal", func() error { _, err := seal(); return err }, nil)
+		none("SealTo", func() error { _, err := out.SealTo(dst, inner); return err }, nil)
 		none("Seal and Open", func() error {
 			packet, err := seal()
 			if err != nil {

@@ -33,14 +33,14 @@ func newCBCSealer(p *parts, rand io.Reader) (sealer, error) {
 	return &macSealer{encrypter: e, auth: p.auth, icv: p.icv}, nil
 }
 
-func (e *cbcEncrypter) encrypt(packet []byte) error {
+func (e *cbcEncrypter) encrypt(packet, plaintext []byte) error {
 	header := headerLen + e.mode.BlockSize()
 	iv := packet[headerLen:header]
 	if err := e.ivs.draw(iv); err != nil {
 		return err
 	}
 	e.mode.SetIV(iv)
-	e.mode.CryptBlocks(packet[header:], packet[header:])
+	e.mode.CryptBlocks(packet[header:], plaintext)
 	return nil
 }
 

@@ -31,15 +31,16 @@ func newCTROpener(p *parts) (opener, error) {
 	return &macOpener{decrypter: newCTR(p), auth: p.auth, icv: p.icv}, nil
 }
 
-func (c *ctr) encrypt(packet []byte) error {
+func (c *ctr) encrypt(packet, plaintext []byte) error {
 	putCounterIV(packet)
-	c.decrypt(packet[headerLen+counterIVLen:], packet)
+	c.crypt(packet[headerLen+counterIVLen:], plaintext, packet)
 	return nil
 }
 
-// decrypt is the same operation as encryption. dst may be the ciphertext itself.
-func (c *ctr) decrypt(dst, packet []byte) {
-	src := packet[headerLen+counterIVLen:]
+func (c *ctr) decrypt(dst, packet []byte) { c.crypt(dst, packet[headerLen+counterIVLen:], packet) }
+
+// crypt encrypts or decrypts, which is the same, with the IV of packet. dst may be src.
+func (c *ctr) crypt(dst, src, packet []byte) {
 	copy(c.counter[saltLen:], packet[headerLen:headerLen+counterIVLen])
 	for number := uint32(1); len(src) > 0; number++ {
 		binary.BigEndian.PutUint32(c.counter[saltLen+counterIVLen:], number)

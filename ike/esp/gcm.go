@@ -10,10 +10,11 @@ import (
 
 // sealer encrypts and authenticates the packets of one SA.
 type sealer interface {
-	// seal completes packet = SPI | sequence number | IV | plaintext | ICV, in
-	// which SPI, sequence number and plaintext stand: it writes the IV, encrypts
-	// in place and writes the ICV. If it fails the plaintext is unchanged.
-	seal(packet []byte) error
+	// seal completes packet = SPI | sequence number | IV | ciphertext | ICV, in
+	// which SPI and sequence number stand: it writes the IV, encrypts plaintext,
+	// which is elsewhere or where the ciphertext will be, and writes the ICV. If it
+	// fails the plaintext is unchanged.
+	seal(packet, plaintext []byte) error
 	// zero wipes the key material that it holds itself.
 	zero()
 }
@@ -67,11 +68,10 @@ func (g *gcm) inputs(packet []byte) (nonce, aad []byte) {
 	return g.nonce[:], packet[:headerLen]
 }
 
-func (g *gcm) seal(packet []byte) error {
+func (g *gcm) seal(packet, plaintext []byte) error {
 	putCounterIV(packet)
 	nonce, aad := g.inputs(packet)
-	plaintext := packet[headerLen+counterIVLen : len(packet)-g.aead.Overhead()]
-	g.aead.Seal(plaintext[:0], nonce, plaintext, aad)
+	g.aead.Seal(packet[headerLen+counterIVLen:][:0], nonce, plaintext, aad)
 	return nil
 }
 
@@ -105,13 +105,11 @@ func newShortGCM(p *parts) (*shortGCM, error) {
 func newShortGCMSealer(p *parts, _ io.Reader) (sealer, error) { return newShortGCM(p) }
 func newShortGCMOpener(p *parts) (opener, error)              { return newShortGCM(p) }
 
-func (g *shortGCM) seal(packet []byte) error {
+func (g *shortGCM) seal(packet, plaintext []byte) error {
 	putCounterIV(packet)
 	nonce, aad := g.inputs(packet)
-	body := packet[headerLen+counterIVLen:]
-	plaintext := body[:len(body)-g.icv]
 	g.scratch = slices.Grow(g.scratch[:0], len(plaintext)+gcmTagLen)
-	copy(body, g.aead.Seal(g.scratch, nonce, plaintext, aad))
+	copy(packet[headerLen+counterIVLen:], g.aead.Seal(g.scratch, nonce, plaintext, aad))
 	return nil
 }
 

@@ -10,9 +10,10 @@ import (
 
 // encrypter is a cipher mode that authenticates nothing.
 type encrypter interface {
-	// encrypt takes packet = SPI | sequence number | IV | plaintext, writes the IV
-	// and encrypts in place. If it fails the plaintext is unchanged.
-	encrypt(packet []byte) error
+	// encrypt takes packet = SPI | sequence number | IV | ciphertext and writes the
+	// IV and the ciphertext of plaintext, which is elsewhere or where the ciphertext
+	// will be. If it fails the plaintext is unchanged.
+	encrypt(packet, plaintext []byte) error
 	// zero wipes the key material that it holds itself.
 	zero()
 }
@@ -34,9 +35,9 @@ type macSealer struct {
 	icv  int
 }
 
-func (s *macSealer) seal(packet []byte) error {
+func (s *macSealer) seal(packet, plaintext []byte) error {
 	authentic := packet[:len(packet)-s.icv]
-	if err := s.encrypt(authentic); err != nil {
+	if err := s.encrypt(authentic, plaintext); err != nil {
 		return err
 	}
 	copy(packet[len(authentic):], s.auth.compute(authentic))

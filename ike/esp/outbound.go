@@ -71,17 +71,39 @@ func (o *Outbound) CompressWith(c Compressor) { o.compress = c }
 // other error is that of the source of random IVs. An error uses up no sequence
 // number and, unless there is a Compressor, leaves the inner packet as it was.
 func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
-	if o.sealer == nil {
-		return nil, ErrZeroed
-	}
 	if offset < MaxHeadroom || offset > len(buf) || n < 0 || n > len(buf)-offset || cap(buf)-offset-n < MaxTailroom {
 		return nil, ErrRoom
 	}
-	if n == 0 {
+	return o.seal(buf[offset-o.layout.header:cap(buf)], buf[offset:offset+n])
+}
+
+// SealTo is Seal with the ESP packet made elsewhere, at the beginning of dst, which must
+// be MaxHeadroom and MaxTailroom longer than the inner packet and not overlap it. Inner
+// needs MaxTrailer bytes of capacity behind it, which are what they were afterwards.
+func (o *Outbound) SealTo(dst, inner []byte) ([]byte, error) {
+	n := len(inner)
+	if len(dst) < MaxHeadroom+n+MaxTailroom || cap(inner)-n < MaxTrailer {
+		return nil, ErrRoom
+	}
+	var behind [MaxTrailer]byte
+	tail := inner[n : n+MaxTrailer]
+	copy(behind[:], tail)
+	packet, err := o.seal(dst, inner)
+	copy(tail, behind[:])
+	return packet, err
+}
+
+// seal makes the ESP packet of inner at the beginning of dst. Inner is elsewhere or
+// where its ciphertext will be; the trailer is written behind it.
+func (o *Outbound) seal(dst, inner []byte) ([]byte, error) {
+	if o.sealer == nil {
+		return nil, ErrZeroed
+	}
+	if len(inner) == 0 {
 		return nil, ErrMalformed
 	}
 	var next byte
-	switch buf[offset] >> 4 {
+	switch inner[0] >> 4 {
 	case 4:
 		next = NextIPv4
 	case 6:
@@ -94,29 +116,29 @@ func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
 		return nil, ErrExhausted
 	}
 	seq++
-	inner := n
+	n := len(inner)
 	if o.compress != nil {
-		if c := o.compress(buf[offset : offset+n]); c > 0 {
+		if c := o.compress(inner); c > 0 {
 			n, next = c, NextIPComp
 		}
 	}
 
 	padding := -(n + trailerLen) & (o.layout.block - 1) // blocks are powers of two
-	end := offset + n + padding + trailerLen
-	packet := buf[offset-o.layout.header : end+o.layout.icv]
-	binary.BigEndian.PutUint32(packet, o.spi)
-	binary.BigEndian.PutUint32(packet[4:], seq)
-	trailer := buf[offset+n : end]
+	plaintext := inner[:n+padding+trailerLen]
+	trailer := plaintext[n:]
 	for i := range padding {
 		trailer[i] = byte(i + 1)
 	}
 	trailer[padding], trailer[padding+1] = byte(padding), next
+	packet := dst[:o.layout.header+len(plaintext)+o.layout.icv]
+	binary.BigEndian.PutUint32(packet, o.spi)
+	binary.BigEndian.PutUint32(packet[4:], seq)
 
-	if err := o.sealer.seal(packet); err != nil {
+	if err := o.sealer.seal(packet, plaintext); err != nil {
 		return nil, err
 	}
 	o.sequence.Store(seq)
-	o.bytes.Add(uint64(inner))
+	o.bytes.Add(uint64(len(inner)))
 	return packet, nil
 }
 

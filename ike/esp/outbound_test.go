@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"testing/iotest"
 )
 
 func TestSealRoom(t *testing.T) {
@@ -285,6 +286,71 @@ func TestOutboundZero(t *testing.T) {
 		}
 		if out.SPI() != testSPI || out.Sequence() != 1 || out.Stats().Packets != 1 || out.Stats().Bytes != 50 {
 			t.Errorf("%s: SPI and counters are gone", tt.name)
+		}
+	}
+}
+
+// TestSealTo: the packet is the one that Seal makes, and what it is made of stays as it
+// was, with what stands behind it.
+func TestSealTo(t *testing.T) {
+	for _, tt := range transforms {
+		ref := newRef(tt.t, newRand(5))
+		inPlace, elsewhere := ref.outbound(t, newRand(6)), ref.outbound(t, newRand(6))
+		random := newRand(7)
+		for n := 20; n < 60; n++ {
+			inner := ipv4(random, n)
+			want := sealed(t, inPlace, inner)
+			buf := append(append(bytes.Repeat([]byte{0xa5}, 40), inner...), bytes.Repeat([]byte{0x5a}, 40)...)
+			before := bytes.Clone(buf)
+			dst := bytes.Repeat([]byte{0xcc}, MaxHeadroom+n+MaxTailroom)
+			packet, err := elsewhere.SealTo(dst, buf[40:40+n])
+			if err != nil || !bytes.Equal(packet, want) || &packet[0] != &dst[0] {
+				t.Fatalf("%s: %d bytes: %x, %v; want %x", tt.name, n, packet, err, want)
+			}
+			if !bytes.Equal(buf, before) {
+				t.Fatalf("%s: %d bytes: the inner packet was changed, or what is around it", tt.name, n)
+			}
+			if rest := dst[len(packet):]; !bytes.Equal(rest, bytes.Repeat([]byte{0xcc}, len(rest))) {
+				t.Fatalf("%s: %d bytes: something was written behind the packet", tt.name, n)
+			}
+		}
+	}
+}
+
+func TestSealToRefuses(t *testing.T) {
+	ref := newRef(transformNamed(t, "aes256-sha512"), newRand(1))
+	broken := errors.New("no entropy")
+	inner := func(n, behind int) []byte { return append(make([]byte, 0, n+behind), ipv4(newRand(1), n)...) }
+	for _, tt := range []struct {
+		name    string
+		dst     int
+		inner   []byte
+		prepare func(*Outbound)
+		want    error
+	}{
+		{"just enough", 24 + 100 + 64, inner(100, 17), nil, nil},
+		{"destination", 24 + 100 + 63, inner(100, 17), nil, ErrRoom},
+		{"trailer", 500, inner(100, 16), nil, ErrRoom},
+		{"empty", 500, make([]byte, 0, 17), nil, ErrMalformed},
+		{"no IP", 500, make([]byte, 40, 60), nil, ErrMalformed},
+		{"exhausted", 500, inner(100, 17), func(o *Outbound) { o.sequence.Store(MaxSequence) }, ErrExhausted},
+		{"zeroised", 500, inner(100, 17), (*Outbound).Zero, ErrZeroed},
+		{"no IV", 500, inner(100, 17), func(o *Outbound) {
+			o.sealer.(*macSealer).encrypter.(*cbcEncrypter).ivs.rand = iotest.ErrReader(broken)
+		}, broken},
+	} {
+		out := ref.outbound(t, newRand(1))
+		if tt.prepare != nil {
+			tt.prepare(out)
+		}
+		whole := tt.inner[:cap(tt.inner)]
+		before, sequence := bytes.Clone(whole), out.Sequence()
+		_, err := out.SealTo(make([]byte, tt.dst), tt.inner)
+		if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
+		}
+		if !bytes.Equal(whole, before) || err != nil && out.Sequence() != sequence {
+			t.Errorf("%s: the inner packet was changed, or a sequence number used", tt.name)
 		}
 	}
 }

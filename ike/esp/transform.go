@@ -66,6 +66,8 @@ const (
 	// MaxTailroom is the most that Seal writes after the inner packet: at most
 	// 15 bytes of padding, pad length, next header and an ICV of 32 bytes.
 	MaxTailroom = 64
+	// MaxTrailer is how much of that is written before the ICV.
+	MaxTrailer = aes.BlockSize - 1 + trailerLen
 )
 
 // cipherAlg is a row of the table of encryption algorithms. Sizes are in bytes.
