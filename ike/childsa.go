@@ -27,7 +27,6 @@ const (
 	rekeyPause      = 10 * time.Second // after a refusal, at least
 	maxHeldPackets  = 16               // for an SA that is about to be installed
 	heldFor         = 2 * time.Second
-	maxBatch        = 128     // ESP packets that are opened at once
 	rekeySequence   = 3 << 30 // of 2^32 sequence numbers (RFC 4303 §3.3.3)
 	rekeySequence64 = 1 << 19 // 64-bit block ciphers: under 1 GB (Sweet32)
 )
@@ -48,8 +47,8 @@ type childSA struct {
 	headerLen     int    // bytes before the inner packet
 	cpiIn         uint16 // that the gateway compresses with; 0: nobody does
 
-	in  *esp.Inbound  // owned by ReadPackets
-	out *esp.Outbound // owned by WritePackets
+	in  *esp.Inbound  // guarded by Session.readMu
+	out *esp.Outbound // guarded by Session.writeMu
 
 	received atomic.Bool // an authentic packet has come: the peer has the keys
 	active   bool        // sends; guarded by Session.mu
@@ -205,10 +204,7 @@ func (s *Session) install(c *childSA) {
 	default:
 		time.AfterFunc(activateAfter, func() { s.activate(c) })
 	}
-	select {
-	case s.installed <- struct{}{}:
-	default:
-	}
+	s.openHeld()
 }
 
 // activate makes a ChildSA send, and the older ones retire.
@@ -312,109 +308,113 @@ func packetAddrs(p []byte) (src, dst netip.Addr, ok bool) {
 	return src, dst, false
 }
 
-// ReadPackets waits for inner packets from the gateway and puts one into each
-// bufs[i][offset:], with its length in sizes[i]. It returns how many. After the
-// session's end it returns net.ErrClosed. One goroutine at a time may call it.
-func (s *Session) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
-	for {
-		select {
-		case p := <-s.transport.esp:
-			if n := s.openBatch(p, bufs, sizes, offset); n > 0 {
-				return n, nil
-			}
-		case <-s.installed:
-			if n := s.openHeld(bufs, sizes, offset); n > 0 {
-				return n, nil
-			}
-		case <-s.done:
-			return 0, s.Err()
-		}
-	}
-}
-
-// openBatch opens a packet and those that wait behind it, but no flood of them at once:
-// whoever removes an SA waits meanwhile.
-func (s *Session) openBatch(p *espPacket, bufs [][]byte, sizes []int, offset int) (n int) {
+// Receive has deliver called with the inner packets that come from the gateway, some at
+// a time and one call after the other. It must not block for long nor call back; the
+// packets' memory is the session's again when it returns. Before it is set, and with
+// nil, packets are dropped. When Receive has returned, what was set before is not
+// called any more.
+func (s *Session) Receive(deliver func(packets [][]byte)) {
 	s.readMu.Lock()
 	defer s.readMu.Unlock()
-	for left := maxBatch; ; left-- {
-		if size := s.open(p.buf, bufs[n][offset:]); size > 0 {
-			sizes[n] = size
-			n++
+	s.sink = deliver
+}
+
+// receiveESP opens ESP packets, where they are, and delivers what was in them.
+func (s *Session) receiveESP(packets [][]byte) {
+	s.readMu.Lock()
+	defer s.readMu.Unlock()
+	inner, expanded := packets[:0], 0
+	var alive *childSA
+	for _, packet := range packets {
+		if len(packet) < 4 {
+			continue
 		}
-		s.transport.release(p)
-		if n == len(bufs) || left == 1 {
-			return n
+		spi := binary.BigEndian.Uint32(packet)
+		c := (*s.inbound.Load())[spi]
+		if c == nil {
+			s.hold(spi, packet)
+			continue
 		}
-		select {
-		case p = <-s.transport.esp:
-		default:
-			return n
+		if c.cpiIn != 0 && s.expanded == nil {
+			s.expanded = make([]byte, 2*maxExpanded)
 		}
+		if c.cpiIn != 0 && len(s.expanded)-expanded < maxExpanded {
+			s.deliver(inner)
+			inner, expanded = packets[:0], 0
+		}
+		p, authentic := s.open(c, packet, &expanded)
+		if authentic {
+			alive = c
+		}
+		if p != nil {
+			inner = append(inner, p)
+		}
+	}
+	if alive != nil {
+		now := time.Now()
+		s.lastHeard.Store(s.clock.stamp(now))
+		s.watchdog.heard(now)
+	}
+	s.deliver(inner)
+}
+
+func (s *Session) deliver(packets [][]byte) {
+	if len(packets) > 0 && s.sink != nil {
+		s.sink(packets)
 	}
 }
 
-// heldPacket waits for the SA of a reserved SPI; owned by ReadPackets.
+// heldPacket waits for the SA of a reserved SPI; guarded by Session.readMu.
 type heldPacket struct {
 	packet []byte
 	at     time.Time
 }
 
 // openHeld opens the packets that came before their SA. It keeps those whose SA is
-// still missing, and comes again for those that fit no more.
-func (s *Session) openHeld(bufs [][]byte, sizes []int, offset int) (n int) {
+// still missing.
+func (s *Session) openHeld() {
 	s.readMu.Lock()
-	defer s.readMu.Unlock()
 	inbound := *s.inbound.Load()
-	held := s.held
-	s.held = nil
-	for _, h := range held {
-		switch {
-		case time.Since(h.at) > heldFor:
-		case n == len(bufs), inbound[binary.BigEndian.Uint32(h.packet)] == nil:
-			s.held = append(s.held, h)
-		default:
-			if size := s.open(h.packet, bufs[n][offset:]); size > 0 {
-				sizes[n] = size
-				n++
-			}
+	var ready [][]byte
+	s.held = slices.DeleteFunc(s.held, func(h heldPacket) bool {
+		stale := time.Since(h.at) > heldFor
+		missing := inbound[binary.BigEndian.Uint32(h.packet)] == nil
+		if !stale && !missing {
+			ready = append(ready, h.packet)
 		}
+		return stale || !missing
+	})
+	s.readMu.Unlock()
+	if len(ready) > 0 {
+		s.receiveESP(ready)
 	}
-	if n == len(bufs) && len(s.held) > 0 {
-		notify(s.installed)
-	}
-	return n
 }
 
-// open takes one ESP packet through SPI lookup, authentication, replay check,
-// decryption and policy (RFC 4303 §3.4, RFC 4301 §5.2). It returns the length of
-// the inner packet, 0 if there is none to deliver.
-func (s *Session) open(packet, dst []byte) int {
-	if len(packet) < 4 || len(dst) < len(packet) {
-		return 0
-	}
-	spi := binary.BigEndian.Uint32(packet)
-	c := (*s.inbound.Load())[spi]
-	if c == nil {
-		s.hold(spi, packet)
-		return 0
+// open takes one ESP packet through authentication, replay check, decryption and policy
+// (RFC 4303 §3.4, RFC 4301 §5.2). It returns the inner packet, nil if there is none to
+// deliver, and whether the gateway has sent it. What was compressed takes room of
+// s.expanded, of which the first bytes are in use.
+func (s *Session) open(c *childSA, packet []byte, expanded *int) (inner []byte, authentic bool) {
+	dst := packet[min(c.headerLen, len(packet)):]
+	if c.cpiIn != 0 {
+		dst = s.expanded[*expanded:]
 	}
 	inner, err := c.in.Open(dst, packet)
 	if err != nil && !errors.Is(err, esp.ErrDummy) {
 		s.noteTruncation(c)
-		return 0 // counted there
+		return nil, false // counted there
 	}
-	now := time.Now()
-	s.lastHeard.Store(s.clock.stamp(now))
-	s.watchdog.heard(now)
 	if !c.received.Load() {
 		c.received.Store(true)
 		s.activate(c)
 	}
 	if err != nil || !s.allowedIn(inner) {
-		return 0
+		return nil, true
 	}
-	return len(inner)
+	if c.cpiIn != 0 {
+		*expanded += len(inner)
+	}
+	return inner, true
 }
 
 // noteTruncation warns, once, of a gateway that means another SHA-256 than it said:
@@ -501,11 +501,12 @@ func newPolicy(a Assignment, c *Config) *policy {
 	return p
 }
 
-// WritePackets sends the inner packets bufs[i][offset:] to the gateway. It works in
-// place: offset must be at least Headroom, and each buffer's capacity must leave
-// Tailroom behind the packet. Packets that no SA covers are dropped. One goroutine
-// at a time may call it.
-func (s *Session) WritePackets(bufs [][]byte, offset int) error {
+// WritePacket takes an inner packet for the gateway, which leaves with the next Flush at
+// the latest. The packet's capacity must leave Tailroom behind it; what stands there is
+// as before when WritePacket returns, and so is the packet, unless it was compressed.
+// What no SA covers is dropped. After the session's end it returns its error. One
+// goroutine at a time may call WritePacket and Flush.
+func (s *Session) WritePacket(packet []byte) error {
 	select {
 	case <-s.done:
 		return s.Err()
@@ -513,29 +514,51 @@ func (s *Session) WritePackets(bufs [][]byte, offset int) error {
 	}
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
-	out := *s.outbound.Load()
-	path := s.espPath.Load()
-	for _, buf := range bufs {
-		c := outboundFor(out, buf[offset:])
-		if c == nil {
-			continue
-		}
-		packet, err := c.out.Seal(buf[:cap(buf)], offset, len(buf)-offset)
-		if err != nil {
-			if errors.Is(err, esp.ErrExhausted) {
-				s.requestRekey()
-				continue
-			}
-			return fmt.Errorf("sealing a packet: %w", err)
-		}
-		start := offset - c.headerLen
-		s.transport.sendESP(path, buf[:cap(buf)], start, start+len(packet))
-		s.watchdog.sent(s.wake)
-		if c.out.Sequence() == c.rekeyAfter {
-			s.requestRekey()
-		}
+	c := outboundFor(*s.outbound.Load(), packet)
+	if c == nil {
+		return nil
+	}
+	path, o := s.espPath.Load(), &s.outbox
+	if o.path != path {
+		s.flush()
+		o.path = path
+	}
+	need := path.marker + esp.MaxHeadroom + len(packet) + esp.MaxTailroom
+	dst, ok := o.room(need)
+	if !ok {
+		s.flush()
+		dst, _ = o.room(need)
+	}
+	clear(dst[:path.marker])
+	sealed, err := c.out.SealTo(dst[path.marker:], packet)
+	if errors.Is(err, esp.ErrExhausted) {
+		s.requestRekey()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("sealing a packet: %w", err)
+	}
+	o.add(path.marker + len(sealed))
+	if c.out.Sequence() == c.rekeyAfter {
+		s.requestRekey()
 	}
 	return nil
+}
+
+// Flush sends the packets that WritePacket has taken.
+func (s *Session) Flush() {
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	s.flush()
+}
+
+func (s *Session) flush() {
+	if s.outbox.used == 0 {
+		return
+	}
+	s.transport.sendESP(&s.outbox)
+	s.outbox.empty()
+	s.watchdog.sent(s.wake)
 }
 
 // outboundFor is the security policy lookup: the newest SA whose selectors hold the
@@ -553,9 +576,5 @@ func outboundFor(out []*childSA, packet []byte) *childSA {
 	return nil
 }
 
-// Headroom and Tailroom are what WritePackets needs before and behind a packet, in
-// bytes.
-const (
-	Headroom = esp.MaxHeadroom + nonIKEMarkerLen
-	Tailroom = esp.MaxTailroom
-)
+// Tailroom is what WritePacket needs behind a packet, in bytes.
+const Tailroom = esp.MaxTrailer

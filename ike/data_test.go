@@ -195,54 +195,54 @@ func TestOutboundPolicy(t *testing.T) {
 	})
 }
 
-// TestBatches: good packets of a batch go out beside bad ones, and come in as many
-// as there are buffers.
+// TestBatches: good packets of a batch go out beside bad ones, with Flush and not
+// before; what comes while nobody takes it is dropped.
 func TestBatches(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.start()
 		s := w.dial()
-		var bufs [][]byte
+		arrived := func() int {
+			synctest.Wait()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return len(w.packets)
+		}
 		for i := range 10 {
 			p := ipv4(firstVIP, insideHost, fmt.Sprint("out ", i))
 			if i%3 == 0 {
 				p[0] = 0x50
 			}
-			buf := make([]byte, Headroom+len(p), Headroom+len(p)+Tailroom)
-			copy(buf[Headroom:], p)
-			bufs = append(bufs, buf)
+			if err := s.WritePacket(withTail(p)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := s.WritePackets(bufs, Headroom); err != nil {
-			t.Fatal(err)
+		if n := arrived(); n != 0 {
+			t.Errorf("%d packets arrived before Flush", n)
 		}
-		synctest.Wait()
-		w.mu.Lock()
-		if n := len(w.packets); n != 6 {
+		s.Flush()
+		if n := arrived(); n != 6 {
 			t.Errorf("%d packets arrived", n)
 		}
-		w.mu.Unlock()
-
-		for i := range 7 {
-			if err := w.gw.SendPacket(ipv4(insideHost, firstVIP, fmt.Sprint("in ", i))); err != nil {
-				w.t.Fatal(err)
-			}
-		}
-		synctest.Wait()
-		in, sizes := make([][]byte, 5), make([]int, 5)
-		for i := range in {
-			in[i] = make([]byte, 300)
-		}
-		next := 0
-		for _, want := range []int{5, 2} {
-			n, err := s.ReadPackets(in, sizes, 100)
-			if n != want || err != nil {
-				t.Fatalf("%d packets, %v; want %d", n, err, want)
-			}
+		come := func(n int) (packets [][]byte) {
 			for i := range n {
-				if p := ipv4(insideHost, firstVIP, fmt.Sprint("in ", next)); !bytes.Equal(in[i][100:100+sizes[i]], p) {
-					t.Errorf("packet %d is %q", next, in[i][100:100+sizes[i]])
+				packets = append(packets, ipv4(insideHost, firstVIP, fmt.Sprint("in ", i)))
+				if err := w.gw.SendPacket(packets[i]); err != nil {
+					t.Fatal(err)
 				}
-				next++
 			}
+			synctest.Wait()
+			return packets
+		}
+		come(7)
+		received := receive(s)
+		want := come(7)
+		if got := received(); !slices.EqualFunc(got, want, bytes.Equal) {
+			t.Errorf("received %q, want %q", got, want)
+		}
+		s.Receive(nil)
+		come(2)
+		if n := len(received()); n != 7 {
+			t.Errorf("%d packets after the end", n)
 		}
 	})
 }
@@ -322,17 +322,16 @@ func (f *foreignSA) seal(t testing.TB, inner []byte) []byte {
 }
 
 // TestEarlyESP: packets on an SA that is still being negotiated wait for it: sixteen
-// of them, for two seconds, however few fit a batch.
+// of them, for two seconds.
 func TestEarlyESP(t *testing.T) {
 	for _, tt := range []struct {
-		batch int
-		wait  time.Duration
-		want  int
-	}{{32, time.Second, 16}, {5, time.Second, 16}, {1, 2 * time.Second, 16}, {32, 2*time.Second + time.Millisecond, 0}} {
+		wait time.Duration
+		want int
+	}{{time.Second, 16}, {2 * time.Second, 16}, {2*time.Second + time.Millisecond, 0}} {
 		inWorld(t, func(w *world) {
 			w.start()
 			s := w.dial()
-			received := receiveBatches(s, tt.batch)
+			received := receive(s)
 			spi, err := s.reserve()
 			if err != nil {
 				w.t.Fatal(err)
@@ -349,7 +348,7 @@ func TestEarlyESP(t *testing.T) {
 			synctest.Wait()
 			got := received()
 			if len(got) != tt.want {
-				t.Errorf("batches of %d: %d packets after %v", tt.batch, len(got), tt.wait)
+				t.Errorf("%d packets after %v", len(got), tt.wait)
 			}
 			for i, p := range got {
 				if !bytes.Equal(p, ipv4(insideHost, firstVIP, fmt.Sprint("early ", i))) {
@@ -386,28 +385,6 @@ func TestStaleHeldPackets(t *testing.T) {
 			synctest.Wait()
 		}
 		if n := len(received()); n != maxHeldPackets {
-			t.Errorf("%d packets", n)
-		}
-	})
-}
-
-// TestFullQueue: when nobody reads, packets are dropped, not piled up.
-func TestFullQueue(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.start()
-		s := w.dial()
-		f := newForeignSA(w.t, s, 0x01020304)
-		w.do(s, func() { s.install(f.child) })
-		var packets [][]byte
-		for i := range espQueue + 100 {
-			packets = append(packets, f.seal(w.t, ipv4(insideHost, firstVIP, fmt.Sprint(i))))
-		}
-		for chunk := range slices.Chunk(packets, 200) {
-			w.spoof(chunk...)
-		}
-		received := receive(s)
-		synctest.Wait()
-		if n := len(received()); n != espQueue {
 			t.Errorf("%d packets", n)
 		}
 	})
@@ -478,17 +455,17 @@ func TestNoAllocations(t *testing.T) {
 	}
 	defer sink.Close()
 	s.espPath.Store(&espPath{peer: addrPortOf(sink.LocalAddr())})
-	inner := ipv4(firstVIP, insideHost, "hello")
-	buf := make([]byte, Headroom+len(inner), Headroom+len(inner)+Tailroom)
-	bufs := [][]byte{buf}
+	inner := withTail(ipv4(firstVIP, insideHost, "hello"))
 	n := testing.AllocsPerRun(runs, func() {
-		copy(buf[Headroom:], inner)
-		if err := s.WritePackets(bufs, Headroom); err != nil {
-			t.Fatal(err)
+		for range 3 {
+			if err := s.WritePacket(inner); err != nil {
+				t.Fatal(err)
+			}
 		}
+		s.Flush()
 	})
 	if n != 0 {
-		t.Errorf("WritePackets allocates %v times", n)
+		t.Errorf("WritePacket and Flush allocate %v times", n)
 	}
 	if got := s.Stats().Children[0].PacketsOut; got < runs {
 		t.Errorf("%d packets went out", got)
@@ -502,18 +479,19 @@ func TestNoAllocations(t *testing.T) {
 	for range runs + 1 {
 		packets = append(packets, f.seal(t, ipv4(insideHost, firstVIP, "hello")))
 	}
-	in, sizes := [][]byte{make([]byte, 2000)}, make([]int, 1)
-	next := 0
-	from := netip.AddrPortFrom(s.transport.gateway, portNATT)
+	delivered := 0
+	s.Receive(func(packets [][]byte) { delivered += len(packets) })
+	a, next := newArrivals(1), 0
+	a.from[0] = netip.AddrPortFrom(s.transport.gateway, portNATT)
 	n = testing.AllocsPerRun(runs, func() {
-		s.transport.demultiplex(packets[next], from)
+		a.sizes[0] = copy(a.bufs[0], packets[next])
+		a.segments[0] = a.sizes[0]
 		next++
-		if n, err := s.ReadPackets(in, sizes, 0); n != 1 || err != nil {
-			t.Fatal(n, err)
-		}
+		s.transport.sort(a, 1)
+		s.receiveESP(a.esp)
 	})
-	if n != 0 {
-		t.Errorf("ReadPackets allocates %v times", n)
+	if n != 0 || delivered != next {
+		t.Errorf("receiving allocates %v times; %d of %d packets were delivered", n, delivered, next)
 	}
 }
 
@@ -530,22 +508,4 @@ func TestOverUDP(t *testing.T) {
 	if s.Assignment().Addresses[0].Addr() != firstVIP {
 		t.Errorf("%+v", s.Assignment())
 	}
-}
-
-// TestFloodIsOpenedInParts: packets that are good for nothing do not keep the SAs from
-// being changed.
-func TestFloodIsOpenedInParts(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.start()
-		s := w.dial()
-		for range espQueue {
-			s.transport.queueESP([]byte("nonsense, not of any SA"))
-		}
-		bufs, sizes := [][]byte{make([]byte, 2048)}, make([]int, 1)
-		for left := espQueue; left > 0; left -= maxBatch {
-			if n := s.openBatch(<-s.transport.esp, bufs, sizes, 0); n != 0 || len(s.transport.esp) != left-maxBatch {
-				t.Fatalf("%d packets opened, %d of %d wait", n, len(s.transport.esp), left)
-			}
-		}
-	})
 }

@@ -582,9 +582,9 @@ func (p *replay) seal(t *testing.T, q sides, inner []byte, sequence int) (packet
 		t.Fatal(err)
 	}
 	for range sequence {
-		buf := make([]byte, Headroom+len(inner)+Tailroom)
-		copy(buf[Headroom:], inner)
-		if packet, err = gateway.Seal(buf, Headroom, len(inner)); err != nil {
+		buf := make([]byte, esp.MaxHeadroom+len(inner)+esp.MaxTailroom)
+		copy(buf[esp.MaxHeadroom:], inner)
+		if packet, err = gateway.Seal(buf, esp.MaxHeadroom, len(inner)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -52,8 +52,8 @@ const (
 // ESP SAs.
 //
 // Three goroutines work on it: the transport's receive loop, the control loop
-// (run), and, now and then, a reauthentication. The caller's two, in ReadPackets
-// and WritePackets, meet them in the ChildSAs, which are published as a whole.
+// (run), and, now and then, a reauthentication. The receive loop and the caller of
+// WritePacket meet the others in the ChildSAs, which are published as a whole.
 type Session struct {
 	cfg       Config
 	log       *slog.Logger
@@ -115,19 +115,22 @@ type Session struct {
 	policy   atomic.Pointer[policy]
 	espPath  atomic.Pointer[espPath]
 
-	readMu  sync.Mutex // held while packets are opened
-	writeMu sync.Mutex // held while packets are sealed
-	held    []heldPacket
+	readMu   sync.Mutex // held while packets are opened and delivered
+	sink     func(packets [][]byte)
+	held     []heldPacket
+	expanded []byte // for what was compressed; made when first needed
+
+	writeMu sync.Mutex // held while packets are sealed and sent
+	outbox  outbox
 
 	truncationTold bool // see noteTruncation; guarded by readMu
 
-	installed chan struct{} // a ChildSA was installed: look at held packets
-	wakeUp    chan struct{} // deadlines have changed
-	rekeyNow  chan struct{}
-	probeNow  chan struct{}
-	tasks     chan func() error // for the control loop
-	asking    sync.WaitGroup    // goroutines that wait for the user
-	done      chan struct{}
+	wakeUp   chan struct{} // deadlines have changed
+	rekeyNow chan struct{}
+	probeNow chan struct{}
+	tasks    chan func() error // for the control loop
+	asking   sync.WaitGroup    // goroutines that wait for the user
+	done     chan struct{}
 }
 
 // Dial connects: phase 1, XAUTH, Mode-Config and the first Quick Mode. It tries all
@@ -162,7 +165,7 @@ func newSession(cfg *Config) (*Session, error) {
 	s := &Session{
 		cfg: *cfg, log: cfg.Log, rand: cfg.Rand, password: cfg.Password.Clone(), phase1Lifetime: phase1Lifetime,
 		reserved: make(map[uint32]bool), past: make(map[selectorPair]ChildStats), reauthed: make(chan reauthResult, 1),
-		installed: make(chan struct{}, 1), wakeUp: make(chan struct{}, 1),
+		wakeUp:   make(chan struct{}, 1),
 		rekeyNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), tasks: make(chan func() error), done: make(chan struct{}),
 	}
 	if s.cfg.Words == nil {
@@ -258,7 +261,7 @@ func (s *Session) resolve(ctx context.Context, host string) ([]netip.Addr, error
 // dialAddress tries the exchanges in turn, each afresh: with new cookies, nothing
 // taken over.
 func (s *Session) dialAddress(ctx context.Context, peer netip.AddrPort, more bool) error {
-	t, err := newTransport(ctx, &s.cfg, peer.Addr(), s.clock, s.log, s.tooBig)
+	t, err := newTransport(ctx, &s.cfg, peer.Addr(), s.clock, s.log, s.tooBig, s.receiveESP)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package ike
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,15 +14,8 @@ import (
 	"wayfarer/ike/isakmp"
 )
 
-const (
-	maxDatagram = 64 << 10
-	// inboxSize bounds IKE datagrams that wait for their SA; espQueue bounds
-	// ESP packets that wait for ReadPackets: at 10 Gbit/s half a millisecond.
-	inboxSize = 64
-	espQueue  = 512
-	// readErrorPause keeps a broken socket from spinning the receive loop.
-	readErrorPause = 100 * time.Millisecond
-)
+// inboxSize bounds IKE datagrams that wait for their SA.
+const inboxSize = 64
 
 // addrPortConn is what *net.UDPConn has over net.PacketConn: no allocation per
 // datagram.
@@ -45,9 +37,6 @@ type transport struct {
 	mu  sync.Mutex
 	sas map[isakmp.Cookie]*isakmpSA // by CKY-I
 
-	esp  chan *espPacket // to ReadPackets
-	free chan *espPacket // back
-
 	nonIKE atomic.Bool    // ESP comes on port 500 behind eight zero bytes
 	raw    net.PacketConn // ESP as IP protocol 50; nil: not used
 	rawEnd chan struct{}  // closed when its receive loop has ended
@@ -55,6 +44,8 @@ type transport struct {
 	rawFragments dontFragment
 	whole        atomic.Int32  // ESP in larger datagrams may be fragmented
 	tooBig       func(mtu int) // takes reports that a datagram was too large
+
+	opened func(packets [][]byte) // takes ESP packets, whose memory it may use until it returns
 
 	localAddr atomic.Pointer[netip.Addr] // of the route to the gateway
 	lastSent  atomic.Int64               // stamp, for the keepalive
@@ -65,25 +56,20 @@ type transport struct {
 type udpSocket struct {
 	conn   net.PacketConn
 	fast   addrPortConn  // conn, or nil
+	batch  BatchConn     // conn, or nil
 	closed chan struct{} // closed when the receive loop has ended
 
 	fragments dontFragment
 }
 
-// espPacket is a received ESP datagram.
-type espPacket struct {
-	buf []byte
-}
-
 // newTransport opens all sockets that are known to be needed, so that one which cannot
 // be had shows before anything is sent. The function tooBig is called, at any time,
-// when a router or this computer reports what its link can take.
-func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, clock clock, log *slog.Logger, tooBig func(mtu int)) (*transport, error) {
+// when a router or this computer reports what its link can take; opened by the receive
+// loops, with the ESP packets that have come.
+func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, clock clock, log *slog.Logger, tooBig func(mtu int), opened func([][]byte)) (*transport, error) {
 	t := &transport{
-		gateway: gateway, clock: clock, log: log, tooBig: tooBig,
-		sas:  make(map[isakmp.Cookie]*isakmpSA),
-		esp:  make(chan *espPacket, espQueue),
-		free: make(chan *espPacket, espQueue),
+		gateway: gateway, clock: clock, log: log, tooBig: tooBig, opened: opened,
+		sas: make(map[isakmp.Cookie]*isakmpSA),
 	}
 	t.lastSent.Store(clock.stamp(time.Now()))
 	t.whole.Store(pathMTU)
@@ -123,7 +109,8 @@ func (t *transport) openUDP(ctx context.Context, cfg *Config, port uint16) (*udp
 		return nil, fmt.Errorf("opening a UDP socket: %w", err)
 	}
 	fast, _ := conn.(addrPortConn)
-	u := &udpSocket{conn: conn, fast: fast, closed: make(chan struct{})}
+	batch, _ := conn.(BatchConn)
+	u := &udpSocket{conn: conn, fast: fast, batch: batch, closed: make(chan struct{})}
 	t.adopt(&u.fragments, conn)
 	go t.receive(u)
 	return u, nil
@@ -243,31 +230,6 @@ type espPath struct {
 	raw    bool // as IP protocol 50
 }
 
-// sendESP sends the ESP packet buf[start:end]; a marker goes in front of it. Only what
-// the path is known not to carry whole may be fragmented.
-func (t *transport) sendESP(path *espPath, buf []byte, start, end int) {
-	var size int
-	var err error
-	if path.raw {
-		size = t.ipHeaderLen() + end - start
-		err = t.rawFragments.send(allowedAbove(size, int(t.whole.Load())), func() error {
-			_, err := t.raw.WriteTo(buf[start:end], &net.IPAddr{IP: path.peer.Addr().AsSlice(), Zone: path.peer.Addr().Zone()})
-			return err
-		})
-	} else {
-		start -= path.marker
-		clear(buf[start : start+path.marker])
-		size = t.udpSize(end - start)
-		err = t.write(buf[start:end], path.peer, allowedAbove(size, int(t.whole.Load())))
-	}
-	if err != nil {
-		t.noteError(err)
-		if size > t.leastPath() {
-			t.tooBig(size - 1) // it may have been that
-		}
-	}
-}
-
 // openRaw opens the raw socket for ESP, once.
 func (t *transport) openRaw(ctx context.Context, cfg *Config) error {
 	if t.raw != nil {
@@ -300,7 +262,7 @@ func listenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) 
 // receiveRaw is the receive loop of the raw socket.
 func (t *transport) receiveRaw() {
 	defer close(t.rawEnd)
-	buf := make([]byte, maxDatagram)
+	buf, packet := make([]byte, maxDatagram), make([][]byte, 1)
 	for {
 		n, from, err := t.raw.ReadFrom(buf)
 		switch {
@@ -311,97 +273,10 @@ func (t *transport) receiveRaw() {
 			time.Sleep(readErrorPause)
 		default:
 			if ip, ok := from.(*net.IPAddr); ok && netip.MustParseAddr(ip.IP.String()).Unmap() == t.gateway.WithZone("") {
-				t.queueESP(buf[:n])
+				packet[0] = buf[:n]
+				t.opened(packet)
 			}
 		}
-	}
-}
-
-// receive is the receive loop of a socket. It owns its reading side.
-func (t *transport) receive(u *udpSocket) {
-	defer close(u.closed)
-	buf := make([]byte, maxDatagram)
-	for {
-		n, from, err := u.read(buf)
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			t.noteError(err)
-			time.Sleep(readErrorPause)
-			continue
-		}
-		t.demultiplex(buf[:n], from)
-	}
-}
-
-func (u *udpSocket) read(buf []byte) (int, netip.AddrPort, error) {
-	if u.fast != nil {
-		n, from, err := u.fast.ReadFromUDPAddrPort(buf)
-		return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), err
-	}
-	n, from, err := u.conn.ReadFrom(buf)
-	return n, addrPortOf(from), err
-}
-
-// demultiplex hands a datagram to its SA or to ReadPackets (RFC 3948 §2). Only the
-// gateway's address is listened to, whichever port it uses.
-func (t *transport) demultiplex(b []byte, from netip.AddrPort) {
-	if from.Addr().WithZone("") != t.gateway.WithZone("") || len(b) < nonESPMarkerLen {
-		return // a keepalive has one byte
-	}
-	if from.Port() == portIKE && t.nonIKE.Load() && len(b) > nonIKEMarkerLen && binary.BigEndian.Uint64(b) == 0 {
-		t.queueESP(b[nonIKEMarkerLen:])
-		return
-	}
-	if from.Port() != portIKE {
-		if binary.BigEndian.Uint32(b) != 0 {
-			t.queueESP(b)
-			return
-		}
-		b = b[nonESPMarkerLen:]
-	}
-	h, _, err := isakmp.ParseHeader(b)
-	if err != nil {
-		t.log.Debug("dropped a datagram", "from", from, "err", err)
-		return
-	}
-	t.mu.Lock()
-	sa := t.sas[h.CKYI]
-	t.mu.Unlock()
-	if sa == nil {
-		t.log.Debug("dropped a message of an unknown SA", "from", from, "cky_i", h.CKYI)
-		return
-	}
-	select {
-	case sa.inbox <- append([]byte(nil), b[:h.Length]...):
-	default:
-		t.log.Debug("dropped a message: too many wait", "from", from)
-	}
-}
-
-// queueESP copies the packet, so that the receive loop can go on. A full queue
-// drops, as a network does.
-func (t *transport) queueESP(b []byte) {
-	var p *espPacket
-	select {
-	case p = <-t.free:
-	default:
-		p = new(espPacket)
-	}
-	p.buf = append(p.buf[:0], b...)
-	select {
-	case t.esp <- p:
-	default:
-		t.release(p)
-	}
-}
-
-// release gives a packet's buffer back.
-func (t *transport) release(p *espPacket) {
-	select {
-	case t.free <- p:
-	default:
 	}
 }
 

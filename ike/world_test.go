@@ -412,40 +412,31 @@ func ipv4(src, dst netip.Addr, payload string) []byte {
 	return p
 }
 
-// send sends an inner packet with room around it.
-func send(t *testing.T, s *Session, packet []byte) {
-	t.Helper()
-	buf := make([]byte, Headroom+len(packet), Headroom+len(packet)+Tailroom)
-	copy(buf[Headroom:], packet)
-	if err := s.WritePackets([][]byte{buf}, Headroom); err != nil {
-		t.Fatalf("WritePackets: %v", err)
-	}
+// withTail is a packet with room behind it, as WritePacket needs it.
+func withTail(packet []byte) []byte {
+	return append(make([]byte, 0, len(packet)+Tailroom), packet...)
 }
 
-// receive starts reading inner packets until the session ends.
-func receive(s *Session) func() [][]byte { return receiveBatches(s, 2) }
+// send sends an inner packet.
+func send(t *testing.T, s *Session, packet []byte) {
+	t.Helper()
+	if err := s.WritePacket(withTail(packet)); err != nil {
+		t.Fatalf("WritePacket: %v", err)
+	}
+	s.Flush()
+}
 
-// receiveBatches does so with batches of a given size.
-func receiveBatches(s *Session, size int) func() [][]byte {
+// receive collects the inner packets that come.
+func receive(s *Session) func() [][]byte {
 	var mu sync.Mutex
 	var got [][]byte
-	go func() {
-		bufs, sizes := make([][]byte, size), make([]int, size)
-		for i := range bufs {
-			bufs[i] = make([]byte, 2048)
+	s.Receive(func(packets [][]byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, p := range packets {
+			got = append(got, bytes.Clone(p))
 		}
-		for {
-			n, err := s.ReadPackets(bufs, sizes, 4)
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			for i := range n {
-				got = append(got, bytes.Clone(bufs[i][4:4+sizes[i]]))
-			}
-			mu.Unlock()
-		}
-	}()
+	})
 	return func() [][]byte {
 		mu.Lock()
 		defer mu.Unlock()

@@ -125,6 +125,7 @@ func addrOf(a unix.Sockaddr) netip.Addr {
 type udpSocket struct {
 	*net.UDPConn
 	pathSocket
+	batches
 }
 
 func (s *udpSocket) ReadFromUDPAddrPort(b []byte) (n int, from netip.AddrPort, err error) {

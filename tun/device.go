@@ -8,21 +8,16 @@ import (
 // Device is a source and sink of inner IP packets. One goroutine may read while
 // another writes; Close may be called at any time, more than once, and ends both.
 type Device interface {
-	// Read waits for packets from the host and puts one into each
-	// bufs[i][offset:], with its length in sizes[i]; it returns how many. sizes
-	// is at least as long as bufs. With at least BatchSize buffers nothing is
-	// lost. After Close it returns os.ErrClosed; [ErrRemoved] when somebody else has
-	// removed the interface.
-	Read(bufs [][]byte, sizes []int, offset int) (int, error)
-	// Write hands the packets bufs[i][offset:] to the host and returns how many
-	// there were. Offset is at least [Headroom]. The room before offset and the
-	// capacity behind a packet belong to the device meanwhile: it may coalesce
-	// packets there, so two buffers must not share memory. A packet that the
-	// host refuses does not stop those behind it; the count is 0 then, and the
-	// error joins what was said of each.
-	Write(bufs [][]byte, offset int) (int, error)
-	// BatchSize is the most packets that one Read returns. It is constant.
-	BatchSize() int
+	// Read waits for packets from the host and calls take with one after the other,
+	// until there is none left, or after some 64 KiB. The packet may be changed, as
+	// may [Tailroom] bytes of its capacity behind it if they are put back; when take
+	// returns both are the device's again. After Close it returns os.ErrClosed;
+	// [ErrRemoved] when somebody else has removed the interface.
+	Read(take func(packet []byte)) error
+	// Write hands packets to the host, those of a connection in their order. A packet
+	// that the host refuses does not stop those behind it; the error is what was
+	// said of the first. It keeps nothing of the packets.
+	Write(packets [][]byte) error
 	// MTU is the largest packet, in bytes.
 	MTU() (int, error)
 	// Name is the interface's name.
@@ -31,9 +26,12 @@ type Device interface {
 	Close() error
 }
 
-// Headroom is the space in bytes that Write needs before a packet: Linux's
-// virtio_net_hdr.
-const Headroom = 10
+// Tailroom is the capacity in bytes behind a packet that Read gives: for what a tunnel
+// appends before it encrypts.
+const Tailroom = 32
+
+// readAtOnce is after how many bytes Read returns, though more may wait.
+const readAtOnce = 64 << 10
 
 // MinMTU and MaxMTU bound the MTU of a device, in bytes. Every IPv4 host accepts
 // packets of 576 bytes (RFC 791 §3.1); 65535 is the largest IPv4 packet.

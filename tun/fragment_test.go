@@ -248,7 +248,7 @@ func TestStackReassembles(t *testing.T) {
 		p := udpPacket(t, 0, id, "", 8192)
 		pieces := cut(t, &f, p, 510)
 		rand.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
-		if _, err := far.Write(pieces, 0); err != nil {
+		if err := far.Write(pieces); err != nil {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 10000)

@@ -27,7 +27,12 @@ func Open(name string, mtu int) (Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %q: %w", name, err)
 	}
-	return &native{dev}, nil
+	n, err := newNative(dev)
+	if err != nil {
+		dev.Close()
+		return nil, fmt.Errorf("interface %q: %w", name, err)
+	}
+	return n, nil
 }
 
 // Available says, without making an interface, whether Open can make one: the error is
@@ -101,41 +106,4 @@ func explain(err error) error {
 	default:
 		return err
 	}
-}
-
-// native smooths what the library says differently from Device.
-type native struct{ wgtun.Device }
-
-func (n *native) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	count, err := n.Device.Read(bufs, sizes, offset)
-	switch {
-	case errors.Is(err, wgtun.ErrTooManySegments):
-		return count, nil // the rest of one oversize send is lost, as on any full queue
-	case err != nil && n.removed():
-		return count, ErrRemoved // the library says closed, or not pollable
-	}
-	return count, err
-}
-
-// removed says whether the interface is gone though the device is still open.
-func (n *native) removed() bool {
-	conn, err := n.File().SyscallConn()
-	if err != nil {
-		return false
-	}
-	gone := false
-	err = conn.Control(func(fd uintptr) {
-		var ifr unix.Ifreq
-		gone = errors.Is(unix.IoctlIfreq(int(fd), unix.TUNGETIFF, &ifr), unix.EBADFD)
-	})
-	return err == nil && gone
-}
-
-// Write counts packets; the library counts bytes.
-func (n *native) Write(bufs [][]byte, offset int) (int, error) {
-	_, err := n.Device.Write(bufs, offset)
-	if err != nil {
-		return 0, err
-	}
-	return len(bufs), nil
 }

@@ -35,7 +35,7 @@ func Open(name string, mtu int) (Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %q: %w", name, explain(err))
 	}
-	return &native{Device: dev}, nil
+	return &native{libraryIO: libraryIO{Device: dev}}, nil
 }
 
 // adapterGUID is the same for an interface of the same name each time: by it Windows
@@ -76,27 +76,19 @@ func explain(err error) error {
 	return err
 }
 
-// native smooths what the library says differently from Device.
+// native is the library's device. It drops packets while the interface's queue is full.
 type native struct {
-	wgtun.Device
+	libraryIO
 	closed atomic.Bool
 }
 
 // Read says so when the interface has gone although nobody has closed it.
-func (n *native) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	count, err := n.Device.Read(bufs, sizes, offset)
+func (n *native) Read(take func(packet []byte)) error {
+	err := n.libraryIO.Read(take)
 	if errors.Is(err, os.ErrClosed) && !n.closed.Load() {
 		err = ErrRemoved
 	}
-	return count, err
-}
-
-// Write drops packets while the interface's queue is full.
-func (n *native) Write(bufs [][]byte, offset int) (int, error) {
-	if _, err := n.Device.Write(bufs, offset); err != nil {
-		return 0, err
-	}
-	return len(bufs), nil
+	return err
 }
 
 // Close removes the interface.

@@ -39,17 +39,18 @@ func TestExplain(t *testing.T) {
 type closedDevice struct{ wgtun.Device }
 
 func (closedDevice) Read([][]byte, []int, int) (int, error) { return 0, os.ErrClosed }
+func (closedDevice) BatchSize() int                         { return 1 }
 func (closedDevice) Close() error                           { return nil }
 
 func TestRemoved(t *testing.T) {
-	n := &native{Device: closedDevice{}}
-	if _, err := n.Read(nil, nil, 0); !errors.Is(err, ErrRemoved) {
+	n := &native{libraryIO: libraryIO{Device: closedDevice{}}}
+	if err := n.Read(nil); !errors.Is(err, ErrRemoved) {
 		t.Errorf("removed by somebody: %v", err)
 	}
 	if err := n.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := n.Read(nil, nil, 0); !errors.Is(err, os.ErrClosed) {
+	if err := n.Read(nil); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("closed: %v", err)
 	}
 }

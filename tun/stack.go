@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,8 +31,6 @@ const (
 	// stackQueue is how many packets wait for Read before the stack drops, as a
 	// network card's queue does; TCP slows down then.
 	stackQueue = 1024
-	// stackBatch is the batch size; a larger one gains nothing measurable.
-	stackBatch = 64
 	// nextAddress is how long DialContext tries one of several addresses.
 	nextAddress = 5 * time.Second
 )
@@ -60,6 +59,7 @@ type Stack struct {
 	link   *channel.Endpoint
 	closed context.Context
 	close  context.CancelFunc
+	out    []byte // the packet that Read gives, with Tailroom
 	// mu is shared by whatever makes connections, and exclusive for Close: a
 	// connection made in the middle of the end would never end itself.
 	mu   sync.RWMutex
@@ -130,39 +130,32 @@ func (s *Stack) configure() error {
 }
 
 // Read implements Device.
-func (s *Stack) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	n := 0
-	for n == 0 { // again if all there was did not fit
-		pkt := s.link.ReadContext(s.closed)
-		if pkt == nil {
-			return 0, os.ErrClosed
-		}
-		for pkt != nil {
-			view := pkt.ToView()
-			pkt.DecRef()
-			if room := bufs[n][offset:]; view.Size() <= len(room) {
-				sizes[n] = copy(room, view.AsSlice())
-				n++
-			}
-			view.Release()
-			if n == len(bufs) {
-				break
-			}
-			pkt = s.link.Read()
+func (s *Stack) Read(take func(packet []byte)) error {
+	pkt := s.link.ReadContext(s.closed)
+	if pkt == nil {
+		return os.ErrClosed
+	}
+	for total := 0; pkt != nil; pkt = s.link.Read() {
+		view := pkt.ToView()
+		pkt.DecRef()
+		s.out = slices.Grow(append(s.out[:0], view.AsSlice()...), Tailroom)
+		view.Release()
+		take(s.out)
+		if total += len(s.out); total >= readAtOnce {
+			break
 		}
 	}
-	return n, nil
+	return nil
 }
 
 // Write implements Device. Packets that are not IP are dropped.
-func (s *Stack) Write(bufs [][]byte, offset int) (int, error) {
+func (s *Stack) Write(packets [][]byte) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed.Err() != nil {
-		return 0, os.ErrClosed
+		return os.ErrClosed
 	}
-	for _, buf := range bufs {
-		packet := buf[offset:]
+	for _, packet := range packets {
 		if len(packet) == 0 {
 			continue
 		}
@@ -179,11 +172,8 @@ func (s *Stack) Write(bufs [][]byte, offset int) (int, error) {
 		s.link.InjectInbound(proto, pkt)
 		pkt.DecRef()
 	}
-	return len(bufs), nil
+	return nil
 }
-
-// BatchSize implements Device.
-func (s *Stack) BatchSize() int { return stackBatch }
 
 // MTU implements Device.
 func (s *Stack) MTU() (int, error) { return int(s.link.MTU()), nil }

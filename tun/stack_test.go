@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,25 +43,16 @@ func connect(t *testing.T, a, b Device) {
 	t.Helper()
 	var pumps sync.WaitGroup
 	pump := func(from, to Device) {
-		const headroom, room = 32, 2048
-		bufs, sizes := make([][]byte, from.BatchSize()), make([]int, from.BatchSize())
-		for i := range bufs {
-			bufs[i] = make([]byte, headroom+room)
-		}
-		out := make([][]byte, 0, len(bufs))
 		for {
-			n, err := from.Read(bufs, sizes, headroom)
+			var packets [][]byte
+			err := from.Read(func(p []byte) { packets = append(packets, slices.Clone(p)) })
 			if err != nil {
 				if !errors.Is(err, os.ErrClosed) {
 					t.Errorf("read: %v", err)
 				}
 				return
 			}
-			out = out[:0]
-			for i := range n {
-				out = append(out, bufs[i][:headroom+sizes[i]])
-			}
-			if _, err := to.Write(out, headroom); err != nil && !errors.Is(err, os.ErrClosed) {
+			if err := to.Write(packets); err != nil && !errors.Is(err, os.ErrClosed) {
 				t.Errorf("write: %v", err)
 			}
 		}
@@ -247,7 +239,7 @@ func TestStackRefusedConnection(t *testing.T) {
 	}
 }
 
-// TestStackPackets looks at single packets: batches, headroom, and what is dropped.
+// TestStackPackets looks at single packets: in their order, with room behind, and what is dropped.
 func TestStackPackets(t *testing.T) {
 	s := newStack(t, StackConfig{Addresses: []netip.Addr{near4}, MTU: 1280})
 	conn, err := s.ListenPacket("udp")
@@ -258,22 +250,24 @@ func TestStackPackets(t *testing.T) {
 	for i := range 3 {
 		conn.WriteTo([]byte{byte(i)}, to)
 	}
-	bufs, sizes := [][]byte{make([]byte, 99), make([]byte, 99)}, make([]int, 2)
-	if n, err := s.Read(bufs, sizes, 50); n != 2 || err != nil || sizes[0] != 29 || sizes[1] != 29 {
-		t.Fatalf("%d packets of %v bytes, %v", n, sizes, err)
+	var got []byte
+	take := func(p []byte) {
+		if len(p) != 29 || p[0] != 0x45 || cap(p) < len(p)+Tailroom {
+			t.Errorf("% x, capacity %d", p, cap(p))
+		}
+		got = append(got, p[28])
 	}
-	if bufs[0][78] != 0 || bufs[1][78] != 1 || bufs[0][50] != 0x45 {
-		t.Errorf("% x", bufs)
+	for len(got) < 3 {
+		if err := s.Read(take); err != nil {
+			t.Fatal(err)
+		}
 	}
-	// One that does not fit is lost; the next one comes.
-	conn.WriteTo(make([]byte, 100), to)
-	conn.WriteTo([]byte{4}, to)
-	if n, err := s.Read(bufs, sizes, 50); n != 2 || err != nil || bufs[0][78] != 2 || bufs[1][78] != 4 {
-		t.Errorf("%d packets, %v", n, err)
+	if !slices.Equal(got, []byte{0, 1, 2}) {
+		t.Errorf("% x", got)
 	}
 	garbage := [][]byte{{}, {0}, {0xff, 1, 2}, {0x45}, {0x60}, make([]byte, 2000)}
-	if n, err := s.Write(garbage, 0); n != len(garbage) || err != nil {
-		t.Errorf("%d, %v", n, err)
+	if err := s.Write(garbage); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -325,10 +319,10 @@ func TestStackClose(t *testing.T) {
 	if _, err := near.ListenPacket("udp"); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("listen after Close: %v", err)
 	}
-	if _, err := near.Write([][]byte{{0x45}}, 0); !errors.Is(err, os.ErrClosed) {
+	if err := near.Write([][]byte{{0x45}}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("write after Close: %v", err)
 	}
-	if _, err := near.Read([][]byte{make([]byte, 1300)}, make([]int, 1), 0); !errors.Is(err, os.ErrClosed) {
+	if err := near.Read(func([]byte) {}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("read after Close: %v", err)
 	}
 	stacks := make([]byte, 1<<20)
@@ -366,7 +360,7 @@ func TestStackDialCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		// The SYN is on its way.
-		s.Read([][]byte{make([]byte, 1300)}, make([]int, 1), 0)
+		s.Read(func([]byte) {})
 		cancel()
 	}()
 	if _, err := s.DialContext(ctx, "tcp", "10.0.0.2:7"); !errors.Is(err, context.Canceled) {
@@ -391,20 +385,15 @@ func TestStackSetMTU(t *testing.T) {
 		if _, err := conn.WriteTo(make([]byte, 3000), net.UDPAddrFromAddrPort(netip.AddrPortFrom(far4, 53))); err != nil {
 			t.Fatal(err)
 		}
-		bufs, sizes := make([][]byte, s.BatchSize()), make([]int, s.BatchSize())
-		for i := range bufs {
-			bufs[i] = make([]byte, 2000)
-		}
 		for left := 3028; left > 0; {
-			n, err := s.Read(bufs, sizes, 0)
+			err := s.Read(func(p []byte) {
+				if len(p) > mtu {
+					t.Fatalf("%d bytes with an MTU of %d", len(p), mtu)
+				}
+				left -= len(p)
+			})
 			if err != nil {
 				t.Fatal(err)
-			}
-			for _, size := range sizes[:n] {
-				if size > mtu {
-					t.Fatalf("%d bytes with an MTU of %d", size, mtu)
-				}
-				left -= size
 			}
 		}
 	}

@@ -21,6 +21,8 @@ type library struct {
 	written [][]byte
 }
 
+func (l *library) BatchSize() int { return 1 }
+
 func (l *library) Events() <-chan wgtun.Event { return l.events }
 
 func (l *library) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
@@ -64,37 +66,33 @@ func TestUtunRead(t *testing.T) {
 		{[]error{syscall.ENOBUFS, syscall.EBADF}, 1, nil}, // of the library's watch
 		{[]error{syscall.ENOBUFS, closed}, 0, os.ErrClosed},
 	} {
-		u := &utun{&library{answers: tt.answers}}
-		buf, sizes := make([]byte, 32), make([]int, 1)
-		n, err := u.Read([][]byte{buf}, sizes, 4)
-		if n != tt.n || !errors.Is(err, tt.err) {
-			t.Errorf("%v: %d, %v", tt.answers, n, err)
+		u := &utun{libraryIO{Device: &library{answers: tt.answers}}}
+		var got []string
+		err := u.Read(func(p []byte) { got = append(got, string(p)) })
+		if len(got) != tt.n || !errors.Is(err, tt.err) {
+			t.Errorf("%v: %q, %v", tt.answers, got, err)
 		}
-		if n == 1 && string(buf[4:4+sizes[0]]) != "packet" {
-			t.Errorf("%q", buf)
+		if tt.n == 1 && got[0] != "packet" {
+			t.Errorf("%q", got)
 		}
-	}
-	if _, err := (&utun{&library{}}).Read([][]byte{make([]byte, 32)}, make([]int, 1), 3); err == nil {
-		t.Error("no room for the header")
 	}
 }
 
 func TestUtunWrite(t *testing.T) {
-	packet := func(text string) []byte { return append(make([]byte, Headroom), text...) }
 	l := &library{}
-	u := &utun{l}
-	if n, err := u.Write([][]byte{packet("1"), packet("2")}, Headroom); n != 2 || err != nil {
-		t.Errorf("%d, %v", n, err)
+	u := &utun{libraryIO{Device: l}}
+	if err := u.Write([][]byte{[]byte("1"), []byte("2")}); err != nil {
+		t.Error(err)
 	}
-	n, err := u.Write([][]byte{packet("3"), packet("\x00"), packet(""), packet("4")}, Headroom)
-	if n != 0 || !errors.Is(err, syscall.EAFNOSUPPORT) {
-		t.Errorf("%d, %v", n, err)
+	err := u.Write([][]byte{[]byte("3"), {0}, {}, []byte("4")})
+	if !errors.Is(err, syscall.EAFNOSUPPORT) {
+		t.Error(err)
+	}
+	if err := u.Write([][]byte{{}}); err == nil {
+		t.Error("a packet without a byte was accepted")
 	}
 	if got := fmt.Sprintf("%s", l.written); got != "[1 2 3 4]" {
 		t.Errorf("the system has %s", got)
-	}
-	if _, err := u.Write([][]byte{packet("5")}, Headroom-1); err == nil {
-		t.Error("too little room was accepted")
 	}
 }
 

@@ -36,8 +36,11 @@ type Session interface {
 	MTU() int
 	// NetworkChanged makes the session ask the gateway at once whether it is there.
 	NetworkChanged()
-	ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error)
-	WritePackets(bufs [][]byte, offset int) error
+	// Receive has a function called with the packets from the gateway; WritePacket
+	// takes those to it, and Flush sends them.
+	Receive(deliver func(packets [][]byte))
+	WritePacket(packet []byte) error
+	Flush()
 	Done() <-chan struct{}
 	Err() error
 	Close() error

@@ -187,6 +187,8 @@ type fakeSession struct {
 	mu       sync.Mutex
 	mute     bool // the gateway answers no questions
 	asked    int  // whether it is there
+	deliver  func([][]byte)
+	unsent   [][]byte // until Flush
 	outbound [][]byte
 	closed   bool
 	err      error
@@ -242,23 +244,43 @@ func (s *fakeSession) askedFor() int {
 
 func (s *fakeSession) MTU() int { return int(s.mtu.Load()) }
 
-func (s *fakeSession) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
-	select {
-	case p := <-s.inbound:
-		sizes[0] = copy(bufs[0][offset:], p)
-		return 1, nil
-	case <-s.done:
-		return 0, net.ErrClosed
+// Receive implements Session. What is put into inbound goes to the last one that was set.
+func (s *fakeSession) Receive(deliver func([][]byte)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.deliver == nil && deliver != nil {
+		go s.receive()
+	}
+	s.deliver = deliver
+}
+
+func (s *fakeSession) receive() {
+	for {
+		select {
+		case p := <-s.inbound:
+			s.mu.Lock()
+			deliver := s.deliver
+			s.mu.Unlock()
+			if deliver != nil {
+				deliver([][]byte{slices.Clone(p)})
+			}
+		case <-s.done:
+			return
+		}
 	}
 }
 
-func (s *fakeSession) WritePackets(bufs [][]byte, offset int) error {
+func (s *fakeSession) WritePacket(packet []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, b := range bufs {
-		s.outbound = append(s.outbound, slices.Clone(b[offset:]))
-	}
+	s.unsent = append(s.unsent, slices.Clone(packet))
 	return nil
+}
+
+func (s *fakeSession) Flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outbound, s.unsent = append(s.outbound, s.unsent...), nil
 }
 
 func (s *fakeSession) Done() <-chan struct{} { return s.done }
@@ -446,28 +468,27 @@ func newTUN(cfg TUNConfig) *fakeTUN {
 	return &fakeTUN{cfg: cfg, packets: make(chan []byte), broken: make(chan error, 1), closed: make(chan struct{})}
 }
 
-func (d *fakeTUN) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+func (d *fakeTUN) Read(take func([]byte)) error {
 	select {
 	case p := <-d.packets:
-		sizes[0] = copy(bufs[0][offset:], p)
-		return 1, nil
+		take(slices.Grow(slices.Clone(p), tun.Tailroom))
+		return nil
 	case err := <-d.broken:
-		return 0, err
+		return err
 	case <-d.closed:
-		return 0, os.ErrClosed
+		return os.ErrClosed
 	}
 }
 
-func (d *fakeTUN) Write(bufs [][]byte, offset int) (int, error) {
+func (d *fakeTUN) Write(packets [][]byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, b := range bufs {
-		d.written = append(d.written, slices.Clone(b[offset:]))
+	for _, p := range packets {
+		d.written = append(d.written, slices.Clone(p))
 	}
-	return len(bufs), nil
+	return nil
 }
 
-func (d *fakeTUN) BatchSize() int        { return 4 }
 func (d *fakeTUN) MTU() (int, error)     { return d.cfg.MTU, nil }
 func (d *fakeTUN) Name() (string, error) { return d.cfg.Name, nil }
 

@@ -55,28 +55,6 @@ func TestPumpCarriesBothWays(t *testing.T) {
 	})
 }
 
-// What the engine writes before and behind a packet stays within its own buffer.
-func TestBatchBuffersLeaveRoom(t *testing.T) {
-	b := newBatch(3, maxPacket)
-	for i := range b.bufs {
-		b.sizes[i] = maxPacket
-	}
-	for i, p := range b.cut(3, maxPacket) {
-		if len(p) != headroom+maxPacket || cap(p) < len(p)+ike.Tailroom {
-			t.Errorf("buffer %d: length %d, capacity %d", i, len(p), cap(p))
-		}
-		whole := p[:cap(p)]
-		for j := range whole {
-			whole[j] = byte(i + 1)
-		}
-	}
-	for i, buf := range b.bufs {
-		if !bytes.Equal(buf[:cap(buf)], bytes.Repeat([]byte{byte(i + 1)}, cap(buf))) {
-			t.Errorf("buffer %d shares memory", i)
-		}
-	}
-}
-
 // endless gives a packet as often as wanted and then ends.
 type endless struct {
 	fakeTUN
@@ -84,20 +62,29 @@ type endless struct {
 	left   int
 }
 
-func (d *endless) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+func (d *endless) Read(take func([]byte)) error {
 	if d.left == 0 {
-		return 0, io.EOF
+		return io.EOF
 	}
 	d.left--
-	sizes[0] = copy(bufs[0][offset:], d.packet)
-	return 1, nil
+	take(d.packet)
+	return nil
 }
 
-func (d *endless) BatchSize() int { return 1 }
+// sink is a session that takes packets and looks at the room behind them.
+type sink struct {
+	Session
+	cramped int // packets without room
+}
 
-type sink struct{ Session }
+func (s *sink) WritePacket(packet []byte) error {
+	if cap(packet)-len(packet) < ike.Tailroom {
+		s.cramped++
+	}
+	return nil
+}
 
-func (sink) WritePackets([][]byte, int) error { return nil }
+func (*sink) Flush() {}
 
 // pumped are packets that the pump treats in different ways, on a path that carries 600
 // bytes.
@@ -109,35 +96,43 @@ func pumped() map[string][]byte {
 	return map[string][]byte{"fits": ipv4(600, dontFragment, 0), "clamped": syn, "cut": ipv4(1200, 0, 0)}
 }
 
-// carry takes a packet from a device to a session as often as wanted.
-func carry(b batch, packet []byte, times int) {
-	var session Session = sink{}
-	p := &pump{device: &endless{packet: packet, left: times}, log: slog.New(slog.DiscardHandler), failed: make(chan error, 1), stopped: make(chan struct{})}
+// carry takes a packet from a device to a session as often as wanted, and returns how
+// many packets came without room behind them.
+func carry(packet []byte, times int) int {
+	taken := new(sink)
+	var session Session = taken
+	p := &pump{
+		device: &endless{packet: slices.Grow(slices.Clone(packet), tun.Tailroom), left: times},
+		log:    slog.New(slog.DiscardHandler), failed: make(chan error, 1), stopped: make(chan struct{}),
+	}
 	p.setLimit(600)
 	p.session.Store(&session)
-	p.outward(b)
+	p.outward()
+	return taken.cramped
 }
 
-// TestPumpAllocatesNothingPerPacket: what a thousand packets more cost is nothing.
+// TestPumpAllocatesNothingPerPacket: what a thousand packets more cost is nothing; all
+// leave room for what the session appends.
 func TestPumpAllocatesNothingPerPacket(t *testing.T) {
-	b := newBatch(1, maxPacket)
 	for name, packet := range pumped() {
-		few := testing.AllocsPerRun(5, func() { carry(b, packet, 1) })
-		many := testing.AllocsPerRun(5, func() { carry(b, packet, 1000) })
+		few := testing.AllocsPerRun(5, func() { carry(packet, 1) })
+		many := testing.AllocsPerRun(5, func() { carry(packet, 1000) })
 		if many != few {
 			t.Errorf("%s: %v allocations for one packet, %v for 1,000", name, few, many)
+		}
+		if n := carry(packet, 3); n > 0 {
+			t.Errorf("%s: %d packets without room behind them", name, n)
 		}
 	}
 }
 
 // BenchmarkPump is the way of a packet from the device to the session, encryption aside.
 func BenchmarkPump(b *testing.B) {
-	buffers := newBatch(1, maxPacket)
 	for name, packet := range pumped() {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(packet)))
-			carry(buffers, packet, b.N)
+			carry(packet, b.N)
 		})
 	}
 }
@@ -226,23 +221,25 @@ type slot struct {
 	over  int // packets that do not fit
 }
 
-func (s *slot) WritePackets(bufs [][]byte, offset int) error {
+func (s *slot) WritePacket(packet []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, b := range bufs {
-		if len(b)-offset > s.limit {
-			s.over++
-			continue
-		}
-		if _, err := s.far.Write([][]byte{slices.Clone(b)}, offset); err != nil {
-			return err
-		}
+	if len(packet) > s.limit {
+		s.over++
+		return nil
 	}
-	return nil
+	return s.far.Write([][]byte{packet})
 }
 
-func (s *slot) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
-	return s.far.Read(bufs, sizes, offset)
+// Receive implements Session, until the far stack is closed.
+func (s *slot) Receive(deliver func([][]byte)) {
+	if deliver == nil {
+		return
+	}
+	go func() {
+		for s.far.Read(func(packet []byte) { deliver([][]byte{packet}) }) == nil {
+		}
+	}()
 }
 
 // TestPumpWithStacks: datagrams of any size arrive over a path that carries far less than

@@ -1,0 +1,255 @@
+package ike
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"wayfarer/ike/isakmp"
+)
+
+// The way of datagrams through a socket, many at once where it can do that.
+
+const (
+	maxDatagram = 64 << 10
+	// batchReads is how many buffers a receive loop has on a BatchConn. Each takes
+	// a whole run of datagrams.
+	batchReads = 8
+	// maxRun and maxRunLen are how many datagrams, and how many bytes of UDP payload,
+	// go out as one: what Linux takes at once.
+	maxRun    = 64
+	maxRunLen = 65507
+	// outboxSize holds the packets of a read from the interface of 64 KiB twice over,
+	// sealed.
+	outboxSize = 160 << 10
+	// readErrorPause keeps a broken socket from spinning the receive loop.
+	readErrorPause = 100 * time.Millisecond
+)
+
+// BatchConn is what a socket of Config.ListenPacket may be, beside a net.PacketConn:
+// one that takes and gives runs of datagrams. A run is datagrams of one length, the last
+// perhaps shorter, one behind the other. On any other socket each datagram is a call.
+type BatchConn interface {
+	net.PacketConn
+	// ReadBatch waits until something has come and puts a run into each of bufs, of
+	// sizes[i] bytes in datagrams of segments[i] bytes, from one sender. It returns
+	// how many runs there are. The other slices are as long as bufs.
+	ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error)
+	// WriteBatch sends the runs, of at most 64 datagrams and 65,507 bytes each. It
+	// returns how many went out before the error; of the run after these some
+	// datagrams may have gone, too. It never sends one twice.
+	WriteBatch(runs [][]byte, segments []int, to netip.AddrPort) (int, error)
+}
+
+// arrivals is what one call of a socket has given. Owned by its receive loop.
+type arrivals struct {
+	bufs            [][]byte
+	sizes, segments []int
+	from            []netip.AddrPort
+	esp             [][]byte // of all the runs
+}
+
+func newArrivals(runs int) *arrivals {
+	a := &arrivals{sizes: make([]int, runs), segments: make([]int, runs), from: make([]netip.AddrPort, runs)}
+	for range runs {
+		a.bufs = append(a.bufs, make([]byte, maxDatagram))
+	}
+	return a
+}
+
+// receive is the receive loop of a socket. It owns its reading side.
+func (t *transport) receive(u *udpSocket) {
+	defer close(u.closed)
+	runs := 1
+	if u.batch != nil {
+		runs = batchReads
+	}
+	a := newArrivals(runs)
+	for {
+		n, err := u.read(a)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			t.noteError(err)
+			time.Sleep(readErrorPause)
+			continue
+		}
+		t.sort(a, n)
+		if len(a.esp) > 0 {
+			t.opened(a.esp)
+		}
+	}
+}
+
+func (u *udpSocket) read(a *arrivals) (n int, err error) {
+	switch {
+	case u.batch != nil:
+		n, err = u.batch.ReadBatch(a.bufs, a.sizes, a.segments, a.from)
+		for i := range n {
+			a.from[i] = netip.AddrPortFrom(a.from[i].Addr().Unmap(), a.from[i].Port())
+		}
+		return n, err
+	case u.fast != nil:
+		a.sizes[0], a.from[0], err = u.fast.ReadFromUDPAddrPort(a.bufs[0])
+		a.from[0] = netip.AddrPortFrom(a.from[0].Addr().Unmap(), a.from[0].Port())
+	default:
+		var from net.Addr
+		a.sizes[0], from, err = u.conn.ReadFrom(a.bufs[0])
+		a.from[0] = addrPortOf(from)
+	}
+	a.segments[0] = a.sizes[0]
+	return 1, err
+}
+
+// sort takes n runs apart: IKE goes to its SAs, ESP to a.esp.
+func (t *transport) sort(a *arrivals, n int) {
+	a.esp = a.esp[:0]
+	for i := range n {
+		for run := a.bufs[i][:a.sizes[i]]; len(run) > 0 && a.segments[i] > 0; {
+			size := min(a.segments[i], len(run))
+			if packet := t.demultiplex(run[:size:size], a.from[i]); packet != nil {
+				a.esp = append(a.esp, packet)
+			}
+			run = run[size:]
+		}
+	}
+}
+
+// demultiplex hands IKE to its SA and returns an ESP packet, a part of b (RFC 3948 §2).
+// Only the gateway's address is listened to, whichever port it uses.
+func (t *transport) demultiplex(b []byte, from netip.AddrPort) (packet []byte) {
+	if from.Addr().WithZone("") != t.gateway.WithZone("") || len(b) < nonESPMarkerLen {
+		return nil // a keepalive has one byte
+	}
+	if from.Port() == portIKE && t.nonIKE.Load() && len(b) > nonIKEMarkerLen && binary.BigEndian.Uint64(b) == 0 {
+		return b[nonIKEMarkerLen:]
+	}
+	if from.Port() != portIKE {
+		if binary.BigEndian.Uint32(b) != 0 {
+			return b
+		}
+		b = b[nonESPMarkerLen:]
+	}
+	h, _, err := isakmp.ParseHeader(b)
+	if err != nil {
+		t.log.Debug("dropped a datagram", "from", from, "err", err)
+		return nil
+	}
+	t.mu.Lock()
+	sa := t.sas[h.CKYI]
+	t.mu.Unlock()
+	if sa == nil {
+		t.log.Debug("dropped a message of an unknown SA", "from", from, "cky_i", h.CKYI)
+		return nil
+	}
+	select {
+	case sa.inbox <- append([]byte(nil), b[:h.Length]...):
+	default:
+		t.log.Debug("dropped a message: too many wait", "from", from)
+	}
+	return nil
+}
+
+// outbox collects datagrams of ESP on one path, in runs. Guarded by Session.writeMu.
+type outbox struct {
+	path     *espPath
+	memory   []byte // made when first needed
+	used     int
+	runs     [][]byte // parts of memory
+	segments []int
+}
+
+// room is where the next datagram can be made, if there are n bytes.
+func (o *outbox) room(n int) ([]byte, bool) {
+	if o.memory == nil {
+		o.memory = make([]byte, outboxSize)
+	}
+	return o.memory[o.used:], len(o.memory)-o.used >= n
+}
+
+// add takes the datagram of n bytes that was made there.
+func (o *outbox) add(n int) {
+	begin, end := o.used, o.used+n
+	o.used = end
+	if last := len(o.runs) - 1; last >= 0 {
+		size, segment := len(o.runs[last]), o.segments[last]
+		if n <= segment && size%segment == 0 && size < maxRun*segment && size+n <= maxRunLen {
+			o.runs[last] = o.memory[begin-size : end]
+			return
+		}
+	}
+	o.runs, o.segments = append(o.runs, o.memory[begin:end]), append(o.segments, n)
+}
+
+func (o *outbox) empty() { o.used, o.runs, o.segments = 0, o.runs[:0], o.segments[:0] }
+
+// sendESP sends what the outbox holds. Only what the path is known not to carry whole
+// may be fragmented.
+func (t *transport) sendESP(o *outbox) {
+	socket := t.socket(o.path.peer.Port())
+	whole := int(t.whole.Load())
+	for i := 0; i < len(o.runs); {
+		j := i
+		for socket.batch != nil && !o.path.raw && j < len(o.runs) && t.udpSize(o.segments[j]) <= whole {
+			j++
+		}
+		if j > i {
+			t.writeRuns(socket, o.runs[i:j], o.segments[i:j], o.path.peer)
+			i = j
+			continue
+		}
+		for run := o.runs[i]; len(run) > 0; {
+			n := min(o.segments[i], len(run))
+			t.sendOne(o.path, run[:n], whole)
+			run = run[n:]
+		}
+		i++
+	}
+	t.lastSent.Store(t.clock.stamp(time.Now()))
+}
+
+// writeRuns sends runs of datagrams that the path carries whole.
+func (t *transport) writeRuns(u *udpSocket, runs [][]byte, segments []int, to netip.AddrPort) {
+	for len(runs) > 0 {
+		var n int
+		err := u.fragments.send(asUsual, func() (err error) {
+			n, err = u.batch.WriteBatch(runs, segments, to)
+			return err
+		})
+		if err == nil {
+			return
+		}
+		t.noteLost(err, t.udpSize(segments[n]))
+		runs, segments = runs[n+1:], segments[n+1:]
+	}
+}
+
+// sendOne sends a datagram of ESP by itself.
+func (t *transport) sendOne(path *espPath, b []byte, whole int) {
+	var size int
+	var err error
+	if path.raw {
+		size = t.ipHeaderLen() + len(b)
+		err = t.rawFragments.send(allowedAbove(size, whole), func() error {
+			_, err := t.raw.WriteTo(b, &net.IPAddr{IP: path.peer.Addr().AsSlice(), Zone: path.peer.Addr().Zone()})
+			return err
+		})
+	} else {
+		size = t.udpSize(len(b))
+		err = t.write(b, path.peer, allowedAbove(size, whole))
+	}
+	if err != nil {
+		t.noteLost(err, size)
+	}
+}
+
+// noteLost notes that a datagram of a size could not be sent.
+func (t *transport) noteLost(err error, size int) {
+	t.noteError(err)
+	if size > t.leastPath() {
+		t.tooBig(size - 1) // it may have been that
+	}
+}

@@ -1,0 +1,229 @@
+package platform
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Runs of datagrams (UDP_SEGMENT, UDP_GRO: udp(7)) in batches (sendmmsg(2),
+// recvmmsg(2)). The calls are raw ones, on a descriptor that does not block and that the
+// runtime's poller watches: telling the scheduler of each costs a tenth of the speed.
+
+const (
+	// maxMessages is how many runs one call takes or gives.
+	maxMessages = 64
+	// controlSize holds one control message with a number.
+	controlSize = 32
+)
+
+// mmsghdr is the kernel's.
+type mmsghdr struct {
+	unix.Msghdr
+	size uint32
+}
+
+// messages are the arguments of sendmmsg and recvmmsg. The kernel sees pointers among
+// its fields, so it never moves: it is part of a socket on the heap.
+type messages struct {
+	headers [maxMessages]mmsghdr
+	vectors [maxMessages]unix.Iovec
+	names   [maxMessages]unix.RawSockaddrInet6 // of either family
+	control [maxMessages][controlSize / 8]uint64
+	trap    uintptr // number of the system call
+	first   int
+	count   int // of messages, from the first on
+	done    int
+	errno   unix.Errno
+	call    func(fd uintptr) bool // m.try; made once
+}
+
+func newMessages(trap uintptr) *messages {
+	m := &messages{trap: trap}
+	m.call = m.try
+	for i := range m.headers {
+		m.headers[i].Iov = &m.vectors[i]
+		m.headers[i].SetIovlen(1)
+		m.headers[i].Name = (*byte)(unsafe.Pointer(&m.names[i]))
+	}
+	return m
+}
+
+// try does the system call; it reports false if the socket is not ready.
+func (m *messages) try(fd uintptr) bool {
+	n, _, errno := syscall.RawSyscall6(m.trap, fd, uintptr(unsafe.Pointer(&m.headers[m.first])), uintptr(m.count), 0, 0, 0)
+	m.done, m.errno = int(n), errno
+	return errno != unix.EAGAIN
+}
+
+// set makes b the buffer of message i.
+func (m *messages) set(i int, b []byte) {
+	m.vectors[i].Base = unsafe.SliceData(b)
+	m.vectors[i].SetLen(len(b))
+}
+
+// cmsg is the control message of message i.
+func (m *messages) cmsg(i int) *unix.Cmsghdr { return (*unix.Cmsghdr)(unsafe.Pointer(&m.control[i])) }
+
+// data is what the control message of message i says.
+func (m *messages) data(i int) unsafe.Pointer {
+	return unsafe.Add(unsafe.Pointer(&m.control[i]), unix.CmsgLen(0))
+}
+
+// batches is a UDP socket's way of moving many datagrams with a call. Reading and
+// writing have one caller each.
+type batches struct {
+	in, out *messages // made when first needed
+	single  bool      // the system sends no runs on this socket; owned by the writer
+}
+
+// ReadBatch waits until something has come and puts a run of datagrams into each of
+// bufs, which have room for 64 KiB: sizes[i] bytes in datagrams of segments[i] bytes, the
+// last perhaps shorter, from one sender. It returns how many runs there are. From the
+// first call on, only ReadBatch reads from the socket.
+func (s *udpSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
+	if s.in == nil {
+		s.in = newMessages(unix.SYS_RECVMMSG)
+		// Without it runs have one datagram.
+		_ = s.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_GRO, 1) })
+	}
+	m := s.in
+	m.count = min(len(bufs), maxMessages)
+	for {
+		for i := range m.count {
+			m.set(i, bufs[i])
+			m.headers[i].Namelen = uint32(unsafe.Sizeof(m.names[i]))
+			m.headers[i].Control = (*byte)(unsafe.Pointer(&m.control[i]))
+			m.headers[i].SetControllen(controlSize)
+		}
+		if err := s.raw.Read(m.call); err != nil {
+			return 0, err
+		}
+		if m.errno == 0 {
+			break
+		}
+		if err := os.NewSyscallError("recvmmsg", m.errno); m.errno != unix.EINTR && !s.again(err) {
+			return 0, err
+		}
+	}
+	for i := range m.done {
+		sizes[i], from[i] = int(m.headers[i].size), addrPortOf(&m.names[i])
+		segments[i] = sizes[i]
+		if c := m.cmsg(i); int(m.headers[i].Controllen) >= unix.CmsgLen(4) && c.Level == unix.SOL_UDP && c.Type == unix.UDP_GRO {
+			segments[i] = int(*(*int32)(m.data(i)))
+		}
+	}
+	return m.done, nil
+}
+
+// WriteBatch sends runs of datagrams of segments[i] bytes, the last of a run perhaps
+// shorter; a run has at most 64 datagrams and 65,507 bytes. It returns how many runs went
+// out before the error; of the run after these some datagrams may have gone, too. It
+// never sends one twice.
+func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort) (int, error) {
+	if s.out == nil {
+		s.out = newMessages(unix.SYS_SENDMMSG)
+	}
+	tried := false // the run that is next
+	for sent := 0; sent < len(runs); {
+		if s.single || to.Addr().Zone() != "" {
+			if err := s.writeSingly(runs[sent], segments[sent], to); err != nil {
+				return sent, err
+			}
+			sent++
+			continue
+		}
+		n, err := s.writeRuns(runs[sent:], segments[sent:], to)
+		sent += n
+		switch {
+		case err == nil:
+			tried = false
+		case !tried && s.again(err):
+			tried = true
+		case len(runs[sent]) <= segments[sent]:
+			return sent, err
+		default:
+			// A run may fail for what a single datagram does not: segments that are
+			// larger than the link takes (EMSGSIZE, EINVAL), and for good where
+			// checksums are not offloaded (EIO).
+			s.single = errors.Is(err, unix.EIO)
+			if err := s.writeSingly(runs[sent], segments[sent], to); err != nil {
+				return sent, err
+			}
+			sent, tried = sent+1, false
+		}
+	}
+	return len(runs), nil
+}
+
+// writeRuns sends as many runs as the system takes with one call.
+func (s *udpSocket) writeRuns(runs [][]byte, segments []int, to netip.AddrPort) (int, error) {
+	m := s.out
+	m.count = min(len(runs), maxMessages)
+	for i := range m.count {
+		m.set(i, runs[i])
+		m.headers[i].Namelen = putAddr(&m.names[i], to, s.ipv6)
+		m.headers[i].Control = nil
+		m.headers[i].SetControllen(0)
+		if len(runs[i]) > segments[i] {
+			c := m.cmsg(i)
+			c.Level, c.Type = unix.SOL_UDP, unix.UDP_SEGMENT
+			c.SetLen(unix.CmsgLen(2))
+			*(*uint16)(m.data(i)) = uint16(segments[i])
+			m.headers[i].Control = (*byte)(unsafe.Pointer(c))
+			m.headers[i].SetControllen(unix.CmsgSpace(2))
+		}
+	}
+	for {
+		if err := s.raw.Write(m.call); err != nil {
+			return 0, err
+		}
+		switch m.errno {
+		case 0:
+			return m.done, nil
+		case unix.EINTR:
+		default:
+			return 0, os.NewSyscallError("sendmmsg", m.errno)
+		}
+	}
+}
+
+// writeSingly sends the datagrams of a run one by one, also those behind one that fails.
+func (s *udpSocket) writeSingly(run []byte, segment int, to netip.AddrPort) (err error) {
+	for len(run) > 0 {
+		n := min(segment, len(run))
+		if _, failed := s.WriteToUDPAddrPort(run[:n], to); failed != nil && err == nil {
+			err = failed
+		}
+		run = run[n:]
+	}
+	return err
+}
+
+// putAddr writes a socket address and returns its size in bytes.
+func putAddr(name *unix.RawSockaddrInet6, to netip.AddrPort, ipv6 bool) uint32 {
+	port := to.Port()<<8 | to.Port()>>8
+	if ipv6 {
+		*name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: to.Addr().As16()}
+		return unix.SizeofSockaddrInet6
+	}
+	*(*unix.RawSockaddrInet4)(unsafe.Pointer(name)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: to.Addr().As4()}
+	return unix.SizeofSockaddrInet4
+}
+
+// addrPortOf reads a socket address, without a zone; the zero value if it is of another
+// family.
+func addrPortOf(name *unix.RawSockaddrInet6) netip.AddrPort {
+	port := name.Port<<8 | name.Port>>8
+	switch name.Family {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr), port)
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,299 @@
+package platform
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// batchSocket opens a socket as the protocol engine gets it.
+func batchSocket(t testing.TB, gateway netip.Addr) *udpSocket {
+	t.Helper()
+	c, err := ListenPacket(context.Background(), gateway, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*udpSocket)
+}
+
+// at is the address of a socket, seen from its own machine.
+func at(s *udpSocket, addr netip.Addr) netip.AddrPort {
+	return netip.AddrPortFrom(addr, uint16(s.LocalAddr().(*net.UDPAddr).Port))
+}
+
+func (s *udpSocket) option(t testing.TB, level, name, value int) {
+	t.Helper()
+	var failed error
+	err := s.raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, name, value) })
+	if err = errors.Join(err, failed); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reader is what ReadBatch fills.
+type reader struct {
+	bufs            [][]byte
+	sizes, segments []int
+	from            []netip.AddrPort
+}
+
+func newReader(n int) *reader {
+	r := &reader{sizes: make([]int, n), segments: make([]int, n), from: make([]netip.AddrPort, n)}
+	for range n {
+		r.bufs = append(r.bufs, make([]byte, 1<<16))
+	}
+	return r
+}
+
+// next reads n datagrams, and says how many runs they came in.
+func (r *reader) next(t testing.TB, s *udpSocket, n int, from netip.AddrPort) (datagrams [][]byte, runs int) {
+	t.Helper()
+	s.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for len(datagrams) < n {
+		count, err := s.ReadBatch(r.bufs, r.sizes, r.segments, r.from)
+		if err != nil {
+			t.Fatalf("%d of %d datagrams: %v", len(datagrams), n, err)
+		}
+		runs += count
+		for i := range count {
+			if r.from[i] != from {
+				t.Fatalf("from %v, want %v", r.from[i], from)
+			}
+			for b := r.bufs[i][:r.sizes[i]]; len(b) > 0; {
+				size := min(len(b), r.segments[i])
+				datagrams = append(datagrams, bytes.Clone(b[:size]))
+				b = b[size:]
+			}
+		}
+	}
+	return datagrams, runs
+}
+
+// run makes a run of datagrams of one size and a shorter one, each of a content of its own.
+func runOf(count, segment, last int, salt byte) (run []byte, datagrams [][]byte) {
+	for i := range count {
+		datagrams = append(datagrams, bytes.Repeat([]byte{salt, byte(i)}, segment)[:segment])
+	}
+	if last > 0 {
+		datagrams = append(datagrams, bytes.Repeat([]byte{salt, 0xff}, last)[:last])
+	}
+	return bytes.Join(datagrams, nil), datagrams
+}
+
+var loopbacks = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+
+// TestBatches: all datagrams arrive, in their order, with each way that the system may
+// leave us.
+func TestBatches(t *testing.T) {
+	for name, prepare := range map[string]func(t *testing.T, from, to *udpSocket){
+		"as it is":                func(*testing.T, *udpSocket, *udpSocket) {},
+		"no checksum offload":     func(_ *testing.T, from, _ *udpSocket) { from.single = true },
+		"runs are refused":        func(t *testing.T, from, _ *udpSocket) { from.option(t, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1) },
+		"runs are not received":   func(t *testing.T, _, to *udpSocket) { to.option(t, unix.SOL_UDP, unix.UDP_GRO, 0) },
+		"may be fragmented":       func(_ *testing.T, from, _ *udpSocket) { from.SetDontFragment(false) },
+		"may not be":              func(_ *testing.T, from, _ *udpSocket) { from.SetDontFragment(true) },
+		"reports of routers come": func(_ *testing.T, from, _ *udpSocket) { from.OnTooBig(func(netip.Addr, int) {}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, addr := range loopbacks {
+				if name == "runs are refused" && addr.Is6() {
+					continue // IPv6 has no datagrams without a checksum
+				}
+				from, to := batchSocket(t, addr), batchSocket(t, addr)
+				r := newReader(8)
+				first, _ := runOf(1, 10, 0, 0)
+				if _, err := from.WriteBatch([][]byte{first}, []int{10}, at(to, addr)); err != nil {
+					t.Fatal(err)
+				}
+				r.next(t, to, 1, at(from, addr)) // from now on it takes runs
+				prepare(t, from, to)
+				var runs, want [][]byte
+				var segments []int
+				for i, shape := range [][3]int{{1, 1400, 0}, {20, 1400, 300}, {64, 10, 0}, {3, 20, 19}, {1, 9000, 0}, {2, 1, 0}} {
+					run, datagrams := runOf(shape[0], shape[1], shape[2], byte(i))
+					runs, segments, want = append(runs, run), append(segments, shape[1]), append(want, datagrams...)
+				}
+				if n, err := from.WriteBatch(runs, segments, at(to, addr)); n != len(runs) || err != nil {
+					t.Fatalf("%v: %d of %d runs, %v", addr, n, len(runs), err)
+				}
+				got, received := r.next(t, to, len(want), at(from, addr))
+				for i := range want {
+					if !bytes.Equal(got[i], want[i]) {
+						t.Fatalf("%v: datagram %d has %d bytes % x…, want %d", addr, i, len(got[i]), got[i][:2], len(want[i]))
+					}
+				}
+				if whole := name == "as it is"; whole && received != len(runs) {
+					t.Errorf("%v: %d runs arrived, %d were sent", addr, received, len(runs))
+				}
+			}
+		})
+	}
+}
+
+// TestBatchesMany: more runs than a call takes.
+func TestBatchesMany(t *testing.T) {
+	addr := loopbacks[0]
+	from, to := batchSocket(t, addr), batchSocket(t, addr)
+	const n = 2*maxMessages + 3
+	runs, segments := make([][]byte, n), make([]int, n)
+	for i := range runs {
+		runs[i], _ = runOf(1, 100+i, 0, byte(i))
+		segments[i] = 100 + i
+	}
+	if sent, err := from.WriteBatch(runs, segments, at(to, addr)); sent != n || err != nil {
+		t.Fatalf("%d, %v", sent, err)
+	}
+	got, _ := newReader(maxMessages+5).next(t, to, n, at(from, addr))
+	for i := range got {
+		if !bytes.Equal(got[i], runs[i]) {
+			t.Fatalf("datagram %d: %d bytes", i, len(got[i]))
+		}
+	}
+}
+
+// TestBatchTooLarge: what the link does not take is told by its run; of that run the
+// smaller ones go, and nothing goes twice.
+func TestBatchTooLarge(t *testing.T) {
+	enterNamespace(t)
+	n, _ := testNetwork(t)
+	w := openWire(t)
+	for _, gateway := range addrs(pathGateways...) {
+		c, err := n.ListenPacket(t.Context(), gateway, 0)
+		run(t, "ListenPacket", err)
+		s := c.(*udpSocket)
+		defer s.Close()
+		s.OnTooBig(func(netip.Addr, int) {})
+		run(t, "forbid", s.SetDontFragment(true))
+		to := netip.AddrPortFrom(gateway, 4500)
+		good, _ := runOf(2, 1000, 500, 1)
+		large, _ := runOf(2, 1600, 700, 2)
+		last, _ := runOf(1, 600, 0, 3)
+		runs, segments := [][]byte{good, large, last}, []int{1000, 1600, 600}
+		sent, err := s.WriteBatch(runs, segments, to)
+		if sent != 1 || !errors.Is(err, unix.EMSGSIZE) {
+			t.Fatalf("%v: %d runs, %v", gateway, sent, err)
+		}
+		sent, err = s.WriteBatch(runs[2:], segments[2:], to)
+		if sent != 1 || err != nil {
+			t.Fatalf("%v: %d runs, %v", gateway, sent, err)
+		}
+		header := 28
+		if gateway.Is6() {
+			header = 48
+		}
+		for left := []int{1000, 1000, 500, 700, 600}; len(left) > 0; {
+			size := len(w.next(gateway)) - header
+			for size > 0 && len(left) > 0 && size >= left[0] { // a run is seen whole here
+				size, left = size-left[0], left[1:]
+			}
+			if size != 0 {
+				t.Fatalf("%v: %d bytes too much; still to come %v", gateway, size, left)
+			}
+		}
+	}
+}
+
+// TestBatchAfterRefusal: that nobody listens at one port stops no batch to another.
+func TestBatchAfterRefusal(t *testing.T) {
+	for _, addr := range loopbacks {
+		from, to := batchSocket(t, addr), batchSocket(t, addr)
+		from.OnTooBig(func(netip.Addr, int) {})
+		gone := batchSocket(t, addr)
+		nobody := at(gone, addr)
+		gone.Close()
+		run, want := runOf(5, 100, 50, 7)
+		r := newReader(8)
+		for i := range 20 {
+			if n, err := from.WriteBatch([][]byte{run}, []int{100}, nobody); n != 1 || err != nil {
+				t.Fatalf("%v: to nobody, round %d: %d, %v", addr, i, n, err)
+			}
+			if n, err := from.WriteBatch([][]byte{run, run}, []int{100, 100}, at(to, addr)); n != 2 || err != nil {
+				t.Fatalf("%v: round %d: %d, %v", addr, i, n, err)
+			}
+			if got, _ := r.next(t, to, 2*len(want), at(from, addr)); len(got) != 2*len(want) {
+				t.Fatalf("%v: round %d: %d datagrams", addr, i, len(got))
+			}
+		}
+	}
+}
+
+// TestBatchClose ends whoever waits.
+func TestBatchClose(t *testing.T) {
+	s := batchSocket(t, loopbacks[0])
+	ended := make(chan error)
+	go func() {
+		r := newReader(1)
+		_, err := s.ReadBatch(r.bufs, r.sizes, r.segments, r.from)
+		ended <- err
+	}()
+	time.Sleep(10 * time.Millisecond) // it may wait by then, or not
+	s.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("reading: %v", err)
+	}
+	if n, err := s.WriteBatch([][]byte{{1, 2}}, []int{1}, at(s, loopbacks[0])); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("writing: %d, %v", n, err)
+	}
+}
+
+// TestBatchAllocations: none.
+func TestBatchAllocations(t *testing.T) {
+	for _, addr := range loopbacks {
+		from, to := batchSocket(t, addr), batchSocket(t, addr)
+		run, datagrams := runOf(40, 1400, 77, 1)
+		runs, segments, dst := [][]byte{run}, []int{1400}, at(to, addr)
+		r := newReader(8)
+		n := testing.AllocsPerRun(50, func() {
+			if _, err := from.WriteBatch(runs, segments, dst); err != nil {
+				t.Fatal(err)
+			}
+			for got := 0; got < len(datagrams); {
+				count, err := to.ReadBatch(r.bufs, r.sizes, r.segments, r.from)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range count {
+					got += (r.sizes[i] + r.segments[i] - 1) / r.segments[i]
+				}
+			}
+		})
+		if n != 0 {
+			t.Errorf("%v: %v allocations", addr, n)
+		}
+	}
+}
+
+func BenchmarkBatches(b *testing.B) {
+	addr := loopbacks[0]
+	for _, count := range []int{1, 46} {
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			from, to := batchSocket(b, addr), batchSocket(b, addr)
+			run, _ := runOf(count, 1400, 0, 1)
+			runs, segments, dst := [][]byte{run}, []int{1400}, at(to, addr)
+			r := newReader(8)
+			b.SetBytes(int64(len(run)))
+			for b.Loop() {
+				if _, err := from.WriteBatch(runs, segments, dst); err != nil {
+					b.Fatal(err)
+				}
+				for got := 0; got < len(run); {
+					n, err := to.ReadBatch(r.bufs, r.sizes, r.segments, r.from)
+					if err != nil {
+						b.Fatal(err)
+					}
+					for _, size := range r.sizes[:n] {
+						got += size
+					}
+				}
+			}
+		})
+	}
+}
