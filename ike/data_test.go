@@ -198,7 +198,7 @@ func TestOutboundPolicy(t *testing.T) {
 // TestBatches: good packets of a batch go out beside bad ones, with Flush and not
 // before; what comes while nobody takes it is dropped.
 func TestBatches(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		arrived := func() int {
@@ -249,7 +249,7 @@ func TestBatches(t *testing.T) {
 
 // TestReplayedESP: a packet that comes twice is delivered once, and counted.
 func TestReplayedESP(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		received := receive(s)
@@ -361,7 +361,7 @@ func TestEarlyESP(t *testing.T) {
 
 // TestStaleHeldPackets do not take the place of later ones.
 func TestStaleHeldPackets(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		received := receive(s)
