@@ -61,8 +61,12 @@
 // The receive loops of the transport, one for each socket, sort datagrams. Dial's
 // goroutine, later the control loop, owns the ISAKMP SA; a reauthentication builds its
 // successor in a goroutine of its own and hands it over. So does a question to the user
-// while the session is up with the answer. The callers of ReadPackets and WritePackets
-// own the two directions of ESP; ChildSAs are published to them as a whole.
+// while the session is up with the answer. The receive loops open ESP packets where they
+// have arrived and deliver what was in them before they read on; the caller of WritePacket
+// and Flush seals and sends. ChildSAs are published to both as a whole.
+//
+// A socket that can moves datagrams in runs (BatchConn), so that one call carries some
+// 64 KiB either way. The payload is not copied and nothing is allocated for a packet.
 //
 // Time is read through package time alone, so that tests run in virtual time.
 package ike

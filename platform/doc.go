@@ -73,7 +73,8 @@
 // These sockets can find out how large datagrams to a gateway may be: they forbid
 // fragmentation when they are told to, whatever the kernel believes of the path
 // (IP_PMTUDISC_PROBE), and pass on what routers report (IP_RECVERR), which makes no call
-// fail.
+// fail. UDP sockets move datagrams in runs, many with a call (UDP_SEGMENT, UDP_GRO), and
+// one by one what the system or the link does not take so.
 //
 // With rp_filter=1 the kernel drops packets from a gateway whose address is routed
 // into the tunnel: its check looks the source up without the mark. The sysctl
