@@ -34,7 +34,7 @@ var rulesAM2 = []rule{
 // offered at a time.
 func (sa *isakmpSA) aggressiveMode(ctx context.Context) error {
 	offered := sameGroup(sa.s.ikeSuites, sa.s.aggressiveGroup)
-	kx, err := sa.s.newKeyExchange(sa.s.aggressiveGroup)
+	kx, err := sa.s.keyExchange(sa.s.aggressiveGroup)
 	if err != nil {
 		return err
 	}

@@ -452,17 +452,38 @@ func (s *Session) hold(spi uint32, packet []byte) {
 // networks, only these and the Config's.
 func (s *Session) allowedIn(p []byte) bool {
 	src, dst, ok := packetAddrs(p)
-	if !ok || src.IsLoopback() || src.IsMulticast() || src.IsUnspecified() || thisNetwork.Contains(src) || src == broadcast {
+	if !ok {
 		return false
 	}
-	pol := s.policy.Load()
-	if !slices.ContainsFunc(pol.local, func(n netip.Prefix) bool { return n.Contains(dst) && !n.Contains(src) }) {
+	v := verdict{src: src, dst: dst, policy: s.policy.Load(), inbound: s.inbound.Load()}
+	if last := &s.verdict; last.src == v.src && last.dst == v.dst && last.policy == v.policy && last.inbound == v.inbound {
+		return last.allowed
+	}
+	v.allowed = v.policy.allows(src, dst, *v.inbound)
+	s.verdict = v
+	return v.allowed
+}
+
+// verdict is what became of a packet: those of a connection have the same addresses.
+type verdict struct {
+	src, dst netip.Addr
+	policy   *policy // under which it was said, as was
+	inbound  *map[uint32]*childSA
+	allowed  bool
+}
+
+// allows reports whether packets from src to dst may come in on ESP SAs.
+func (p *policy) allows(src, dst netip.Addr, inbound map[uint32]*childSA) bool {
+	if src.IsLoopback() || src.IsMulticast() || src.IsUnspecified() || thisNetwork.Contains(src) || src == broadcast {
 		return false
 	}
-	if len(pol.sources) > 0 {
-		return slices.ContainsFunc(pol.sources, func(n netip.Prefix) bool { return n.Contains(src) })
+	if !slices.ContainsFunc(p.local, func(n netip.Prefix) bool { return n.Contains(dst) && !n.Contains(src) }) {
+		return false
 	}
-	for _, c := range *s.inbound.Load() {
+	if len(p.sources) > 0 {
+		return slices.ContainsFunc(p.sources, func(n netip.Prefix) bool { return n.Contains(src) })
+	}
+	for _, c := range inbound {
 		if c.remote.Contains(src) {
 			return true
 		}

@@ -149,3 +149,38 @@ func (k *ecpKey) shared(peer []byte) ([]byte, error) {
 	}
 	return k.key.ECDH(pub)
 }
+
+// aheadKey is a key exchange that is made before it is known whether it will be needed.
+type aheadKey struct {
+	group *group
+	done  chan struct{} // closed when the rest is there
+	kx    keyExchange
+	err   error
+}
+
+// prepareKey begins to make the key exchange that will probably be the first, while the
+// gateway's name is looked up: with the group that we like best. Those of elliptic curves
+// take no time worth it.
+func (s *Session) prepareKey() {
+	g := groupsOf(s.ikeSuites)[0]
+	if g.prime == nil {
+		return
+	}
+	a := &aheadKey{group: g, done: make(chan struct{})}
+	s.ahead.Store(a)
+	go func() {
+		defer close(a.done)
+		a.kx, a.err = s.newKeyExchange(g)
+	}()
+}
+
+// keyExchange is a fresh one with a group: what was prepared, once, else a new one.
+func (s *Session) keyExchange(g *group) (keyExchange, error) {
+	if a := s.ahead.Load(); a != nil && a.group == g && s.ahead.CompareAndSwap(a, nil) {
+		<-a.done
+		if a.err == nil {
+			return a.kx, nil
+		}
+	}
+	return s.newKeyExchange(g)
+}

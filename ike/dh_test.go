@@ -2,9 +2,14 @@ package ike
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"math/big"
+	"net/netip"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // pi is floor(2^bits * pi), by Machin's formula.
@@ -132,5 +137,75 @@ func TestSharedIsPadded(t *testing.T) {
 	}
 	if !bytes.Equal(got, peer) {
 		t.Errorf("5^1 = %x", got)
+	}
+}
+
+// countedKeys counts the key exchanges that a session makes.
+func (w *world) countedKeys() func(g *group) int {
+	var mu sync.Mutex
+	made := make(map[*group]int)
+	w.prepare = func(s *Session) {
+		newKeyExchange := s.newKeyExchange
+		s.newKeyExchange = func(g *group) (keyExchange, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			made[g]++
+			return newKeyExchange(g)
+		}
+	}
+	return func(g *group) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return made[g]
+	}
+}
+
+// TestKeyAhead: while the name is looked up, the first key exchange is made; it is used
+// once, and only with the group that the gateway has chosen.
+func TestKeyAhead(t *testing.T) {
+	offer := []string{"aes256-sha256-modp2048", "aes256-sha256-ecp256"}
+	for _, tt := range []struct {
+		name             string
+		offer            []string
+		chosen           string
+		exchange         Exchange
+		ahead, modp, ecp int // made before the name is known, and in all
+	}{
+		{"as expected", offer, "aes256-sha256-modp2048", ExchangeMain, 1, 1, 0},
+		{"aggressive", offer, "aes256-sha256-modp2048", ExchangeAggressive, 1, 1, 0},
+		{"another group", offer, "aes256-sha256-ecp256", ExchangeMain, 1, 1, 1},
+		{"elliptic curve", offer[1:], "aes256-sha256-ecp256", ExchangeMain, 0, 0, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.client.IKE, w.client.Exchange, w.client.PFS = suites(t, ParseIKESuite, tt.offer...), tt.exchange, PFSOff
+				w.gateway.IKE = []string{tt.chosen}
+				made := w.countedKeys()
+				modp, ecp := findGroup("modp2048"), findGroup("ecp256")
+				resolve := w.client.Resolve
+				w.client.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+					time.Sleep(time.Second)
+					if n := made(modp) + made(ecp); n != tt.ahead {
+						t.Errorf("%d key exchanges were made ahead", n)
+					}
+					return resolve(ctx, host)
+				}
+				w.start()
+				s := w.dial()
+				if made(modp) != tt.modp || made(ecp) != tt.ecp {
+					t.Errorf("%d of MODP and %d of ECP, want %d and %d", made(modp), made(ecp), tt.modp, tt.ecp)
+				}
+				if s.ahead.Load() != nil {
+					t.Error("a key exchange is kept that nobody needs")
+				}
+				before := made(modp)
+				w.renew(s)
+				synctest.Wait()
+				if tt.modp == 1 && tt.ecp == 0 && made(modp) != before+1 {
+					t.Errorf("reauthentication made %d key exchanges", made(modp)-before)
+				}
+				w.exchangePackets(s, receive(s), "afterwards")
+			})
+		})
 	}
 }

@@ -49,7 +49,7 @@ func (sa *isakmpSA) mainMode(ctx context.Context) error {
 	}
 
 	sa.enter(StepAgreeSecurity)
-	kx, err := sa.s.newKeyExchange(sa.suite.group)
+	kx, err := sa.s.keyExchange(sa.suite.group)
 	if err != nil {
 		return err
 	}

@@ -179,7 +179,7 @@ func (sa *isakmpSA) newNegotiation(g *group, ipcomp bool) (*negotiation, error) 
 	}
 	var err error
 	if g != nil {
-		if n.kx, err = sa.s.newKeyExchange(g); err != nil {
+		if n.kx, err = sa.s.keyExchange(g); err != nil {
 			return nil, err
 		}
 	}

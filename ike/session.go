@@ -71,6 +71,7 @@ type Session struct {
 	aggressiveGroup *group // of the attempt that is running
 	loginSent       bool   // an answer to XAUTH has left; owned by Dial
 	newKeyExchange  func(*group) (keyExchange, error)
+	ahead           atomic.Pointer[aheadKey]
 	fragmentAbove   int           // 0: the default
 	phase1Lifetime  time.Duration // offered
 
@@ -117,6 +118,7 @@ type Session struct {
 
 	readMu   sync.Mutex // held while packets are opened and delivered
 	sink     func(packets [][]byte)
+	verdict  verdict // of the last packet
 	held     []heldPacket
 	expanded []byte // for what was compressed; made when first needed
 
@@ -192,6 +194,8 @@ func newSession(cfg *Config) (*Session, error) {
 // counts at the gateways, and may cost a one-time password.
 func (s *Session) dialAny(ctx context.Context) error {
 	s.event(Event{Kind: EventStep, Step: StepFindGateway})
+	s.prepareKey()
+	defer s.ahead.Store(nil) // unless it was needed
 	var last error
 	for i, e := range s.endpoints {
 		addrs, err := s.resolve(ctx, e.host)
