@@ -373,6 +373,12 @@ func (c *controller) render() {
 // renderHome shows the selected item on the right side.
 func (c *controller) renderHome() {
 	it := c.model.item(c.model.selected)
+	if c.model.noKeyring == nil {
+		a := c.attempts[it.key]
+		it.canKeep = it.profile != nil || a != nil && a.save
+		// One that was refused is forgotten: the next is typed in its place.
+		it.keeps = a != nil && a.save && a.id != "" && len(a.entry.Password) == 0
+	}
 	c.watchCounters(&it)
 	focus, changed := c.home.update(&it, c.model.noKeyring, c.now())
 	if c.model.noService != nil {

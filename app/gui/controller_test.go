@@ -406,6 +406,46 @@ func TestTryAgain(t *testing.T) {
 	}
 }
 
+// TestRememberTheRightOne: of the password that was refused and the one that was typed in
+// its place, the second is kept.
+func TestRememberTheRightOne(t *testing.T) {
+	for _, remember := range []bool{true, false} {
+		inWorld(t, nil, func(w *world) {
+			f := w.home.form
+			f.fill("vpn.example.com", "ada")
+			f.password.SetText("byron")
+			f.remember.SetChecked(remember)
+			w.press(f.connect)
+			named := func(c *app.Connection) {
+				if c.Profile = ""; remember {
+					c.Profile = "vpn.example.com"
+				}
+			}
+			refused := failedWith(app.NewFailure(app.CodeSignInRefused, app.StepSignIn, "no", ""))
+			named(&refused)
+			w.service.set(refused)
+			w.want("failure")
+			w.press(w.home.failure.retry)
+			asks := promptedBy(app.Prompt{Kind: app.PromptPassword, Secret: true})
+			named(&asks)
+			w.service.set(asks)
+			w.want("prompt")
+			v := w.home.prompt
+			if v.keep.Visible() != remember || v.keep.Checked != remember {
+				t.Errorf("remember %v: visible %v, checked %v", remember, v.keep.Visible(), v.keep.Checked)
+			}
+			v.secret.SetText("lovelace")
+			w.press(v.ok)
+			w.service.set(connection(app.StateConnected, named))
+			w.want("connected")
+			entry, err := w.store.Load("vpn.example.com")
+			if (err == nil) != remember || remember && string(entry.Password) != "lovelace" {
+				t.Errorf("remember %v: stored %+v, %v", remember, entry, err)
+			}
+		})
+	}
+}
+
 // TestRefusedRequest: what the service, or a file, says before there is a connection.
 func TestRefusedRequest(t *testing.T) {
 	inWorld(t, withOffice, func(w *world) {

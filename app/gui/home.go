@@ -103,7 +103,7 @@ func (v *homeView) update(it *item, noKeyring error, now time.Time) (focus fyne.
 		showIf(v.cancel, it.state != app.StateDisconnecting)
 		v.cancel.SetText(cancelName(it.state))
 	case v.prompt.part():
-		changed = v.prompt.update(questionOf(it), it.prompt, it.profile != nil && noKeyring == nil) || changed
+		changed = v.prompt.update(questionOf(it), it.prompt, it.canKeep, it.keeps) || changed
 		focus = v.prompt.first()
 	case v.trust.part():
 		v.trust.update(questionOf(it), it.prompt, hostOf(it))

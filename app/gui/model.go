@@ -57,6 +57,9 @@ type item struct {
 	state   app.State
 	failure *app.Failure
 	prompt  *app.Prompt
+	// canKeep: a password that the prompt asks for can be kept; keeps: the person has
+	// said already that it is to be.
+	canKeep, keeps bool
 }
 
 // Keys of items. That of the form is empty.

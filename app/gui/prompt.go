@@ -49,8 +49,9 @@ func newPromptView(k *keys) *promptView {
 func (v *promptView) part() part { return part{v.box, v.actions} }
 
 // update shows a prompt, which question tells from others; canKeep: its answer can be
-// kept with the profile. It reports whether the prompt is a new one.
-func (v *promptView) update(question string, p *app.Prompt, canKeep bool) (fresh bool) {
+// kept with the profile, and with keeps it will be, unless the person decides otherwise. It
+// reports whether the prompt is a new one.
+func (v *promptView) update(question string, p *app.Prompt, canKeep, keeps bool) (fresh bool) {
 	fresh = question != v.asked
 	if !fresh {
 		return false
@@ -68,7 +69,7 @@ func (v *promptView) update(question string, p *app.Prompt, canKeep bool) (fresh
 	hidden := p.Secret || p.Kind == app.PromptPassword || p.Kind == app.PromptPassphrase || p.Kind == app.PromptNextPIN
 	showIf(v.secret, hidden)
 	showIf(v.open, !hidden)
-	v.keep.SetChecked(false)
+	v.keep.SetChecked(keeps)
 	showIf(v.keep, canKeep && p.Kind == app.PromptPassword)
 	return true
 }
