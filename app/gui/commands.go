@@ -380,9 +380,17 @@ func (c *controller) saveFile(name, text string) {
 	c.openDialog(d)
 }
 
-// openSettings shows the page of the settings.
+// openSettings shows the page of the settings, once it is known whether there is a tray.
 func (c *controller) openSettings() {
+	go func() {
+		noTray := c.trayHost()
+		c.do(func() { c.showSettings(noTray) })
+	}()
+}
+
+func (c *controller) showSettings(noTray error) {
 	s := &settings{
+		noTray:         noTray,
 		connectOnStart: c.prefs.connectOnStart(), blockOutside: c.prefs.blockOutside(), local: c.prefs.localNetwork(),
 		language: c.prefs.language(), version: c.opts.Version,
 		noStart: errors.New(lang.L("this system does not offer it")),

@@ -444,6 +444,9 @@ func TestSettings(t *testing.T) {
 		w.openSettings()
 		w.settleDown()
 		page := w.page
+		if !strings.Contains(texts(page), "There is no tray: ") {
+			t.Error("that there is no tray is not said")
+		}
 		check(t, page, "Start at login").SetChecked(true)
 		check(t, page, "Block traffic outside the VPN").SetChecked(true)
 		check(t, page, "Reach the local network").SetChecked(true)
@@ -506,6 +509,7 @@ func TestNamesOfButtons(t *testing.T) {
 func TestEveryButtonHasAName(t *testing.T) {
 	inWorld(t, withOffice, func(w *world) {
 		w.openSettings()
+		w.settleDown()
 		for _, root := range []fyne.CanvasObject{w.main, w.page, w.noService.content(), w.bar.content()} {
 			for _, o := range visible(root) {
 				if b, ok := o.(*button); ok && b.Text == "" && b.name == "" {
@@ -549,6 +553,7 @@ func TestChangeLanguage(t *testing.T) {
 		w.want("connected")
 		before := w.home
 		w.openSettings()
+		w.settleDown()
 		w.changeLanguage("en")
 		w.want("connected")
 		if w.home == before || w.page != nil || w.root.Objects[0] != w.main || len(w.sidebar.rows) != 3 || !w.sidebar.root.Visible() {

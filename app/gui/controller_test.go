@@ -766,6 +766,7 @@ func TestCounters(t *testing.T) {
 			t.Errorf("connected: asked %d times in 10 s", n)
 		}
 		w.openSettings()
+		w.settleDown()
 		if n := asked(); n > 0 {
 			t.Errorf("another page: asked %d times", n)
 		}

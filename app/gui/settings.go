@@ -19,6 +19,7 @@ type Switch interface {
 type settings struct {
 	startAtLogin        bool
 	noStart             error // why starting at login cannot be set; nil: it can
+	noTray              error // why there is no tray; nil: there is
 	connectOnStart      string
 	profiles            []string
 	blockOutside, local bool
@@ -49,6 +50,10 @@ func newSettingsView(k *keys, s *settings) *settingsView {
 	v.start.Checked = s.startAtLogin
 	v.start.OnChanged = func(on bool) { v.onStart(on) }
 	startHelp := lang.L("Wayfarer then waits in the tray.")
+	if s.noTray != nil {
+		startHelp = lang.L("There is no tray: closing the window ends Wayfarer, and connections stay. {{.Why}}",
+			map[string]any{"Why": plainLine(sentence(s.noTray.Error()))})
+	}
 	if s.noStart != nil {
 		v.start.Disable()
 		startHelp = plainLine(sentence(s.noStart.Error()))
