@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,11 +32,11 @@ type fakeMac struct {
 
 	sockets map[string]int // "IPv6 link" bound, how often
 	hints   chan struct{}
-	refuse  string        // commands with this in them fail
-	lose    bool          // what is set in the store next is not
-	diary   []string      // commands that change something
-	step    func(string)  // called before each of them
-	slept   time.Duration // since the start
+	refuse  string       // commands with this in them fail
+	lose    bool         // what is set in the store next is not
+	diary   []string     // commands that change something
+	step    func(string) // called before each of them
+	slept   atomic.Int64 // nanoseconds since the start
 }
 
 // newFakeMac is at home: Wi-Fi, with what macOS has by itself.
@@ -60,6 +61,7 @@ func newFakeMac() *fakeMac {
 		{Dst: prefixes("127.0.0.0/8")[0], Gateway: addrs("127.0.0.1")[0], Link: 1},
 		{Dst: prefixes("169.254.0.0/16")[0], Link: 4},
 		{Dst: prefixes("192.168.1.0/24")[0], Link: 4},
+		{Dst: prefixes("192.168.1.0/25")[0], Link: 4, Scoped: true},
 		{Dst: prefixes("192.168.1.1/32")[0], Link: 4},
 		{Dst: prefixes("192.168.1.1/32")[0], Link: 4, Cloned: true},
 		{Dst: prefixes("192.168.1.20/32")[0], Link: 4},
@@ -115,7 +117,7 @@ func (f *fakeMac) system() macSystem {
 			return nil
 		},
 		changes: func(context.Context) (<-chan struct{}, error) { return f.hints, nil },
-		slept:   func() (time.Duration, error) { return f.slept, nil },
+		slept:   func() (time.Duration, error) { return time.Duration(f.slept.Load()), nil },
 	}
 }
 

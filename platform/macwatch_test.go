@@ -114,7 +114,8 @@ func TestMacConflicts(t *testing.T) {
 	tunnel.DNS = nil
 	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}}))
 	conflicts("utun9 (utun) has 0.0.0.0/1 wins false, utun9 (utun) has DNS wins false") // its half is in quarters
-	f.routes = append(f.routes, macRoute{Dst: prefixes("192.88.99.0/24")[0], Link: 20}, macRoute{Dst: prefixes("128.0.0.0/1")[0], Link: 20})
+	f.routes = append(f.routes, macRoute{Dst: prefixes("192.88.99.0/24")[0], Link: 20}, macRoute{Dst: prefixes("128.0.0.0/1")[0], Link: 20},
+		macRoute{Dst: prefixes("192.88.99.0/25")[0], Link: 4, Scoped: true})
 	conflicts("utun9 (utun) has 0.0.0.0/1 wins false, utun9 (utun) has 128.0.0.0/1 wins true, utun9 (utun) has DNS wins false")
 }
 
@@ -170,7 +171,7 @@ func TestMacWatch(t *testing.T) {
 		hint("taken")
 		f.links = slices.DeleteFunc(f.links, func(l macLink) bool { return l.Name == "utun4" })
 		hint("")
-		f.slept += time.Hour
+		f.slept.Add(int64(time.Hour))
 		time.Sleep(clockTime)
 		hint("wake")
 		cancel()
