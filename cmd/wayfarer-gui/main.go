@@ -8,7 +8,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -111,6 +113,7 @@ func run(args *arguments) error {
 		})
 	}
 	options.App.Lifecycle().SetOnStarted(g.Start)
+	quitOnSignal(options.App)
 	options.App.Run()
 	g.Close()
 	return nil
@@ -127,6 +130,17 @@ func makeCache() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "wayfarer-gui: no folder for a cache:", err)
 	}
+}
+
+// quitOnSignal ends the program in order when the session does: the demonstration has a
+// process of its own.
+func quitOnSignal(a fyne.App) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		fyne.Do(a.Quit)
+	}()
 }
 
 // hasBus says whether an icon can be registered, also with a panel that starts later.
