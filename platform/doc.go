@@ -279,7 +279,115 @@
 //     fails. Start the service: ping works. Once more, and restart the computer instead.
 //  7. "sc.exe stop wayfarerd; sc.exe delete wayfarerd": as in step 1, nothing is left.
 //
-// # macOS
+// # macOS: routes
 //
-// Not there yet: Set, ListenPacket, ListenESP and Watch answer [ErrUnsupported].
+// All calls go through the fields of a macSystem, so that planning and undoing (mac*.go)
+// run and are tested on any system; the real ones (mac_darwin.go) are the routing socket
+// through golang.org/x/net/route, ioctls through x/sys, and four programs of the system's
+// with absolute paths, without a shell and without this process's environment: ifconfig(8)
+// for addresses (x/sys has no SIOCAIFADDR), scutil(8) for the dynamic store and pfctl(8)
+// for the packet filter (whose APIs need cgo or are private), ipconfig(8) for the DHCP
+// server. Interfaces are utun and a number.
+//
+// macOS has one table of routes, in which the longest prefix decides, and nothing that
+// could say that a network stays outside. The system's own default route stays: configd
+// puts it back whenever it is replaced, and sockets that are bound to an interface go by
+// it. So only routes into tunnels are made, and they are cut out so (carve in macroutes.go)
+// that packets go as by the tables of Linux:
+//
+//   - a full tunnel has two halves of all addresses;
+//   - where the host has a route for a network that a tunnel takes, or for a part of it, the
+//     halves of that are routed, too: the local networks (CVE-2023-36672), and what a DHCP
+//     server has told (CVE-2024-3661), unless it is to stay outside;
+//   - around what stays outside and is in no such network, the routes are cut up.
+//
+// A host's route for a single address cannot be outdone. That and the routers, the host's
+// own addresses, and gateways in a local network stay outside: unlike on Linux, a router
+// whose address is the company's name server, too, keeps it. [Report] says so.
+//
+// A route of ours goes with its interface, which goes with the process; whose it is, is
+// told by the interface's number and name, which are in the journal. macOS accepts packets
+// for any of its addresses by any interface, so there is a guard.
+//
+// Sockets of [Network.ListenPacket] are bound to the interface that leads to the gateway
+// past the tunnels (IP_BOUND_IF), and again whenever interfaces, addresses or routes
+// change. Without one that was ever found they refuse to send. What routers say of the path
+// macOS tells no unconnected socket; the size of the interface's packets is told. The kernel
+// takes all plain ESP, so [Network.ListenESP] fails.
+//
+// # macOS: filter
+//
+// The leak block are rules of pf in the anchor com.apple/wayfarer, which the system's
+// pf.conf evaluates (anchor "com.apple/*") without being changed. It is looked whether it
+// does; a block without it is an error, and without a block [Report] says Unguarded. pf is
+// kept on by a token of our own (pfctl -E), which stands in pf.token in the state directory
+// and is given back (pfctl -X), so that others' use of pf is not touched. A process that is
+// killed between the two leaves pf on, without a rule of ours, until a restart.
+//
+// Rules are replaced at once, keep no state and are quick: what is not let out is answered
+// with an error. Let out are lo0, the tunnels, DHCP, neighbour discovery, a Portal, with
+// AllowLocal the local networks, and the service's own packets. These a rule describes for
+// each socket: its local port, which no other program can have meanwhile, and the gateway's
+// address; for connections of [Network.Dialer], whose port is not known before, the address
+// and port at the other end, for root alone (user), so that no user's program, nor the
+// system's resolver, which is not root's, gets out with them. The rules change when a socket
+// is opened. pf cannot tell what the host sends from what it passes on, so Portal and local
+// networks are open to both. When the block comes, states of others' rules are flushed.
+// Without BlockOutside, a tunnel that takes all IPv4 but not all IPv6 holds IPv6 back, and one
+// that takes all IPv4 and resolves all names holds back DNS (port 53) outside: configd asks
+// the servers from before whenever the tunnel's do not answer.
+//
+// # macOS: names
+//
+// Each tunnel with name servers is a service in the dynamic store, with a UUID that follows
+// from the interface's number. Only State: keys are used, which a restart forgets. Its
+// domains are SupplementalMatchDomains; an empty one stands for all names, and comes before
+// the servers of the primary service. The tunnel is never the primary service, for configd
+// would lead the default route to it and, if the process died, leave it there. Each key is
+// read back after it was written, and after each Set it is looked who is asked (scutil --dns).
+// Words for scutil are checked: a gateway's domains cannot become commands. WINS servers are
+// WINSAddresses of the same service's SMB; as long as it is not the primary one, it is up to
+// the system whether it heeds them.
+//
+// # macOS: events
+//
+// The routing socket tells that something has changed; what has is seen by looking. Rules
+// or keys that another program removes are noticed by the next Set. Sleep is seen by the
+// clocks: the one that goes on during sleep (CLOCK_MONOTONIC_RAW) is compared with the one
+// that does not (CLOCK_UPTIME_RAW), every 30 s, for IOKit needs cgo.
+//
+// # macOS: what was not run
+//
+// On Linux run: planning, undoing and crashes on a Mac of the tests, the rules' and scripts'
+// texts, sockets on loopback. On no Mac was run: all of mac_darwin.go, utun, what ifconfig,
+// pfctl, scutil and ipconfig make of their arguments, what pf does with the rules and configd
+// with the keys, IP_BOUND_IF, launchd, the unix socket's peer. A Mac on which the built-in
+// Cisco IPSec client has run may keep packets from port 4500 in its kernel until a restart
+// (sysctl net.inet.ipsec.esp_port says 4500 then). An owner of a Mac with macOS 12 or later
+// finds out in ten minutes, in Terminal, with wayfarer and wayfarerd in one folder:
+//
+//  1. "sudo ./wayfarer selftest": each line says ok, and "name servers" says configd.
+//     Afterwards "ifconfig", "netstat -rn", "scutil --dns", "sudo pfctl -a com.apple/wayfarer
+//     -s rules" and "sudo pfctl -s References" have nothing of Wayfarer.
+//  2. sudo cp wayfarerd /Library/PrivilegedHelperTools/, sudo cp installer/macos/*.plist
+//     /Library/LaunchDaemons/ (both root:wheel), sudo launchctl bootstrap system
+//     /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist: /var/log/wayfarerd.log
+//     has "wayfarerd runs"; "/Library/Application Support/Wayfarer" is root's, mode 0700.
+//  3. As the user at the screen: "./wayfarer connect --gateway GATEWAY --login USER".
+//     "ifconfig" (mtu, inet), "netstat -rn", "scutil --dns" show what "wayfarer status --json"
+//     does. A name of the company's resolves; for split DNS "scutil --dns" has a resolver for
+//     each domain. By ssh, as a user who is not at the screen nor in the group wayfarer, it
+//     is refused (exit 8).
+//  4. With a full tunnel, "route -n get" of an address of the local network and of 1.1.1.1
+//     name utun, that of the router en0; with --local-network the first one is en0's, too.
+//     "nslookup example.com ROUTER" fails, "sudo pfctl -a com.apple/wayfarer -v -s rules"
+//     counts its packets.
+//  5. Change from Wi-Fi to a cable and back, and sleep for a minute: the connection comes
+//     back, within 30 s after the wake, and "wayfarer logs" tells why it went.
+//  6. Connect, and "sudo kill -9" the service: launchd starts it again, and "netstat -rn",
+//     "scutil --dns" have nothing of the tunnel.
+//  7. "sudo launchctl bootout system/io.github.wayfarer.wayfarerd", remove both files: as in
+//     step 1, nothing is left. "sudo ./wayfarerd" in one window, in another connect with
+//     --block-outside, which works, too, and "sudo kill -9" it: "ping 1.1.1.1" fails until
+//     "sudo ./wayfarer restore-network". Once more, and restart the computer instead.
 package platform

@@ -248,9 +248,8 @@ func interfaces(cfg Config) []string {
 
 // ListenPacket opens a UDP socket on a port of the host's, 0 being any, whose packets
 // stay outside all tunnels, of the address family of gateway. The error is an *Error;
-// the system's own is below it if the port is taken or needs more rights. On Linux and
-// Windows the socket can find out how large datagrams may be: it has SetDontFragment and
-// OnTooBig.
+// the system's own is below it if the port is taken or needs more rights. The
+// socket can find out how large datagrams may be: it has SetDontFragment and OnTooBig.
 func (n *Network) ListenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
 	conn, err := n.host.listenPacket(ctx, gateway.Unmap(), port)
 	if err != nil {

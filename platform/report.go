@@ -14,7 +14,7 @@ import (
 type Report struct {
 	// DNS is who owns the host's name resolution: systemd-resolved,
 	// NetworkManager, resolvconf, openresolv or file; on Windows NRPT, its table of
-	// rules. Empty if no tunnel has DNS servers.
+	// rules; on macOS configd. Empty if no tunnel has DNS servers.
 	DNS string
 	// IPv6Blocked: all IPv4 goes through a tunnel and IPv6 cannot, so it is held
 	// back.
