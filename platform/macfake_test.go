@@ -201,6 +201,9 @@ func (f *fakeMac) ifconfig(command string, args []string) error {
 	return nil
 }
 
+// noALTQ is what pfctl says to everything.
+const noALTQ = "No ALTQ support in kernel\nALTQ related functions disabled\n"
+
 // pfctl understands pfctl(8).
 func (f *fakeMac) pfctl(command, input string, args []string) (string, error) {
 	switch line := strings.Join(args, " "); line {
@@ -215,7 +218,7 @@ func (f *fakeMac) pfctl(command, input string, args []string) (string, error) {
 		}
 		return text, nil
 	case "-a " + macAnchor + " -s rules":
-		return strings.Join(f.rules, "\n"), nil
+		return noALTQ + strings.Join(f.rules, "\n"), nil
 	case "-F states":
 		return "", f.changes(command)
 	case "-E":
@@ -224,7 +227,7 @@ func (f *fakeMac) pfctl(command, input string, args []string) (string, error) {
 		}
 		f.given++
 		f.tokens = append(f.tokens, strconv.Itoa(1000+f.given))
-		return fmt.Sprintf("No ALTQ support in kernel\nALTQ related functions disabled\npf enabled\nToken : %d\n", 1000+f.given), nil
+		return fmt.Sprintf("%spf enabled\nToken : %d\n", noALTQ, 1000+f.given), nil
 	case "-a " + macAnchor + " -f -":
 		if err := f.changes(command); err != nil {
 			return "", err

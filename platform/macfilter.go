@@ -108,7 +108,7 @@ func (h *macHost) planFilter(ctx context.Context, cfg Config, home *home, server
 }
 
 // errNoAnchor: somebody has replaced the system's rules.
-var errNoAnchor = fmt.Errorf("the packet filter's rules have no anchor com.apple/*; put it back into /etc/pf.conf")
+var errNoAnchor = errors.New("the packet filter's rules have no anchor com.apple/*; put it back into /etc/pf.conf and load that (pfctl -f /etc/pf.conf)")
 
 // evaluated says why the packet filter would not look at our rules.
 func (h *macHost) evaluated(ctx context.Context) error {
@@ -197,16 +197,24 @@ func (h *macHost) load(ctx context.Context, c *macFilterChange) error {
 	if err != nil {
 		return err
 	}
-	if strings.TrimSpace(is) == "" && strings.TrimSpace(text) != "" {
+	if is == "" && strings.TrimSpace(text) != "" {
 		return errors.New("the packet filter has taken the rules and does not have them")
 	}
 	f.text, f.loaded = text, is
 	return nil
 }
 
-// loadedRules are our rules as the system writes them.
+// loadedRules are our rules as the system writes them. Beside these pfctl says what has
+// nothing to do with them.
 func (h *macHost) loadedRules(ctx context.Context) (string, error) {
-	return h.pfctl(ctx, "", "-a", macAnchor, "-s", "rules")
+	said, err := h.pfctl(ctx, "", "-a", macAnchor, "-s", "rules")
+	var rules strings.Builder
+	for line := range strings.Lines(said) {
+		if strings.HasPrefix(line, "pass ") || strings.HasPrefix(line, "block ") {
+			rules.WriteString(line)
+		}
+	}
+	return rules.String(), err
 }
 
 // pass lets the packets of a socket through a block that stands or comes. The oldest of
@@ -224,7 +232,7 @@ func (h *macHost) pass(ctx context.Context, p macPass) error {
 		return nil
 	}
 	if f.text == "" { // read from the journal: perhaps before the computer was restarted
-		if is, err := h.loadedRules(ctx); err != nil || strings.TrimSpace(is) == "" {
+		if is, err := h.loadedRules(ctx); err != nil || is == "" {
 			return err
 		}
 	}
