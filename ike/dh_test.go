@@ -209,3 +209,23 @@ func TestKeyAhead(t *testing.T) {
 		})
 	}
 }
+
+// TestKeyAheadOnce: no two exchanges get the same key.
+func TestKeyAheadOnce(t *testing.T) {
+	s, err := newSession(&Config{Gateway: "gw.example.com", Login: "x", Password: Secret("x"), IKE: suites(t, ParseIKESuite, "aes256-sha256-modp2048")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.prepareKey()
+	seen := make(map[string]bool)
+	for range 3 {
+		kx, err := s.keyExchange(findGroup("modp2048"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[string(kx.public())] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("%d different keys for 3 exchanges", len(seen))
+	}
+}

@@ -166,6 +166,7 @@ func TestRunsAreUsed(t *testing.T) {
 type recordConn struct {
 	net.PacketConn // none; only what follows is used
 	sent           [][]byte
+	to             []net.Addr
 	fail           func(b []byte) error
 	closed         chan struct{}
 }
@@ -179,13 +180,13 @@ func (c *recordConn) ReadFrom([]byte) (int, net.Addr, error) {
 	return 0, nil, net.ErrClosed
 }
 
-func (c *recordConn) WriteTo(b []byte, _ net.Addr) (int, error) {
+func (c *recordConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	if c.fail != nil {
 		if err := c.fail(b); err != nil {
 			return 0, err
 		}
 	}
-	c.sent = append(c.sent, bytes.Clone(b))
+	c.sent, c.to = append(c.sent, bytes.Clone(b)), append(c.to, to)
 	return len(b), nil
 }
 
@@ -584,5 +585,62 @@ func TestRunShapes(t *testing.T) {
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%v: runs of %v, want %v", tt.sizes, got, tt.want)
 		}
+	}
+}
+
+// TestPathInMidBatch: what was sealed before the gateway's address changed goes to the old
+// one.
+func TestPathInMidBatch(t *testing.T) {
+	for _, runs := range []bool{false, true} {
+		p := newPipe(t, runs, 0)
+		p.add(0)
+		write := func(n int) {
+			for range n {
+				if err := p.WritePacket(withTail(pipePacket(0, 100, true))); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		write(3)
+		p.espPath.Store(&espPath{peer: netip.AddrPortFrom(pipeGateway.Addr(), 4501)})
+		write(2)
+		p.Flush()
+		var ports []int
+		for _, to := range p.conn.to {
+			ports = append(ports, to.(*net.UDPAddr).Port)
+		}
+		if want := []int{4500, 4500, 4500, 4501, 4501}; !slices.Equal(ports, want) {
+			t.Errorf("runs %v: to the ports %v, want %v", runs, ports, want)
+		}
+	}
+}
+
+// TestExpandedBatch: packets of a batch that become large do not get in each other's way.
+func TestExpandedBatch(t *testing.T) {
+	p := newPipe(t, true, 0)
+	sa := p.add(0)
+	sa.child.cpiIn = 1000
+	sa.child.in.ExpandWith(func(dst, payload []byte, _ byte) ([]byte, byte, error) {
+		large := pipePacket(0, 40_000+int(payload[len(payload)-1]), false)
+		return dst[:copy(dst, large)], esp.NextIPv4, nil
+	})
+	var datagrams, want, got [][]byte
+	for i := range 10 {
+		small := pipePacket(0, 100+i, false)
+		buf := slices.Concat(make([]byte, esp.MaxHeadroom), small, make([]byte, esp.MaxTailroom))
+		sealed, err := sa.out.Seal(buf, esp.MaxHeadroom, len(small))
+		if err != nil {
+			t.Fatal(err)
+		}
+		datagrams, want = append(datagrams, sealed), append(want, pipePacket(0, 40_100+i, false))
+	}
+	p.Receive(func(packets [][]byte) {
+		for _, packet := range packets {
+			got = append(got, bytes.Clone(packet))
+		}
+	})
+	takeRuns(p, datagrams, pipeGateway, true)
+	if !slices.EqualFunc(got, want, bytes.Equal) {
+		t.Errorf("%d packets, want %d", len(got), len(want))
 	}
 }
