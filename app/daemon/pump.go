@@ -90,7 +90,6 @@ func (p *pump) attach(session Session) (detach func()) {
 // outward carries from the host to the gateway. What has been read leaves before it waits
 // for more.
 func (p *pump) outward() {
-	defer close(p.stopped)
 	take := p.send // once: it is allocated
 	for {
 		err := p.device.Read(take)
@@ -98,6 +97,7 @@ func (p *pump) outward() {
 			(*session).Flush()
 		}
 		if err != nil {
+			close(p.stopped) // who hears that it has failed finds it ended
 			if !errors.Is(err, os.ErrClosed) {
 				p.failed <- err
 			}
