@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -102,6 +103,9 @@ func TestMacSocketSends(t *testing.T) {
 	run(t, "don't fragment", s.SetDontFragment(true))
 	if !slices.Contains(f.diary, "don't fragment false true") {
 		t.Errorf("%q", f.diary)
+	}
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has another error for a datagram that is too large")
 	}
 	var sizes []int
 	s.OnTooBig(func(_ netip.Addr, mtu int) { sizes = append(sizes, mtu) })
