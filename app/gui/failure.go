@@ -75,7 +75,7 @@ func sentence(text string) string {
 	}
 	first := []rune(text)
 	text = strings.ToUpper(string(first[:1])) + string(first[1:])
-	if strings.HasSuffix(text, ".") {
+	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "。") {
 		return text
 	}
 	return text + "."

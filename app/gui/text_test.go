@@ -54,3 +54,17 @@ func FuzzPlain(f *testing.F) {
 		}
 	})
 }
+
+// A full stop is added where there is none, Japanese ones count.
+func TestSentence(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                 "",
+		"it did not work":  "It did not work.",
+		"it did not work.": "It did not work.",
+		"動きません。":           "動きません。",
+	} {
+		if got := sentence(in); got != want {
+			t.Errorf("sentence(%q) = %q, not %q", in, got, want)
+		}
+	}
+}
