@@ -43,6 +43,11 @@ func (m *memoryMeeting) meeting() *meeting {
 			if m.listener == nil {
 				return nil, errNobody
 			}
+			select {
+			case <-m.listener.closed: // also while its queue has room
+				return nil, errNobody
+			default:
+			}
 			ours, theirs := net.Pipe()
 			select {
 			case m.listener.conns <- theirs:
