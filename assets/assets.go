@@ -45,6 +45,11 @@ var (
 //go:generate go run ./generate -png icons/wayfarer.png
 
 // Translations has the folder translations, with a file LANGUAGE.json for each language.
+// The keys are the English texts in the code; after a change of those,
+//
+//	go test ./app/gui -run TestCatalogues -update-english
+//
+// writes en.json, and the same test then names what the others lack or have too much.
 //
 //go:embed translations
 var Translations embed.FS
