@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/big"
 	"slices"
+	"sync"
 
 	"wayfarer/ike/isakmp"
 )
@@ -82,7 +83,8 @@ func (g *group) newKeyExchange(rand io.Reader) (keyExchange, error) {
 
 type modpKey struct {
 	group *group
-	x, gx *big.Int
+	x     *big.Int
+	gx    func() *big.Int // computed once, when first needed
 }
 
 func newMODP(g *group, rand io.Reader) (*modpKey, error) {
@@ -93,10 +95,10 @@ func newMODP(g *group, rand io.Reader) (*modpKey, error) {
 	b[0] |= 0x80 // never a short exponent by chance
 	x := new(big.Int).SetBytes(b)
 	clear(b)
-	return &modpKey{g, x, new(big.Int).Exp(big.NewInt(2), x, g.prime)}, nil
+	return &modpKey{g, x, sync.OnceValue(func() *big.Int { return new(big.Int).Exp(big.NewInt(2), x, g.prime) })}, nil
 }
 
-func (k *modpKey) public() []byte { return k.gx.FillBytes(make([]byte, k.group.size)) }
+func (k *modpKey) public() []byte { return k.gx().FillBytes(make([]byte, k.group.size)) }
 
 func (k *modpKey) shared(peer []byte) ([]byte, error) {
 	if len(peer) != k.group.size {
@@ -153,34 +155,27 @@ func (k *ecpKey) shared(peer []byte) ([]byte, error) {
 // aheadKey is a key exchange that is made before it is known whether it will be needed.
 type aheadKey struct {
 	group *group
-	done  chan struct{} // closed when the rest is there
 	kx    keyExchange
-	err   error
 }
 
-// prepareKey begins to make the key exchange that will probably be the first, while the
-// gateway's name is looked up: with the group that we like best. Those of elliptic curves
-// take no time worth it.
+// prepareKey begins to compute the key exchange that will probably be the first, while
+// the gateway's name is looked up: with the group that we like best. Those of elliptic
+// curves take no time worth it.
 func (s *Session) prepareKey() {
 	g := groupsOf(s.ikeSuites)[0]
 	if g.prime == nil {
 		return
 	}
-	a := &aheadKey{group: g, done: make(chan struct{})}
-	s.ahead.Store(a)
-	go func() {
-		defer close(a.done)
-		a.kx, a.err = s.newKeyExchange(g)
-	}()
+	if kx, err := s.newKeyExchange(g); err == nil { // else the error comes again when it is needed
+		s.ahead.Store(&aheadKey{g, kx})
+		go kx.public()
+	}
 }
 
 // keyExchange is a fresh one with a group: what was prepared, once, else a new one.
 func (s *Session) keyExchange(g *group) (keyExchange, error) {
 	if a := s.ahead.Load(); a != nil && a.group == g && s.ahead.CompareAndSwap(a, nil) {
-		<-a.done
-		if a.err == nil {
-			return a.kx, nil
-		}
+		return a.kx, nil
 	}
 	return s.newKeyExchange(g)
 }
