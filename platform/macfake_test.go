@@ -28,7 +28,8 @@ type fakeMac struct {
 	mainRules string   // of the packet filter
 	rules     []string // in our anchor
 	tokens    []string
-	given     int // tokens, so far
+	off       bool // although there are tokens
+	given     int  // tokens, so far
 
 	sockets map[string]int // "IPv6 link" bound, how often
 	hints   chan struct{}
@@ -210,7 +211,7 @@ func (f *fakeMac) pfctl(command, input string, args []string) (string, error) {
 	case "-s rules":
 		return f.mainRules, nil
 	case "-s info":
-		return "Status: " + map[bool]string{true: "Enabled", false: "Disabled"}[len(f.tokens) > 0] + " for 0 days\n", nil
+		return "Status: " + map[bool]string{true: "Enabled", false: "Disabled"}[len(f.tokens) > 0 && !f.off] + " for 0 days\n", nil
 	case "-s References":
 		text := "TOKENS:\nPID      Process Name                 TOKEN                    TIMESTAMP\n"
 		for _, token := range f.tokens {
@@ -226,6 +227,7 @@ func (f *fakeMac) pfctl(command, input string, args []string) (string, error) {
 			return "", err
 		}
 		f.given++
+		f.off = false
 		f.tokens = append(f.tokens, strconv.Itoa(1000+f.given))
 		return fmt.Sprintf("%spf enabled\nToken : %d\n", noALTQ, 1000+f.given), nil
 	case "-a " + macAnchor + " -f -":

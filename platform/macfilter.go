@@ -271,6 +271,9 @@ func (h *macHost) enable(ctx context.Context) error {
 	if held, err := h.held(ctx, h.token()); err != nil || held && strings.Contains(info, "Status: Enabled") {
 		return err
 	}
+	if err := h.release(ctx); err != nil { // a token that keeps nothing on
+		return err
+	}
 	said, err := h.pfctl(ctx, "", "-E")
 	if err != nil {
 		return err

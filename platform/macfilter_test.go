@@ -59,6 +59,9 @@ func TestMacToken(t *testing.T) {
 	f.tokens = nil // pfctl -d
 	run(t, "Set", n.Set(t.Context(), block))
 	token("1002")
+	f.off = true
+	run(t, "Set", n.Set(t.Context(), block))
+	token("1003")
 	f.tokens = append(f.tokens, "78")
 	run(t, "Set", n.Set(t.Context(), Config{}))
 	token("78")
