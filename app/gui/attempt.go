@@ -107,8 +107,9 @@ func (c *controller) begin(a *attempt) {
 	c.attempts[a.key] = a
 	c.change(a.key, func(o *own) { *o = own{starting: true} })
 	block, local, pin := c.prefs.blockOutside(), c.prefs.localNetwork(), a.pin
+	entry := a.entry.Clone() // the attempt may be zeroised meanwhile
 	go func() {
-		req, err := a.entry.Request(ctx, asker{c, a})
+		req, err := entry.Request(ctx, asker{c, a})
 		var id string
 		if err == nil {
 			req.Ask = true
@@ -120,18 +121,22 @@ func (c *controller) begin(a *attempt) {
 			id, err = c.svc.Connect(ctx, req)
 			req.Zero()
 		}
-		c.do(func() { c.begun(a, id, err) })
+		c.do(func() { c.begun(a, entry, id, err) })
 	}()
 }
 
-// begun takes the service's answer to an attempt.
-func (c *controller) begun(a *attempt, id string, err error) {
+// begun takes the service's answer to an attempt, and its entry with what was answered
+// before.
+func (c *controller) begun(a *attempt, entry *store.Entry, id string, err error) {
 	if c.attempts[a.key] != a {
+		entry.Zero()
 		if id != "" { // cancelled when it was too late
 			go c.svc.Disconnect(c.ctx, id)
 		}
 		return
 	}
+	a.entry.Zero()
+	a.entry = entry
 	if err != nil {
 		c.prepareFailed(a, err)
 		return

@@ -42,6 +42,13 @@ type Entry struct {
 	GroupSecret []byte // nil: not stored
 }
 
+// Clone is a copy with secrets of its own.
+func (e *Entry) Clone() *Entry {
+	clone := *e
+	clone.Password, clone.GroupSecret = slices.Clone(e.Password), slices.Clone(e.GroupSecret)
+	return &clone
+}
+
 // Zero overwrites the secrets.
 func (e *Entry) Zero() {
 	clear(e.Password)
