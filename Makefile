@@ -18,7 +18,7 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
-.PHONY: help need-go build gui icons man demo test test-unit check-gui test-smoke test-gui tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
+.PHONY: help need-go build gui icons man demo test test-unit check-gui test-smoke test-gui test-windows tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -74,6 +74,11 @@ test-gui: gui ## the program with the window on a display of its own: tray, keyr
 	test/gui/prereqs
 	$(GO) test -tags gui -count=1 -timeout 20m -v ./test/gui
 
+test-windows: need-go ## the Windows programs under Wine: unit tests, the service, a connection through a real gateway (root, Linux)
+	test/wine/prereqs
+	test/lab/lab prereqs --install
+	test/wine/run
+
 tools:
 	@for t in $(TOOLS); do GOBIN=$(CURDIR)/build/tools $(GO) install $$t || exit; done
 
@@ -90,7 +95,7 @@ lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import direc
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./...; \
 	done
 	$(GO) test ./test/arch
-	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/gui/prereqs && cd test/lab && shellcheck lab lib/*.sh; \
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
 	@if command -v desktop-file-validate && command -v appstreamcli; then \
 		desktop-file-validate installer/linux/io.github.wayfarer.desktop && appstreamcli validate --no-net installer/linux/io.github.wayfarer.metainfo.xml; \

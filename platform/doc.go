@@ -252,11 +252,13 @@
 //
 // # Windows: what was not run
 //
-// Under Wine run: the tests of planning, undoing and crashes; the registry; lists of
-// interfaces and routes; the making of filters up to the engine; the service, its control,
-// its privileges and its pipe. On no Windows was run: wintun's driver, setting addresses,
-// routes, metrics and DNS, the filtering engine, what the DNS client and NetBT make of the
-// registry, IP_UNICAST_IF, power events, access control lists. An owner of a Windows 10 or
+// Under Wine ("make test-windows") run: the tests of planning, undoing and crashes; the
+// registry; lists of interfaces and routes; the making of filters up to the engine; the
+// service, its control, its privileges and its pipe; a connection through a gateway, with a
+// stand-in for wintun and a Set that only tells what it was asked for. On no Windows was run:
+// wintun's driver, setting addresses, routes, metrics and DNS, the filtering engine, what the
+// DNS client and NetBT make of the registry, whether IP_UNICAST_IF holds beside a full
+// tunnel, power events, access control lists. An owner of a Windows 10 or
 // 11 finds out in ten minutes, in PowerShell as administrator, with wayfarer.exe,
 // wayfarerd.exe and wintun.dll in one folder:
 //
