@@ -11,7 +11,7 @@ import (
 
 // TestStateDirIsClosed: the directory is for SYSTEM, Administrators and ourselves.
 func TestStateDirIsClosed(t *testing.T) {
-	dir := emptyDir(t)
+	dir := t.TempDir()
 	testJournal(t, dir, "")
 	sd, err := windows.GetNamedSecurityInfo(dir, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
@@ -34,8 +34,8 @@ func isWine() bool {
 }
 
 func TestStateDirIsNoLink(t *testing.T) {
-	dir := emptyDir(t)
-	link := filepath.Join(emptyDir(t), "link")
+	dir := t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(dir, link); err != nil {
 		t.Skipf("no right to make a link: %v", err)
 	}

@@ -9,8 +9,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -337,24 +335,4 @@ func (winTestHost) dialer() *net.Dialer { return &net.Dialer{} }
 func (w *fakeWindows) on(t *testing.T, dir string) *Network {
 	t.Helper()
 	return &Network{log: slog.New(slog.DiscardHandler), host: winTestHost{w.host()}, journal: testJournal(t, dir, "")}
-}
-
-// emptyDir is a folder for files, which the test's end removes one by one: Wine cannot
-// remove a tree as t.TempDir would.
-func emptyDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "wayfarer-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		files, err := os.ReadDir(dir)
-		for _, file := range files {
-			err = errors.Join(err, os.Remove(filepath.Join(dir, file.Name())))
-		}
-		if err := errors.Join(err, os.Remove(dir)); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }

@@ -76,7 +76,7 @@ func TestWindowsFilters(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newFakeWindows()
-			if err := w.on(t, emptyDir(t)).Set(t.Context(), tt.cfg); err != nil {
+			if err := w.on(t, t.TempDir()).Set(t.Context(), tt.cfg); err != nil {
 				t.Fatal(err)
 			}
 			var want []string
@@ -97,7 +97,7 @@ func TestWindowsFilters(t *testing.T) {
 func TestWindowsWithoutFilters(t *testing.T) {
 	w := newFakeWindows()
 	w.fail["filters"] = errors.New("no engine")
-	n := w.on(t, emptyDir(t))
+	n := w.on(t, t.TempDir())
 	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winFull()}}); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestWindowsWithoutFilters(t *testing.T) {
 // of Windows' own is none of ours to mind.
 func TestWindowsFiltersComeBack(t *testing.T) {
 	w := newFakeWindows()
-	n := w.on(t, emptyDir(t))
+	n := w.on(t, t.TempDir())
 	cfg := Config{BlockOutside: true}
 	set := func() {
 		t.Helper()

@@ -110,7 +110,7 @@ func TestWindowsCalls(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newFakeWindows()
-			n := w.on(t, emptyDir(t))
+			n := w.on(t, t.TempDir())
 			before := w.String()
 			if err := n.Set(t.Context(), tt.cfg); err != nil {
 				t.Fatal(err)
@@ -141,7 +141,7 @@ func TestWindowsTakesRoutes(t *testing.T) {
 		winRoute{luidWiFi, netip.MustParsePrefix("203.0.113.9/32"), router, 0}, winRoute{luidWiFi, netip.MustParsePrefix("224.0.0.0/4"), netip.IPv4Unspecified(), 256})
 	w.find(luidWiFi).Addresses = append(w.find(luidWiFi).Addresses, netip.MustParsePrefix("198.51.100.8/24"))
 	w.table = append(w.table, winRoute{luidWiFi, netip.MustParsePrefix("198.51.100.0/24"), netip.IPv4Unspecified(), 256})
-	n := w.on(t, emptyDir(t))
+	n := w.on(t, t.TempDir())
 	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winFull()}, AllowLocal: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestWindowsFailure(t *testing.T) {
 	full.WINS = addrs("10.1.0.5")
 	cfg := Config{Tunnels: []Tunnel{full}, BlockOutside: true, AllowLocal: true}
 	w := newFakeWindows()
-	if err := w.on(t, emptyDir(t)).Set(t.Context(), cfg); err != nil {
+	if err := w.on(t, t.TempDir()).Set(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	refused := errors.New("refused")
@@ -178,7 +178,7 @@ func TestWindowsFailure(t *testing.T) {
 	for _, call := range w.calls {
 		w := newFakeWindows()
 		before := w.String()
-		n := w.on(t, emptyDir(t))
+		n := w.on(t, t.TempDir())
 		w.fail[call] = refused
 		err := n.Set(t.Context(), cfg)
 		var e *Error
@@ -249,7 +249,7 @@ func TestWindowsCrash(t *testing.T) {
 				plain := newFakeWindows()
 				tt.then(plain)
 				want := plain.String()
-				dir := emptyDir(t)
+				dir := t.TempDir()
 				n := w.on(t, dir)
 				left := crashes
 				w.before = func() {
@@ -287,7 +287,7 @@ func TestWindowsCrash(t *testing.T) {
 // TestWindowsKeepsBlock: a leak block stays until the first wish without it.
 func TestWindowsKeepsBlock(t *testing.T) {
 	w := newFakeWindows()
-	dir := emptyDir(t)
+	dir := t.TempDir()
 	n := w.on(t, dir)
 	if err := n.Set(t.Context(), Config{BlockOutside: true}); err != nil {
 		t.Fatal(err)
@@ -305,7 +305,7 @@ func TestWindowsKeepsBlock(t *testing.T) {
 
 func TestWindowsForeignNames(t *testing.T) {
 	w := newFakeWindows()
-	n := w.on(t, emptyDir(t))
+	n := w.on(t, t.TempDir())
 	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}}); err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +355,7 @@ func TestWindowsAwaits(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newFakeWindows()
 			w.late = tt.late
-			n := w.on(t, emptyDir(t))
+			n := w.on(t, t.TempDir())
 			synctest.Test(t, func(t *testing.T) {
 				if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}}); !errors.Is(err, tt.want) {
 					t.Errorf("%v", err)

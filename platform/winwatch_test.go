@@ -31,7 +31,7 @@ func nextEvents(events <-chan Event) []EventKind {
 // TestWindowsWatch: what is news, and what is not.
 func TestWindowsWatch(t *testing.T) {
 	w := newFakeWindows()
-	n := w.on(t, emptyDir(t))
+	n := w.on(t, t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		events, err := n.Watch(ctx)
@@ -90,7 +90,7 @@ func TestWindowsWatch(t *testing.T) {
 
 func TestWindowsWatchRefused(t *testing.T) {
 	w := newFakeWindows()
-	n := w.on(t, emptyDir(t))
+	n := w.on(t, t.TempDir())
 	w.fail["notifyPower"] = errors.New("no power events")
 	if _, err := n.Watch(t.Context()); err != nil {
 		t.Errorf("without power events: %v", err)
@@ -104,7 +104,7 @@ func TestWindowsWatchRefused(t *testing.T) {
 
 func TestWindowsSurroundings(t *testing.T) {
 	w := newFakeWindows()
-	n := w.on(t, emptyDir(t))
+	n := w.on(t, t.TempDir())
 	tunnel := winFull()
 	if !n.Online() {
 		t.Error("not online")
@@ -156,7 +156,7 @@ func TestWindowsSurroundings(t *testing.T) {
 // TestWindowsDescribe: a self-test sees what is left of each kind of change.
 func TestWindowsDescribe(t *testing.T) {
 	w := newFakeWindows()
-	n := w.on(t, emptyDir(t))
+	n := w.on(t, t.TempDir())
 	before, err := n.host.describe()
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestWindowsDescribe(t *testing.T) {
 func TestWindowsSockets(t *testing.T) {
 	w := newFakeWindows()
 	h := w.host()
-	n := &Network{log: h.log, host: winTestHost{h}, journal: testJournal(t, emptyDir(t), "")}
+	n := &Network{log: h.log, host: winTestHost{h}, journal: testJournal(t, t.TempDir(), "")}
 	synctest.Test(t, func(t *testing.T) {
 		var bound []uint32
 		s := &winSocket{gateway: addrs("203.0.113.1")[0], bind: func(index uint32) error {
