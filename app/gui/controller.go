@@ -20,8 +20,12 @@ const (
 	// is not kept busy, and short enough to seem at once when it appears.
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 4 * time.Second
-	// tick is how often what counts is counted, while somebody looks.
+	// tick is how often what counts is counted, while somebody looks. Each time, the
+	// whole window is drawn anew.
 	tick = time.Second
+	// awayTicks is the same for a window that is not in front, which may be minimised
+	// or covered: so many ticks.
+	awayTicks = 2
 )
 
 // controller knows service, store and views, and is the one that does things.
@@ -35,8 +39,9 @@ type controller struct {
 
 	ctx context.Context // ends with the program
 	end context.CancelFunc
-	// counts: what the window shows changes with every packet.
-	counts atomic.Bool
+	// counts: what the window shows changes with every packet, and is looked at after so
+	// many ticks; 0: it does not.
+	counts atomic.Int32
 	newest atomic.Pointer[app.Status] // the model's
 	do     func(func())               // runs a function on Fyne's goroutine
 	job    chan func() func()         // work that blocks, in its order
@@ -109,17 +114,18 @@ func (c *controller) watch() {
 	}
 }
 
-// count asks once a second for what counts, while somebody may look: the service does
-// not tell of each packet by itself.
+// count asks for what counts, while somebody may look: the service does not tell of each
+// packet by itself.
 func (c *controller) count() {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for {
+	for since := int32(1); ; since++ {
 		select {
 		case <-ticker.C:
-			if !c.counts.Load() {
+			if every := c.counts.Load(); every == 0 || since < every {
 				continue
 			}
+			since = 0
 			before := c.newest.Load()
 			if status, err := c.svc.Status(c.ctx); err == nil { // else Watch tells why
 				c.do(func() {
@@ -136,7 +142,14 @@ func (c *controller) count() {
 
 // watchCounters says whether what is to be seen counts.
 func (c *controller) watchCounters(it *item) {
-	c.counts.Store(c.visible && c.page == nil && it.state == app.StateConnected)
+	every := int32(0)
+	if c.visible && c.page == nil && it.state == app.StateConnected {
+		every = 1
+		if !c.inFront {
+			every = awayTicks
+		}
+	}
+	c.counts.Store(every)
 }
 
 // work does what blocks, one after the other: a keyring may ask the person for its

@@ -748,7 +748,8 @@ func TestConnectOnStart(t *testing.T) {
 	}
 }
 
-// TestCounters: they are asked for while somebody looks at a connection, and only then.
+// TestCounters: they are asked for while somebody looks at a connection, and only then;
+// more rarely when another window is in front.
 func TestCounters(t *testing.T) {
 	inWorld(t, withOffice, func(w *world) {
 		asked := func() int {
@@ -762,6 +763,11 @@ func TestCounters(t *testing.T) {
 		}
 		w.service.set(connection(app.StateConnected, nil))
 		w.want("connected")
+		if n := asked(); n != 5 {
+			t.Errorf("behind another window: asked %d times in 10 s", n)
+		}
+		w.inFront = true
+		w.render()
 		if n := asked(); n != 10 {
 			t.Errorf("connected: asked %d times in 10 s", n)
 		}

@@ -152,8 +152,12 @@ func axisText(align fyne.TextAlign) *canvas.Text {
 	return t
 }
 
-// show draws the rates of so many spans, with the names of the axis of time.
+// show draws the rates of so many spans, with the names of the axis of time, unless they
+// are what there is already.
 func (g *graph) show(down, up []float64, begin, mid, end string) {
+	if slices.Equal(down, g.down) && slices.Equal(up, g.up) && begin == g.begin.Text {
+		return
+	}
 	g.down, g.up = down, up
 	g.top = niceTop(max(slices.Max(down), slices.Max(up)))
 	for i, t := range g.axis {

@@ -96,6 +96,11 @@ func TestGraphIsDrawnOnceASample(t *testing.T) {
 	if drawn != before {
 		t.Errorf("%d times drawn while nothing is painted", drawn-before)
 	}
+	v.graph.top = 0 // show would make it another
+	v.update(&h)
+	if v.graph.top != 0 {
+		t.Error("drawn, though it has stayed the same")
+	}
 }
 
 func TestThroughputOfTheHour(t *testing.T) {

@@ -26,8 +26,8 @@ var errNoTray = errors.New("this desktop shows no icons of programs")
 // startShell follows whether the window is in front.
 func (c *controller) startShell() {
 	life := c.app.Lifecycle()
-	life.SetOnEnteredForeground(func() { c.inFront = true })
-	life.SetOnExitedForeground(func() { c.inFront = false })
+	life.SetOnEnteredForeground(func() { c.inFront = true; c.render() })
+	life.SetOnExitedForeground(func() { c.inFront = false; c.render() })
 	c.app.Settings().AddListener(func(fyne.Settings) { c.do(c.render) }) // light or dark
 	c.win.SetCloseIntercept(c.closeWindow)
 	if c.tray != nil {

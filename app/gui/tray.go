@@ -209,8 +209,15 @@ type tray struct {
 	template   bool // icons are templates (macOS)
 
 	rows    []trayRow
+	sign    traySign
 	icon    string // its resource's name
 	tooltip string
+}
+
+// traySign is what the icon depends on. Drawing one takes a while.
+type traySign struct {
+	state app.State
+	dark  bool
 }
 
 // update shows the model, on a dark panel or a light one.
@@ -219,16 +226,26 @@ func (t *tray) update(m *model, dark bool) {
 		t.rows = rows
 		t.setMenu(menuOf(rows, &t.actions))
 	}
-	icon := trayIcon(trayState(m), dark)
-	if t.template {
-		icon = trayTemplate(trayState(m))
-	}
-	if icon.Name() != t.icon {
-		t.icon = icon.Name()
-		t.setIcon(icon)
+	if sign := (traySign{trayState(m), dark}); sign != t.sign {
+		t.sign = sign
+		t.showIcon()
 	}
 	if tooltip := trayTooltip(m); tooltip != t.tooltip {
 		t.tooltip = tooltip
 		t.setTooltip(tooltip)
+	}
+}
+
+// showIcon draws the icon, which several states may share.
+func (t *tray) showIcon() {
+	var icon fyne.Resource
+	if t.template {
+		icon = trayTemplate(t.sign.state)
+	} else {
+		icon = trayIcon(t.sign.state, t.sign.dark)
+	}
+	if icon.Name() != t.icon {
+		t.icon = icon.Name()
+		t.setIcon(icon)
 	}
 }
