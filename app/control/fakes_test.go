@@ -193,18 +193,6 @@ func serveIn(t *testing.T, s *Server, l net.Listener) {
 	})
 }
 
-// serveSocket serves s on a real socket until the test ends.
-func serveSocket(t *testing.T, s *Server) (path string) {
-	t.Helper()
-	path = t.TempDir() + "/s"
-	l, err := Listen(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serveIn(t, s, l)
-	return path
-}
-
 // pipes is a listener and dialer in memory, so that time can be virtual.
 type pipes struct {
 	conns chan net.Conn

@@ -191,3 +191,15 @@ func exchange(path, request string) (string, error) {
 	}
 	return strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, strings.ReplaceAll(string(data), "\n", " "))), err
 }
+
+// serveSocket serves s on a real socket until the test ends.
+func serveSocket(t *testing.T, s *Server) (path string) {
+	t.Helper()
+	path = t.TempDir() + "/s"
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveIn(t, s, l)
+	return path
+}
