@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"wayfarer/app/control"
 	"wayfarer/app/gui"
 )
 
@@ -29,25 +30,19 @@ type demoProcess struct {
 	gui.Demo
 	socket string
 	cmd    *exec.Cmd
-	dir    string
 	ended  chan error
 }
 
-// startDemo starts the sibling program, and waits until it is ready.
+// startDemo starts the sibling program, and waits until it is ready. It is called on the
+// thread that lives as long as the program: on Linux, the other one ends with it.
 func startDemo() (*demoProcess, error) {
 	program, err := sibling("wayfarer")
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "wayfarer-demo-")
-	if err != nil {
-		return nil, fmt.Errorf("the demonstration has no place for its socket: %w", err)
-	}
-	d := &demoProcess{dir: dir, socket: filepath.Join(dir, "wayfarer.sock"), ended: make(chan error, 1)}
-	if runtime.GOOS == "windows" {
-		d.socket = `\\.\pipe\` + filepath.Base(dir)
-	}
-	d.cmd = exec.Command(program, "--socket", d.socket, "demo", "--serve")
+	d := &demoProcess{cmd: exec.Command(program, "demo", "--serve"), ended: make(chan error, 1)}
+	d.cmd.SysProcAttr = endsWithParent()
+	d.cmd.Env = append(os.Environ(), control.SocketVariable+"=") // it takes one of its own, and away again
 	var complaints bytes.Buffer
 	d.cmd.Stderr = &complaints
 	out, err := d.cmd.StdoutPipe()
@@ -55,7 +50,6 @@ func startDemo() (*demoProcess, error) {
 		err = d.cmd.Start()
 	}
 	if err != nil {
-		os.RemoveAll(dir)
 		return nil, fmt.Errorf("the demonstration does not start: %w", err)
 	}
 	ready := make(chan bool, 1)
@@ -81,19 +75,21 @@ func (d *demoProcess) read(out io.Reader) bool {
 	for lines.Scan() {
 		name, value, _ := strings.Cut(strings.TrimSpace(lines.Text()), " ")
 		switch value = strings.TrimSpace(value); name {
+		case "Socket":
+			d.socket = value
 		case "Gateway":
 			d.Gateway = value
 		case "Login":
 			d.Login = value
 		case "Password":
 			d.Password = value
-			return d.Gateway != "" && d.Login != ""
+			return d.socket != "" && d.Gateway != "" && d.Login != ""
 		}
 	}
 	return false
 }
 
-// stop ends the program and takes its socket away.
+// stop ends the program, which takes its socket away.
 func (d *demoProcess) stop() {
 	if d.cmd.Process.Signal(os.Interrupt) != nil { // Windows has none
 		d.cmd.Process.Kill()
@@ -104,7 +100,9 @@ func (d *demoProcess) stop() {
 		d.cmd.Process.Kill()
 		<-d.ended
 	}
-	os.RemoveAll(d.dir)
+	if runtime.GOOS == "windows" { // the killed program could not, and its pipe is named like its folder
+		os.Remove(filepath.Join(os.TempDir(), filepath.Base(d.socket)))
+	}
 }
 
 // sibling is a program of ours that is installed beside this one.

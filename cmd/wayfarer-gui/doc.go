@@ -6,5 +6,6 @@
 // window can then be raised, and needs no headers or libraries of Wayland.
 //
 //	main.go  arguments, and what the window is made of
-//	demo.go  wayfarer demo --serve, as a process of its own
+//	demo.go  wayfarer demo --serve, as a process of its own, which on Linux (parent_linux.go)
+//	         also ends when this one is killed
 package main

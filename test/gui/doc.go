@@ -10,6 +10,8 @@
 //	demo_test.go      scenarios against the demonstration's gateway
 //	session_test.go   no tray, no bus, a second start
 //	hundred_test.go   a hundred connects leave nothing behind
+//	killed_test.go    the demonstration goes with the window, however that ends
+//	cost_test.go      what the window costs: its start, processor and memory
 //	lab_test.go       the real service and strongSwan, in a lab as test/lab has one
 //
 // GUI_BIN=DIR takes the programs from elsewhere than build/bin; LAB_NAME and LAB_KEEP are
