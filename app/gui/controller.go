@@ -42,6 +42,7 @@ type controller struct {
 	// counts: what the window shows changes with every packet, and is looked at after so
 	// many ticks; 0: it does not.
 	counts atomic.Int32
+	still  atomic.Bool                // see GUI.Still
 	newest atomic.Pointer[app.Status] // the model's
 	do     func(func())               // runs a function on Fyne's goroutine
 	job    chan func() func()         // work that blocks, in its order
@@ -150,6 +151,7 @@ func (c *controller) watchCounters(it *item) {
 		}
 	}
 	c.counts.Store(every)
+	c.still.Store(every > 0 || !c.visible)
 }
 
 // work does what blocks, one after the other: a keyring may ask the person for its

@@ -758,6 +758,13 @@ func TestCounters(t *testing.T) {
 			w.settleDown()
 			return w.service.timesAsked() - before
 		}
+		still := func(want bool) {
+			t.Helper()
+			if got := w.still.Load(); got != want {
+				t.Errorf("still: %v", got)
+			}
+		}
+		still(false)
 		if n := asked(); n > 0 {
 			t.Errorf("disconnected: asked %d times", n)
 		}
@@ -766,6 +773,7 @@ func TestCounters(t *testing.T) {
 		if n := asked(); n != 5 {
 			t.Errorf("behind another window: asked %d times in 10 s", n)
 		}
+		still(true)
 		w.inFront = true
 		w.render()
 		if n := asked(); n != 10 {
@@ -776,12 +784,14 @@ func TestCounters(t *testing.T) {
 		if n := asked(); n > 0 {
 			t.Errorf("another page: asked %d times", n)
 		}
+		still(false)
 		w.closePage()
 		w.visible = false
 		w.render()
 		if n := asked(); n > 0 {
 			t.Errorf("hidden: asked %d times", n)
 		}
+		still(true)
 	})
 }
 

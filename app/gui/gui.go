@@ -125,5 +125,9 @@ func (g *GUI) Again(connect string, files []string) {
 	})
 }
 
+// Still says that nothing moves: the window is hidden, or shows a connection that stands,
+// whose figures change about once a second. It may be called on any goroutine.
+func (g *GUI) Still() bool { return g.c.still.Load() }
+
 // Close ends what the window does, after Fyne's loop. Connections stay with the service.
 func (g *GUI) Close() { g.c.close() }

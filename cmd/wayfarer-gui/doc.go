@@ -6,6 +6,7 @@
 // window can then be raised, and needs no headers or libraries of Wayland.
 //
 //	main.go  arguments, and what the window is made of
+//	idle_linux.go  how Fyne's loop rests while nothing moves
 //	demo.go  wayfarer demo --serve, as a process of its own, which on Linux (parent_linux.go)
 //	         also ends when this one is killed
 package main

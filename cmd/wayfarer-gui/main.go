@@ -114,6 +114,9 @@ func run(args *arguments) error {
 	}
 	options.App.Lifecycle().SetOnStarted(g.Start)
 	quitOnSignal(options.App)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go rest(ctx, g.Still)
 	options.App.Run()
 	g.Close()
 	return nil
