@@ -18,7 +18,7 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
-.PHONY: help need-go build gui icons man demo test test-unit check-gui test-smoke test-gui test-windows tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
+.PHONY: help need-go build gui icons man demo test test-unit check-gui test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -73,6 +73,10 @@ test-smoke: build
 test-gui: gui ## the program with the window on a display of its own: tray, keyring, real gateways (root, Linux); pictures in build/screens
 	test/gui/prereqs
 	$(GO) test -tags gui -count=1 -timeout 20m -v ./test/gui
+
+bench-gui: gui ## what the window costs: start, processor, memory, a hundred connects (GUI_COST=1m)
+	test/gui/prereqs
+	GUI_COST=$${GUI_COST:-1m} $(GO) test -tags gui -count=1 -timeout 60m -v -run '^Test(Cost|Hundred)$$' ./test/gui
 
 test-windows: need-go ## the Windows programs under Wine: unit tests, the service, a connection through a real gateway (root, Linux)
 	test/wine/prereqs
