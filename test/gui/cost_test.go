@@ -65,7 +65,11 @@ func firstFrame(t *testing.T) time.Duration {
 	p := d.start("--demo")
 	var took time.Duration
 	d.until("the first frame", func() bool {
-		colours, err := d.tool("import", "-window", d.window(), "-format", "%k", "info:")
+		window := d.window()
+		if window == "" {
+			return false
+		}
+		colours, err := d.tool("import", "-window", window, "-format", "%k", "info:")
 		n, _ := strconv.Atoi(colours)
 		took = time.Since(began)
 		return err == nil && n > 16
