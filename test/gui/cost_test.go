@@ -20,7 +20,7 @@ const starts = 5
 const clockTick = 10 * time.Millisecond
 
 // TestCost reports what the window costs. GUI_COST is how long the program is watched, in
-// front, behind another window and hidden. Where software draws (Mesa's llvmpipe, as under
+// front, minimised and hidden. Where software draws (Mesa's llvmpipe, as under
 // Xvfb), that is a part of it.
 func TestCost(t *testing.T) {
 	watched, err := time.ParseDuration(os.Getenv("GUI_COST"))
@@ -45,8 +45,10 @@ func TestCost(t *testing.T) {
 	d.clicks(0.72, -30) // Trust
 	tray.is(green)
 	p.watch("connected, in front", watched)
-	d.mustTool("xdotool", "windowminimize", d.window())
+	window := d.window()
+	d.mustTool("xdotool", "windowminimize", window)
 	p.watch("connected, minimised", watched)
+	d.mustTool("xdotool", "windowmap", window)
 	d.shown()
 	d.closes()
 	d.hidden()
