@@ -18,6 +18,9 @@ TOOLS := mvdan.cc/gofumpt@v0.12.0 honnef.co/go/tools/cmd/staticcheck@v0.8.2 gola
 SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
+# All packages that a system can build without cgo; on macOS Fyne needs it.
+packages = $$(GOOS=$(1) CGO_ENABLED=0 $(GO) list -tags lab,gui ./... | grep -v '$(if $(filter darwin,$(1)),/app/gui$$,^$$)')
+
 .PHONY: help need-go build gui icons man demo test test-unit check-gui test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
 
 help: ## list the targets
@@ -87,17 +90,13 @@ tools:
 	@for t in $(TOOLS); do GOBIN=$(CURDIR)/build/tools $(GO) install $$t || exit; done
 
 lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import directions, all platforms
-	@echo gofumpt; out=$$(build/tools/gofumpt -l .) && [ -z "$$out" ] || { echo "not formatted: $$out"; exit 1; }
-	@set -e; for os in $(SYSTEMS); do \
-		echo "$$os: vet, staticcheck"; \
-		CGO_ENABLED=0 GOOS=$$os $(GO) vet -tags lab,gui ./...; \
-		CGO_ENABLED=0 GOOS=$$os build/tools/staticcheck -tags lab,gui ./...; \
-	done
+	@echo gofumpt; out=$$(git ls-files -z "*.go" | xargs -0 build/tools/gofumpt -l) && [ -z "$$out" ] || { echo "not formatted: $$out"; exit 1; }
+	@set -e; export CGO_ENABLED=0; $(foreach os,$(SYSTEMS),echo "$(os): vet, staticcheck"; \
+		GOOS=$(os) $(GO) vet -tags lab,gui $(call packages,$(os)); \
+		GOOS=$(os) build/tools/staticcheck -tags lab,gui $(call packages,$(os));)
 	@if test/need-gui; then echo "with the window: staticcheck"; $(GUI) build/tools/staticcheck ./cmd/wayfarer-gui; fi
-	@set -e; for p in $(PLATFORMS); do \
-		echo "$$p: build"; \
-		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./...; \
-	done
+	@set -e; export CGO_ENABLED=0; $(foreach p,$(PLATFORMS),echo "$(p): build"; \
+		GOOS=$(patsubst %/,%,$(dir $(p))) GOARCH=$(notdir $(p)) $(GO) build $(call packages,$(patsubst %/,%,$(dir $(p))));)
 	$(GO) test ./test/arch
 	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
