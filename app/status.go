@@ -111,8 +111,7 @@ type IKE struct {
 	LastHeard     *time.Time `json:"last_heard,omitzero"`
 }
 
-// ESP is one pair of ESP SAs. Counters count inner packets and their bytes, and go on
-// where those of the pair that it has replaced were.
+// ESP is one pair of ESP SAs. Counters count inner packets and their bytes.
 type ESP struct {
 	SPIIn       string       `json:"spi_in"`
 	SPIOut      string       `json:"spi_out"`

@@ -56,28 +56,6 @@ type childSA struct {
 	retireAt time.Time   // guarded by Session.mu; zero: not replaced
 }
 
-// stats is a snapshot of what it has carried itself.
-func (c *childSA) stats() ChildStats {
-	in, out := c.in.Stats(), c.out.Stats()
-	return ChildStats{
-		SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite.String(), Local: c.local, Remote: c.remote,
-		BytesIn: in.Bytes, PacketsIn: in.Packets, BytesOut: out.Bytes, PacketsOut: out.Packets,
-		Replayed: in.Replayed, BadICV: in.BadICV, IPComp: c.cpiIn != 0, BadIPComp: in.BadExpansion,
-		Established: c.established, Expires: c.expires, Rekeys: c.rekeys,
-	}
-}
-
-// count adds what others have carried.
-func (s *ChildStats) count(others ChildStats) {
-	s.BytesIn += others.BytesIn
-	s.BytesOut += others.BytesOut
-	s.PacketsIn += others.PacketsIn
-	s.PacketsOut += others.PacketsOut
-	s.Replayed += others.Replayed
-	s.BadICV += others.BadICV
-	s.BadIPComp += others.BadIPComp
-}
-
 func (c *childSA) confirmed() bool { return c.received.Load() }
 
 // selectorPair is what an ESP SA is wanted for: a network of ours and one behind
@@ -238,15 +216,10 @@ func (s *Session) activateHeld() {
 	}
 }
 
-// remove forgets a ChildSA and its keys, but not what it has carried.
+// remove forgets a ChildSA and its keys.
 func (s *Session) remove(c *childSA) {
 	s.mu.Lock()
-	if i := slices.Index(s.children, c); i >= 0 {
-		s.children = slices.Delete(s.children, i, i+1)
-		past := s.past[c.pair]
-		past.count(c.stats())
-		s.past[c.pair] = past
-	}
+	s.children = slices.DeleteFunc(s.children, func(o *childSA) bool { return o == c })
 	s.publishLocked()
 	s.mu.Unlock()
 	s.readMu.Lock()

@@ -407,8 +407,7 @@ const (
 	NATForced NAT = "forced"
 )
 
-// ChildStats is one pair of ESP SAs. Byte counts are of inner packets. The newest pair for
-// the same networks counts for those that are gone, too: a rekey resets nothing.
+// ChildStats is one pair of ESP SAs. Byte counts are of inner packets.
 type ChildStats struct {
 	SPIIn, SPIOut         uint32
 	Suite                 string // "aes256gcm16", "aes128-sha1-modp2048"

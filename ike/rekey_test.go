@@ -144,9 +144,6 @@ func TestRekey(t *testing.T) {
 		if len(c) != 1 || c[0].SPIIn == first[0] || c[0].Rekeys != 1 {
 			w.t.Errorf("ESP SAs %+v", c)
 		}
-		if n := uint64(st.n); c[0].PacketsIn != n || c[0].PacketsOut != n || c[0].BytesIn <= n {
-			w.t.Errorf("of %d packets each way are counted %+v", n, c[0])
-		}
 		if got := w.deletedESP(); !slices.Equal(got, first) {
 			w.t.Errorf("deleted %x", got)
 		}

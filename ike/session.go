@@ -104,8 +104,7 @@ type Session struct {
 	password   Secret
 	unsent     *unsentAnswer
 	assignment Assignment
-	children   []*childSA                  // oldest first; a new one is appended
-	past       map[selectorPair]ChildStats // what those that are gone have carried
+	children   []*childSA // oldest first; a new one is appended
 	reserved   map[uint32]bool
 	stats      Stats // of the ISAKMP SA
 	err        error
@@ -166,7 +165,7 @@ func dial(ctx context.Context, cfg *Config, prepare func(*Session)) (*Session, e
 func newSession(cfg *Config) (*Session, error) {
 	s := &Session{
 		cfg: *cfg, log: cfg.Log, rand: cfg.Rand, password: cfg.Password.Clone(), phase1Lifetime: phase1Lifetime,
-		reserved: make(map[uint32]bool), past: make(map[selectorPair]ChildStats), reauthed: make(chan reauthResult, 1),
+		reserved: make(map[uint32]bool), reauthed: make(chan reauthResult, 1),
 		wakeUp:   make(chan struct{}, 1),
 		rekeyNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), tasks: make(chan func() error), done: make(chan struct{}),
 	}
@@ -507,14 +506,14 @@ func (s *Session) Stats() Stats {
 	st := s.stats
 	st.LastHeard = s.heardAt()
 	st.Children = make([]ChildStats, 0, len(s.children))
-	counted := make(map[selectorPair]bool)
 	for _, c := range slices.Backward(s.children) {
-		stats := c.stats()
-		if !counted[c.pair] { // the newest of it
-			stats.count(s.past[c.pair])
-			counted[c.pair] = true
-		}
-		st.Children = append(st.Children, stats)
+		in, out := c.in.Stats(), c.out.Stats()
+		st.Children = append(st.Children, ChildStats{
+			SPIIn: c.spiIn, SPIOut: c.spiOut, Suite: c.suite.String(), Local: c.local, Remote: c.remote,
+			BytesIn: in.Bytes, PacketsIn: in.Packets, BytesOut: out.Bytes, PacketsOut: out.Packets,
+			Replayed: in.Replayed, BadICV: in.BadICV, IPComp: c.cpiIn != 0, BadIPComp: in.BadExpansion,
+			Established: c.established, Expires: c.expires, Rekeys: c.rekeys,
+		})
 	}
 	return st
 }

@@ -93,9 +93,8 @@ func (s *series) rates() (in, out []float64) {
 type history struct {
 	connection string
 	at         time.Time
-	known      bool // at and sum are
-	sum        counters
-	down, up   float64 // bytes per second between the last two looks
+	counters   map[string]counters // of each ESP SA at that time, by its SPI; nil: unknown
+	down, up   float64             // bytes per second between the last two looks
 	minute     series
 	hour       series
 }
@@ -108,24 +107,27 @@ func (h *history) sample(c *app.Connection, now time.Time) bool {
 		*h = history{connection: c.ID, minute: newSeries(minuteStep, minuteSpans), hour: newSeries(hourStep, hourSpans)}
 	}
 	since := now.Sub(h.at)
-	if h.known && since < leastSampling {
+	if h.counters != nil && since < leastSampling {
 		return false
 	}
-	var sum counters
+	seen := make(map[string]counters, len(c.ESP))
+	var more counters
 	for i := range c.ESP {
-		sum.in += c.ESP[i].BytesIn
-		sum.out += c.ESP[i].BytesOut
+		sa := &c.ESP[i]
+		seen[sa.SPIIn] = counters{sa.BytesIn, sa.BytesOut}
+		before := h.counters[sa.SPIIn] // zero of one that is new
+		more.in += grown(before.in, sa.BytesIn)
+		more.out += grown(before.out, sa.BytesOut)
 	}
-	if !h.known {
+	if h.counters == nil {
 		h.minute.advance(now)
 		h.hour.advance(now)
 	} else {
-		more := counters{grown(h.sum.in, sum.in), grown(h.sum.out, sum.out)}
 		h.minute.add(h.at, now, more)
 		h.hour.add(h.at, now, more)
 		h.down, h.up = float64(more.in)/since.Seconds(), float64(more.out)/since.Seconds()
 	}
-	h.known, h.at, h.sum = true, now, sum
+	h.at, h.counters = now, seen
 	return true
 }
 
