@@ -34,43 +34,12 @@ type firewallChange struct {
 	Portal []netip.Addr
 }
 
-type guard struct {
-	Link      string
-	Addresses []netip.Addr
-}
-
 // planFirewall decides what is held back. A system without nftables can have tunnels,
 // but no block.
 func (h *linuxHost) planFirewall(cfg Config, home *home, servers []netip.Addr, applied []change) ([]change, Report, error) {
-	var report Report
-	c := &firewallChange{Block: cfg.BlockOutside}
-	if cfg.BlockOutside && len(cfg.Portal) > 0 {
-		c.Portal = appendNew(slices.Clone(cfg.Portal), servers...)
-	}
-	for _, t := range cfg.Tunnels {
-		g := guard{Link: t.Interface}
-		for _, a := range t.Addresses {
-			// A site's gateway may have its own address as a tunnel's.
-			if !slices.Contains(home.own, a.Addr()) {
-				g.Addresses = append(g.Addresses, a.Addr())
-			}
-		}
-		c.Guards = append(c.Guards, g)
-	}
-	report.IPv6Blocked = takesAll(cfg, netip.IPv4Unspecified()) && !takesAll(cfg, netip.IPv6Unspecified())
-	c.BlockIPv6 = report.IPv6Blocked && !cfg.BlockOutside
-	if cfg.AllowLocal {
-		for _, n := range home.networks {
-			if isPrivate(n.Prefix) {
-				c.Local = appendNew(c.Local, n.Prefix)
-			}
-		}
-	}
-	if c.BlockIPv6 { // what the wish excludes is meant to be outside
-		for _, t := range cfg.Tunnels {
-			c.Local = appendNew(c.Local, t.Exclude...)
-		}
-	}
+	w := cfg.withholds(home, servers)
+	report := Report{IPv6Blocked: w.noIPv6}
+	c := &firewallChange{Guards: w.guards, Block: cfg.BlockOutside, BlockIPv6: w.noIPv6 && !cfg.BlockOutside, Local: w.local, Portal: w.portal}
 	state, err := h.firewall()
 	if noFirewall(err) && !cfg.BlockOutside {
 		report.IPv6Blocked = false

@@ -22,7 +22,7 @@ const macAnchor = "com.apple/wayfarer"
 type macFilterChange struct {
 	h *macHost
 	// Guards are the tunnels and the addresses that only they receive packets for.
-	Guards []macGuard
+	Guards []guard
 	// Block holds back all that does not leave by a tunnel.
 	Block bool
 	// BlockIPv6 does so for IPv6, and lets link-local addresses be.
@@ -34,11 +34,6 @@ type macFilterChange struct {
 	Local []netip.Prefix
 	// Portal are addresses that the block lets through.
 	Portal []netip.Addr
-}
-
-type macGuard struct {
-	Link      string
-	Addresses []netip.Addr
 }
 
 // macPass is what a socket of this process sends.
@@ -67,33 +62,11 @@ func (p macPass) rule() string {
 // planFilter decides what is held back. A system whose packet filter cannot be used can
 // have tunnels, but no block.
 func (h *macHost) planFilter(ctx context.Context, cfg Config, home *home, servers []netip.Addr) ([]change, Report, error) {
-	var report Report
-	full := takesAll(cfg, netip.IPv4Unspecified())
-	report.IPv6Blocked = full && !takesAll(cfg, netip.IPv6Unspecified())
-	c := &macFilterChange{h: h, Block: cfg.BlockOutside, BlockIPv6: report.IPv6Blocked && !cfg.BlockOutside}
-	if cfg.BlockOutside && len(cfg.Portal) > 0 {
-		c.Portal = appendNew(slices.Clone(cfg.Portal), servers...)
-	}
-	for _, t := range cfg.Tunnels {
-		g := macGuard{Link: t.Interface}
-		for _, a := range t.Addresses {
-			// A site's gateway may have its own address as a tunnel's.
-			if !slices.Contains(home.own, a.Addr()) {
-				g.Addresses = append(g.Addresses, a.Addr())
-			}
-		}
-		c.Guards = append(c.Guards, g)
-		c.BlockDNS = c.BlockDNS || full && len(t.DNS) > 0 && len(t.MatchDomains) == 0
-		if c.BlockIPv6 { // what the wish excludes is meant to be outside
-			c.Local = appendNew(c.Local, t.Exclude...)
-		}
-	}
-	if cfg.AllowLocal {
-		for _, n := range home.networks {
-			if isPrivate(n.Prefix) {
-				c.Local = appendNew(c.Local, n.Prefix)
-			}
-		}
+	w := cfg.withholds(home, servers)
+	report := Report{IPv6Blocked: w.noIPv6}
+	c := &macFilterChange{
+		h: h, Guards: w.guards, Block: cfg.BlockOutside, BlockIPv6: w.noIPv6 && !cfg.BlockOutside,
+		BlockDNS: w.dns, Local: w.local, Portal: w.portal,
 	}
 	if err := h.evaluated(ctx); err != nil {
 		if cfg.BlockOutside {

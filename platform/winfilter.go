@@ -117,26 +117,14 @@ type winTunnelRef struct {
 // planFilters decides what is held back. A system whose filters cannot be reached can
 // have tunnels, but no block.
 func (h *winHost) planFilters(cfg Config, view *winView, home *home, servers []netip.Addr) ([]change, Report, error) {
-	var report Report
-	full4 := takesAll(cfg, netip.IPv4Unspecified())
-	report.IPv6Blocked = full4 && !takesAll(cfg, netip.IPv6Unspecified())
-	c := &winFilterChange{h: h, Program: h.program, Block: cfg.BlockOutside, BlockIPv6: report.IPv6Blocked && !cfg.BlockOutside}
+	w := cfg.withholds(home, servers)
+	report := Report{IPv6Blocked: w.noIPv6}
+	c := &winFilterChange{
+		h: h, Program: h.program, Block: cfg.BlockOutside, BlockIPv6: w.noIPv6 && !cfg.BlockOutside,
+		BlockDNS: w.dns, Local: w.local, Portal: w.portal,
+	}
 	for _, t := range cfg.Tunnels {
 		c.Tunnels = append(c.Tunnels, winTunnelRef{t.Interface, view.byName(t.Interface).LUID})
-		c.BlockDNS = c.BlockDNS || full4 && len(t.DNS) > 0 && len(t.MatchDomains) == 0
-		if c.BlockIPv6 { // what the wish excludes is meant to be outside
-			c.Local = appendNew(c.Local, t.Exclude...)
-		}
-	}
-	if cfg.BlockOutside && len(cfg.Portal) > 0 {
-		c.Portal = appendNew(slices.Clone(cfg.Portal), servers...)
-	}
-	if cfg.AllowLocal {
-		for _, n := range home.networks {
-			if isPrivate(n.Prefix) {
-				c.Local = appendNew(c.Local, n.Prefix)
-			}
-		}
 	}
 	if len(c.filters()) == 0 {
 		return nil, report, nil
