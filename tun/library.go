@@ -12,8 +12,8 @@ var errEmpty = errors.New("a packet without a byte")
 // there which address family it is of.
 const libraryHeadroom = 4
 
-// libraryIO moves the packets of an interface by the library's own Read and Write.
-type libraryIO struct {
+// packetIO moves the packets of an interface by the library's own Read and Write.
+type packetIO struct {
 	wgtun.Device
 	bufs  [][]byte // of Read; made when first needed
 	sizes []int
@@ -21,7 +21,7 @@ type libraryIO struct {
 }
 
 // Read implements Device.
-func (l *libraryIO) Read(take func(packet []byte)) error {
+func (l *packetIO) Read(take func(packet []byte)) error {
 	if l.bufs == nil {
 		l.bufs, l.sizes = make([][]byte, l.BatchSize()), make([]int, l.BatchSize())
 		for i := range l.bufs {
@@ -37,7 +37,7 @@ func (l *libraryIO) Read(take func(packet []byte)) error {
 
 // Write implements Device. It hands over each packet by itself, for the library ends with
 // the first one that the system refuses.
-func (l *libraryIO) Write(packets [][]byte) (refused error) {
+func (l *packetIO) Write(packets [][]byte) (refused error) {
 	for _, p := range packets {
 		err := errEmpty // with which the library panics
 		if len(p) > 0 {

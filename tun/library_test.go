@@ -41,7 +41,7 @@ func (d *batchDevice) Write(bufs [][]byte, offset int) (int, error) {
 // behind, also those that come with an error.
 func TestLibrary(t *testing.T) {
 	packets := [][]byte{{1}, bytes.Repeat([]byte{2}, 1500), {3, 3}, bytes.Repeat([]byte{4}, MaxMTU), {5}}
-	l := &libraryIO{Device: &batchDevice{packets: packets}}
+	l := &packetIO{Device: &batchDevice{packets: packets}}
 	var got [][]byte
 	for {
 		err := l.Read(func(p []byte) {
@@ -57,7 +57,7 @@ func TestLibrary(t *testing.T) {
 	}
 	wantPackets(t, "read", got, packets)
 	far := new(batchDevice)
-	l = &libraryIO{Device: far}
+	l = &packetIO{Device: far}
 	for _, n := range []int{3, 1, 5} {
 		far.written = nil
 		if err := l.Write(packets[:n]); err != nil {

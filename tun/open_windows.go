@@ -35,7 +35,7 @@ func Open(name string, mtu int) (Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %q: %w", name, explain(err))
 	}
-	return &native{libraryIO: libraryIO{Device: dev}}, nil
+	return &native{packetIO: packetIO{Device: dev}}, nil
 }
 
 // adapterGUID is the same for an interface of the same name each time: by it Windows
@@ -78,13 +78,13 @@ func explain(err error) error {
 
 // native is the library's device. It drops packets while the interface's queue is full.
 type native struct {
-	libraryIO
+	packetIO
 	closed atomic.Bool
 }
 
 // Read says so when the interface has gone although nobody has closed it.
 func (n *native) Read(take func(packet []byte)) error {
-	err := n.libraryIO.Read(take)
+	err := n.packetIO.Read(take)
 	if errors.Is(err, os.ErrClosed) && !n.closed.Load() {
 		err = ErrRemoved
 	}

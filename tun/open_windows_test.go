@@ -43,7 +43,7 @@ func (closedDevice) BatchSize() int                         { return 1 }
 func (closedDevice) Close() error                           { return nil }
 
 func TestRemoved(t *testing.T) {
-	n := &native{libraryIO: libraryIO{Device: closedDevice{}}}
+	n := &native{packetIO: packetIO{Device: closedDevice{}}}
 	if err := n.Read(nil); !errors.Is(err, ErrRemoved) {
 		t.Errorf("removed by somebody: %v", err)
 	}

@@ -17,7 +17,7 @@ func utunName(name string) string {
 }
 
 // utun smooths what the library says differently from Device on macOS.
-type utun struct{ libraryIO }
+type utun struct{ packetIO }
 
 // newUtun takes a device over. The library tells of the interface's state, which is
 // nothing to us, to a channel that somebody has to read.
@@ -26,14 +26,14 @@ func newUtun(dev wgtun.Device) *utun {
 		for range dev.Events() {
 		}
 	}()
-	return &utun{libraryIO{Device: dev}}
+	return &utun{packetIO{Device: dev}}
 }
 
 // Read leaves out errors of the library's watch of the interface's state: a plain number
 // of the system's, where those of the device itself name a file.
 func (u *utun) Read(take func(packet []byte)) error {
 	for {
-		err := u.libraryIO.Read(take)
+		err := u.packetIO.Read(take)
 		if _, watch := err.(syscall.Errno); !watch {
 			return err
 		}

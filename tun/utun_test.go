@@ -66,7 +66,7 @@ func TestUtunRead(t *testing.T) {
 		{[]error{syscall.ENOBUFS, syscall.EBADF}, 1, nil}, // of the library's watch
 		{[]error{syscall.ENOBUFS, closed}, 0, os.ErrClosed},
 	} {
-		u := &utun{libraryIO{Device: &library{answers: tt.answers}}}
+		u := &utun{packetIO{Device: &library{answers: tt.answers}}}
 		var got []string
 		err := u.Read(func(p []byte) { got = append(got, string(p)) })
 		if len(got) != tt.n || !errors.Is(err, tt.err) {
@@ -80,7 +80,7 @@ func TestUtunRead(t *testing.T) {
 
 func TestUtunWrite(t *testing.T) {
 	l := &library{}
-	u := &utun{libraryIO{Device: l}}
+	u := &utun{packetIO{Device: l}}
 	if err := u.Write([][]byte{[]byte("1"), []byte("2")}); err != nil {
 		t.Error(err)
 	}

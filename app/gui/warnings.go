@@ -108,6 +108,13 @@ func remarkOnNetwork(code string) remark {
 			lang.L("The last attempt did not work"),
 			lang.L("It is tried again by itself."),
 		}
+	}
+	return remarkOnSettings(code)
+}
+
+// remarkOnSettings words what is about settings that do not fit.
+func remarkOnSettings(code string) remark {
+	switch code {
 	case "gateway-settings":
 		return remark{
 			lang.L("A setting of the gateway makes no sense"),

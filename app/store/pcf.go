@@ -103,25 +103,30 @@ func pcfAuth(c *Candidate, main *keys) {
 // pcfSecrets reads the passwords, which Cisco's client writes in the clear or, once it
 // has read the file, obfuscated.
 func pcfSecrets(c *Candidate, main *keys) {
-	for _, secret := range []struct {
-		key, what string
-		to        *[]byte
-	}{{"GroupPwd", "group's password", &c.GroupSecret}, {"UserPassword", "password", &c.Password}} {
-		clearText, obfuscated := main.get(secret.key), main.get("enc_"+secret.key)
-		switch {
-		case clearText != "":
-			*secret.to = []byte(clearText)
-			c.secret(secret.what, false)
-		case obfuscated != "":
-			plain, err := deobfuscate(obfuscated)
-			if err != nil {
-				c.remark("The %s cannot be read: %v.", secret.what, err)
-				continue
-			}
-			*secret.to = plain
-			c.secret(secret.what, true)
+	c.ciscoSecret(&c.GroupSecret, "group's password", main.get("GroupPwd"), main.get("enc_GroupPwd"))
+	c.ciscoSecret(&c.Password, "password", main.get("UserPassword"), main.get("enc_UserPassword"))
+	c.dropUnusedSecret()
+}
+
+// ciscoSecret takes a secret that stands in the file in the clear or obfuscated.
+func (c *Candidate) ciscoSecret(to *[]byte, what, clearText, obfuscated string) {
+	switch {
+	case clearText != "":
+		*to = []byte(clearText)
+		c.secret(what, false)
+	case obfuscated != "":
+		plain, err := deobfuscate(obfuscated)
+		if err != nil {
+			c.remark("The %s cannot be read: %v.", what, err)
+			return
 		}
+		*to = plain
+		c.secret(what, true)
 	}
+}
+
+// dropUnusedSecret forgets the group's secret of a method that has none.
+func (c *Candidate) dropUnusedSecret() {
 	if method, _ := c.Profile.AuthMethod(); method.GroupSecret == app.NotUsed {
 		clear(c.GroupSecret)
 		c.GroupSecret = nil

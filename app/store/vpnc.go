@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"wayfarer/app"
 )
 
 // vpncService is how NetworkManager names its plug-in.
@@ -174,32 +172,9 @@ func fromVpnc(c *Candidate, k *keys) error {
 }
 
 func vpncSecrets(c *Candidate, k *keys) {
-	for _, secret := range []struct {
-		key, obfuscated, what string
-		to                    *[]byte
-	}{
-		{"IPSec secret", "IPSec obfuscated secret", "group's password", &c.GroupSecret},
-		{"Xauth password", "Xauth obfuscated password", "password", &c.Password},
-	} {
-		text, hidden := k.get(secret.key), k.get(secret.obfuscated)
-		switch {
-		case text != "":
-			*secret.to = []byte(text)
-			c.secret(secret.what, false)
-		case hidden != "":
-			plain, err := deobfuscate(hidden)
-			if err != nil {
-				c.remark("The %s cannot be read: %v.", secret.what, err)
-				continue
-			}
-			*secret.to = plain
-			c.secret(secret.what, true)
-		}
-	}
-	if method, _ := c.Profile.AuthMethod(); method.GroupSecret == app.NotUsed {
-		clear(c.GroupSecret)
-		c.GroupSecret = nil
-	}
+	c.ciscoSecret(&c.GroupSecret, "group's password", k.get("IPSec secret"), k.get("IPSec obfuscated secret"))
+	c.ciscoSecret(&c.Password, "password", k.get("Xauth password"), k.get("Xauth obfuscated password"))
+	c.dropUnusedSecret()
 }
 
 // vpncGroups reads the groups: dh2 unless the file says otherwise.

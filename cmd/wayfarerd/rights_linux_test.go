@@ -373,7 +373,7 @@ func TestConfined(t *testing.T) {
 	const free = "personality: <nil>\nkcmp: <nil>\nexec: <nil>\nmemfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nclone3: invalid argument\nthread: <nil>\n"
 	for stage, want := range map[string]string{
 		"confined service": "personality: operation not permitted\nkcmp: operation not permitted\nexec: fork/exec /bin/true: operation not permitted\n" +
-			"memfd: operation not permitted\nkill: operation not permitted\npriority: operation not permitted\nsocket: <nil>\nclone3: function not implemented\nthread: <nil>\n",
+			"memfd: operation not permitted\nkill: operation not permitted\npriority: operation not permitted\nsocket: <nil>\nclone3: " + unix.ENOSYS.Error() + "\nthread: <nil>\n",
 		"confined root": "personality: operation not permitted\nkcmp: operation not permitted\nexec: <nil>\n" +
 			"memfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nclone3: invalid argument\nthread: <nil>\n",
 	} {
