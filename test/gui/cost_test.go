@@ -36,14 +36,7 @@ func TestCost(t *testing.T) {
 
 	d := newDesktop(t)
 	d.tray()
-	p := d.start("--demo")
-	tray := p.icon()
-	d.shown()
-	tray.is(grey)
-	d.press("Tab", "Tab", "Tab", "Return")
-	tray.is(amber)
-	d.clicks(0.72, -30) // Trust
-	tray.is(green)
+	p, tray := d.demonstrates()
 	p.watch("connected, in front", watched)
 	window := d.window()
 	d.mustTool("xdotool", "windowminimize", window)

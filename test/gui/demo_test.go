@@ -34,10 +34,7 @@ func (i icon) is(want []color.RGBA) {
 func TestDemo(t *testing.T) {
 	d := newDesktop(t)
 	d.tray()
-	p := d.start("--demo")
-	tray := p.icon()
-	d.shown()
-	tray.is(grey)
+	p, tray := d.shows("--demo")
 	if tip := tray.tooltip(); tip != "Wayfarer\nNot connected" {
 		t.Errorf("tooltip %q", tip)
 	}

@@ -97,6 +97,27 @@ func (p *program) ends() {
 	}
 }
 
+// shows starts the program, and waits for its window and the tray's icon.
+func (d *desktop) shows(args ...string) (*program, icon) {
+	d.Helper()
+	p := d.start(args...)
+	tray := p.icon()
+	d.shown()
+	tray.is(grey)
+	return p, tray
+}
+
+// demonstrates starts the demonstration and connects it.
+func (d *desktop) demonstrates() (*program, icon) {
+	d.Helper()
+	p, tray := d.shows("--demo")
+	d.press("Tab", "Tab", "Tab", "Return")
+	tray.is(amber)
+	d.clicks(0.72, -30) // Trust
+	tray.is(green)
+	return p, tray
+}
+
 // icon waits until the program has one in the tray.
 func (p *program) icon() icon {
 	p.Helper()
