@@ -230,9 +230,12 @@ func replaceFile(path string, data []byte) error {
 	return nil
 }
 
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+func removeIfThere(path string) error { return unlessAbsent(os.Remove(path)) }
+
+// unlessAbsent is nil where err says that there was nothing to remove.
+func unlessAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	return err
 }

@@ -1,8 +1,6 @@
 package platform
 
 import (
-	"errors"
-
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/registry"
 )
@@ -62,11 +60,4 @@ func (r registryEntry) remove(path string) error {
 	}
 	defer key.Close()
 	return unlessAbsent(key.DeleteValue(r.name))
-}
-
-func unlessAbsent(err error) error {
-	if errors.Is(err, registry.ErrNotExist) {
-		return nil
-	}
-	return err
 }

@@ -375,7 +375,7 @@
 //  2. sudo cp wayfarerd /Library/PrivilegedHelperTools/, sudo cp installer/macos/*.plist
 //     /Library/LaunchDaemons/ (both root:wheel), sudo launchctl bootstrap system
 //     /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist: /var/log/wayfarerd.log
-//     has "wayfarerd runs"; "/Library/Application Support/Wayfarer" is root's, mode 0700.
+//     has "wayfarerd runs"; "/Library/Application Support/Wayfarer" is root's, mode 0711.
 //  3. As the user at the screen: "./wayfarer connect --gateway GATEWAY --login USER".
 //     "ifconfig" (mtu, inet), "netstat -rn", "scutil --dns" show what "wayfarer status --json"
 //     does. A name of the company's resolves; for split DNS "scutil --dns" has a resolver for

@@ -218,7 +218,7 @@ func (c *firewallChange) addHousekeeping(add func(string, ...match)) {
 	}
 	add("output", to(netip.MustParsePrefix("fe80::/10")), udp(546, 547), accept)
 	add("output", to(netip.MustParsePrefix("ff02::1:2/128")), udp(546, 547), accept)
-	for _, kind := range []byte{131, 132, 133, 135, 136, 143} {
+	for _, kind := range neighbourICMPv6 {
 		add("output", icmp6(kind), accept)
 	}
 }

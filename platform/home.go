@@ -85,7 +85,7 @@ func outsiders(cfg Config, home *home, servers []netip.Addr) []netip.Prefix {
 			stay = appendNew(stay, n.Prefix)
 		}
 	}
-	resolvesAll := slices.ContainsFunc(cfg.Tunnels, func(t Tunnel) bool { return len(t.DNS) > 0 && len(t.MatchDomains) == 0 })
+	named := slices.ContainsFunc(cfg.Tunnels, resolvesAll)
 	for _, r := range home.routers {
 		if some, _ := routesOf(cfg, single(r.Addr)); len(some) > 0 && !strict && !isServer(cfg, r.Addr) {
 			stay = appendNew(stay, single(r.Addr))
@@ -93,7 +93,7 @@ func outsiders(cfg Config, home *home, servers []netip.Addr) []netip.Prefix {
 	}
 	for _, server := range servers {
 		some, all := routesOf(cfg, single(server))
-		if (all || len(some) > 0) && !resolvesAll && !strict && !isServer(cfg, server) && home.has(server) {
+		if (all || len(some) > 0) && !named && !strict && !isServer(cfg, server) && home.has(server) {
 			stay = appendNew(stay, single(server))
 		}
 	}

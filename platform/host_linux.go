@@ -116,11 +116,6 @@ func mark(_, _ string, c syscall.RawConn) error {
 	return errors.Join(err, rights(os.NewSyscallError("SO_MARK", marked)))
 }
 
-// receiveBuffer is what a tunnel's socket holds, in bytes as the kernel counts them:
-// some 1,800 packets. The system's default holds 90, so that a tenth of a second without
-// a processor loses packets at 10 Mbit/s.
-const receiveBuffer = 4 << 20
-
 // tunnelSocket prepares a socket for a tunnel's packets.
 func tunnelSocket(network, address string, c syscall.RawConn) error {
 	if err := mark(network, address, c); err != nil {

@@ -131,9 +131,6 @@ func (h *winHost) listenPacket(ctx context.Context, gateway netip.Addr, port uin
 	return &outsideSocket{path, func() { h.forget(s) }}, nil
 }
 
-// receiveBuffer is what a tunnel's socket holds, in bytes.
-const receiveBuffer = 4 << 20
-
 // errOwnESP: Windows' own IPsec takes all packets of IP protocol 50.
 var errOwnESP = errors.New("plain ESP is taken by Windows itself; let it be sent in UDP (nat_t = \"auto\")")
 

@@ -13,7 +13,8 @@ import (
 
 // ClaimInstance makes this process the one of the program name in the user's session, or
 // hands args to the one that is, and returns ErrHandedOver. With another error the
-// instance is one that later processes will not find, or nil if ctx ended.
+// instance is one that later processes will not find, or nil if ctx ended or the session
+// cannot be told.
 func ClaimInstance(ctx context.Context, name string, args []string) (*Instance, error) {
 	user, err := tokenUser(windows.GetCurrentProcessToken())
 	if err != nil {

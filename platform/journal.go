@@ -185,13 +185,13 @@ func (j *journal) keep(changes []change) error {
 // replace writes the file anew. A journal without lines is no file.
 func (j *journal) replace(content []byte) error {
 	if len(content) == 0 {
-		if err := os.Remove(j.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeIfThere(j.path()); err != nil {
 			return err
 		}
 		return syncDir(j.dir)
 	}
 	temp := j.temp()
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(temp); err != nil {
 		return err
 	}
 	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

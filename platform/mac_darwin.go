@@ -163,8 +163,6 @@ func maskBits(a route.Addr, dst netip.Addr) (int, bool) {
 		mask = a.IP[:]
 	case *route.Inet6Addr:
 		mask = a.IP[:]
-	case nil:
-		return 0, dst.IsUnspecified()
 	default:
 		return 0, dst.IsUnspecified()
 	}

@@ -190,17 +190,20 @@ func (h *macHost) loadedRules(ctx context.Context) (string, error) {
 	return rules.String(), err
 }
 
-// pass lets the packets of a socket through a block that stands or comes. The oldest of
-// too many is forgotten.
+// pass lets the packets of a socket through a block that stands or comes. The oldest
+// connection of too many is forgotten.
 func (h *macHost) pass(ctx context.Context, p macPass) error {
 	f := &h.filter
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if slices.Contains(f.passes, p) {
-		return nil
+	if !slices.Contains(f.passes, p) {
+		f.passes = append(f.passes, p)
 	}
-	f.passes = append(f.passes, p)
-	f.passes = slices.Delete(f.passes, 0, max(0, len(f.passes)-maxPasses))
+	if len(f.passes) > maxPasses {
+		// Sockets of tunnels take theirs back themselves; connections do not.
+		oldest := max(0, slices.IndexFunc(f.passes, func(o macPass) bool { return o.from == 0 }))
+		f.passes = slices.Delete(f.passes, oldest, oldest+1)
+	}
 	if f.standing == nil || !f.standing.holds() {
 		return nil
 	}
@@ -255,7 +258,11 @@ func (h *macHost) enable(ctx context.Context) error {
 	if match == nil {
 		return fmt.Errorf("the packet filter gives no token to keep it on: %q", oneLine(said))
 	}
-	return os.WriteFile(h.tokenPath, []byte(match[1]+"\n"), 0o600)
+	if err := os.WriteFile(h.tokenPath, []byte(match[1]+"\n"), 0o600); err != nil {
+		_, back := h.pfctl(ctx, "", "-X", match[1])
+		return errors.Join(err, back)
+	}
+	return nil
 }
 
 // release gives our token back, and the packet filter is off if nobody else has one.
@@ -354,7 +361,7 @@ func (c *macFilterChange) housekeeping() []string {
 	for _, to := range []string{"fe80::/10", "ff02::1:2"} {
 		rules = append(rules, fmt.Sprintf("pass out quick inet6 proto udp from any port = 546 to %s port = 547 no state", to))
 	}
-	for _, kind := range []int{131, 132, 133, 135, 136, 143} {
+	for _, kind := range neighbourICMPv6 {
 		rules = append(rules, fmt.Sprintf("pass out quick inet6 proto ipv6-icmp from any to any icmp6-type %d no state", kind))
 	}
 	return rules

@@ -346,8 +346,6 @@ func (h *macHost) verify(ctx context.Context, cfg Config, report *Report) error 
 	return nil
 }
 
-func resolvesAll(t Tunnel) bool { return len(t.DNS) > 0 && len(t.MatchDomains) == 0 }
-
 // namesTaken says who is asked instead of a tunnel; empty if nobody is.
 func namesTaken(cfg Config, resolvers []macResolver) string {
 	asked := func(domain string) *macResolver {

@@ -38,16 +38,10 @@ var errNoWay = fmt.Errorf("no interface leads outside of the tunnels: %w", sysca
 
 // listenPacket implements host.
 func (h *macHost) listenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
-	network := "udp4"
-	if gateway.Is6() {
-		network = "udp6"
-	}
-	var config net.ListenConfig
-	conn, err := config.ListenPacket(ctx, network, fmt.Sprintf(":%d", port))
+	udp, err := listenUDP(ctx, gateway, port)
 	if err != nil {
 		return nil, err
 	}
-	udp := conn.(*net.UDPConn)
 	s := &macSocket{UDPConn: udp, h: h, gateway: gateway}
 	s.pass = macPass{protocol: "udp", from: udp.LocalAddr().(*net.UDPAddr).AddrPort().Port(), to: gateway.WithZone("")}
 	if s.raw, err = udp.SyscallConn(); err == nil {

@@ -25,3 +25,6 @@ func isBelow(domain, other string) bool {
 	domain, other = strings.ToLower(strings.Trim(domain, ".")), strings.ToLower(strings.Trim(other, "."))
 	return domain == other || strings.HasSuffix(domain, "."+other)
 }
+
+// resolvesAll says whether all names are the tunnel's to resolve.
+func resolvesAll(t Tunnel) bool { return len(t.DNS) > 0 && len(t.MatchDomains) == 0 }

@@ -35,8 +35,7 @@ type messages struct {
 	names   [maxMessages]unix.RawSockaddrInet6 // of either family
 	control [maxMessages][controlSize / 8]uint64
 	trap    uintptr // number of the system call
-	first   int
-	count   int // of messages, from the first on
+	count   int     // of messages
 	done    int
 	errno   unix.Errno
 	call    func(fd uintptr) bool // m.try; made once
@@ -55,7 +54,7 @@ func newMessages(trap uintptr) *messages {
 
 // try does the system call; it reports false if the socket is not ready.
 func (m *messages) try(fd uintptr) bool {
-	n, _, errno := syscall.RawSyscall6(m.trap, fd, uintptr(unsafe.Pointer(&m.headers[m.first])), uintptr(m.count), 0, 0, 0)
+	n, _, errno := syscall.RawSyscall6(m.trap, fd, uintptr(unsafe.Pointer(&m.headers[0])), uintptr(m.count), 0, 0, 0)
 	m.done, m.errno = int(n), errno
 	return errno != unix.EAGAIN
 }

@@ -69,7 +69,7 @@ func (c *winLinkChange) undo(context.Context) error {
 // service the number may be another interface's.
 func (h *winHost) same(luid uint64, name string) (bool, error) {
 	links, err := h.net.links()
-	return slices.ContainsFunc(links, func(l winLink) bool { return l.LUID == luid && l.Name == name }), err
+	return (&winView{links: links}).has(luid, name), err
 }
 
 // winAddressChange is an address of an interface, without a network.
@@ -104,7 +104,7 @@ func (c *winAddressChange) undo(context.Context) error {
 	if same, err := c.h.same(c.LUID, c.Name); err != nil || !same {
 		return err
 	}
-	return present(c.h.net.removeAddress(c.LUID, c.Address))
+	return unlessAbsent(c.h.net.removeAddress(c.LUID, c.Address))
 }
 
 func (h *winHost) hasAddress(luid uint64, a netip.Addr) (bool, error) {
@@ -112,14 +112,6 @@ func (h *winHost) hasAddress(luid uint64, a netip.Addr) (bool, error) {
 	return slices.ContainsFunc(links, func(l winLink) bool {
 		return l.LUID == luid && slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 	}), err
-}
-
-// present is nil where err says that there is nothing to remove.
-func present(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // winRouteChange is a route: into a tunnel, or past it for what stays outside.
@@ -173,7 +165,7 @@ func (c *winRouteChange) undo(context.Context) error {
 	}
 	route := c.route()
 	c.h.setOwn(&route, false)
-	return present(c.h.net.removeRoute(route))
+	return unlessAbsent(c.h.net.removeRoute(route))
 }
 
 // setOwn remembers which routes are ours, for they are no news.
@@ -334,7 +326,7 @@ func (c *winRuleChange) undo(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := present(c.h.net.removeKey(c.path())); err != nil {
+	if err := unlessAbsent(c.h.net.removeKey(c.path())); err != nil {
 		return err
 	}
 	return c.h.net.reloadNames()
@@ -386,7 +378,7 @@ func (c *winWINSChange) undo(context.Context) error {
 func (h *winHost) wins(guid string) ([]string, error) {
 	values, err := h.net.readKey(netBTKey + guid)
 	servers, _ := values[winsValue].([]string)
-	return servers, present(err)
+	return servers, unlessAbsent(err)
 }
 
 // sameValues compares values of the registry.

@@ -256,14 +256,14 @@ func (c *winFilterChange) addHousekeeping(add func(uint8, bool, []winLayer, ...w
 	servers := winCondition{fieldRemote, netip.MustParsePrefix("ff02::1:2/128")}
 	add(weightKeep, true, []winLayer{layerConnect6}, append(udp(546, 547), link, servers)...)
 	add(weightKeep, true, []winLayer{layerAccept6}, append(udp(546, 547), link)...)
-	icmp := func(types ...uint16) []winCondition {
+	icmp := func(types ...uint8) []winCondition {
 		conditions := []winCondition{{fieldProtocol, protocolICMPv6}}
 		for _, t := range types {
-			conditions = append(conditions, winCondition{fieldICMPType, t})
+			conditions = append(conditions, winCondition{fieldICMPType, uint16(t)})
 		}
 		return conditions
 	}
-	add(weightKeep, true, []winLayer{layerConnect6}, icmp(131, 132, 133, 135, 136, 143)...)
+	add(weightKeep, true, []winLayer{layerConnect6}, icmp(neighbourICMPv6...)...)
 	add(weightKeep, true, []winLayer{layerAccept6}, icmp(130, 134, 135, 136)...)
 }
 

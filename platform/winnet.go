@@ -142,6 +142,11 @@ func (v *winView) byLUID(luid uint64) *winLink {
 	return v.link(func(l *winLink) bool { return l.LUID == luid })
 }
 
+// has says whether an interface still has both name and number.
+func (v *winView) has(luid uint64, name string) bool {
+	return v.link(func(l *winLink) bool { return l.LUID == luid && l.Name == name }) != nil
+}
+
 // ownDriver begins the description of interfaces that package tun has made: they are up
 // before a wish names them.
 const ownDriver = "Wayfarer"

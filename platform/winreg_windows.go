@@ -59,7 +59,7 @@ func (machineKeys) writeKey(path string, values map[string]any) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch value := values[name].(type) {
 		case nil:
-			err = present(missing(key.DeleteValue(name)))
+			err = unlessAbsent(missing(key.DeleteValue(name)))
 		case string:
 			err = key.SetStringValue(name, value)
 		case []string:

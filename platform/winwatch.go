@@ -32,7 +32,8 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 	return &watchSource{hints: hints, sleeps: h.sleeps(ctx), look: look, intact: h.intact}, nil
 }
 
-// intact says whether routes and filters are as they were made. That filters are removed is
+// intact says whether routes and filters are as they were made. What has gone with its
+// interface is no news. That filters are removed is
 // noticed when something else happens: Windows tells nobody.
 func (h *winHost) intact(standing []change) (bool, error) {
 	view, err := viewWindows(h.net)
@@ -44,7 +45,7 @@ func (h *winHost) intact(standing []change) (bool, error) {
 		switch c := c.(type) {
 		case *winRouteChange:
 			want := c.route()
-			stands = slices.ContainsFunc(view.routes, func(r winRoute) bool { return r.same(&want) })
+			stands = slices.ContainsFunc(view.routes, func(r winRoute) bool { return r.same(&want) }) || !view.has(c.LUID, c.Name)
 		case *winFilterChange:
 			stands, err = c.stands()
 		}

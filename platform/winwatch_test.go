@@ -65,6 +65,11 @@ func TestWindowsWatch(t *testing.T) {
 			}
 			expect(what + " made again")
 		}
+		all, table := slices.Clone(w.ifs), slices.Clone(w.table)
+		w.ifs = slices.DeleteFunc(w.ifs, func(l winLink) bool { return l.LUID == luidTunnel })
+		w.table = slices.DeleteFunc(w.table, func(r winRoute) bool { return r.LUID == luidTunnel })
+		expect("routes that went with their interface")
+		w.ifs, w.table = all, table
 		if err := n.Set(ctx, Config{}); err != nil {
 			t.Fatal(err)
 		}

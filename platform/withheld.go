@@ -5,6 +5,10 @@ import (
 	"slices"
 )
 
+// neighbourICMPv6 are the types by which a host finds its neighbours and says which
+// groups it listens to (RFC 4861 §4, RFC 2710 §3, RFC 3810 §5).
+var neighbourICMPv6 = []uint8{131, 132, 133, 135, 136, 143}
+
 // guard is a tunnel and the addresses that only it receives packets for.
 type guard struct {
 	Link      string
@@ -47,7 +51,7 @@ func (cfg Config) withholds(home *home, servers []netip.Addr) withheld {
 			}
 		}
 		w.guards = append(w.guards, g)
-		w.dns = w.dns || full && len(t.DNS) > 0 && len(t.MatchDomains) == 0
+		w.dns = w.dns || full && resolvesAll(t)
 		if w.noIPv6 && !cfg.BlockOutside { // what the wish excludes is meant to be outside
 			w.local = appendNew(w.local, t.Exclude...)
 		}

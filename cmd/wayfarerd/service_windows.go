@@ -13,8 +13,7 @@ import (
 // serviceName is what the service manager knows the service by.
 const serviceName = "wayfarerd"
 
-// stopHint is how long the service manager is asked to wait for the end, in steps of which
-// it is told.
+// stopHint is how long the service manager is asked to wait for the end.
 const stopHint = closeTime + 5*time.Second
 
 // service is what the service manager controls.
@@ -33,8 +32,7 @@ func (s *service) Execute(_ []string, requests <-chan svc.ChangeRequest, status 
 	defer cancel()
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, s.args, s.log, s.work) }()
-	running := svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown}
-	status <- running
+	status <- svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown}
 	for {
 		select {
 		case s.exit = <-ended:
@@ -45,8 +43,7 @@ func (s *service) Execute(_ []string, requests <-chan svc.ChangeRequest, status 
 			case svc.Interrogate:
 				status <- r.CurrentStatus
 			case svc.Stop, svc.Shutdown:
-				running = svc.Status{State: svc.StopPending, WaitHint: uint32(stopHint.Milliseconds())}
-				status <- running
+				status <- svc.Status{State: svc.StopPending, WaitHint: uint32(stopHint.Milliseconds())}
 				cancel()
 			}
 		}
