@@ -89,9 +89,14 @@ func (w *Words) differ(host, words string) bool {
 	return given && words != "" && words != known
 }
 
+// keep remembers the words of a gateway. One that says nothing asks for what it always
+// asks for.
 func (w *Words) keep(host, words string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if _, given := w.of[host]; given && words == "" {
+		return
+	}
 	if w.of == nil {
 		w.of = make(map[string]string)
 	}
@@ -108,10 +113,10 @@ func (s *Session) knownPassword(words string) (known Secret, changed bool) {
 
 // keepPassword keeps a copy of the password that is given under the gateway's words.
 func (s *Session) keepPassword(p Secret, words string) {
-	s.forgetPassword()
-	s.cfg.Words.keep(s.host, words)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.cfg.Words.keep(s.host, words)
+	s.password.Zero()
 	s.password = p.Clone()
 }
 

@@ -167,14 +167,15 @@ func (s *Session) prepareKey() {
 		return
 	}
 	if kx, err := s.newKeyExchange(g); err == nil { // else the error comes again when it is needed
-		s.ahead.Store(&aheadKey{g, kx})
+		s.ahead = &aheadKey{g, kx}
 		go kx.public()
 	}
 }
 
 // keyExchange is a fresh one with a group: what was prepared, once, else a new one.
 func (s *Session) keyExchange(g *group) (keyExchange, error) {
-	if a := s.ahead.Load(); a != nil && a.group == g && s.ahead.CompareAndSwap(a, nil) {
+	if a := s.ahead; a != nil && a.group == g {
+		s.ahead = nil
 		return a.kx, nil
 	}
 	return s.newKeyExchange(g)

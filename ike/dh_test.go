@@ -195,7 +195,7 @@ func TestKeyAhead(t *testing.T) {
 				if made(modp) != tt.modp || made(ecp) != tt.ecp {
 					t.Errorf("%d of MODP and %d of ECP, want %d and %d", made(modp), made(ecp), tt.modp, tt.ecp)
 				}
-				if s.ahead.Load() != nil {
+				if s.ahead != nil {
 					t.Error("a key exchange is kept that nobody needs")
 				}
 				before := made(modp)

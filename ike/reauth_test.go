@@ -705,3 +705,17 @@ func TestCloseDuringReauthentication(t *testing.T) {
 		})
 	}
 }
+
+// TestWordsOutliveSilence: a gateway that once asks without words has not changed them.
+func TestWordsOutliveSilence(t *testing.T) {
+	var w Words
+	w.keep("gw", "Password:")
+	w.keep("gw", "")
+	if w.differ("gw", "Password:") || !w.differ("gw", "Token:") {
+		t.Errorf("remembered %q", w.of["gw"])
+	}
+	w.keep("other", "")
+	if !w.differ("other", "Token:") {
+		t.Error("words where there were none are the same")
+	}
+}

@@ -71,7 +71,7 @@ type Session struct {
 	aggressiveGroup *group // of the attempt that is running
 	loginSent       bool   // an answer to XAUTH has left; owned by Dial
 	newKeyExchange  func(*group) (keyExchange, error)
-	ahead           atomic.Pointer[aheadKey]
+	ahead           *aheadKey     // owned by Dial; nil afterwards
 	fragmentAbove   int           // 0: the default
 	phase1Lifetime  time.Duration // offered
 
@@ -194,7 +194,7 @@ func newSession(cfg *Config) (*Session, error) {
 func (s *Session) dialAny(ctx context.Context) error {
 	s.event(Event{Kind: EventStep, Step: StepFindGateway})
 	s.prepareKey()
-	defer s.ahead.Store(nil) // unless it was needed
+	defer func() { s.ahead = nil }() // unless it was needed
 	var last error
 	for i, e := range s.endpoints {
 		addrs, err := s.resolve(ctx, e.host)

@@ -228,7 +228,7 @@ func (sa *isakmpSA) credential(ctx context.Context, typ uint16, q *question) (Se
 		other := sa.passwordSent || changed
 		if known != nil && !other && !oneTime {
 			sa.passwordSent = true
-			sa.s.keepPassword(known, q.text)
+			sa.s.cfg.Words.keep(sa.s.host, q.text)
 			return sa.chap(q, sa.text(known))
 		}
 		known.Zero()

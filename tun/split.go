@@ -83,7 +83,7 @@ func parseSegments(o offload, p []byte) (g segments, ok bool) {
 		transportLen = int(p[g.transport+12]>>4) * 4
 	}
 	g.headers = g.transport + transportLen
-	return g, transportLen >= udpHeaderLen && (!g.tcp || transportLen >= tcpHeaderLen) && g.headers < len(p) && g.headers <= maxHeaders
+	return g, (!g.tcp || transportLen >= tcpHeaderLen) && g.headers < len(p) && g.headers <= maxHeaders
 }
 
 // segment cuts the packet in buf[:n].
