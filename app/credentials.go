@@ -106,5 +106,8 @@ func BelongsTo(key crypto.Signer, cert *x509.Certificate) bool {
 	return ok && public.Equal(cert.PublicKey)
 }
 
+// HoldsKey reports whether a PEM text has a private key in it.
+func HoldsKey(text []byte) bool { return bytes.Contains(text, []byte("PRIVATE KEY-----")) }
+
 // IsPEM reports whether a text holds PEM rather than the path of a file.
 func IsPEM(text []byte) bool { return bytes.Contains(text, []byte("-----BEGIN ")) }

@@ -26,9 +26,9 @@ func (s *Server) open(p peer, w http.ResponseWriter, r *http.Request) (_ *stream
 	if refusal := patient(w, r); refusal != nil {
 		return nil, nil, refusal
 	}
+	w.Header().Set("Connection", "close") // nothing may follow
 	if g, ok := r.Context().Value(guestKey{}).(*guest); ok {
 		if err := g.stream(); err != nil {
-			w.Header().Set("Connection", "close")
 			return nil, nil, usage(http.StatusBadRequest, err.Error())
 		}
 	}
@@ -42,8 +42,7 @@ func (s *Server) open(p peer, w http.ResponseWriter, r *http.Request) (_ *stream
 
 // send writes whole lines; false: the client has gone, or does not read.
 func (s *stream) send(lines []byte) bool {
-	// An error means that there are no deadlines; then nobody is slow.
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTime))
+	mustTake(s.w)
 	_, err := s.w.Write(lines)
 	return err == nil && s.control.Flush() == nil
 }

@@ -15,10 +15,10 @@ import (
 // what gateways say is to be found whatever others do meanwhile.
 const (
 	maxLogRecords   = 1000
-	maxLogBytes     = 256 << 10 // of texts and attributes
-	maxLogText      = 4 << 10   // bytes of one text or attribute; the rest is cut off
-	maxLogAttribute = 32        // of one record; the rest is left out
-	maxTracedLogs   = 16        // connections whose traces are kept
+	maxLogBytes     = 256 << 10          // of texts and attributes
+	maxLogText      = 4 << 10            // bytes of one text or attribute; the rest is cut off
+	maxLogAttribute = 32                 // of one record; the rest is left out
+	maxTracedLogs   = maxConnections + 1 // and what is of none
 )
 
 // Keys of attributes that say whose a record is.

@@ -287,18 +287,21 @@ func (t *tunnel) closePortal() {
 			return
 		}
 	}
-	t.update(func() { t.portal = "" })
 }
 
 // tryClosePortal says whether the opening whose time is over has ended.
 func (t *tunnel) tryClosePortal() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
 	defer cancel()
+	over := false // or it is another opening by now
 	err := t.daemon.change(ctx, t, func(w *wish) {
-		if !time.Now().Before(t.openUntil) { // or it is another opening by now
+		if over = !time.Now().Before(t.openUntil); over {
 			w.portal = nil
 		}
 	})
+	if err == nil && over {
+		t.update(func() { t.portal = "" })
+	}
 	if err != nil {
 		t.log.Error("this computer's network is not as it was before the portal", "error", err)
 	}

@@ -79,7 +79,7 @@ func (p *pump) hasEnded() bool {
 
 // attach starts to carry packets of session. Detach ends that.
 func (p *pump) attach(session Session) (detach func()) {
-	session.Receive(func(packets [][]byte) { p.inward(packets) })
+	session.Receive(p.inward)
 	p.session.Store(&session)
 	return func() {
 		p.session.Store(nil)

@@ -66,7 +66,8 @@ type tunnel struct {
 	keepBlock bool
 
 	// Of the local network's portal. atPortal has a value while somebody deals with it,
-	// who owns opened and openUntil; the others are changed under the host's lock.
+	// who owns opened. He writes openUntil under the host's lock, too, so that either is
+	// enough to read it; the others are changed under that lock.
 	atPortal  chan struct{}
 	opened    int         // the network in which a portal was
 	searching atomic.Bool // a portal may be open, or be opened
@@ -217,14 +218,14 @@ func (t *tunnel) run() {
 	}
 	t.forgetSecrets()
 	t.update(func() { t.session, t.tun, t.shown, t.held = nil, nil, settings{}, false })
-	stopped := t.ctx.Err() != nil
-	if stopped {
+	if t.ctx.Err() != nil {
 		close(t.done)
 	} else {
 		t.fail(app.StateFailed, err)
 	}
-	t.cancel(errStopped) // whatever still goes on
-	t.daemon.ended(t, !stopped)
+	failed := t.ctx.Err() == nil // nobody has ended it meanwhile
+	t.cancel(errStopped)         // whatever still goes on
+	t.daemon.ended(t, failed)
 }
 
 // standBlocked is the end of a connection whose loss must not open the host: its block

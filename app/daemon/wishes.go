@@ -204,7 +204,7 @@ func (d *Daemon) hostWarnings(name string, s *settings) []app.Warning {
 			"this computer's network has changed and could not be set up for that (%s): if something does not work, connect again", found.outdated)
 	}
 	if len(s.assignment.DNS) > 0 {
-		list = append(list, nameWarnings(name, s, &found.report)...)
+		nameWarnings(name, s, &found.report, warn)
 	}
 	full := slices.ContainsFunc(s.routes, func(r netip.Prefix) bool { return r.Bits() == 0 })
 	if slices.Contains(s.routes, allIPv4) && found.report.IPv6Blocked {
@@ -239,11 +239,7 @@ func (d *Daemon) hostWarnings(name string, s *settings) []app.Warning {
 
 // nameWarnings says where names go that should go into a tunnel with name servers, or
 // should not.
-func nameWarnings(name string, s *settings, r *platform.Report) []app.Warning {
-	var list []app.Warning
-	warn := func(code string, severity app.Severity, format string, args ...any) {
-		list = append(list, app.Warning{Code: code, Severity: severity, Text: fmt.Sprintf(format, args...)})
-	}
+func nameWarnings(name string, s *settings, r *platform.Report, warn func(code string, severity app.Severity, format string, args ...any)) {
 	switch r.NamesTaken {
 	case "":
 	case platform.GroupPolicy:
@@ -267,7 +263,6 @@ func nameWarnings(name string, s *settings, r *platform.Report) []app.Warning {
 		warn(app.WarningDNSUnsplit, app.SeverityInfo,
 			"this computer cannot look up some names here and others there (%s): the tunnel's servers are asked for all; systemd-resolved could", r.DNS)
 	}
-	return list
 }
 
 func joined(addrs []netip.Addr) string {

@@ -102,6 +102,9 @@ func (c *controller) begin(a *attempt) {
 	if old := c.attempts[a.key]; old != nil && old != a {
 		old.zero()
 	}
+	if a.cancel != nil {
+		a.cancel()
+	}
 	ctx, cancel := context.WithCancel(c.ctx)
 	a.cancel, a.id, a.seen, a.trusted, a.answer = cancel, "", false, false, nil
 	c.attempts[a.key] = a

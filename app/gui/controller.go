@@ -53,6 +53,7 @@ type controller struct {
 	trusted   map[string]bool     // IDs of connections whose gateway was trusted here
 	learnt    map[string]bool     // IDs of connections that have been looked at when they stood
 	questions int                 // numbers those of the window's own
+	started   bool                // the service has said its status once
 
 	*window
 	shell
@@ -194,7 +195,8 @@ func (c *controller) show(status *app.Status) {
 	}
 	c.render()
 	c.notify()
-	if first {
+	if !c.started {
+		c.started = true
 		c.connectOnStart()
 	}
 }
@@ -362,11 +364,19 @@ func (c *controller) connectOnStart() {
 	if name == "" {
 		name = c.prefs.connectOnStart()
 	}
-	if name == "" || c.model.connection(profileKey(name)) != nil {
+	if name != "" {
+		c.connectNamed(name)
+	}
+}
+
+// connectNamed shows a profile, and connects it unless it is.
+func (c *controller) connectNamed(name string) {
+	c.model.selected = profileKey(name)
+	if c.model.connection(profileKey(name)) == nil {
+		c.connectProfile(name, nil, false)
 		return
 	}
-	c.model.selected = profileKey(name)
-	c.connectProfile(name, nil, false)
+	c.render()
 }
 
 // storeFailure says why a profile cannot be read or kept.

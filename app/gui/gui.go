@@ -118,8 +118,7 @@ func (g *GUI) Again(connect string, files []string) {
 	fyne.Do(func() {
 		g.c.raise()
 		if connect != "" {
-			g.c.model.selected = profileKey(connect)
-			g.c.connectProfile(connect, nil, false)
+			g.c.connectNamed(connect)
 		}
 		g.c.importFiles(files)
 	})

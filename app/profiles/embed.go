@@ -1,8 +1,6 @@
 package profiles
 
 import (
-	"strings"
-
 	"wayfarer/app"
 )
 
@@ -19,7 +17,7 @@ func Embed(p *app.Profile) (outside []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if app.IsPEM(text) && !strings.Contains(string(text), "PRIVATE KEY-----") {
+		if app.IsPEM(text) && !app.HoldsKey(text) {
 			p.Certificate = string(text)
 		} else {
 			outside = append(outside, p.Certificate)

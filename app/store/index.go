@@ -13,8 +13,8 @@ import (
 // index lists the profiles, in the user's order.
 type index struct {
 	Profiles []listing `json:"profiles"`
-	// Unfinished are keys whose entry was about to be written or removed. After a
-	// crash it may be there or not: see repair.
+	// Unfinished are keys of no profile, whose entry was about to be written or removed.
+	// After a crash it may be there or not: see repair.
 	Unfinished []string `json:"unfinished,omitempty"`
 	// Folder has the files of these profiles: a user with two keyrings, of two desktops
 	// maybe, has two indexes, and neither knows what the other one needs.
@@ -113,20 +113,10 @@ func (s *Store) begin() (ix *index, unlock func(), err error) {
 	return ix, unlock, nil
 }
 
-// repair ends an unfinished change. An entry that is listed was to be written: if it
-// was not, its row goes. One that is not listed was to be removed, and is.
+// repair ends an unfinished change: an entry that is not listed goes.
 func (s *Store) repair(ix *index) error {
 	for _, key := range ix.Unfinished {
-		i := slices.IndexFunc(ix.Profiles, func(l listing) bool { return l.Key == key })
-		if i < 0 {
-			if err := s.remove(keyOf + key); err != nil {
-				return err
-			}
-			continue
-		}
-		if _, err := s.get(keyOf + key); errors.Is(err, ErrNotFound) {
-			ix.Profiles = slices.Delete(ix.Profiles, i, i+1)
-		} else if err != nil {
+		if err := s.remove(keyOf + key); err != nil {
 			return err
 		}
 	}

@@ -73,9 +73,6 @@ func pcfAuth(c *Candidate, main *keys) {
 	p := &c.Profile
 	group := field(main.get("GroupName"))
 	switch auth := main.get("AuthType"); auth {
-	case "", "1":
-		p.Auth, p.GroupID = "xauth-psk", group
-		c.aggressive()
 	case "3":
 		p.Auth = "xauth-rsa"
 		name := main.get("CertSubjectName")
@@ -87,8 +84,11 @@ func pcfAuth(c *Candidate, main *keys) {
 		p.Auth, p.GroupID = "hybrid", group
 		c.remark("The gateway's CA certificate is not in the file: choose it, or compare the gateway's fingerprint when you connect for the first time.")
 	default:
-		p.Auth = "xauth-psk"
-		c.remark("AuthType %s is not known; authentication with the group's password is assumed.", shown(auth))
+		if auth != "" && auth != "1" {
+			c.remark("AuthType %s is not known; authentication with the group's password is assumed.", shown(auth))
+		}
+		p.Auth, p.GroupID = "xauth-psk", group
+		c.aggressive()
 	}
 	main.ignore("CertStore", "CertName", "CertPath", "CertSubjectName", "CertSerialHash")
 	if number := main.get("DHGroup"); number != "" {

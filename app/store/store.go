@@ -204,33 +204,75 @@ func (s *Store) save(e *Entry, prepare func(*index) error) error {
 	if err := prepare(ix); err != nil {
 		return err
 	}
-	i := ix.find(e.Profile.Name)
-	if i < 0 {
-		return s.add(ix, e)
+	if i := ix.find(e.Profile.Name); i >= 0 {
+		return s.overwrite(ix, i, e)
 	}
-	err = s.write(ix, ix.Profiles[i].Key, e)
+	row, err := s.write(ix, e)
+	if err != nil {
+		return err
+	}
+	ix.Profiles = append(ix.Profiles, row)
+	return s.finish(ix)
+}
+
+// Replace saves a profile, which may have another name, in the place of the one of a
+// name. The error wraps ErrNotFound, ErrExists, or is that of Save; the profile is as
+// it was then.
+func (s *Store) Replace(name string, e *Entry) error {
+	if err := CheckName(e.Profile.Name); err != nil {
+		return err
+	}
+	ix, unlock, err := s.begin()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	i := ix.find(name)
+	switch {
+	case i < 0:
+		return fmt.Errorf("%w %q", ErrNotFound, name)
+	case e.Profile.Name == name:
+		return s.overwrite(ix, i, e)
+	case ix.find(e.Profile.Name) >= 0:
+		return fmt.Errorf("%w: %q", ErrExists, e.Profile.Name)
+	}
+	row, err := s.write(ix, e)
+	if err != nil {
+		return err
+	}
+	// Name and contents change in this one write.
+	ix.Unfinished, ix.Profiles[i] = []string{ix.Profiles[i].Key}, row
+	if err := s.writeIndex(ix); err != nil {
+		return err
+	}
+	_ = s.repair(ix) // or the next change removes the old entry
+	return nil
+}
+
+// overwrite writes an entry over that of a row, under the same name.
+func (s *Store) overwrite(ix *index, i int, e *Entry) error {
+	err := s.writeEntry(ix, ix.Profiles[i].Key, e)
 	s.sweep(ix)
 	return err
 }
 
-// add writes a new profile. It is listed first, as unfinished, so that there never is
-// an entry that nothing lists.
-func (s *Store) add(ix *index, e *Entry) error {
+// write writes an entry for which there is no row yet, and returns one. Until that is
+// listed the entry is unfinished.
+func (s *Store) write(ix *index, e *Entry) (listing, error) {
 	row := listing{Name: e.Profile.Name, Key: ix.newKey(e.Profile.Name)}
-	ix.Profiles, ix.Unfinished = append(ix.Profiles, row), []string{row.Key}
+	ix.Unfinished = []string{row.Key}
 	if err := s.writeIndex(ix); err != nil {
-		return err
+		return row, err
 	}
-	if err := s.write(ix, row.Key, e); err != nil {
-		ix.Profiles = ix.Profiles[:len(ix.Profiles)-1]
+	err := s.writeEntry(ix, row.Key, e)
+	if err != nil {
 		_ = s.repair(ix) // or the next change does it
-		return err
 	}
-	return s.finish(ix)
+	return row, err
 }
 
-// write writes the entry of a key, after the files that it names.
-func (s *Store) write(ix *index, key string, e *Entry) error {
+// writeEntry writes the entry of a key, after the files that it names.
+func (s *Store) writeEntry(ix *index, key string, e *Entry) error {
 	out := stored{Profile: e.Profile}
 	out.Version = profiles.Version
 	out.CA = slices.Clone(out.CA) // the caller keeps its texts

@@ -153,7 +153,7 @@ func checkCA(p *app.Profile) error {
 // private key stays in its file: profiles are kept and shared.
 func checkCertificate(p *app.Profile) error {
 	switch method, _ := p.AuthMethod(); {
-	case strings.Contains(p.Certificate, "PRIVATE KEY-----"):
+	case app.HoldsKey([]byte(p.Certificate)):
 		return errors.New("it holds a private key; give the path of a file instead")
 	case method.Certificate && p.Certificate == "":
 		return fmt.Errorf("%s needs one; give --cert and --key", method.Name)
