@@ -82,6 +82,65 @@ func TestRename(t *testing.T) {
 	}
 }
 
+// TestReplace: a profile keeps its place, whatever its name; an error leaves it as it was.
+func TestReplace(t *testing.T) {
+	s := newStore(t)
+	office := app.Profile{Version: 1, Name: "office", Gateway: "vpn.example.com", CA: []string{testPEM}}
+	save(t, s, app.Profile{Name: "a"}, office, app.Profile{Name: "z"})
+	name := "office"
+	for _, step := range []struct{ to, want string }{
+		{"office", "a office z"},
+		{"work", "a work z"},
+		{"Work", "a Work z"}, // whose key is that of the one before
+		{"work", "a work z"},
+	} {
+		in := &Entry{Profile: office, Password: []byte("to " + step.to)}
+		in.Profile.Name, in.Profile.CA = step.to, []string{testPEM + step.to}
+		if err := s.Replace(name, in); err != nil {
+			t.Fatal(err)
+		}
+		name = step.to
+		wantNames(t, s, strings.Fields(step.want)...)
+		if got, err := s.Load(name); err != nil || !reflect.DeepEqual(got, in) {
+			t.Errorf("got %+v, %v; want %+v", got, err, in)
+		}
+		if len(ringOf(s).entries) != 4 || len(files(s)) != 1 {
+			t.Errorf("%d entries and %d files", len(ringOf(s).entries), len(files(s)))
+		}
+	}
+
+	before, err := s.Load(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, to string
+		password int
+		want     error
+	}{
+		{"absent", "x", 0, ErrNotFound},
+		{"absent", "absent", 0, ErrNotFound},
+		{name, "z", 0, ErrExists},
+		{name, name, maxEntry, ErrTooBig},
+		{name, "x", maxEntry, ErrTooBig},
+	} {
+		in := &Entry{Profile: app.Profile{Name: tt.to, CA: []string{testPEM}}, Password: make([]byte, tt.password)}
+		if err := s.Replace(tt.name, in); !errors.Is(err, tt.want) {
+			t.Errorf("%s by %s: got %v, want %v", tt.name, tt.to, err, tt.want)
+		}
+	}
+	if err := s.Replace(name, &Entry{Profile: app.Profile{Name: "-x"}}); err == nil {
+		t.Error("a bad name is taken")
+	}
+	if got, err := s.Load(name); err != nil || !reflect.DeepEqual(got, before) {
+		t.Errorf("an error left %+v, %v", got, err)
+	}
+	wantNames(t, s, "a", name, "z")
+	if len(ringOf(s).entries) != 4 || len(files(s)) != 1 {
+		t.Errorf("errors left %d entries and %d files", len(ringOf(s).entries), len(files(s)))
+	}
+}
+
 func TestRemove(t *testing.T) {
 	s := newStore(t)
 	shared := []string{testPEM}
@@ -211,32 +270,41 @@ func TestCrash(t *testing.T) {
 	big := after
 	big.RoutesAdd = []string{strings.Repeat("x", maxEntry)}
 	fresh := app.Profile{Version: 1, Name: "new", Gateway: "new", CA: []string{testPEM + testPEM}}
-	renamed := before
-	renamed.Name = "new"
+	renamed, replaced, replacedBig := before, after, big
+	renamed.Name, replaced.Name, replacedBig.Name = "new", "new", "new"
 	for _, tt := range []struct {
 		name   string
 		change func(*Store) error
 		ends   [][]app.Profile // of which one holds, beside the others
 		writes int
+		later  int // more writes, whose failure is for the next change to mend
 	}{
-		{"add", func(s *Store) error { return s.Save(&Entry{Profile: fresh}) }, [][]app.Profile{{before}, {before, fresh}}, 3},
-		{"overwrite", func(s *Store) error { return s.Save(&Entry{Profile: after}) }, [][]app.Profile{{before}, {after}}, 1},
-		{"grow", func(s *Store) error { return s.Save(&Entry{Profile: big}) }, [][]app.Profile{{before}, {big}}, 1},
-		{"rename", func(s *Store) error { return s.Rename("office", "new") }, [][]app.Profile{{before}, {renamed}}, 1},
-		{"remove", func(s *Store) error { return s.Remove("office") }, [][]app.Profile{{before}, {}}, 3},
-		{"reorder", func(s *Store) error { return s.Reorder([]string{"office", "home"}) }, [][]app.Profile{{before}}, 1},
+		{"add", func(s *Store) error { return s.Save(&Entry{Profile: fresh}) }, [][]app.Profile{{before}, {before, fresh}}, 3, 0},
+		{"overwrite", func(s *Store) error { return s.Save(&Entry{Profile: after}) }, [][]app.Profile{{before}, {after}}, 1, 0},
+		{"grow", func(s *Store) error { return s.Save(&Entry{Profile: big}) }, [][]app.Profile{{before}, {big}}, 1, 0},
+		{"replace", func(s *Store) error { return s.Replace("office", &Entry{Profile: after}) }, [][]app.Profile{{before}, {after}}, 1, 0},
+		{"replace and rename", func(s *Store) error { return s.Replace("office", &Entry{Profile: replaced}) }, [][]app.Profile{{before}, {replaced}}, 3, 2},
+		{"replace, rename and grow", func(s *Store) error { return s.Replace("office", &Entry{Profile: replacedBig}) }, [][]app.Profile{{before}, {replacedBig}}, 3, 2},
+		{"rename", func(s *Store) error { return s.Rename("office", "new") }, [][]app.Profile{{before}, {renamed}}, 1, 0},
+		{"remove", func(s *Store) error { return s.Remove("office") }, [][]app.Profile{{before}, {}}, 3, 0},
+		{"reorder", func(s *Store) error { return s.Reorder([]string{"office", "home"}) }, [][]app.Profile{{before}}, 1, 0},
 	} {
-		for n := 1; n <= tt.writes+1; n++ {
+		for n := 1; n <= tt.writes+tt.later+1; n++ {
 			for _, torn := range []bool{false, true} {
 				s := newStore(t)
 				save(t, s, app.Profile{Version: 1, Name: "home", CA: []string{testPEM}}, before)
 				ring := ringOf(s)
 				ring.left, ring.torn = n, torn
-				if err := tt.change(s); (err != nil) != (n <= tt.writes) {
+				err := tt.change(s)
+				if (err != nil) != (n <= tt.writes) {
 					t.Errorf("%s, crash at write %d: %v", tt.name, n, err)
 				}
+				ends := tt.ends
+				if err == nil {
+					ends = ends[len(ends)-1:]
+				}
 				ring.left, ring.fails = 0, nil
-				checkAfterCrash(t, fmt.Sprintf("%s, crash at write %d, torn %v", tt.name, n, torn), s, tt.ends)
+				checkAfterCrash(t, fmt.Sprintf("%s, crash at write %d, torn %v", tt.name, n, torn), s, ends)
 			}
 		}
 	}
@@ -343,7 +411,7 @@ func TestBusy(t *testing.T) {
 		}
 	})
 	// Reading goes on, also of what the other program has in hand.
-	ringOf(s).entries[indexKey] = strings.Replace(ringOf(s).entries[indexKey], `}],`, `}],"unfinished":["office"],`, 1)
+	ringOf(s).entries[indexKey] = strings.Replace(ringOf(s).entries[indexKey], `}],`, `}],"unfinished":["x"],`, 1)
 	synctest.Test(t, func(t *testing.T) { wantNames(t, s, "office") })
 	if err := other.Close(); err != nil {
 		t.Fatal(err)

@@ -334,8 +334,5 @@ func (s *Store) Remove(name string) error {
 	if err := s.writeIndex(ix); err != nil {
 		return err
 	}
-	if err := s.remove(keyOf + key); err != nil {
-		return err
-	}
-	return s.finish(ix)
+	return s.repair(ix)
 }
