@@ -22,6 +22,29 @@ type child struct {
 	remote      netip.Prefix // inner destination of it
 	established time.Time
 	timer       *timer
+	ended       chan struct{} // closed by remove; nil unless it was handed over
+}
+
+// SAs is a tunnel's pair of ESP SAs that is another's to use, and to zeroise: see
+// [Config].Handover.
+type SAs struct {
+	In             *esp.Inbound
+	Out            *esp.Outbound
+	HeaderLen      int // of their packets, in bytes
+	Client, Remote netip.Prefix
+	Peer           netip.AddrPort  // where the client is
+	Ended          <-chan struct{} // closed when the tunnel is over
+}
+
+// handOver gives the tunnel's packets away, if they are not the gateway's to carry.
+func (c *child) handOver() {
+	if c.sa.gw.cfg.Handover == nil {
+		return
+	}
+	c.ended = make(chan struct{})
+	c.sa.gw.cfg.Handover(&SAs{
+		In: c.in, Out: c.out, HeaderLen: c.headerLen, Client: c.client, Remote: c.remote, Peer: c.sa.path.peer, Ended: c.ended,
+	})
 }
 
 // remove forgets the tunnel.
@@ -29,6 +52,10 @@ func (c *child) remove() {
 	c.timer.stop()
 	delete(c.sa.gw.children, c.in.SPI())
 	c.sa.children = slices.DeleteFunc(c.sa.children, func(o *child) bool { return o == c })
+	if c.ended != nil {
+		close(c.ended)
+		return
+	}
 	c.in.Zero()
 	c.out.Zero()
 }
@@ -54,7 +81,7 @@ func (g *Gateway) receiveESP(d datagram) {
 		return
 	}
 	c := g.children[binary.BigEndian.Uint32(d.data)]
-	if c == nil {
+	if c == nil || c.ended != nil {
 		g.log.Debug("dropped ESP of an unknown SPI", "from", d.path.peer)
 		return
 	}
@@ -121,7 +148,7 @@ func (g *Gateway) client(a netip.Addr) *sa {
 func (g *Gateway) sendInner(packet []byte) {
 	src, dst, ok := endpoints(packet)
 	s := g.client(dst)
-	if !ok || s == nil || s.encapsulation() == 0 {
+	if !ok || s == nil || s.encapsulation() == 0 || g.cfg.Handover != nil {
 		return
 	}
 	for _, c := range slices.Backward(s.children) {

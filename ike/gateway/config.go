@@ -137,6 +137,11 @@ type Config struct {
 	// is called from the loop, must not call the gateway, and may keep packet.
 	Packets func(client netip.Addr, packet []byte)
 
+	// Handover, if set, takes the place of both: another data path carries the packets of
+	// the tunnels. It gets each pair of ESP SAs when it is made, from the loop, and must not
+	// call the gateway.
+	Handover func(*SAs)
+
 	// Quirks makes the gateway behave as some in the field.
 	Quirks Quirks
 	// Hook sees every message before it is hashed and encrypted, and returns

@@ -6,7 +6,8 @@
 // secret, asks for login and password by XAUTH, gives settings by Mode-Config (asked for
 // or pushed), and builds ESP tunnels by Quick Mode, in UDP or as IP protocol 50 (a raw
 // [Socket]). Whoever connects reaches either a userspace network with a web page, a name
-// server and an echo service ([Inside]), or callbacks of a test ([Config].Packets).
+// server and an echo service ([Inside]), or callbacks of a test ([Config].Packets), or a
+// data path that gets the ESP SAs ([Config].Handover).
 //
 // The wire formats are those of packages isakmp and esp. Keys, hashes and
 // initialisation vectors are derived by code of this package (keys.go, dh.go), and

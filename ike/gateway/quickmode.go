@@ -424,6 +424,7 @@ func (s *sa) install(q *quickMode) error {
 	c.timer = s.gw.after(q.life, c.expire)
 	s.children = append(s.children, c)
 	s.gw.children[q.spiIn] = c
+	c.handOver()
 	s.log.Info("tunnel up", "user", s.user, "suite", q.suite, "client", q.client, "remote", q.remote, "ipcomp", c.ipcomp != nil)
 	return nil
 }
