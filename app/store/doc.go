@@ -39,7 +39,7 @@
 // A file of profiles becomes candidates, with remarks on all that does not fit; nothing
 // is saved, and nothing weak allowed, before a person has agreed:
 //
-//	found, err := store.Import(data, "office.pcf")
+//	found, err := store.ReadImport(file, "office.pcf")
 //	c := found.Profiles[0]                   // shown, with found.Remarks and c.Remarks
 //	c.AllowWeak()                            // if the person agrees to c.Weak
 //	c.Profile.Name = store.FreeName(c.Profile.Name, names)

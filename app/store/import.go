@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"path"
@@ -84,6 +85,18 @@ func (c *Candidate) AllowWeak() {
 	if c.weak.Exchange != "" {
 		p.Exchange = c.weak.Exchange
 	}
+}
+
+// ReadImport reads a file and imports it; no more of it is read than Import takes, and
+// its contents are zeroised. The error is the reader's, or that of Import.
+func ReadImport(file io.Reader, fileName string) (*Imported, error) {
+	buf := make([]byte, maxImport+1) // one buffer, so that no copy of a growing one stays behind
+	defer clear(buf)
+	n, err := io.ReadFull(file, buf)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, err
+	}
+	return Import(buf[:n], fileName)
 }
 
 // Import reads a file of profiles, of this program or another one, which is told by

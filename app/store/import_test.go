@@ -11,12 +11,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"unicode/utf16"
 
 	"howett.net/plist"
@@ -431,4 +433,29 @@ func FuzzImport(f *testing.F) {
 		}
 		im.Zero()
 	})
+}
+
+// TestReadImport: a file is imported as its contents are; no more is read than can be
+// imported.
+func TestReadImport(t *testing.T) {
+	data := readImport(t, "group.pcf")
+	want, err := Import(data, "group.pcf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadImport(iotest.OneByteReader(bytes.NewReader(data)), "group.pcf")
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	if _, err := ReadImport(strings.NewReader(""), "x"); !errors.Is(err, ErrFormat) {
+		t.Errorf("an empty file: got %v", err)
+	}
+	broken := errors.New("the stick was pulled out")
+	if _, err := ReadImport(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(broken)), "group.pcf"); !errors.Is(err, broken) {
+		t.Errorf("half a file: got %v", err)
+	}
+	long := strings.NewReader(strings.Repeat("#", 2*maxImport))
+	if _, err := ReadImport(long, "x"); err == nil || !strings.Contains(err.Error(), "larger than") || long.Len() < maxImport-1 {
+		t.Errorf("a long file: got %v, %d bytes unread", err, long.Len())
+	}
 }

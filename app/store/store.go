@@ -42,9 +42,10 @@ type Entry struct {
 	GroupSecret []byte // nil: not stored
 }
 
-// Clone is a copy with secrets of its own.
+// Clone is a copy with secrets, and certificates, of its own.
 func (e *Entry) Clone() *Entry {
 	clone := *e
+	clone.Profile.CA = slices.Clone(e.Profile.CA)
 	clone.Password, clone.GroupSecret = slices.Clone(e.Password), slices.Clone(e.GroupSecret)
 	return &clone
 }

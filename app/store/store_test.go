@@ -286,3 +286,17 @@ func TestPasswordStaysInTheKeyring(t *testing.T) {
 		t.Error("Zero left a secret")
 	}
 }
+
+// TestClone: nothing that is done to a copy shows in the entry.
+func TestClone(t *testing.T) {
+	entry := &Entry{Profile: app.Profile{Name: "office", CA: []string{testPEM}}, Password: []byte("correct horse"), GroupSecret: []byte("battery")}
+	clone := entry.Clone()
+	if !reflect.DeepEqual(clone, entry) {
+		t.Errorf("got %+v, want %+v", clone, entry)
+	}
+	clone.Profile.CA[0] = "changed"
+	clone.Zero()
+	if entry.Profile.CA[0] != testPEM || string(entry.Password) != "correct horse" || string(entry.GroupSecret) != "battery" {
+		t.Errorf("left %+v", entry)
+	}
+}
