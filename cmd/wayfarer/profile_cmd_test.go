@@ -341,10 +341,12 @@ func TestProfileImport(t *testing.T) {
 
 func TestProfileImportErrors(t *testing.T) {
 	w := savedWorld(t)
-	w.expect(t, 2, "", "wayfarer: the file cannot be read: ", "profile", "import", filepath.Join(t.TempDir(), "missing"))
+	for _, path := range []string{filepath.Join(t.TempDir(), "missing"), t.TempDir()} {
+		w.expect(t, 2, "", "wayfarer: the file cannot be read: "+path, "profile", "import", path)
+	}
 	w.stdin = "Dear Ada"
 	w.expect(t, 2, "", "wayfarer: -: this is not a VPN profile that Wayfarer can read", "profile", "import", "-")
-	w.stdin = strings.Repeat("#", maxImport+10)
+	w.stdin = strings.Repeat("#", 2<<20)
 	w.expect(t, 2, "", "wayfarer: -: the file is larger than", "profile", "import", "-")
 	w.stdin = "<plist><dict><key>PayloadContent</key><array><dict><key>PayloadType</key><string>com.apple.vpn.managed</string>" +
 		"<key>VPNType</key><string>IKEv2</string><key>UserDefinedName</key><string>New\x1b</string></dict></array></dict></plist>"

@@ -20,9 +20,6 @@ import (
 	"wayfarer/app/store"
 )
 
-// maxEdited bounds the text of a profile that comes back from an editor, in bytes.
-const maxEdited = 1 << 20
-
 func newProfileAdd(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME",
@@ -191,13 +188,8 @@ func (e *env) replace(name string, entry *store.Entry, changed *app.Profile) err
 	if err != nil {
 		return err
 	}
-	if changed.Name != name {
-		if err := saved.Rename(name, changed.Name); err != nil {
-			return err
-		}
-	}
 	entry.Profile = *changed
-	if err := saved.Save(entry); err != nil {
+	if err := saved.Replace(name, entry); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "Saved %s.\n", plainLine(changed.Name))
@@ -218,7 +210,7 @@ func (e *env) editText(ctx context.Context, text []byte) ([]byte, error) {
 	if err := e.edit(ctx, path); err != nil {
 		return nil, app.NewFailure(app.CodeInternal, "", "the editor failed: "+err.Error(), "set VISUAL or EDITOR to one that works, or use --set")
 	}
-	after, err := readUpTo(path, maxEdited)
+	after, err := os.ReadFile(path)
 	if err != nil {
 		return nil, app.NewFailure(app.CodeInternal, "", "the edited file cannot be read: "+reason(err), "")
 	}

@@ -16,9 +16,6 @@ import (
 	"wayfarer/app/store"
 )
 
-// maxImport bounds a file to import, in bytes; store.Import says so of a larger one.
-const maxImport = 1 << 20
-
 func newProfileImport(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "import FILE",
@@ -34,12 +31,10 @@ func newProfileImport(e *env) *cobra.Command {
 }
 
 func (e *env) profileImport(ctx context.Context, path string) error {
-	data, err := e.importFile(path)
-	if err != nil {
+	found, err := e.importFile(path)
+	if unread := (*os.PathError)(nil); errors.As(err, &unread) {
 		return usage("the file cannot be read: "+reason(err), "")
 	}
-	defer clear(data)
-	found, err := store.Import(data, filepath.Base(path))
 	if err != nil {
 		return usage(plainLine(path)+": "+err.Error(), "")
 	}
@@ -67,22 +62,17 @@ func (e *env) profileImport(ctx context.Context, path string) error {
 	return nil
 }
 
-// importFile reads the file to import.
-func (e *env) importFile(path string) ([]byte, error) {
+// importFile reads the file to import, or standard input.
+func (e *env) importFile(path string) (*store.Imported, error) {
 	if path == "-" {
-		return io.ReadAll(io.LimitReader(e.in, maxImport+1))
+		return store.ReadImport(e.in, path)
 	}
-	return readUpTo(path, maxImport+1)
-}
-
-// readUpTo reads a file, or the first so many bytes of it.
-func readUpTo(path string, most int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, most))
+	return store.ReadImport(file, filepath.Base(path))
 }
 
 // importOne shows a profile and saves it, if the person wants it.
