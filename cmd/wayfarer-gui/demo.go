@@ -24,31 +24,32 @@ const (
 	demoEnd   = 5 * time.Second  // for it to disconnect and go
 )
 
+// demoHeld is the variable by which `wayfarer demo --serve` ends with its input: however
+// this program ends, the system closes the other end of that.
+const demoHeld = "WAYFARER_DEMO_HELD=1"
+
 // demoProcess is `wayfarer demo --serve`: a gateway, and a service without rights, in a
 // process of its own.
 type demoProcess struct {
 	gui.Demo
 	socket string
 	cmd    *exec.Cmd
+	input  io.Closer // it runs until this is closed
 	ended  chan error
 }
 
-// startDemo starts the sibling program, and waits until it is ready. It is called on the
-// thread that lives as long as the program: on Linux, the other one ends with it.
+// startDemo starts the sibling program, and waits until it is ready.
 func startDemo() (*demoProcess, error) {
 	program, err := sibling("wayfarer")
 	if err != nil {
 		return nil, err
 	}
 	d := &demoProcess{cmd: exec.Command(program, "demo", "--serve"), ended: make(chan error, 1)}
-	d.cmd.SysProcAttr = endsWithParent()
-	d.cmd.Env = append(os.Environ(), control.SocketVariable+"=") // it takes one of its own, and away again
+	d.cmd.SysProcAttr = withoutConsole()
+	d.cmd.Env = append(os.Environ(), demoHeld, control.SocketVariable+"=") // it takes one of its own, and away again
 	var complaints bytes.Buffer
 	d.cmd.Stderr = &complaints
-	out, err := d.cmd.StdoutPipe()
-	if err == nil {
-		err = d.cmd.Start()
-	}
+	out, err := d.start()
 	if err != nil {
 		return nil, fmt.Errorf("the demonstration does not start: %w", err)
 	}
@@ -67,6 +68,20 @@ func startDemo() (*demoProcess, error) {
 	}
 	d.stop()
 	return nil, fmt.Errorf("the demonstration does not start: %s", strings.TrimSpace(complaints.String()))
+}
+
+// start starts the process, with pipes for its input and output.
+func (d *demoProcess) start() (io.Reader, error) {
+	input, err := d.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	d.input = input
+	out, err := d.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return out, d.cmd.Start()
 }
 
 // read takes what the program says about its gateway, up to the last that matters.
@@ -91,17 +106,12 @@ func (d *demoProcess) read(out io.Reader) bool {
 
 // stop ends the program, which takes its socket away.
 func (d *demoProcess) stop() {
-	if d.cmd.Process.Signal(os.Interrupt) != nil { // Windows has none
-		d.cmd.Process.Kill()
-	}
+	d.input.Close()
 	select {
 	case <-d.ended:
 	case <-time.After(demoEnd):
 		d.cmd.Process.Kill()
 		<-d.ended
-	}
-	if runtime.GOOS == "windows" { // the killed program could not, and its pipe is named like its folder
-		os.Remove(filepath.Join(os.TempDir(), filepath.Base(d.socket)))
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
@@ -47,6 +48,11 @@ const (
 	// demoRequest bounds a request to the web server.
 	demoRequest = 30 * time.Second
 )
+
+// inputVariable names an environment variable that has "demo --serve" end with its input,
+// too: with the program that started it and holds the other end, on any system and however
+// that one ends.
+const inputVariable = "WAYFARER_DEMO_HELD"
 
 func newDemo(e *env) *cobra.Command {
 	var keep, serve, gui bool
@@ -390,16 +396,26 @@ func (d *demo) keep(ctx context.Context, svc *rootless, a *attempt) error {
 	return a.serveProxy(ctx, svc, listener)
 }
 
-// serve offers the gateway, and a rootless service on a socket, until Ctrl+C.
+// serve offers the gateway, and a rootless service on a socket, until Ctrl+C; see also
+// inputVariable.
 func (d *demo) serve(ctx context.Context, given bool) (err error) {
+	if os.Getenv(inputVariable) != "" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			_, _ = io.Copy(io.Discard, d.in) // however it ends
+			cancel()
+		}()
+	}
 	path := d.socket
 	if !given {
-		dir, err := os.MkdirTemp("", "wayfarer-demo-")
+		private, remove, err := privateSocket()
 		if err != nil {
 			return demoFailed("no place for the socket", err)
 		}
-		defer os.RemoveAll(dir)
-		path = privateSocket(dir)
+		defer remove()
+		path = private
 	}
 	listener, err := control.Listen(path)
 	if err != nil {
@@ -431,13 +447,18 @@ func (d *demo) serve(ctx context.Context, given bool) (err error) {
 	}
 }
 
-// privateSocket is a path in dir, or on Windows, where pipes have no folder, a name
-// as unlikely as dir's.
-func privateSocket(dir string) string {
+// privateSocket is a path in a new folder, which remove takes away, or on Windows, where
+// pipes have no folder, a name that nobody can guess.
+func privateSocket() (path string, remove func(), err error) {
+	const name = "wayfarer-demo-"
 	if runtime.GOOS == "windows" {
-		return `\\.\pipe\` + filepath.Base(dir)
+		return `\\.\pipe\` + name + rand.Text(), func() {}, nil
 	}
-	return filepath.Join(dir, "wayfarer.sock")
+	dir, err := os.MkdirTemp("", name)
+	if err != nil {
+		return "", nil, err
+	}
+	return filepath.Join(dir, "wayfarer.sock"), func() { os.RemoveAll(dir) }, nil
 }
 
 // invite says how to connect from another terminal.

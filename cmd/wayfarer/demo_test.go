@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -148,5 +149,26 @@ func TestStyle(t *testing.T) {
 	defer file.Close()
 	if styleFor(file).coloured {
 		t.Error("colours in a file")
+	}
+}
+
+// Whoever started it and is gone, however that came, holds its input no longer.
+func TestDemoServeHeld(t *testing.T) {
+	w := newWorld(t, nil)
+	t.Setenv(control.SocketVariable, "")
+	t.Setenv(inputVariable, "1")
+	in, holder := io.Pipe()
+	r := w.startWith(t, in, "demo", "--serve")
+	r.out.wait(t, "Ctrl\\+C ends it")
+	socket := r.out.wait(t, `Socket +(\S+)`)
+	select {
+	case code := <-r.ended:
+		t.Fatalf("it ended by itself, with exit code %d", code)
+	default:
+	}
+	holder.Close()
+	r.exit(t, "")
+	if _, err := os.Stat(filepath.Dir(socket)); err == nil && runtime.GOOS != "windows" {
+		t.Error("the socket's folder is left behind")
 	}
 }

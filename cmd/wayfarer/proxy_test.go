@@ -83,10 +83,15 @@ type running struct {
 
 func (w *world) start(t *testing.T, args ...string) *running {
 	t.Helper()
+	return w.startWith(t, strings.NewReader(w.stdin), args...)
+}
+
+func (w *world) startWith(t *testing.T, in io.Reader, args ...string) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{out: newWatched(), err: newWatched(), stop: cancel, ended: make(chan int, 1)}
 	e := *w.env
-	e.in, e.out, e.err = strings.NewReader(w.stdin), r.out, r.err
+	e.in, e.out, e.err = in, r.out, r.err
 	go func() { r.ended <- run(ctx, &e, args) }()
 	t.Cleanup(cancel)
 	return r
