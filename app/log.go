@@ -2,6 +2,10 @@ package app
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -59,4 +63,19 @@ type LogRecord struct {
 	Owner      string            `json:"owner,omitzero"`
 	Message    string            `json:"message"`
 	Attributes map[string]string `json:"attributes,omitzero"`
+}
+
+// Text is what a record says: its message and, sorted by their keys, its attributes. What
+// gateways say is in some of them, so it may hold anything.
+func (r *LogRecord) Text() string {
+	var b strings.Builder
+	b.WriteString(r.Message)
+	for _, key := range slices.Sorted(maps.Keys(r.Attributes)) {
+		value := r.Attributes[key]
+		if value == "" || strings.ContainsAny(value, " \"=\n\t") {
+			value = strconv.Quote(value)
+		}
+		b.WriteString(" " + key + "=" + value)
+	}
+	return b.String()
 }

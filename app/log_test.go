@@ -25,3 +25,16 @@ func TestLogLevels(t *testing.T) {
 		}
 	}
 }
+
+func TestLogText(t *testing.T) {
+	for want, r := range map[string]*LogRecord{
+		"":                    {},
+		"the service begins":  {Message: "the service begins", Level: "info", Connection: "c1", Owner: "ada"},
+		`x a="" b=1 c="no y"`: {Message: "x", Attributes: map[string]string{"c": "no y", "a": "", "b": "1"}},
+		`x a="b=\"c\"\n\t"`:   {Message: "x", Attributes: map[string]string{"a": "b=\"c\"\n\t"}},
+	} {
+		if got := r.Text(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -50,17 +47,8 @@ func (e *env) logs(ctx context.Context, level string, following bool) error {
 	return nil
 }
 
-// logLine is a record as text: time, level, connection, message, attributes. What
-// gateways say is in some of them, and cannot steer the terminal.
+// logLine is a record on one line: time, level, connection, and what it says, which
+// cannot steer the terminal.
 func logLine(r *app.LogRecord) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %-5s %-3s %s", r.Time.Local().Format(time.RFC3339), r.Level, cmp.Or(r.Connection, "-"), r.Message)
-	for _, key := range slices.Sorted(maps.Keys(r.Attributes)) {
-		value := r.Attributes[key]
-		if value == "" || strings.ContainsAny(value, " \"=\n\t") {
-			value = strconv.Quote(value)
-		}
-		fmt.Fprintf(&b, " %s=%s", key, value)
-	}
-	return plainLine(b.String())
+	return plainLine(fmt.Sprintf("%s %-5s %-3s %s", r.Time.Local().Format(time.RFC3339), r.Level, cmp.Or(r.Connection, "-"), r.Text()))
 }
