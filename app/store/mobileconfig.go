@@ -37,23 +37,16 @@ type payload struct {
 
 // ipsecPayload is the dictionary IPSec, for what Apple calls Cisco IPSec.
 type ipsecPayload struct {
-	RemoteAddress             string
-	AuthenticationMethod      string // SharedSecret, Certificate
-	XAuthName                 string
-	XAuthPassword             string
-	XAuthPasswordEncryption   string
-	XAuthEnabled              int
-	LocalIdentifier           string
-	LocalIdentifierType       string
-	SharedSecret              []byte
-	PayloadCertificateUUID    string
-	PromptForVPNPIN           bool
-	OnDemandEnabled           int
-	DisconnectOnIdle          int
-	IncludeAllNetworks        bool
-	RemoteIdentifier          string
-	ExtendedAuthEnabled       int
-	VerifyServerCertificateCN string
+	RemoteAddress          string
+	AuthenticationMethod   string // SharedSecret, Certificate
+	XAuthName              string
+	XAuthPassword          string
+	XAuthEnabled           int
+	LocalIdentifier        string
+	SharedSecret           []byte
+	PayloadCertificateUUID string
+	PromptForVPNPIN        bool
+	OnDemandEnabled        int
 }
 
 // laterPayload is a payload that is read when it is its turn: a binary list may name
