@@ -199,6 +199,18 @@ func (c *Candidate) secret(what string, obfuscated bool) {
 	c.remark("The file holds the %s %s: delete it once the profile is saved.", what, how)
 }
 
+// noNAT tells that the file switches NAT traversal off.
+func (c *Candidate) noNAT() {
+	c.remark("The file switches NAT traversal off. Wayfarer uses it wherever the gateway can; nat_t = \"off\" in the profile does as the file says.")
+}
+
+// domain tells what becomes of a Windows domain, if the file has one.
+func (c *Candidate) domain(name string) {
+	if name != "" {
+		c.remark("The Windows domain %s is not sent: if the gateway refuses the login, try %s\\LOGIN.", shown(name), shown(name))
+	}
+}
+
 // suite notes what the file demands of phase 1 or 2: to is where it goes in the
 // profile, or, if it is weak, in what AllowWeak takes over.
 func (c *Candidate) suite(parts []string, to func(*app.Profile) *[]string) {

@@ -267,6 +267,27 @@ func TestImportIsNotSilentlyWeak(t *testing.T) {
 	}
 }
 
+// TestManyNetworks: of a list that is too long the first networks are taken, and what is
+// left out is told.
+func TestManyNetworks(t *testing.T) {
+	site := "n:version:4\ns:network-host:vpn.example.com\nn:policy-list-auto:0\n"
+	const lines = 5000
+	for i := range lines {
+		site += fmt.Sprintf("s:policy-list-include:10.%d.%d.0 / 255.255.255.0\n", i/256, i%256)
+	}
+	im, err := Import([]byte(site), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	networks, remarks := im.Profiles[0].Profile.RemoteNetworks, im.Profiles[0].Remarks
+	if len(networks) < 1000 || len(networks) > 2000 || networks[0] != "10.0.0.0/24" {
+		t.Errorf("%d networks, the first are %q", len(networks), networks[:min(3, len(networks))])
+	}
+	if want := fmt.Sprintf("The lists of networks are too long: %d lines of them are left out.", lines-len(networks)); !slices.Contains(remarks, want) {
+		t.Errorf("remarks %q, want %q", remarks, want)
+	}
+}
+
 func TestManyPayloads(t *testing.T) {
 	item := "<dict><key>PayloadType</key><string>com.apple.vpn.managed</string><key>VPNType</key><string>L2TP</string></dict>"
 	data := "<plist><dict><key>PayloadContent</key><array>" + strings.Repeat(item, 5000) + "</array></dict></plist>"

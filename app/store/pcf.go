@@ -55,9 +55,7 @@ func importPCF(text string) (*Imported, error) {
 	pcfSecrets(c, main)
 	pcfTransport(c, main)
 	p.LocalNetwork = main.on("EnableLocalLAN")
-	if domain := main.get("NTDomain"); domain != "" {
-		c.remark("The Windows domain %s is not sent: if the gateway refuses the login, try %s\\LOGIN.", shown(domain), shown(domain))
-	}
+	c.domain(main.get("NTDomain"))
 	main.ignore("SaveUserPassword", "BackupServer", "ForceKeepAlives", "EnableSplitDNS", "SendCertChain", "VerifyCertDN",
 		"SDIUseHardwareToken", "DialerDisconnect", "PeerTimeout")
 	for _, dialUp := range []string{"EnableISPConnect", "ISPConnectType", "EnableMSLogon", "MSLogonType"} {
@@ -137,7 +135,7 @@ func (c *Candidate) dropUnusedSecret() {
 func pcfTransport(c *Candidate, main *keys) {
 	switch nat := main.get("EnableNat"); {
 	case nat == "0":
-		c.remark("The file switches NAT traversal off. Wayfarer uses it wherever the gateway can; nat_t = \"off\" in the profile does as the file says.")
+		c.noNAT()
 	case main.get("TunnelingMode") == "1":
 		c.remark("IPsec over TCP is not supported: UDP is used, ports 500 and 4500, which the gateway must allow.")
 		main.ignore("TcpTunnelingPort")

@@ -15,27 +15,35 @@ var shrewLine = regexp.MustCompile(`^([nsb]):([a-z0-9-]+):(.*)$`)
 
 // isShrew tells a site of Shrew's client.
 func isShrew(text string) bool {
-	k := readShrew(text)
+	k, _ := readShrew(text)
 	_, version := k.values["version"]
 	_, host := k.values["network-host"]
 	return version || host
 }
 
-// readShrew reads the lines of a site. A key that comes again adds to its list.
-func readShrew(text string) *keys {
-	k := newKeys()
+// maxShrewList bounds a list of networks, in bytes: a thousand and more of them.
+const maxShrewList = 32 << 10
+
+// readShrew reads the lines of a site. A key that comes again adds to its list; lines
+// that would make one too long are skipped, and counted.
+func readShrew(text string) (k *keys, skipped int) {
+	k = newKeys()
 	for line := range strings.Lines(text) {
 		m := shrewLine.FindStringSubmatch(strings.TrimSpace(line))
 		if m == nil {
 			continue
 		}
 		key, value := m[2], m[3]
-		if old := k.values[key]; old != "" && strings.HasPrefix(key, "policy-list-") && len(old) < maxFieldText*16 {
+		if old := k.values[key]; old != "" && strings.HasPrefix(key, "policy-list-") {
+			if len(old)+len(value) > maxShrewList {
+				skipped++
+				continue
+			}
 			value = old + "," + value
 		}
 		k.add(key, value)
 	}
-	return k
+	return k, skipped
 }
 
 // shrewAuth are its methods of authentication.
@@ -46,7 +54,7 @@ var shrewAuth = map[string]string{
 
 // importShrew reads a site of Shrew's client, as its export writes it.
 func importShrew(text string) (*Imported, error) {
-	k := readShrew(text)
+	k, skipped := readShrew(text)
 	c := &Candidate{}
 	p := &c.Profile
 	p.Gateway, p.Login = field(k.get("network-host")), field(k.get("client-saved-username"))
@@ -65,6 +73,9 @@ func importShrew(text string) (*Imported, error) {
 	shrewCredentials(c, k)
 	shrewPhases(c, k)
 	shrewNetwork(c, k)
+	if skipped > 0 {
+		c.remark("The lists of networks are too long: %d lines of them are left out.", skipped)
+	}
 	shrewClient(c, k)
 	k.leftover(c)
 	return &Imported{Format: "Shrew Soft VPN client (.vpn)", Profiles: []*Candidate{c}}, nil
@@ -224,7 +235,7 @@ func (c *Candidate) suiteIfWhole(parts []string, to func(*app.Profile) *[]string
 // shrewNetwork reads how packets travel, and which.
 func shrewNetwork(c *Candidate, k *keys) {
 	if k.get("network-natt-mode") == "disable" {
-		c.remark("The file switches NAT traversal off. Wayfarer uses it wherever the gateway can; nat_t = \"off\" in the profile does as the file says.")
+		c.noNAT()
 	}
 	if mtu := k.get("network-mtu-size"); mtu != "" && mtu != "1380" && mtu != "0" {
 		c.remark("The MTU %s is not taken over: the right one is found out.", shown(mtu))

@@ -158,9 +158,7 @@ func fromVpnc(c *Candidate, k *keys) error {
 	vpncSecrets(c, k)
 	vpncGroups(c, k)
 	vpncTransport(c, k)
-	if domain := k.get("Domain"); domain != "" {
-		c.remark("The Windows domain %s is not sent: if the gateway refuses the login, try %s\\LOGIN.", shown(domain), shown(domain))
-	}
+	c.domain(k.get("Domain"))
 	for _, key := range []string{"Enable Single DES", "Enable no encryption"} {
 		if _, ok := k.values[strings.ToLower(key)]; ok && k.get(key) != "no" {
 			c.remark("%q is never done; the gateway must know better algorithms.", key)
@@ -200,7 +198,7 @@ func vpncGroups(c *Candidate, k *keys) {
 func vpncTransport(c *Candidate, k *keys) {
 	switch k.get("NAT Traversal Mode") {
 	case "none":
-		c.remark("The file switches NAT traversal off. Wayfarer uses it wherever the gateway can; nat_t = \"off\" in the profile does as the file says.")
+		c.noNAT()
 	case "cisco-udp":
 		c.remark("Cisco's own encapsulation in UDP is not supported: that of the standard is used, port 4500, which the gateway must allow.")
 	}
