@@ -72,3 +72,18 @@ func TestAuthMethod(t *testing.T) {
 		t.Errorf("kerberos: %+v", m)
 	}
 }
+
+func TestHosts(t *testing.T) {
+	for in, want := range map[string][]string{
+		"":                          {""},
+		"vpn.example.com":           {"vpn.example.com"},
+		"vpn.example.com:4500":      {"vpn.example.com"},
+		"a.example, b.example:4500": {"a.example", "b.example"},
+		"[2001:db8::1]:500,[::1]":   {"2001:db8::1", "::1"},
+		"2001:db8::1":               {"2001:db8::1"},
+	} {
+		if got := Hosts(in); !slices.Equal(got, want) {
+			t.Errorf("Hosts(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

@@ -1,5 +1,10 @@
 package app
 
+import (
+	"net"
+	"strings"
+)
+
 // Profile is what a user or administrator configures: everything about a
 // connection but its secrets. Its TOML form, with these keys, is what is exported;
 // the zero value of a field is its default.
@@ -37,4 +42,19 @@ type Profile struct {
 	RoutesSkip     []string `toml:"routes_skip,omitempty" json:"routes_skip,omitzero"`
 	MTU            int      `toml:"mtu,omitempty" json:"mtu,omitzero"` // 0: found out
 	Quirks         []string `toml:"quirks,omitempty" json:"quirks,omitzero"`
+}
+
+// Hosts lists the gateways of a profile, without their ports. There is at least one,
+// which is empty if the profile names none.
+func Hosts(gateways string) []string {
+	hosts := strings.Split(gateways, ",")
+	for i, one := range hosts {
+		one = strings.TrimSpace(one)
+		if host, _, err := net.SplitHostPort(one); err == nil {
+			hosts[i] = host
+		} else {
+			hosts[i] = strings.Trim(one, "[]")
+		}
+	}
+	return hosts
 }

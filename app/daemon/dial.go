@@ -181,7 +181,7 @@ func (t *tunnel) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 // forgetNames drops the addresses of names that are no longer tried: backup servers of an
 // earlier session, of which a gateway can name new ones each time.
 func (t *tunnel) forgetNames(gateways string) {
-	hosts := hostsOf(gateways)
+	hosts := app.Hosts(gateways)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.DeleteFunc(t.resolved, func(host string, _ []netip.Addr) bool { return !slices.Contains(hosts, host) })

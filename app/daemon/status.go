@@ -3,10 +3,8 @@ package daemon
 import (
 	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"wayfarer/app"
@@ -29,7 +27,7 @@ func (t *tunnel) connection() app.Connection {
 		Profile:  t.profile.Name,
 		Owner:    t.owner,
 		Since:    &since,
-		Gateway:  &app.Gateway{Host: hostOf(t.profile.Gateway)},
+		Gateway:  &app.Gateway{Host: app.Hosts(t.profile.Gateway)[0]},
 		Warnings: slices.Clone(t.warnings),
 		TUN:      t.tun,
 	}
@@ -65,23 +63,6 @@ func (t *tunnel) connection() app.Connection {
 		showStats(&c, session.Stats())
 	}
 	return c
-}
-
-// hostOf is the first of a profile's gateways, without its port.
-func hostOf(gateways string) string { return hostsOf(gateways)[0] }
-
-// hostsOf lists a profile's gateways, of which there is at least one, without their ports.
-func hostsOf(gateways string) []string {
-	hosts := strings.Split(gateways, ",")
-	for i, one := range hosts {
-		one = strings.TrimSpace(one)
-		if host, _, err := net.SplitHostPort(one); err == nil {
-			hosts[i] = host
-		} else {
-			hosts[i] = strings.Trim(one, "[]")
-		}
-	}
-	return hosts
 }
 
 func (s *settings) show(c *app.Connection) {

@@ -258,18 +258,3 @@ func TestWarningsOfTheEngine(t *testing.T) {
 		}
 	})
 }
-
-func TestHostOf(t *testing.T) {
-	for in, want := range map[string]string{
-		"vpn.example.com":           "vpn.example.com",
-		"vpn.example.com:4500":      "vpn.example.com",
-		"a.example, b.example:4500": "a.example",
-		"[2001:db8::1]:500":         "2001:db8::1",
-		"[2001:db8::1]":             "2001:db8::1",
-		"2001:db8::1":               "2001:db8::1",
-	} {
-		if got := hostOf(in); got != want {
-			t.Errorf("hostOf(%q) = %q, want %q", in, got, want)
-		}
-	}
-}

@@ -330,7 +330,7 @@ func TestOldNamesAreForgotten(t *testing.T) {
 		}
 		var session *fakeSession
 		w.script = func(ctx context.Context, n int, cfg *ike.Config) (Session, error) {
-			for _, host := range hostsOf(cfg.Gateway) {
+			for _, host := range app.Hosts(cfg.Gateway) {
 				if _, err := cfg.Resolve(ctx, host); err != nil {
 					t.Error(err)
 				}
