@@ -65,9 +65,9 @@ type tunnel struct {
 	// keepBlock: it has been connected, and losing it must not open the host.
 	keepBlock bool
 
-	// Of the local network's portal. atPortal has a value while somebody deals with it,
-	// who owns opened. He writes openUntil under the host's lock, too, so that either is
-	// enough to read it; the others are changed under that lock.
+	// Of the local network's portal. Who has put a value into atPortal, a channel of one,
+	// deals with the portal, and owns opened. openUntil is written with that and the host's
+	// lock, so that either is enough to read it; the others are changed under the lock.
 	atPortal  chan struct{}
 	opened    int         // the network in which a portal was
 	searching atomic.Bool // a portal may be open, or be opened
