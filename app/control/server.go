@@ -97,6 +97,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // guestKey is the context key of a request's connection, a *guest.
 type guestKey struct{}
 
+// guestOf is the connection of a request; nil: it did not come in by Serve.
+func guestOf(r *http.Request) *guest {
+	g, _ := r.Context().Value(guestKey{}).(*guest)
+	return g
+}
+
 // refusal is an error answer.
 type refusal struct {
 	status  int
@@ -205,7 +211,7 @@ func (s *Server) identified(next http.Handler) http.Handler {
 			identify = identifyPeer
 		}
 		var conn net.Conn
-		if g, ok := r.Context().Value(guestKey{}).(*guest); ok {
+		if g := guestOf(r); g != nil {
 			conn = g.Conn
 		}
 		p, err := identify(conn)
@@ -374,8 +380,8 @@ func (s *Server) mayConnect(p peer, r *http.Request) error {
 	if p.mayConnect {
 		return nil
 	}
-	g, ok := r.Context().Value(guestKey{}).(*guest)
-	if s.Authorize == nil || !ok {
+	g := guestOf(r)
+	if s.Authorize == nil || g == nil {
 		return errNoRight
 	}
 	return g.process.authorized(r.Context(), s.Authorize)

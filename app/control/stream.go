@@ -27,7 +27,7 @@ func (s *Server) open(p peer, w http.ResponseWriter, r *http.Request) (_ *stream
 		return nil, nil, refusal
 	}
 	w.Header().Set("Connection", "close") // nothing may follow
-	if g, ok := r.Context().Value(guestKey{}).(*guest); ok {
+	if g := guestOf(r); g != nil {
 		if err := g.stream(); err != nil {
 			return nil, nil, usage(http.StatusBadRequest, err.Error())
 		}
