@@ -21,7 +21,7 @@ PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 # All packages that a system can build without cgo; on macOS Fyne needs it.
 packages = $$(GOOS=$(1) CGO_ENABLED=0 $(GO) list -tags lab,gui ./... | grep -v '$(if $(filter darwin,$(1)),/app/gui$$,^$$)')
 
-.PHONY: help need-go build gui icons man demo test test-unit check-gui test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
+.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -35,6 +35,25 @@ gui: build ## the program with the window, too; needs a C compiler and headers o
 
 icons: need-go ## the program's icon in all forms, into build/icons
 	CGO_ENABLED=0 $(GO) run ./assets/generate -out build/icons
+
+# What Windows shows of a program, and its icon, are linked into it.
+WINDOWS_FLAGS = -s -w -X wayfarer/app.version=$$version
+windows: need-go ## the programs for Windows, but for the window, into build/windows/ARCH
+	@set -e; version=$$(installer/version); set -x; \
+	CGO_ENABLED=0 $(GO) run ./assets/generate -resources cmd -version $$version; \
+	for arch in amd64 arm64; do \
+		GOOS=windows GOARCH=$$arch CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(WINDOWS_FLAGS)" -o build/windows/$$arch/ ./cmd/wayfarer ./cmd/wayfarerd; \
+	done
+
+# As with GUI above, one set of flags. Debian has no C compiler for Windows on arm64; llvm-mingw has.
+gui-windows: windows ## the same with the window; needs mingw-w64
+	test/need-mingw
+	@version=$$(installer/version); for target in amd64/x86_64 arm64/aarch64; do \
+		cc=$${target#*/}-w64-mingw32-gcc; arch=$${target%/*}; \
+		command -v $$cc >/dev/null || { echo "make: no window for Windows on $$arch: there is no $$cc"; continue; }; \
+		echo "window for windows/$$arch"; \
+		GOOS=windows GOARCH=$$arch CC=$$cc CGO_ENABLED=1 $(GO) build -trimpath -ldflags "-H windowsgui $(WINDOWS_FLAGS)" -o build/windows/$$arch/ ./cmd/wayfarer-gui || exit; \
+	done
 
 # The go command fetches the version that go.mod names, if it is at least 1.21.
 need-go:
@@ -152,4 +171,4 @@ lab-connect-time: build ## time to connect, beside the reference client's
 	$(GO) test -tags lab -count=1 -v -run '^TestConnectTime$$' ./test/lab -connect-time
 
 clean: ## remove what was built
-	rm -rf build
+	rm -rf build cmd/*/*.syso

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"image"
 	"image/png"
 	"io/fs"
@@ -85,6 +86,33 @@ func TestForms(t *testing.T) {
 	}
 	if _, err := winres.LoadICO(bytes.NewReader(ico)); err != nil {
 		t.Error(err)
+	}
+	icns, err := os.ReadFile(filepath.Join(dir, "wayfarer.icns"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkICNS(t, icns)
+}
+
+// checkICNS reads a file of macOS's: a header, and pictures with one each.
+func checkICNS(t *testing.T, icns []byte) {
+	t.Helper()
+	if string(icns[:4]) != "icns" || int(binary.BigEndian.Uint32(icns[4:])) != len(icns) {
+		t.Fatalf("%d bytes, header %x", len(icns), icns[:icnsHeader])
+	}
+	icns = icns[icnsHeader:]
+	for _, want := range icnsSizes {
+		if len(icns) < icnsHeader || string(icns[:4]) != want.kind {
+			t.Fatalf("no %s", want.kind)
+		}
+		size := int(binary.BigEndian.Uint32(icns[4:]))
+		if got := decode(t, icns[icnsHeader:size]).Bounds(); got != image.Rect(0, 0, want.size, want.size) {
+			t.Errorf("%s is %v", want.kind, got)
+		}
+		icns = icns[size:]
+	}
+	if len(icns) > 0 {
+		t.Errorf("%d bytes behind it", len(icns))
 	}
 }
 

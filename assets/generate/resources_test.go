@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tc-hib/winres"
+	"github.com/tc-hib/winres/version"
+)
+
+func TestVersionNumbers(t *testing.T) {
+	for release, want := range map[string][4]uint16{
+		"1.2.3": {1, 2, 3, 0}, "10.20.30+5.gabc1234": {10, 20, 30, 5}, "1.2.3~rc1": {1, 2, 3, 0}, "1.2.3~rc1+4.gabc1234": {1, 2, 3, 4},
+		"0.0.0~git20260102.abc1234": {},
+	} {
+		if got, err := versionNumbers(release); err != nil || got != want {
+			t.Errorf("%s: %v, %v; want %v", release, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "1.2", "v1.2.3", "1.2.3.4", "1.2.65536", "1.2.3+x"} {
+		if got, err := versionNumbers(bad); err == nil {
+			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
+// The linker takes what stands beside a program, for each architecture, and Windows would
+// find icon, version and manifest in it.
+func TestResources(t *testing.T) {
+	dir := t.TempDir()
+	if err := writeResources(dir, "1.2.3+4.gabc1234"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range programs {
+		for _, arch := range []string{"amd64", "arm64"} {
+			t.Run(p.name+"/"+arch, func(t *testing.T) {
+				set := link(t, filepath.Join(dir, p.name), arch)
+				icon, err := set.GetIcon(iconName)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var ico bytes.Buffer
+				if err := icon.SaveICO(&ico); err != nil || int(ico.Bytes()[4]) != len(icoSizes) {
+					t.Errorf("%d pictures, %v", ico.Bytes()[4], err)
+				}
+				info, err := version.FromBytes(set.Get(winres.RT_VERSION, winres.ID(1), languageEnglish))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := [4]uint16{1, 2, 3, 4}; info.FileVersion != want || info.ProductVersion != want {
+					t.Errorf("versions %v and %v", info.FileVersion, info.ProductVersion)
+				}
+				texts, err := info.MarshalJSON()
+				if err != nil {
+					t.Fatal(err)
+				}
+				has(t, string(texts), `"ProductVersion":"1.2.3+4.gabc1234"`, true)
+				has(t, string(texts), `"OriginalFilename":"`+p.name+`.exe"`, true)
+				manifest := string(set.Get(winres.RT_MANIFEST, winres.ID(1), languageEnglish))
+				has(t, manifest, `level="asInvoker"`, true)
+				has(t, manifest, "8e0f7a12-bfb3-4fe8-b9a5-48fd50a15a9a", true) // Windows 10
+				has(t, manifest, "permonitorv2", p.name == "wayfarer-gui")
+				has(t, manifest, "Microsoft.Windows.Common-Controls", p.name == "wayfarer-gui")
+			})
+		}
+	}
+}
+
+func has(t *testing.T, text, part string, want bool) {
+	t.Helper()
+	if strings.Contains(text, part) != want {
+		t.Errorf("%q is there: %v\n%s", part, !want, text)
+	}
+}
+
+// link builds the smallest program of a folder's resources and reads them back.
+func link(t *testing.T, dir, arch string) *winres.ResourceSet {
+	t.Helper()
+	for file, text := range map[string]string{"go.mod": "module program", "main.go": "package main\nfunc main() {}"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exe := filepath.Join(t.TempDir(), "program.exe")
+	build := exec.Command("go", "build", "-o", exe, ".")
+	build.Dir = dir
+	build.Env = append(os.Environ(), "GOOS=windows", "GOARCH="+arch, "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	data, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := winres.LoadFromEXE(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
