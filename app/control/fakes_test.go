@@ -1,12 +1,17 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -191,6 +196,30 @@ func serveIn(t *testing.T, s *Server, l net.Listener) {
 			t.Errorf("Serve: %v", err)
 		}
 	})
+}
+
+// write sends a request, as "GET /v1/status", with a body if there has to be one.
+func write(conn net.Conn, request string) error {
+	body := ""
+	if strings.HasSuffix(request, "/connections") || strings.HasSuffix(request, "/answers") {
+		body = "{}"
+	}
+	_, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", request, len(body), body)
+	return err
+}
+
+// ask makes a request on a connection that stays open, and returns the HTTP status.
+func ask(t *testing.T, conn net.Conn, answers *bufio.Reader, request string) int {
+	t.Helper()
+	if err := write(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
 }
 
 // pipes is a listener and dialer in memory, so that time can be virtual.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -85,26 +84,6 @@ func TestAuthorize(t *testing.T) {
 	}
 }
 
-// ask sends a request on a connection that stays open, and returns the status.
-func ask(t *testing.T, conn net.Conn, answers *bufio.Reader, request string) int {
-	t.Helper()
-	body := ""
-	if strings.HasSuffix(request, "/connections") {
-		body = "Content-Length: 2\r\n\r\n{}"
-	} else {
-		body = "\r\n"
-	}
-	if _, err := io.WriteString(conn, request+" HTTP/1.1\r\nHost: x\r\n"+body); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(answers, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode
-}
-
 // visitorVariable has the test program connect to a socket, ask to connect, and end
 // with its standard input.
 const visitorVariable = "WAYFARER_TEST_VISITOR"
@@ -115,7 +94,7 @@ func TestAuthorizeNoOther(t *testing.T) {
 	if path := os.Getenv(visitorVariable); path != "" {
 		conn, err := net.Dial("unix", path)
 		if err == nil {
-			_, err = io.WriteString(conn, "POST /v1/connections HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+			err = write(conn, "POST /v1/connections")
 		}
 		io.Copy(io.Discard, os.Stdin)
 		if err != nil {

@@ -168,11 +168,7 @@ func exchange(path, request string) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	body := ""
-	if strings.HasSuffix(request, "/connections") || strings.HasSuffix(request, "/answers") {
-		body = "{}"
-	}
-	if _, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", request, len(body), body); err != nil {
+	if err := write(conn, request); err != nil {
 		return "", err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,16 +41,8 @@ func TestRightsOfEachRequest(t *testing.T) {
 	defer conn.Close()
 	answers := bufio.NewReader(conn)
 	for i, want := range []int{http.StatusCreated, http.StatusForbidden} {
-		if _, err := io.WriteString(conn, "POST /v1/connections HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.ReadResponse(answers, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.Copy(io.Discard, resp.Body)
-		if resp.StatusCode != want {
-			t.Errorf("request %d: HTTP status %d, want %d", i, resp.StatusCode, want)
+		if got := ask(t, conn, answers, "POST /v1/connections"); got != want {
+			t.Errorf("request %d: HTTP status %d, want %d", i, got, want)
 		}
 	}
 	if backend.touched() != 1 {
