@@ -523,6 +523,10 @@ func (s *Session) WritePacket(packet []byte) error {
 		s.flush()
 		dst, _ = o.room(need)
 	}
+	if o.sa != c.out {
+		o.finish()
+		o.sa = c.out
+	}
 	clear(dst[:path.marker])
 	sealed, err := c.out.SealTo(dst[path.marker:], packet)
 	if errors.Is(err, esp.ErrExhausted) {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"wayfarer/ike/esp"
 	"wayfarer/ike/isakmp"
 )
 
@@ -156,7 +157,8 @@ func (t *transport) demultiplex(b []byte, from netip.AddrPort) (packet []byte) {
 // outbox collects datagrams of ESP on one path, in runs. Guarded by Session.writeMu.
 type outbox struct {
 	path     *espPath
-	memory   []byte // made when first needed
+	sa       *esp.Outbound // of the last packet, others have finished theirs
+	memory   []byte        // made when first needed
 	used     int
 	runs     [][]byte // parts of memory
 	segments []int
@@ -184,11 +186,20 @@ func (o *outbox) add(n int) {
 	o.runs, o.segments = append(o.runs, o.memory[begin:end]), append(o.segments, n)
 }
 
+// finish completes the packets that the last SA has begun.
+func (o *outbox) finish() {
+	if o.sa != nil {
+		o.sa.Finish()
+		o.sa = nil
+	}
+}
+
 func (o *outbox) empty() { o.used, o.runs, o.segments = 0, o.runs[:0], o.segments[:0] }
 
 // sendESP sends what the outbox holds. Only what the path is known not to carry whole
 // may be fragmented.
 func (t *transport) sendESP(o *outbox) {
+	o.finish()
 	socket := t.socket(o.path.peer.Port())
 	whole := int(t.whole.Load())
 	for i := 0; i < len(o.runs); {

@@ -41,6 +41,11 @@ func TestAllocations(t *testing.T) {
 		}
 		none("Seal", func() error { _, err := seal(); return err }, nil)
 		none("SealTo", func() error { _, err := out.SealTo(dst, inner); return err }, nil)
+		none("SealTo and Finish", func() error {
+			_, err := out.SealTo(dst, inner)
+			out.Finish()
+			return err
+		}, nil)
 		none("Seal and Open", func() error {
 			packet, err := seal()
 			if err != nil {

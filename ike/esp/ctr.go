@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// ctr is AES in counter mode (RFC 3686): encrypter and decrypter. The one of the
+// ctr is AES in counter mode (RFC 3686), and a decrypter. The one of the
 // standard library cannot be given another IV, and making one for each packet would
 // allocate.
 type ctr struct {
@@ -17,24 +17,51 @@ type ctr struct {
 	keystream [aes.BlockSize]byte
 }
 
-func newCTR(p *parts) *ctr {
-	c := &ctr{block: p.block}
+func newCTR(p *parts) (*ctr, error) {
+	block, err := aes.NewCipher(p.key)
+	if err != nil {
+		return nil, err
+	}
+	c := &ctr{block: block}
 	copy(c.counter[:], p.salt)
-	return c
+	return c, nil
+}
+
+// ctrSealer encrypts in counter mode.
+type ctrSealer struct {
+	macSealer
+	ctr *ctr
 }
 
 func newCTRSealer(p *parts, _ io.Reader) (sealer, error) {
-	return &macSealer{encrypter: newCTR(p), auth: p.auth, icv: p.icv}, nil
+	c, err := newCTR(p)
+	if err != nil {
+		return nil, err
+	}
+	return &ctrSealer{macSealer{auth: p.auth, icv: p.icv}, c}, nil
+}
+
+func (s *ctrSealer) seal(packet, plaintext []byte) error {
+	putCounterIV(packet)
+	s.ctr.crypt(packet[headerLen+counterIVLen:], plaintext, packet)
+	s.authenticate(packet)
+	return nil
+}
+
+// finish has nothing to do: seal leaves nothing.
+func (s *ctrSealer) finish() {}
+
+func (s *ctrSealer) zero() {
+	s.ctr.zero()
+	s.auth.zero()
 }
 
 func newCTROpener(p *parts) (opener, error) {
-	return &macOpener{decrypter: newCTR(p), auth: p.auth, icv: p.icv}, nil
-}
-
-func (c *ctr) encrypt(packet, plaintext []byte) error {
-	putCounterIV(packet)
-	c.crypt(packet[headerLen+counterIVLen:], plaintext, packet)
-	return nil
+	c, err := newCTR(p)
+	if err != nil {
+		return nil, err
+	}
+	return &macOpener{decrypter: c, auth: p.auth, icv: p.icv}, nil
 }
 
 func (c *ctr) decrypt(dst, packet []byte) { c.crypt(dst, packet[headerLen+counterIVLen:], packet) }

@@ -1,6 +1,7 @@
 package esp
 
 import (
+	"crypto/aes"
 	"crypto/cipher"
 	"crypto/subtle"
 	"encoding/binary"
@@ -10,11 +11,14 @@ import (
 
 // sealer encrypts and authenticates the packets of one SA.
 type sealer interface {
-	// seal completes packet = SPI | sequence number | IV | ciphertext | ICV, in
-	// which SPI and sequence number stand: it writes the IV, encrypts plaintext,
-	// which is elsewhere or where the ciphertext will be, and writes the ICV. If it
-	// fails the plaintext is unchanged.
+	// seal makes packet = SPI | sequence number | IV | ciphertext | ICV, in which
+	// SPI and sequence number stand: it writes the IV, encrypts plaintext, which is
+	// elsewhere or where the ciphertext will be, and writes the ICV. It may leave
+	// some of that, of the last maxLanes packets, to finish; plaintext that is
+	// elsewhere is not needed then. If it fails the plaintext is unchanged.
 	seal(packet, plaintext []byte) error
+	// finish completes the packets that seal has left.
+	finish()
 	// zero wipes the key material that it holds itself.
 	zero()
 }
@@ -44,7 +48,11 @@ const (
 )
 
 func newGCM(p *parts) (*gcm, error) {
-	aead, err := cipher.NewGCMWithTagSize(p.block, p.icv)
+	block, err := aes.NewCipher(p.key)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := cipher.NewGCMWithTagSize(block, p.icv)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +88,9 @@ func (g *gcm) open(dst, packet []byte) bool {
 	_, err := g.aead.Open(dst[:0], nonce, packet[headerLen+counterIVLen:], aad)
 	return err == nil
 }
+
+// finish has nothing to do: seal leaves nothing.
+func (g *gcm) finish() {}
 
 func (g *gcm) zero() { clear(g.nonce[:]) }
 

@@ -8,17 +8,7 @@ import (
 	"hash"
 )
 
-// encrypter is a cipher mode that authenticates nothing.
-type encrypter interface {
-	// encrypt takes packet = SPI | sequence number | IV | ciphertext and writes the
-	// IV and the ciphertext of plaintext, which is elsewhere or where the ciphertext
-	// will be. If it fails the plaintext is unchanged.
-	encrypt(packet, plaintext []byte) error
-	// zero wipes the key material that it holds itself.
-	zero()
-}
-
-// decrypter is the other direction of an encrypter.
+// decrypter is a cipher mode that authenticates nothing.
 type decrypter interface {
 	// decrypt takes packet = SPI | sequence number | IV | ciphertext and decrypts
 	// into dst, which is as long as the ciphertext.
@@ -27,26 +17,17 @@ type decrypter interface {
 	zero()
 }
 
-// macSealer encrypts and then authenticates SPI, sequence number, IV and ciphertext
+// macSealer authenticates SPI, sequence number, IV and ciphertext after encryption
 // (RFC 4303 §3.3.2).
 type macSealer struct {
-	encrypter
 	auth authenticator
 	icv  int
 }
 
-func (s *macSealer) seal(packet, plaintext []byte) error {
-	authentic := packet[:len(packet)-s.icv]
-	if err := s.encrypt(authentic, plaintext); err != nil {
-		return err
-	}
-	copy(packet[len(authentic):], s.auth.compute(authentic))
-	return nil
-}
-
-func (s *macSealer) zero() {
-	s.encrypter.zero()
-	s.auth.zero()
+// authenticate writes the ICV of packet, which is complete otherwise.
+func (s *macSealer) authenticate(packet []byte) {
+	data := packet[:len(packet)-s.icv]
+	copy(packet[len(data):], s.auth.compute(data))
 }
 
 // macOpener is the other direction of macSealer.

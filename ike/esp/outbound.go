@@ -74,12 +74,18 @@ func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
 	if offset < MaxHeadroom || offset > len(buf) || n < 0 || n > len(buf)-offset || cap(buf)-offset-n < MaxTailroom {
 		return nil, ErrRoom
 	}
-	return o.seal(buf[offset-o.layout.header:cap(buf)], buf[offset:offset+n])
+	packet, err := o.seal(buf[offset-o.layout.header:cap(buf)], buf[offset:offset+n])
+	o.Finish()
+	return packet, err
 }
 
 // SealTo is Seal with the ESP packet made elsewhere, at the beginning of dst, which must
 // be MaxHeadroom and MaxTailroom longer than the inner packet and not overlap it. Inner
 // needs MaxTrailer bytes of capacity behind it, which are what they were afterwards.
+//
+// The packet must not leave before Finish: until then it may be plaintext, for several
+// packets are encrypted together in much less time than one by one. Inner is not needed
+// any longer.
 func (o *Outbound) SealTo(dst, inner []byte) ([]byte, error) {
 	n := len(inner)
 	if len(dst) < MaxHeadroom+n+MaxTailroom || cap(inner)-n < MaxTrailer {
@@ -93,7 +99,14 @@ func (o *Outbound) SealTo(dst, inner []byte) ([]byte, error) {
 	return packet, err
 }
 
-// seal makes the ESP packet of inner at the beginning of dst. Inner is elsewhere or
+// Finish completes the packets of SealTo.
+func (o *Outbound) Finish() {
+	if o.sealer != nil {
+		o.sealer.finish()
+	}
+}
+
+// seal begins the ESP packet of inner at the beginning of dst. Inner is elsewhere or
 // where its ciphertext will be; the trailer is written behind it.
 func (o *Outbound) seal(dst, inner []byte) ([]byte, error) {
 	if o.sealer == nil {
@@ -153,11 +166,13 @@ func (o *Outbound) Stats() OutboundStats {
 	return OutboundStats{Packets: uint64(o.sequence.Load()), Bytes: o.bytes.Load()}
 }
 
-// Zero makes the SA useless: every later Seal returns ErrZeroed. It wipes salts
-// and unused IVs; the expanded keys are inside the standard library, which has no
-// means to wipe them, and are left to the garbage collector.
+// Zero makes the SA useless: every later Seal returns ErrZeroed. Packets that wait for
+// Finish are completed. It wipes salts, unused IVs and the expanded keys of CBC mode;
+// others are inside the standard library, which has no means to wipe them, and are left
+// to the garbage collector.
 func (o *Outbound) Zero() {
 	if o.sealer != nil {
+		o.sealer.finish()
 		o.sealer.zero()
 		o.sealer, o.compress = nil, nil
 	}

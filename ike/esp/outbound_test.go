@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"testing/iotest"
 )
@@ -245,13 +246,20 @@ func leftovers(x any) string {
 			return "the last plaintext is still there"
 		}
 		return leftovers(&x.gcm)
-	case *macSealer:
-		return leftovers(x.encrypter) + leftovers(x.auth)
-	case *macOpener:
-		return leftovers(x.decrypter) + leftovers(x.auth)
-	case *cbcEncrypter:
+	case *ctrSealer:
+		return leftovers(x.ctr) + leftovers(x.auth)
+	case *cbcSealer:
 		if x.ivs.pool != [4096]byte{} {
 			return "the unused IVs are still there"
+		}
+		return leftovers(x.cipher) + leftovers(x.auth)
+	case *macOpener:
+		return leftovers(x.decrypter) + leftovers(x.auth)
+	case *cbcDecrypter:
+		return leftovers(x.cipher)
+	case *aesCBC:
+		if x.enc != [240]byte{} || x.dec != [240]byte{} {
+			return "round keys are still there"
 		}
 	case *ctr:
 		if x.counter != [16]byte{} || x.keystream != [16]byte{} {
@@ -261,7 +269,7 @@ func leftovers(x any) string {
 		if x.k2 != [16]byte{} || x.k3 != [16]byte{} || x.e != [16]byte{} {
 			return "K2 or K3 is still there"
 		}
-	case *cbcDecrypter, *hmacAuth: // have none of their own
+	case *stdCBC, *hmacAuth: // have none of their own
 	default:
 		return fmt.Sprintf("what has a %T?", x)
 	}
@@ -304,6 +312,7 @@ func TestSealTo(t *testing.T) {
 			before := bytes.Clone(buf)
 			dst := bytes.Repeat([]byte{0xcc}, MaxHeadroom+n+MaxTailroom)
 			packet, err := elsewhere.SealTo(dst, buf[40:40+n])
+			elsewhere.Finish()
 			if err != nil || !bytes.Equal(packet, want) || &packet[0] != &dst[0] {
 				t.Fatalf("%s: %d bytes: %x, %v; want %x", tt.name, n, packet, err, want)
 			}
@@ -313,6 +322,56 @@ func TestSealTo(t *testing.T) {
 			if rest := dst[len(packet):]; !bytes.Equal(rest, bytes.Repeat([]byte{0xcc}, len(rest))) {
 				t.Fatalf("%s: %d bytes: something was written behind the packet", tt.name, n)
 			}
+		}
+	}
+}
+
+// TestSealToMany: packets of one buffer that are completed together, of equal or of any
+// lengths, are those that Seal makes one by one.
+func TestSealToMany(t *testing.T) {
+	for _, tt := range transforms {
+		ref := newRef(tt.t, newRand(5))
+		single, together := ref.outbound(t, newRand(6)), ref.outbound(t, newRand(6))
+		random := newRand(7)
+		memory := make([]byte, 40*(MaxHeadroom+400+MaxTailroom))
+		for count := range 40 {
+			var want, got [][]byte
+			n := 20 + int(random.Uint64()%380)
+			for free := memory; len(got) < count; {
+				if count%2 == 0 {
+					n = 20 + int(random.Uint64()%380)
+				}
+				inner := slices.Grow(ipv4(random, n), MaxTrailer)
+				want = append(want, sealed(t, single, inner))
+				packet, err := together.SealTo(free, inner)
+				if err != nil {
+					t.Fatal(err)
+				}
+				clear(inner[:cap(inner)]) // is not needed any longer
+				got, free = append(got, packet), free[len(packet):]
+			}
+			together.Finish()
+			if !slices.EqualFunc(got, want, bytes.Equal) {
+				t.Fatalf("%s: %d packets together are others than one by one", tt.name, count)
+			}
+		}
+	}
+}
+
+// TestZeroFinishes: an SA that ends while packets wait leaves no plaintext in them.
+func TestZeroFinishes(t *testing.T) {
+	for _, tt := range transforms {
+		ref := newRef(tt.t, newRand(5))
+		out, random := ref.outbound(t, newRand(6)), newRand(7)
+		inner := slices.Grow(ipv4(random, 300), MaxTrailer)
+		packet, err := out.SealTo(make([]byte, 500), inner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Zero()
+		out.Finish() // has nothing to do any longer
+		if got, err := ref.inbound(t).Open(make([]byte, 500), packet); err != nil || !bytes.Equal(got, inner) {
+			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
 }
@@ -336,7 +395,7 @@ func TestSealToRefuses(t *testing.T) {
 		{"exhausted", 500, inner(100, 17), func(o *Outbound) { o.sequence.Store(MaxSequence) }, ErrExhausted},
 		{"zeroised", 500, inner(100, 17), (*Outbound).Zero, ErrZeroed},
 		{"no IV", 500, inner(100, 17), func(o *Outbound) {
-			o.sealer.(*macSealer).encrypter.(*cbcEncrypter).ivs.rand = iotest.ErrReader(broken)
+			o.sealer.(*cbcSealer).ivs.rand = iotest.ErrReader(broken)
 		}, broken},
 	} {
 		out := ref.outbound(t, newRand(1))

@@ -4,7 +4,6 @@ package esp
 
 import (
 	"crypto/aes"
-	"crypto/cipher"
 	"crypto/des"
 	"crypto/md5"
 	"crypto/sha1"
@@ -76,9 +75,9 @@ type cipherAlg struct {
 	keyLens []int
 	salt    int // follows the encryption key in the key material (RFC 4106 §8.1, RFC 3686 §5.1)
 	iv      int
-	block   int // alignment of the plaintext with its trailer (RFC 4303 §2.4)
-	icv     int // 0: not an AEAD, needs an integrity algorithm
-	new     func(key []byte) (cipher.Block, error)
+	block   int                                 // alignment of the plaintext with its trailer (RFC 4303 §2.4)
+	icv     int                                 // 0: not an AEAD, needs an integrity algorithm
+	cbc     func(key []byte) (cbcCipher, error) // in CBC mode
 	sealer  func(p *parts, rand io.Reader) (sealer, error)
 	opener  func(p *parts) (opener, error)
 }
@@ -88,27 +87,27 @@ var aesKeyLens = []int{16, 24, 32}
 var cipherAlgs = map[Cipher]*cipherAlg{
 	AESGCM16: {
 		name: "AES-GCM-16", keyLens: aesKeyLens, salt: saltLen, iv: counterIVLen, block: 4, icv: 16,
-		new: aes.NewCipher, sealer: newGCMSealer, opener: newGCMOpener,
+		sealer: newGCMSealer, opener: newGCMOpener,
 	},
 	AESGCM12: {
 		name: "AES-GCM-12", keyLens: aesKeyLens, salt: saltLen, iv: counterIVLen, block: 4, icv: 12,
-		new: aes.NewCipher, sealer: newGCMSealer, opener: newGCMOpener,
+		sealer: newGCMSealer, opener: newGCMOpener,
 	},
 	AESGCM8: {
 		name: "AES-GCM-8", keyLens: aesKeyLens, salt: saltLen, iv: counterIVLen, block: 4, icv: 8,
-		new: aes.NewCipher, sealer: newShortGCMSealer, opener: newShortGCMOpener,
+		sealer: newShortGCMSealer, opener: newShortGCMOpener,
 	},
 	AESCBC: {
 		name: "AES-CBC", keyLens: aesKeyLens, iv: aes.BlockSize, block: aes.BlockSize,
-		new: aes.NewCipher, sealer: newCBCSealer, opener: newCBCOpener,
+		cbc: newAES, sealer: newCBCSealer, opener: newCBCOpener,
 	},
 	AESCTR: {
 		name: "AES-CTR", keyLens: aesKeyLens, salt: saltLen, iv: counterIVLen, block: 4,
-		new: aes.NewCipher, sealer: newCTRSealer, opener: newCTROpener,
+		sealer: newCTRSealer, opener: newCTROpener,
 	},
 	TripleDESCBC: {
 		name: "3DES-CBC", keyLens: []int{24}, iv: des.BlockSize, block: des.BlockSize,
-		new: newTripleDES, sealer: newCBCSealer, opener: newCBCOpener,
+		cbc: newTripleDES, sealer: newCBCSealer, opener: newCBCOpener,
 	},
 }
 
@@ -226,13 +225,13 @@ func (t Transform) MaxInner(pathMTU int, outerIPv6 bool) int {
 	return max(0, room/l.block*l.block-trailerLen)
 }
 
-// parts is what one direction of an SA is made of. The salt is a part of the
+// parts is what one direction of an SA is made of. Key and salt are parts of the
 // caller's key material.
 type parts struct {
 	layout
-	block cipher.Block
-	salt  []byte
-	auth  authenticator // nil with an AEAD
+	key  []byte // of the cipher
+	salt []byte
+	auth authenticator // nil with an AEAD
 }
 
 // prepare checks what an SA is to be made of and cuts the key material.
@@ -247,12 +246,8 @@ func (t Transform) prepare(spi uint32, keymat []byte) (*parts, error) {
 	if want := t.KeyMaterialLen(); len(keymat) != want {
 		return nil, fmt.Errorf("esp: %d bytes of key material, want %d", len(keymat), want)
 	}
-	block, err := l.cipher.new(keymat[:t.KeyLen])
-	if err != nil {
-		return nil, err
-	}
-	keymat = keymat[t.KeyLen:]
-	p := &parts{layout: l, block: block, salt: keymat[:l.cipher.salt]}
+	key, keymat := keymat[:t.KeyLen], keymat[t.KeyLen:]
+	p := &parts{layout: l, key: key, salt: keymat[:l.cipher.salt]}
 	if l.integrity != nil {
 		p.auth, err = l.integrity.new(keymat[l.cipher.salt:])
 	}
@@ -261,12 +256,16 @@ func (t Transform) prepare(spi uint32, keymat []byte) (*parts, error) {
 
 // newTripleDES refuses keys whose neighbouring parts are equal, parity aside:
 // 3DES would be single DES (RFC 2451 §2.3).
-func newTripleDES(key []byte) (cipher.Block, error) {
+func newTripleDES(key []byte) (cbcCipher, error) {
 	same := func(a, b []byte) bool {
 		return slices.EqualFunc(a, b, func(x, y byte) bool { return x|1 == y|1 })
 	}
 	if same(key[:8], key[8:16]) || same(key[8:16], key[16:]) {
 		return nil, errors.New("esp: the 3DES key is a single DES key")
 	}
-	return des.NewTripleDESCipher(key)
+	block, err := des.NewTripleDESCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return newStdCBC(block)
 }

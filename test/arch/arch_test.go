@@ -57,6 +57,11 @@ func TestCheck(t *testing.T) {
 		{"constraint", "ike/a.go", "// Words.\n\n//go:build linux\n\npackage ike", "build constraint //go:build linux"},
 		{"constraint allowed", "tun/a.go", "//go:build linux\n\npackage tun", ""},
 		{"constraint in the text", "ike/a.go", "package ike\n\n// a line of prose:\n//go:build linux\nvar x int", ""},
+		{"kernel", "ike/esp/aescbc.go", "//go:build amd64\n\npackage esp", ""},
+		{"kernel upwards", "ike/esp/aescbc.go", "//go:build amd64\n\npackage esp\n\nimport _ \"m/ike\"", "against the import direction"},
+		{"kernel in assembly", "ike/esp/aescbc_arm64.s", "not Go at all", ""},
+		{"more assembly", "ike/esp/sha_amd64.s", "not Go at all", "assembly outside"},
+		{"assembly elsewhere", "tun/sum_amd64.s", "not Go at all", "assembly outside"},
 		{"no suffix", "ike/linux.go", `package ike`, ""},
 
 		{"new folder", "util/a.go", `package util`, "no place in the layout"},

@@ -1,5 +1,5 @@
 // Package arch holds the project to its import directions: who may import whom,
-// where Fyne, os/exec and build constraints may stand.
+// where Fyne, os/exec, assembly and build constraints may stand.
 //
 // It reads the import clauses of every source file, whatever its build constraints,
 // so one run covers linux, darwin, windows and every other target, and needs neither
