@@ -402,7 +402,7 @@ func (c *controller) renderHome() {
 		a := c.attempts[it.key]
 		it.canKeep = it.profile != nil || a != nil && a.save
 		// One that was refused is forgotten: the next is typed in its place.
-		it.keeps = a != nil && a.save && a.id != "" && len(a.entry.Password) == 0
+		it.keeps = a != nil && a.save && len(a.entry.Password) == 0
 	}
 	c.watchCounters(&it)
 	focus, changed := c.home.update(&it, c.model.noKeyring, c.now())

@@ -407,9 +407,11 @@ func TestTryAgain(t *testing.T) {
 }
 
 // TestRememberTheRightOne: of the password that was refused and the one that was typed in
-// its place, the second is kept.
+// its place, the second is kept; also if the gateway's question is here before the
+// service's answer to the window.
 func TestRememberTheRightOne(t *testing.T) {
-	for _, remember := range []bool{true, false} {
+	for i, remember := range []bool{true, false, true} {
+		early := i == 2
 		inWorld(t, nil, func(w *world) {
 			f := w.home.form
 			f.fill("vpn.example.com", "ada")
@@ -425,11 +427,17 @@ func TestRememberTheRightOne(t *testing.T) {
 			named(&refused)
 			w.service.set(refused)
 			w.want("failure")
+			answers := make(chan struct{})
+			if early {
+				w.service.hang = answers
+			}
 			w.press(w.home.failure.retry)
 			asks := promptedBy(app.Prompt{Kind: app.PromptPassword, Secret: true})
 			named(&asks)
 			w.service.set(asks)
 			w.want("prompt")
+			close(answers)
+			w.settleDown()
 			v := w.home.prompt
 			if v.keep.Visible() != remember || v.keep.Checked != remember {
 				t.Errorf("remember %v: visible %v, checked %v", remember, v.keep.Visible(), v.keep.Checked)

@@ -53,6 +53,11 @@ func (v *promptView) part() part { return part{v.box, v.actions} }
 // reports whether the prompt is a new one.
 func (v *promptView) update(question string, p *app.Prompt, canKeep, keeps bool) (fresh bool) {
 	fresh = question != v.asked
+	canKeep = canKeep && p.Kind == app.PromptPassword
+	if fresh || canKeep && !v.keep.Visible() { // it may be known late whose question it is
+		v.keep.SetChecked(keeps)
+	}
+	showIf(v.keep, canKeep)
 	if !fresh {
 		return false
 	}
@@ -69,8 +74,6 @@ func (v *promptView) update(question string, p *app.Prompt, canKeep, keeps bool)
 	hidden := p.Secret || p.Kind == app.PromptPassword || p.Kind == app.PromptPassphrase || p.Kind == app.PromptNextPIN
 	showIf(v.secret, hidden)
 	showIf(v.open, !hidden)
-	v.keep.SetChecked(keeps)
-	showIf(v.keep, canKeep && p.Kind == app.PromptPassword)
 	return true
 }
 
