@@ -1,0 +1,30 @@
+//go:build linux
+
+// Bench measures the client beside other VPNs: throughput, packets a second, latency, and
+// what they cost. It needs root and a Linux with network namespaces, and touches nothing
+// outside of those that it makes.
+//
+//	make bench                          everything, 35 minutes
+//	make bench BENCH=tcp,ping           parts of it: see below
+//	make bench QUICK=1                  one short round of everything, 5 minutes
+//
+// The two ends are namespaces (room.go) that a pair of interfaces joins; both, and the
+// programs that send and receive, share this machine's processors. The near end runs the
+// real client, wayfarerd and wayfarer connect, or one of the programs it is compared with
+// (variants.go). The far end is the program "endpoint" of this binary: IKE is that of
+// package gateway, which hands over the ESP SAs, and a data path that uses the same
+// packages as the client's (pipe.go). It can also leave encryption out, which shows what
+// there is to be had, or move each datagram by itself, as most gateways do. The parts
+// "strongswan" and "connect" use the lab (lab.go).
+//
+// Parts are tcp, pps, ping, idle, datagrams (a gateway without runs of datagrams), suites,
+// sas (8 ESP SAs at once), rekey, strongswan and connect. In each round of a part the
+// variants are shuffled. A measurement during which processes that have nothing to do with
+// it took more of the processors than a bound is repeated, and left out of the medians
+// if that does not help; then rounds are added. What is compared was measured in the same
+// round: the table shows the medians of these ratios.
+//
+// Each part has its file of samples, build/bench/PART.json; the tables and the chart
+// (report) are made of all that there are. So a part can be run again by itself, and
+// "-show" runs nothing.
+package main

@@ -1,0 +1,188 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ticks are what /proc counts processor time in, a second; it is so on every Linux that Go
+// runs on.
+const ticks = 100
+
+// kernelThread is a bit of the flags in /proc/PID/stat (PF_KTHREAD).
+const kernelThread = 0x00200000
+
+// process is what /proc/PID/stat says.
+type process struct {
+	parent int
+	kernel bool
+	cpu    float64 // seconds, of its ended threads too
+}
+
+func readProcess(pid int) (p process, ok bool) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return p, false
+	}
+	// Behind the name, which may have blanks: state, parent and so on.
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	const parent, flags, user, system = 1, 6, 11, 12
+	if len(fields) <= system {
+		return p, false
+	}
+	number := func(i int) int {
+		n, _ := strconv.Atoi(fields[i]) // the kernel's own
+		return n
+	}
+	return process{number(parent), number(flags)&kernelThread != 0, float64(number(user)+number(system)) / ticks}, true
+}
+
+// processes are all that run.
+func processes() map[int]process {
+	all := make(map[int]process)
+	folders, _ := filepath.Glob("/proc/[0-9]*") // the pattern is well-formed
+	for _, f := range folders {
+		pid, _ := strconv.Atoi(filepath.Base(f))
+		if p, ok := readProcess(pid); ok {
+			all[pid] = p
+		}
+	}
+	return all
+}
+
+// family are a process and all that it has started.
+func family(pid int) []int {
+	all := processes()
+	list := []int{pid}
+	for i := 0; i < len(list); i++ {
+		for child, p := range all {
+			if p.parent == list[i] {
+				list = append(list, child)
+			}
+		}
+	}
+	return list
+}
+
+// cpuOf is the processor time of processes, in seconds.
+func cpuOf(pids []int) (sum float64) {
+	for _, pid := range pids {
+		p, _ := readProcess(pid) // one that has ended has cost nothing since
+		sum += p.cpu
+	}
+	return sum
+}
+
+// numberOf reads a value from a file of /proc; 0 if there is none.
+func numberOf(file, key string) float64 {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		name, value, _ := strings.Cut(line, ":")
+		if fields := strings.Fields(value); name == key && len(fields) > 0 {
+			v, _ := strconv.ParseFloat(fields[0], 64) // the kernel's own
+			return v
+		}
+	}
+	return 0
+}
+
+// memoryOf is what processes hold in memory, in megabytes; what they share counts once.
+func memoryOf(pids []int) (sum float64) {
+	for _, pid := range pids {
+		sum += numberOf(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss") * 1024 / 1e6
+	}
+	return sum
+}
+
+// switchesOf is how often the kernel ran threads of processes.
+func switchesOf(pids []int) (sum float64) {
+	for _, pid := range pids {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid)) // the pattern is well-formed
+		for _, status := range threads {
+			sum += numberOf(status, "voluntary_ctxt_switches") + numberOf(status, "nonvoluntary_ctxt_switches")
+		}
+	}
+	return sum
+}
+
+// meter tells whose the processors were for a while.
+type meter struct {
+	near, far []int // the two ends' processes
+
+	busy, all       float64 // of the machine
+	kernel          float64
+	own             float64 // of this program and its children that ended
+	nearCPU, farCPU float64
+}
+
+// usage is what a meter has seen: seconds of processor time of the two ends, and the share
+// of all processors that went to processes which have nothing to do with it.
+type usage struct{ near, far, foreign float64 }
+
+func newMeter(near, far []int) *meter {
+	m := &meter{near: near, far: far}
+	m.busy, m.all = machine()
+	m.kernel, m.own = kernelThreads(), ownCPU()
+	m.nearCPU, m.farCPU = cpuOf(near), cpuOf(far)
+	return m
+}
+
+func (m *meter) read() usage {
+	now := newMeter(m.near, m.far)
+	u := usage{near: now.nearCPU - m.nearCPU, far: now.farCPU - m.farCPU}
+	ours := u.near + u.far + now.own - m.own + now.kernel - m.kernel
+	if all := now.all - m.all; all > 0 {
+		u.foreign = max(0, (now.busy-m.busy-ours)/all)
+	}
+	return u
+}
+
+// machine is how long the processors were busy with processes, or taken away by the
+// machine below this one, and how long there were any, in seconds.
+func machine() (busy, all float64) {
+	data, _ := os.ReadFile("/proc/stat") // else all shares are zero
+	line, _, _ := strings.Cut(string(data), "\n")
+	const user, nice, system, steal, last = 1, 2, 3, 8, 8
+	fields := strings.Fields(line)
+	for i := 1; i <= last && i < len(fields); i++ {
+		v, _ := strconv.ParseFloat(fields[i], 64) // the kernel's own
+		all += v / ticks
+		if i == user || i == nice || i == system || i == steal {
+			busy += v / ticks
+		}
+	}
+	return busy, all
+}
+
+// kernelThreads is the processor time of the kernel's own threads: they work for whoever
+// uses the network.
+func kernelThreads() (sum float64) {
+	for _, p := range processes() {
+		if p.kernel {
+			sum += p.cpu
+		}
+	}
+	return sum
+}
+
+// ownCPU is the processor time of this program and of its children that it has waited for.
+func ownCPU() (sum float64) {
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var r unix.Rusage
+		if unix.Getrusage(who, &r) == nil {
+			sum += float64(r.Utime.Nano()+r.Stime.Nano()) / 1e9
+		}
+	}
+	return sum
+}
