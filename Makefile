@@ -21,7 +21,7 @@ PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 # All packages that a system can build without cgo; on macOS Fyne needs it.
 packages = $$(GOOS=$(1) CGO_ENABLED=0 $(GO) list -tags lab,gui ./... | grep -v '$(if $(filter darwin,$(1)),/app/gui$$,^$$)')
 
-.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time clean
+.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-cross test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time packages packages-tools packages-linux test-packages clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -67,7 +67,7 @@ demo: need-go ## an embedded gateway and a rootless connection to it, on loopbac
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer
 	$(BIN)/wayfarer demo
 
-test: test-unit check-gui test-smoke ## vet, import directions, unit tests; the window's program and one real gateway where the machine allows it
+test: test-unit check-gui test-cross test-smoke ## vet, import directions, unit tests; all systems; the window's program and one real gateway where the machine allows it
 
 # The race detector needs a C compiler.
 test-unit: need-go
@@ -84,6 +84,13 @@ check-gui: need-go
 	else \
 		echo "make: the program with the window was not built: $$(tail -n 1 build/prereqs-gui.log)"; \
 	fi
+
+# The window's program has C code, which needs the systems' own headers; see also gui-windows.
+test-cross: need-go ## all that builds without cgo is vetted and built for all systems; the window's Go code for macOS is checked
+	@set -e; export CGO_ENABLED=0; $(foreach p,$(PLATFORMS),echo "$(p): vet, build"; \
+		export GOOS=$(patsubst %/,%,$(dir $(p))) GOARCH=$(notdir $(p)); \
+		$(GO) vet -tags lab,gui $(call packages,$(patsubst %/,%,$(dir $(p)))); $(GO) build -o build/cross/$(p)/ ./cmd/wayfarer ./cmd/wayfarerd;)
+	@$(foreach arch,amd64 arm64,$(GO) run ./test/xcheck darwin/$(arch) ./cmd/wayfarer-gui &&) true
 
 test-smoke: build
 	@if test/lab/lab prereqs --install >build/prereqs.log 2>&1; then \
@@ -108,14 +115,11 @@ test-windows: need-go ## the Windows programs under Wine: unit tests, the servic
 tools:
 	@for t in $(TOOLS); do GOBIN=$(CURDIR)/build/tools $(GO) install $$t || exit; done
 
-lint: tools ## formatting, vet, staticcheck, known vulnerabilities, import directions, all platforms
+lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, import directions, all systems
 	@echo gofumpt; out=$$(git ls-files -z "*.go" | xargs -0 build/tools/gofumpt -l) && [ -z "$$out" ] || { echo "not formatted: $$out"; exit 1; }
-	@set -e; export CGO_ENABLED=0; $(foreach os,$(SYSTEMS),echo "$(os): vet, staticcheck"; \
-		GOOS=$(os) $(GO) vet -tags lab,gui $(call packages,$(os)); \
+	@set -e; export CGO_ENABLED=0; $(foreach os,$(SYSTEMS),echo "$(os): staticcheck"; \
 		GOOS=$(os) build/tools/staticcheck -tags lab,gui $(call packages,$(os));)
 	@if test/need-gui; then echo "with the window: staticcheck"; $(GUI) build/tools/staticcheck ./cmd/wayfarer-gui; fi
-	@set -e; export CGO_ENABLED=0; $(foreach p,$(PLATFORMS),echo "$(p): build"; \
-		GOOS=$(patsubst %/,%,$(dir $(p))) GOARCH=$(notdir $(p)) $(GO) build $(call packages,$(patsubst %/,%,$(dir $(p))));)
 	$(GO) test ./test/arch
 	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
@@ -169,6 +173,22 @@ lab-pluto: build ## IKE with Libreswan: a Debian 12 in PLUTO_ROOT, made by deboo
 lab-connect-time: build ## time to connect, beside the reference client's
 	test/lab/lab prereqs --install
 	$(GO) test -tags lab -count=1 -v -run '^TestConnectTime$$' ./test/lab -connect-time
+
+# One target for each system; installer/seal does what is for all of them.
+packages: packages-linux ## all packages, their bills of materials and checksums, into build/packages; SIGN_GPG_KEY signs
+	installer/seal
+
+packages-tools: need-go
+	GOBIN=$(CURDIR)/build/tools $(GO) -C installer/tools install tool
+
+packages-linux: need-go packages-tools ## deb and rpm of the commit that is checked out, into build/packages
+	test/need-gui
+	installer/linux/build
+
+test-packages: packages ## install, upgrade and remove the packages in a container with a real systemd, which reaches a gateway (root, Linux)
+	test/packages/prereqs
+	test/lab/lab prereqs --install
+	$(GO) test -tags packages -count=1 -timeout 30m -v ./test/packages
 
 clean: ## remove what was built
 	rm -rf build cmd/*/*.syso
