@@ -8,6 +8,13 @@
 // cipher modes of cbc.go and ctr.go), and the rest, sequence numbers, padding,
 // replay window, checks of the inner packet, is the same for all transforms.
 //
+// Ciphers and hashes are the standard library's, but for CBC mode, where it does one
+// block after the other. AES by the processor's instructions (aescbc.go, with the only
+// assembly of the project; the standard library stands in where there are none) and
+// 3DES (tripledes.go, on all processors) have several blocks in work at once: those of
+// one packet when they decrypt, those of several packets when they encrypt, which is why
+// there are SealTo and Finish. Fuzzers compare both with the standard library.
+//
 // One goroutine owns a direction: it alone calls Seal or Open, and Zero. Nothing
 // is locked and, once an SA stands, nothing is allocated, on errors neither; only
 // AES-GCM with an 8-byte ICV grows a buffer when a packet is larger than all before

@@ -269,6 +269,10 @@ func leftovers(x any) string {
 		if x.k2 != [16]byte{} || x.k3 != [16]byte{} || x.e != [16]byte{} {
 			return "K2 or K3 is still there"
 		}
+	case *tripleDES:
+		if x.enc != (desKeys{}) || x.dec != (desKeys{}) || x.lanes != [desLanes]uint64{} {
+			return "keys of the rounds, or the last blocks, are still there"
+		}
 	case *stdCBC, *hmacAuth: // have none of their own
 	default:
 		return fmt.Sprintf("what has a %T?", x)

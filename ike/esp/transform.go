@@ -253,19 +253,3 @@ func (t Transform) prepare(spi uint32, keymat []byte) (*parts, error) {
 	}
 	return p, err
 }
-
-// newTripleDES refuses keys whose neighbouring parts are equal, parity aside:
-// 3DES would be single DES (RFC 2451 §2.3).
-func newTripleDES(key []byte) (cbcCipher, error) {
-	same := func(a, b []byte) bool {
-		return slices.EqualFunc(a, b, func(x, y byte) bool { return x|1 == y|1 })
-	}
-	if same(key[:8], key[8:16]) || same(key[8:16], key[16:]) {
-		return nil, errors.New("esp: the 3DES key is a single DES key")
-	}
-	block, err := des.NewTripleDESCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return newStdCBC(block)
-}
