@@ -20,14 +20,14 @@ type group struct {
 	weak Weak
 
 	prime   *big.Int   // MODP
-	expBits int        // MODP: bits of a private exponent, at least twice the strength (RFC 3526 §8)
+	expBits int        // MODP: bits of a private exponent, at least twice the strength (RFC 3526 §8, RFC 7919 Appendix A)
 	curve   ecdh.Curve // ECP
 }
 
 var groups = []*group{
 	modp("modp2048", isakmp.GroupMODP2048, modp2048, 256, 0),
 	modp("modp3072", isakmp.GroupMODP3072, modp3072, 288, 0),
-	modp("modp4096", isakmp.GroupMODP4096, modp4096, 320, 0),
+	modp("modp4096", isakmp.GroupMODP4096, modp4096, 328, 0),
 	modp("modp6144", isakmp.GroupMODP6144, modp6144, 384, 0),
 	modp("modp8192", isakmp.GroupMODP8192, modp8192, 416, 0),
 	{name: "ecp256", id: isakmp.GroupECP256, size: 64, curve: ecdh.P256()},

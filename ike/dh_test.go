@@ -94,6 +94,56 @@ func TestKeyExchange(t *testing.T) {
 	}
 }
 
+// TestShortExponents: private exponents have at least twice the strength of the group,
+// by the higher of the numbers of RFC 3526 §8 (first estimate) and RFC 7919 Appendix A,
+// and not many bits more, since each costs time.
+func TestShortExponents(t *testing.T) {
+	least := map[string]int{
+		"modp1024": 160, "modp1536": 180, "modp2048": 225, "modp3072": 275, "modp4096": 325, "modp6144": 375, "modp8192": 400,
+	}
+	for _, g := range groups {
+		if g.prime == nil {
+			continue
+		}
+		seen := make(map[string]bool)
+		for range 20 {
+			k, err := newMODP(g, rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := k.x.BitLen(); n != g.expBits || n < least[g.name] || n > max(256, least[g.name]+31) {
+				t.Errorf("%s: an exponent of %d bits, want %d or a few more", g.name, n, least[g.name])
+			}
+			seen[k.x.String()] = true
+		}
+		if len(seen) != 20 {
+			t.Errorf("%s: %d different exponents of 20", g.name, len(seen))
+		}
+	}
+}
+
+// BenchmarkKeyExchange: what one side computes, our public value and the shared secret.
+func BenchmarkKeyExchange(b *testing.B) {
+	for _, g := range groups {
+		b.Run(g.name, func(b *testing.B) {
+			peer, err := g.newKeyExchange(rand.Reader)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				k, err := g.newKeyExchange(rand.Reader)
+				if err != nil {
+					b.Fatal(err)
+				}
+				k.public()
+				if _, err := k.shared(peer.public()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // TestKeyExchangeRefuses has the values that make the secret guessable, and those
 // that are not of the group.
 func TestKeyExchangeRefuses(t *testing.T) {
