@@ -211,7 +211,8 @@ func (f *flow) finish() {
 		binary.BigEndian.PutUint16(header[4:], uint16(f.headers-ipv6HeaderLen+f.total))
 	} else {
 		binary.BigEndian.PutUint16(header[2:], uint16(f.headers+f.total))
-		putChecksum(header[:ipv4HeaderLen], 10, 0)
+		clear(header[ipv4Checksum:][:2])
+		complete(header[:ipv4HeaderLen], ipv4Checksum, 0)
 	}
 	tcp := header[o.checksumStart:]
 	sum := checksum.Combine(addressSum(header, protoTCP), uint16(len(tcp)+f.total))

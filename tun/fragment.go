@@ -1,9 +1,6 @@
 package tun
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "encoding/binary"
 
 // MinIPv6MTU is the smallest MTU, in bytes, that a link with IPv6 may have (RFC 8200
 // §5).
@@ -97,7 +94,8 @@ func (f *Fragments) Next(dst []byte) int {
 	binary.BigEndian.PutUint16(dst[2:], uint16(total))
 	binary.BigEndian.PutUint16(dst[4:], f.id)
 	binary.BigEndian.PutUint16(dst[6:], flags)
-	putChecksum(dst[:header], 10, 0)
+	clear(dst[ipv4Checksum:][:2])
+	complete(dst[:header], ipv4Checksum, 0)
 	f.payload, f.offset = f.payload[size:], f.offset+size
 	return total
 }
@@ -133,30 +131,4 @@ func ipv4HeaderOf(p []byte) (int, bool) {
 	}
 	header, total := int(p[0]&0x0f)*4, int(binary.BigEndian.Uint16(p[2:]))
 	return header, header >= ipv4HeaderLen && total >= header && total <= len(p)
-}
-
-// putChecksum writes the Internet checksum (RFC 1071) of b, and of whatever has the
-// sum given, to b[at:].
-func putChecksum(b []byte, at int, sum uint64) {
-	b[at], b[at+1] = 0, 0
-	binary.BigEndian.PutUint16(b[at:], ^folded(sum+sumOf(b)))
-}
-
-// sumOf adds up b as 16-bit numbers; an odd byte at the end is the first of two.
-func sumOf(b []byte) (sum uint64) {
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint64(binary.BigEndian.Uint16(b))
-	}
-	if len(b) == 1 {
-		sum += uint64(b[0]) << 8
-	}
-	return sum
-}
-
-// folded makes a sum in one's complement of 16 bits out of one that is wider.
-func folded(sum uint64) uint16 {
-	for bits.Len64(sum) > 16 {
-		sum = sum>>16 + sum&0xffff
-	}
-	return uint16(sum)
 }

@@ -1,10 +1,6 @@
 package tun
 
-import (
-	"encoding/binary"
-
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
-)
+import "encoding/binary"
 
 // What Linux and a program hand each other through a TUN device with IFF_VNET_HDR:
 // packets behind a struct virtio_net_hdr (virtio 1.2, §5.1.6), which says what is still
@@ -58,22 +54,10 @@ const (
 	tcpACK = 0x10
 	tcpCWR = 0x80
 
-	tcpFlags         = 13 // places in the header
-	tcpChecksum      = 16
-	udpLength        = 4
-	udpChecksumField = 6
+	tcpFlags  = 13 // places in the header
+	udpLength = 4
 
 	// maxHeaders is as much as the headers of a packet that is to be cut may have:
 	// IPv6 with a few extension headers, and TCP with options.
 	maxHeaders = 256
 )
-
-// addressSum is the part of the pseudo-header's sum that is the same for all packets of
-// a connection (RFC 9293 §3.1, RFC 8200 §8.1).
-func addressSum(p []byte, proto byte) uint16 {
-	addresses := p[12:20]
-	if p[0]>>4 == 6 {
-		addresses = p[8:40]
-	}
-	return checksum.Combine(checksum.Checksum(addresses, 0), uint16(proto))
-}

@@ -38,16 +38,6 @@ func (s *splitter) split(buf []byte, n int, take func(packet []byte)) error {
 	return nil
 }
 
-// complete writes the checksum of b to b[field:], where the sum of the pseudo-header may
-// stand already.
-func complete(b []byte, field int, sum uint16) {
-	sum = ^checksum.Checksum(b, sum)
-	if sum == 0 && field == udpChecksumField {
-		sum = 0xffff // zero says that there is none (RFC 768)
-	}
-	binary.BigEndian.PutUint16(b[field:], sum)
-}
-
 // segments is a packet that is to be cut.
 type segments struct {
 	ipv6       bool
@@ -67,7 +57,7 @@ func parseSegments(o offload, p []byte) (g segments, ok bool) {
 		return g, false
 	}
 	g.ipv6, g.tcp, g.transport = p[0]>>4 == 6, o.kind != offloadUDP, o.checksumStart
-	least, field, transportLen := ipv4HeaderLen, udpChecksumField, udpHeaderLen
+	least, field, transportLen := ipv4HeaderLen, udpChecksum, udpHeaderLen
 	if g.ipv6 {
 		least = ipv6HeaderLen
 	}
@@ -105,7 +95,7 @@ func (s *splitter) segment(o offload, buf []byte, n int, take func(packet []byte
 	if !g.ipv6 {
 		g.id = binary.BigEndian.Uint16(header[4:])
 		clear(header[2:6])
-		clear(header[10:12])
+		clear(header[ipv4Checksum:][:2])
 		g.ipSum = checksum.Checksum(header[:g.transport], 0)
 	}
 	for i, at := 0, g.headers; at < n; i++ {
@@ -146,5 +136,5 @@ func (g *segments) write(header []byte, i, size int, last bool) {
 	id := g.id + uint16(i)
 	binary.BigEndian.PutUint16(header[2:], uint16(total))
 	binary.BigEndian.PutUint16(header[4:], id)
-	binary.BigEndian.PutUint16(header[10:], ^checksum.Combine(g.ipSum, checksum.Combine(uint16(total), id)))
+	binary.BigEndian.PutUint16(header[ipv4Checksum:], ^checksum.Combine(g.ipSum, checksum.Combine(uint16(total), id)))
 }

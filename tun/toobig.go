@@ -3,6 +3,8 @@ package tun
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
 
 // Numbers of ICMP (RFC 792, RFC 1191 §4) and ICMPv6 (RFC 4443 §3.2).
@@ -67,12 +69,12 @@ func tooBigIPv4(dst, p []byte, mtu int) int {
 	binary.BigEndian.PutUint16(answer[6:], ipv4DontFragment) // so that it needs no identification
 	copy(answer[12:], p[16:20])
 	copy(answer[16:], p[12:16])
-	putChecksum(answer[:ipv4HeaderLen], 10, 0)
+	complete(answer[:ipv4HeaderLen], ipv4Checksum, 0)
 	icmp := answer[ipv4HeaderLen:]
 	icmp[0], icmp[1] = icmpUnreachable, icmpFragNeeded
 	binary.BigEndian.PutUint16(icmp[6:], uint16(mtu))
 	copy(icmp[icmpHeaderLen:], p)
-	putChecksum(icmp, 2, 0)
+	complete(icmp, icmpChecksum, 0)
 	return total
 }
 
@@ -109,8 +111,7 @@ func tooBigIPv6(dst, p []byte, mtu int) int {
 	icmp[0] = icmpv6TooBig
 	binary.BigEndian.PutUint32(icmp[4:], uint32(mtu))
 	copy(icmp[icmpHeaderLen:], p)
-	// The pseudo-header (RFC 8200 §8.1): addresses, length, next header.
-	putChecksum(icmp, 2, sumOf(answer[8:40])+uint64(len(icmp))+protoICMPv6)
+	complete(icmp, icmpChecksum, checksum.Combine(addressSum(answer, protoICMPv6), uint16(len(icmp))))
 	return total
 }
 
