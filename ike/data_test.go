@@ -495,6 +495,29 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
+// TestSort: runs are taken apart, of whatever lengths; an empty datagram is none.
+func TestSort(t *testing.T) {
+	s := loopbackSession(t)
+	a := newArrivals(4)
+	for i, run := range []struct{ size, segment int }{{0, 0}, {1400, 1400}, {2500, 1000}, {3000, 1000}} {
+		for j := range run.size {
+			a.bufs[i][j] = byte(1 + i)
+		}
+		a.sizes[i], a.segments[i], a.from[i] = run.size, run.segment, netip.AddrPortFrom(s.transport.gateway, portNATT)
+	}
+	s.transport.sort(a, 4)
+	var got []int
+	for _, packet := range a.esp {
+		got = append(got, int(packet[0])<<16|len(packet))
+		if cap(packet) != len(packet) {
+			t.Errorf("a packet of %d bytes has room for %d: the next one begins there", len(packet), cap(packet))
+		}
+	}
+	if want := []int{2<<16 | 1400, 3<<16 | 1000, 3<<16 | 1000, 3<<16 | 500, 4<<16 | 1000, 4<<16 | 1000, 4<<16 | 1000}; !slices.Equal(got, want) {
+		t.Errorf("got %x, want %x", got, want)
+	}
+}
+
 // TestOverUDP: everything over real sockets, whose fast path the memory network
 // does not have.
 func TestOverUDP(t *testing.T) {

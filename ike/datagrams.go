@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"wayfarer/ike/esp"
@@ -109,12 +110,11 @@ func (u *udpSocket) read(a *arrivals) (n int, err error) {
 func (t *transport) sort(a *arrivals, n int) {
 	a.esp = a.esp[:0]
 	for i := range n {
-		for run := a.bufs[i][:a.sizes[i]]; len(run) > 0 && a.segments[i] > 0; {
-			size := min(a.segments[i], len(run))
-			if packet := t.demultiplex(run[:size:size], a.from[i]); packet != nil {
+		// An empty datagram is a run of none, with segments of no length.
+		for datagram := range slices.Chunk(a.bufs[i][:a.sizes[i]], max(a.segments[i], 1)) {
+			if packet := t.demultiplex(datagram, a.from[i]); packet != nil {
 				a.esp = append(a.esp, packet)
 			}
-			run = run[size:]
 		}
 	}
 }
@@ -202,23 +202,18 @@ func (t *transport) sendESP(o *outbox) {
 	o.finish()
 	socket := t.socket(o.path.peer.Port())
 	whole := int(t.whole.Load())
-	for i := 0; i < len(o.runs); {
-		j := i
-		for socket.batch != nil && !o.path.raw && j < len(o.runs) && t.udpSize(o.segments[j]) <= whole {
-			j++
-		}
-		if j > i {
-			t.writeRuns(socket, o.runs[i:j], o.segments[i:j], o.path.peer)
-			i = j
+	from := 0 // the first of the runs that go together
+	for i, run := range o.runs {
+		if socket.batch != nil && !o.path.raw && t.udpSize(o.segments[i]) <= whole {
 			continue
 		}
-		for run := o.runs[i]; len(run) > 0; {
-			n := min(o.segments[i], len(run))
-			t.sendOne(o.path, run[:n], whole)
-			run = run[n:]
+		t.writeRuns(socket, o.runs[from:i], o.segments[from:i], o.path.peer)
+		for datagram := range slices.Chunk(run, o.segments[i]) {
+			t.sendOne(o.path, datagram, whole)
 		}
-		i++
+		from = i + 1
 	}
+	t.writeRuns(socket, o.runs[from:], o.segments[from:], o.path.peer)
 	t.lastSent.Store(t.clock.stamp(time.Now()))
 }
 

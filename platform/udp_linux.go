@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -193,12 +194,10 @@ func (s *udpSocket) writeRuns(runs [][]byte, segments []int, to netip.AddrPort) 
 
 // writeSingly sends the datagrams of a run one by one, also those behind one that fails.
 func (s *udpSocket) writeSingly(run []byte, segment int, to netip.AddrPort) (err error) {
-	for len(run) > 0 {
-		n := min(segment, len(run))
-		if _, failed := s.WriteToUDPAddrPort(run[:n], to); failed != nil && err == nil {
+	for datagram := range slices.Chunk(run, segment) {
+		if _, failed := s.WriteToUDPAddrPort(datagram, to); failed != nil && err == nil {
 			err = failed
 		}
-		run = run[n:]
 	}
 	return err
 }
