@@ -316,7 +316,7 @@ func (sa *isakmpSA) groupHash() []isakmp.Payload {
 }
 
 // cookies are the SPI of an ISAKMP SA in Notify and Delete.
-func (sa *isakmpSA) cookies() []byte { return concat(sa.ckyI[:], sa.ckyR[:]) }
+func (sa *isakmpSA) cookies() []byte { return slices.Concat(sa.ckyI[:], sa.ckyR[:]) }
 
 // deriveKeys makes the secrets of the SA from the Diffie-Hellman exchange.
 func (sa *isakmpSA) deriveKeys(kx keyExchange, ker, ni, nr []byte) error {

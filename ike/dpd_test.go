@@ -69,7 +69,7 @@ func TestDeadGateway(t *testing.T) {
 		}
 		h := w.cookiesOf()
 		for _, n := range probes {
-			if !bytes.Equal(n.Data, probes[0].Data) || n.Data[0]&0x80 != 0 || !bytes.Equal(n.SPI, concat(h.CKYI[:], h.CKYR[:])) {
+			if !bytes.Equal(n.Data, probes[0].Data) || n.Data[0]&0x80 != 0 || !bytes.Equal(n.SPI, slices.Concat(h.CKYI[:], h.CKYR[:])) {
 				w.t.Errorf("probe %+v", n)
 			}
 		}
@@ -169,7 +169,7 @@ func TestAnswersProbes(t *testing.T) {
 		numbers := [][]byte{be32(7), be32(8), be32(7), be32(1 << 31), be32(0)}
 		for i, number := range numbers {
 			w.say(firstVIP, func(h isakmp.Header) []*gateway.Message {
-				n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: concat(h.CKYI[:], h.CKYR[:]), Type: isakmp.NotifyRUThere, Data: number}
+				n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: slices.Concat(h.CKYI[:], h.CKYR[:]), Type: isakmp.NotifyRUThere, Data: number}
 				m := &gateway.Message{Step: "TEST", Header: h}
 				m.Add(isakmp.PayloadNotify, n.Append(nil))
 				return []*gateway.Message{m}
@@ -210,7 +210,7 @@ func TestAckForms(t *testing.T) {
 		counts bool
 	}{
 		{"right", func(*isakmp.Notify) {}, true},
-		{"cookies reversed", func(n *isakmp.Notify) { n.SPI = concat(n.SPI[8:], n.SPI[:8]) }, true},
+		{"cookies reversed", func(n *isakmp.Notify) { n.SPI = slices.Concat(n.SPI[8:], n.SPI[:8]) }, true},
 		{"older number", func(n *isakmp.Notify) { n.Data = be32(4) }, false},
 		{"future number", func(n *isakmp.Notify) { n.Data = be32(6) }, false},
 		{"long number", func(n *isakmp.Notify) { n.Data = append(be32(0), be32(5)...) }, false},

@@ -223,7 +223,7 @@ func TestUnauthenticatedIsNotObeyed(t *testing.T) {
 				func([]byte) []byte { return []byte{} },
 			} {
 				for i, m := range []*gateway.Message{
-					deleteOf(h, isakmp.ProtoISAKMP, concat(h.CKYI[:], h.CKYR[:])),
+					deleteOf(h, isakmp.ProtoISAKMP, slices.Concat(h.CKYI[:], h.CKYR[:])),
 					deleteOf(h, isakmp.ProtoESP, be32(child.SPIOut)),
 				} {
 					m.Header.MessageID += uint32(2*len(ms) + i)
@@ -234,7 +234,7 @@ func TestUnauthenticatedIsNotObeyed(t *testing.T) {
 			other := h.CKYR
 			other[0]++
 			return append(ms,
-				deleteOf(h, isakmp.ProtoISAKMP, concat(h.CKYI[:], other[:])),
+				deleteOf(h, isakmp.ProtoISAKMP, slices.Concat(h.CKYI[:], other[:])),
 				deleteOf(h, isakmp.ProtoISAKMP, h.CKYI[:]),
 				deleteOf(h, isakmp.ProtoESP, be32(child.SPIOut+1)),
 				deleteOf(h, isakmp.ProtoAH, be32(child.SPIOut)))

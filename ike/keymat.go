@@ -44,7 +44,7 @@ type phase1Keys struct {
 //
 //	SKEYID = prf(Ni_b | Nr_b, g^xy)
 func skeyidSignature(h crypto.Hash, ni, nr, gxy []byte) []byte {
-	return prf(h, concat(ni, nr), gxy)
+	return prf(h, slices.Concat(ni, nr), gxy)
 }
 
 // skeyidPSK is SKEYID = prf(pre-shared-key, Ni_b | Nr_b).
@@ -155,6 +155,3 @@ func (k *phase1Keys) keymat(gqm []byte, proto isakmp.ProtocolID, spi uint32, ni,
 }
 
 func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
-
-// concat is slices.Concat: of a secret it leaves no copies, as append may.
-func concat(parts ...[]byte) []byte { return slices.Concat(parts...) }

@@ -313,7 +313,7 @@ func hostileOrder() []hostility {
 	// sequence number, lifetimes.
 	notify := func(h isakmp.Header, typ isakmp.NotifyType, data []byte) []byte {
 		h.Exchange, h.MessageID, h.Flags = isakmp.Informational, 0x01020304+uint32(typ), 0
-		n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: concat(h.CKYI[:], h.CKYR[:]), Type: typ, Data: data}
+		n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPI: slices.Concat(h.CKYI[:], h.CKYR[:]), Type: typ, Data: data}
 		return isakmp.AppendMessage(nil, h, isakmp.Payload{Type: isakmp.PayloadNotify, Body: n.Append(nil)})
 	}
 	return []hostility{

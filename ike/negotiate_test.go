@@ -245,7 +245,7 @@ func clearNotify(h isakmp.Header, typ isakmp.NotifyType) []byte {
 
 // clearDelete is a Delete for the ISAKMP SA that anybody could have made.
 func clearDelete(h isakmp.Header) []byte {
-	d := isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPISize: 16, SPIs: [][]byte{concat(h.CKYI[:], h.CKYR[:])}}
+	d := isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPISize: 16, SPIs: [][]byte{slices.Concat(h.CKYI[:], h.CKYR[:])}}
 	h.Exchange, h.MessageID, h.Flags = isakmp.Informational, 0x01020305, 0
 	return isakmp.AppendMessage(nil, h, isakmp.Payload{Type: isakmp.PayloadDelete, Body: d.Append(nil)})
 }

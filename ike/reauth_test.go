@@ -72,7 +72,7 @@ func (w *world) checkReauthentication(old isakmp.Header) {
 	for _, m := range w.messages(gateway.Delete) {
 		d, err := isakmp.ParseDelete(m.Payload(isakmp.PayloadDelete))
 		if err == nil && d.Protocol == isakmp.ProtoISAKMP {
-			deleted = string(d.SPIs[0]) == string(concat(old.CKYI[:], old.CKYR[:])) && m.Header.CKYI == old.CKYI
+			deleted = string(d.SPIs[0]) == string(slices.Concat(old.CKYI[:], old.CKYR[:])) && m.Header.CKYI == old.CKYI
 		}
 	}
 	if n := len(w.gw.Clients()); n != 1 || !deleted {
@@ -370,7 +370,7 @@ func TestReauthenticationFails(t *testing.T) {
 			w.hook(gateway.XAuthSet, func(m *gateway.Message) []*gateway.Message {
 				h := m.Header
 				h.Exchange = isakmp.Informational
-				return []*gateway.Message{deleteOf(h, isakmp.ProtoISAKMP, concat(h.CKYI[:], h.CKYR[:]))}
+				return []*gateway.Message{deleteOf(h, isakmp.ProtoISAKMP, slices.Concat(h.CKYI[:], h.CKYR[:]))}
 			})
 			w.renew(s)
 			_, err := w.waitEnd(s, time.Second)
@@ -490,7 +490,7 @@ func TestRenewalWithoutQuestions(t *testing.T) {
 func (w *world) deleteISAKMP(then ...func(isakmp.Header) *gateway.Message) {
 	w.t.Helper()
 	w.say(firstVIP, func(h isakmp.Header) []*gateway.Message {
-		ms := []*gateway.Message{deleteOf(h, isakmp.ProtoISAKMP, concat(h.CKYI[:], h.CKYR[:]))}
+		ms := []*gateway.Message{deleteOf(h, isakmp.ProtoISAKMP, slices.Concat(h.CKYI[:], h.CKYR[:]))}
 		for i, f := range then {
 			h.MessageID += uint32(i + 1)
 			ms = append(ms, f(h))
@@ -612,7 +612,7 @@ func TestDeletedDuringRekey(t *testing.T) {
 		w.hook(gateway.QM2, func(m *gateway.Message) []*gateway.Message {
 			h := m.Header
 			h.Exchange = isakmp.Informational
-			return []*gateway.Message{deleteOf(h, isakmp.ProtoISAKMP, concat(h.CKYI[:], h.CKYR[:]))}
+			return []*gateway.Message{deleteOf(h, isakmp.ProtoISAKMP, slices.Concat(h.CKYI[:], h.CKYR[:]))}
 		})
 		w.rekey(s)
 		synctest.Wait()
@@ -665,7 +665,7 @@ func TestFickleGateway(t *testing.T) {
 		w.hook(gateway.QM2, func(m *gateway.Message) []*gateway.Message {
 			h := m.Header
 			h.Exchange, h.MessageID = isakmp.Informational, h.MessageID+1
-			return []*gateway.Message{m, deleteOf(h, isakmp.ProtoISAKMP, concat(h.CKYI[:], h.CKYR[:]))}
+			return []*gateway.Message{m, deleteOf(h, isakmp.ProtoISAKMP, slices.Concat(h.CKYI[:], h.CKYR[:]))}
 		})
 		w.renew(s)
 		time.Sleep(time.Minute)

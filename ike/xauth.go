@@ -279,10 +279,10 @@ func (sa *isakmpSA) chap(q *question, secret Secret) (Secret, error) {
 	if err := sa.random(id); err != nil {
 		return nil, err
 	}
-	input := concat(id, secret, q.challenge)
+	input := slices.Concat(id, secret, q.challenge) // append may leave copies
 	defer clear(input)
 	sum := md5.Sum(input)
-	return concat(id, sum[:]), nil
+	return slices.Concat(id, sum[:]), nil
 }
 
 // signInAgain answers a REQUEST that comes while the session is up: a gateway may

@@ -530,7 +530,7 @@ func TestSignInAgain(t *testing.T) {
 // does so before has another reason.
 func TestHangsUp(t *testing.T) {
 	leave := func(m *gateway.Message) []*gateway.Message {
-		d := isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPISize: 16, SPIs: [][]byte{concat(m.Header.CKYI[:], m.Header.CKYR[:])}}
+		d := isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPISize: 16, SPIs: [][]byte{slices.Concat(m.Header.CKYI[:], m.Header.CKYR[:])}}
 		m.Header.Exchange = isakmp.Informational
 		m.Payloads = []isakmp.Payload{{Type: isakmp.PayloadDelete, Body: d.Append(nil)}}
 		return []*gateway.Message{m}
