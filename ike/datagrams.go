@@ -81,7 +81,7 @@ func (t *transport) receive(u *udpSocket) {
 		}
 		t.sort(a, n)
 		if len(a.esp) > 0 {
-			t.opened(a.esp)
+			t.takeESP(a.esp)
 		}
 	}
 }

@@ -213,11 +213,11 @@ func (a *awaited) offer(datagram []byte) (*message, error) {
 	return m, nil
 }
 
-// retransmission is a request that is sent until it is answered; nil: none is.
+// retransmission is a request that is sent until it is answered.
 type retransmission struct {
 	sa       *isakmpSA
-	request  []byte
-	reaching bool // the first message to a gateway that is lost: without an end
+	request  []byte // nil: there is none, the gateway speaks first
+	reaching bool   // the first message to a gateway that is lost: without an end
 	tries    int
 	hurries  int
 	interval time.Duration    // to the next

@@ -48,12 +48,13 @@ const (
 	oldSAGrace = 10 * time.Second
 )
 
-// Session is a connection to a gateway. It owns one socket, the ISAKMP SA, and its
+// Session is a connection to a gateway. It owns the transport, the ISAKMP SA, and its
 // ESP SAs.
 //
-// Three goroutines work on it: the transport's receive loop, the control loop
-// (run), and, now and then, a reauthentication. The receive loop and the caller of
-// WritePacket meet the others in the ChildSAs, which are published as a whole.
+// What works on it, each on a goroutine of its own: the transport's receive loops, one
+// for each socket; the control loop (run); and, now and then, a reauthentication, or who
+// waits for the user. The receive loops and the caller of WritePacket meet the others in
+// the ChildSAs, which are published as a whole.
 type Session struct {
 	cfg       Config
 	log       *slog.Logger

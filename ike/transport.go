@@ -45,7 +45,7 @@ type transport struct {
 	whole        atomic.Int32  // ESP in larger datagrams may be fragmented
 	tooBig       func(mtu int) // takes reports that a datagram was too large
 
-	opened func(packets [][]byte) // takes ESP packets, whose memory it may use until it returns
+	takeESP func(packets [][]byte) // whose memory it may use until it returns
 
 	localAddr atomic.Pointer[netip.Addr] // of the route to the gateway
 	lastSent  atomic.Int64               // stamp, for the keepalive
@@ -64,11 +64,11 @@ type udpSocket struct {
 
 // newTransport opens all sockets that are known to be needed, so that one which cannot
 // be had shows before anything is sent. The function tooBig is called, at any time,
-// when a router or this computer reports what its link can take; opened by the receive
+// when a router or this computer reports what its link can take; takeESP by the receive
 // loops, with the ESP packets that have come.
-func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, clock clock, log *slog.Logger, tooBig func(mtu int), opened func([][]byte)) (*transport, error) {
+func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, clock clock, log *slog.Logger, tooBig func(mtu int), takeESP func([][]byte)) (*transport, error) {
 	t := &transport{
-		gateway: gateway, clock: clock, log: log, tooBig: tooBig, opened: opened,
+		gateway: gateway, clock: clock, log: log, tooBig: tooBig, takeESP: takeESP,
 		sas: make(map[isakmp.Cookie]*isakmpSA),
 	}
 	t.lastSent.Store(clock.stamp(time.Now()))
@@ -274,7 +274,7 @@ func (t *transport) receiveRaw() {
 		default:
 			if ip, ok := from.(*net.IPAddr); ok && netip.MustParseAddr(ip.IP.String()).Unmap() == t.gateway.WithZone("") {
 				packet[0] = buf[:n]
-				t.opened(packet)
+				t.takeESP(packet)
 			}
 		}
 	}
