@@ -7,11 +7,11 @@
 //   - [Open] makes a network interface of the operating system. It is built on
 //     golang.zx2c4.com/wireguard/tun, and wintun on Windows: wintun.dll has to stand
 //     beside the program, and an interface has a GUID that follows from its name. On
-//     macOS it is called utun and a number. It has no addresses and, on Linux, is down; package platform does the rest. On Linux it
-//     moves packets itself, with the segmentation offloads of the system: what the host
-//     hands over whole is cut where it is, a segment's headers written over the end of
-//     the one before, which is sealed by then; and segments of TCP that follow each other
-//     go back as one packet.
+//     macOS it is called utun and a number. It has no addresses and, on Linux, is down;
+//     package platform does the rest. On Linux it moves packets itself, with the
+//     segmentation offloads of the system: what the host hands over whole is cut where it
+//     is, a segment's headers written over the end of the one before, which was taken by
+//     then; and segments of TCP that follow each other go back as one packet.
 //   - [NewStack] makes a TCP/IP stack inside the process, for a connection without
 //     any rights: programs reach the tunnel through [Stack.DialContext],
 //     [Stack.ListenPacket] and [Stack.LookupHost] only. It is built on gVisor's
