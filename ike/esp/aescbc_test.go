@@ -3,6 +3,8 @@ package esp
 import (
 	"bytes"
 	"crypto/aes"
+	"os"
+	"os/exec"
 	"slices"
 	"testing"
 )
@@ -29,6 +31,27 @@ func stdAES(t testing.TB, key []byte) cbcCipher {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// TestWithoutKernel has packets made and opened where the processor's instructions must
+// not be used.
+func TestWithoutKernel(t *testing.T) {
+	const setting = "cpu.aes=off"
+	if os.Getenv("GODEBUG") == setting {
+		if newAESCBC(make([]byte, 16)) != nil {
+			t.Error("there is a kernel")
+		}
+		return
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, "-test.run=^Test(WithoutKernel|Recorded|Reference|RFC3602|CBC|Seal|Open|Zero|IVFailure|OutboundZero|InboundZero)")
+	cmd.Env = append(os.Environ(), "GODEBUG="+setting)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 // cbcVectors are examples for CBC mode: SP 800-38A §F.2.1 to §F.2.6.

@@ -199,8 +199,8 @@ func (i *Inbound) Stats() InboundStats {
 }
 
 // Zero makes the SA useless: every later Open returns ErrZeroed. It wipes
-// salts; the expanded keys are inside the standard library, which has no means to
-// wipe them, and are left to the garbage collector.
+// salts and the expanded keys of CBC mode; others are inside the standard library,
+// which has no means to wipe them, and are left to the garbage collector.
 func (i *Inbound) Zero() {
 	if i.opener != nil {
 		i.opener.zero()

@@ -337,8 +337,8 @@ func TestSealToMany(t *testing.T) {
 		ref := newRef(tt.t, newRand(5))
 		single, together := ref.outbound(t, newRand(6)), ref.outbound(t, newRand(6))
 		random := newRand(7)
-		memory := make([]byte, 40*(MaxHeadroom+400+MaxTailroom))
-		for count := range 40 {
+		memory := make([]byte, 20*(MaxHeadroom+400+MaxTailroom))
+		for count := range 20 {
 			var want, got [][]byte
 			n := 20 + int(random.Uint64()%380)
 			for free := memory; len(got) < count; {
