@@ -80,6 +80,9 @@ type Options struct {
 	// TrayTooltip sets what the icon says, TrayTapped what a click on it does.
 	TrayTooltip func(string)
 	TrayTapped  func(func())
+	// Wake tells Fyne's loop, which may rest, that there is something for it to do; nil:
+	// it does not rest.
+	Wake func()
 	// Demo is the gateway of the demonstration; nil: this is none.
 	Demo *Demo
 }
@@ -96,7 +99,14 @@ func New(opts Options) *GUI {
 	if err := useLanguage(prefs{opts.App.Preferences()}.language()); err != nil {
 		fyne.LogError("Translations", err)
 	}
-	c := newController(opts, fyne.Do)
+	do := fyne.Do
+	if opts.Wake != nil {
+		do = func(f func()) {
+			fyne.Do(f)
+			opts.Wake()
+		}
+	}
+	c := newController(opts, do)
 	c.makeTray()
 	return &GUI{c}
 }
@@ -115,7 +125,7 @@ func (g *GUI) Start() {
 // Again is for a second start of the program: the window comes to the front, a profile is
 // connected, files are imported. It may be called on any goroutine.
 func (g *GUI) Again(connect string, files []string) {
-	fyne.Do(func() {
+	g.c.do(func() {
 		g.c.raise()
 		if connect != "" {
 			g.c.connectNamed(connect)

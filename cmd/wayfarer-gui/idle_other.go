@@ -5,4 +5,7 @@ package main
 import "context"
 
 // rest does nothing: Fyne's loop keeps its pace here.
-func rest(context.Context, func() bool) {}
+type rest struct{}
+
+func (*rest) wake()                            {}
+func (*rest) run(context.Context, func() bool) {}

@@ -100,7 +100,8 @@ func run(args *arguments) error {
 		defer demo.stop()
 		socket, options.Demo = demo.socket, &demo.Demo
 	}
-	options.Service = &control.Client{Path: socket}
+	var idle rest
+	options.Service, options.Wake = &control.Client{Path: socket}, idle.wake
 	makeCache()
 	options.App = fyneapp.NewWithID(appID)
 	options.App.SetIcon(icon)
@@ -116,7 +117,7 @@ func run(args *arguments) error {
 	quitOnSignal(options.App)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go rest(ctx, g.Still)
+	go idle.run(ctx, g.Still)
 	options.App.Run()
 	g.Close()
 	return nil
