@@ -2,11 +2,17 @@
 
 package main
 
+// #include <X11/Xlib.h>
+import "C"
+
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/systray"
@@ -17,8 +23,7 @@ import (
 // Times of the rest.
 const (
 	// restTime is how long Fyne's loop rests at once, and with it what others than the
-	// window want of it: Fyne itself, on a click in the tray's menu. Each rest costs too:
-	// for a while, Go's scheduler looks after the thread that is gone into C.
+	// window want of it.
 	restTime = 500 * time.Millisecond
 	// turnTime lets the loop draw what has come, at its own pace of 60 turns a second.
 	turnTime = 20 * time.Millisecond
@@ -33,8 +38,12 @@ const (
 // 60 times a second, also with a window that is hidden or changes once a second, and that
 // costs more than all else that the window does then.
 type rest struct {
+	// Of the display's connection; nil: not opened yet.
+	file   *os.File
+	events syscall.RawConn
+
 	mu      sync.Mutex
-	resting bool      // the display's library is there
+	resting bool
 	woken   bool      // something is to be done, or drawn
 	opened  time.Time // the tray's menu, last
 }
@@ -45,7 +54,7 @@ func (r *rest) wake() {
 	defer r.mu.Unlock()
 	r.woken = true
 	if r.resting {
-		glfw.PostEmptyEvent()
+		r.file.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -93,21 +102,52 @@ func (r *rest) once() time.Duration {
 	if unix.Gettid() != os.Getpid() {
 		return liveTime // the loop is over, and with it the display
 	}
-	r.mu.Lock()
-	woken := r.woken
-	r.resting, r.woken = !woken, false
-	r.mu.Unlock()
-	if woken {
+	display := (*C.Display)(unsafe.Pointer(glfw.GetX11Display()))
+	if C.XPending(display) > 0 {
+		return liveTime
+	}
+	if r.events == nil && r.open(int(C.XConnectionNumber(display))) != nil {
+		return liveTime
+	}
+	if !r.lie() {
 		return turnTime
 	}
-	began := time.Now()
-	glfw.WaitEventsTimeout(restTime.Seconds())
+	err := r.events.Read(readable)
 	r.mu.Lock()
-	woken = r.woken
+	defer r.mu.Unlock()
+	woken := r.woken
 	r.resting, r.woken = false, false
-	r.mu.Unlock()
-	if woken || time.Since(began) >= restTime {
+	if woken || errors.Is(err, os.ErrDeadlineExceeded) {
 		return turnTime
 	}
 	return liveTime
+}
+
+// lie begins a rest, unless there is something to do.
+func (r *rest) lie() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resting, r.woken = !r.woken, false
+	if r.resting {
+		r.resting = r.file.SetReadDeadline(time.Now().Add(restTime)) == nil
+	}
+	return r.resting
+}
+
+// open has Go's scheduler wait for the display: waiting in C would keep it busy, looking
+// after the thread that is gone.
+func (r *rest) open(connection int) error {
+	fd, err := unix.FcntlInt(uintptr(connection), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	r.file = os.NewFile(uintptr(fd), "display")
+	r.events, err = r.file.SyscallConn()
+	return err
+}
+
+// readable says whether a file has something to read.
+func readable(fd uintptr) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
 }
