@@ -43,6 +43,12 @@ func isPrivate(p netip.Prefix) bool {
 	return slices.ContainsFunc(privateNetworks, func(private netip.Prefix) bool { return covers(private, p) })
 }
 
+// isLocal says whether p can be a local network: of several hosts, and not the one that
+// every link has.
+func isLocal(p netip.Prefix) bool {
+	return !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast()
+}
+
 // covers says whether all of inner lies in outer.
 func covers(outer, inner netip.Prefix) bool {
 	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())

@@ -15,17 +15,6 @@ import (
 // route leaves by them.
 var innerKinds = []string{"bridge", "veth", "dummy", "tuntap", "wireguard"}
 
-// notHome lists the interfaces of tunnels that stand or are wished.
-func notHome(cfg Config, applied []change) []string {
-	names := interfaces(cfg)
-	for _, c := range applied {
-		if link, ok := c.(*linkChange); ok {
-			names = append(names, link.Name)
-		}
-	}
-	return names
-}
-
 // look reads the host's surroundings; tunnels are interfaces that do not count.
 func (h *linuxHost) look(tunnels []string) (*home, error) {
 	var all home
@@ -47,8 +36,7 @@ func (h *linuxHost) look(tunnels []string) (*home, error) {
 	}
 	add := func(p netip.Prefix, link string) {
 		p = p.Masked()
-		if !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() &&
-			!slices.ContainsFunc(all.networks, func(n localNetwork) bool { return n.Prefix == p && n.link == link }) {
+		if isLocal(p) && !slices.ContainsFunc(all.networks, func(n localNetwork) bool { return n.Prefix == p && n.link == link }) {
 			all.networks = append(all.networks, localNetwork{Prefix: p, link: link})
 		}
 	}
@@ -152,7 +140,7 @@ func (h *linuxHost) dhcpServers() []netip.Addr {
 
 // overlaps implements host.
 func (h *linuxHost) overlaps(cfg Config, applied []change) ([]Overlap, error) {
-	home, err := h.look(notHome(cfg, applied))
+	home, err := h.look(tunnelsOf(cfg, applied))
 	if err != nil {
 		return nil, err
 	}

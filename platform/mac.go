@@ -120,7 +120,7 @@ func (h *macHost) close() error {
 // plan implements host.
 func (h *macHost) plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error) {
 	h.table = nil
-	tunnels := notMacHome(cfg, applied)
+	tunnels := tunnelsOf(cfg, applied)
 	h.sockets.avoid(tunnels)
 	if len(cfg.Tunnels) == 0 && !cfg.BlockOutside {
 		return nil, Report{}, nil
@@ -164,17 +164,6 @@ func (h *macHost) plan(ctx context.Context, cfg Config, applied []change) ([]cha
 		report.DNS = "configd"
 	}
 	return append(changes, names...), report, nil
-}
-
-// notMacHome lists the interfaces of tunnels that stand or are wished.
-func notMacHome(cfg Config, applied []change) []string {
-	names := interfaces(cfg)
-	for _, c := range applied {
-		if link, ok := c.(*macLinkChange); ok {
-			names = append(names, link.Name)
-		}
-	}
-	return names
 }
 
 func (h *macHost) planLink(link *macLink, t Tunnel) []change {
@@ -263,6 +252,7 @@ func (c *macLinkChange) String() string { return fmt.Sprintf("link %s mtu %d up"
 func (c *macLinkChange) id() string     { return fmt.Sprintf("link %d", c.Index) }
 func (c *macLinkChange) part() Part     { return PartAddress }
 func (c *macLinkChange) kind() string   { return "mac-link" }
+func (c *macLinkChange) tunnel() string { return c.Name }
 
 func (c *macLinkChange) inherit(older change) {
 	o := older.(*macLinkChange)

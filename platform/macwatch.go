@@ -118,7 +118,7 @@ func (v *macView) home() *home {
 	inner := func(l *macLink) bool { return slices.Contains(innerNames, linkKind(l.Name)) && !exits[l.Name] }
 	add := func(p netip.Prefix, l *macLink) {
 		n := localNetwork{Prefix: p.Masked(), link: l.Name, inner: inner(l)}
-		if !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() && !slices.Contains(all.networks, n) {
+		if isLocal(p) && !slices.Contains(all.networks, n) {
 			all.networks = append(all.networks, n)
 		}
 	}
@@ -154,7 +154,7 @@ func (v *macView) home() *home {
 func (h *macHost) overlaps(cfg Config, applied []change) ([]Overlap, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
 	defer cancel()
-	view, err := h.view(notMacHome(cfg, applied))
+	view, err := h.view(tunnelsOf(cfg, applied))
 	if err != nil {
 		return nil, err
 	}

@@ -246,6 +246,18 @@ func interfaces(cfg Config) []string {
 	return names
 }
 
+// tunnelsOf lists the interfaces of tunnels that are wished or stand: each system has a
+// change that is a tunnel's interface.
+func tunnelsOf(cfg Config, applied []change) []string {
+	names := interfaces(cfg)
+	for _, c := range applied {
+		if link, ok := c.(interface{ tunnel() string }); ok {
+			names = appendNew(names, link.tunnel())
+		}
+	}
+	return names
+}
+
 // ListenPacket opens a UDP socket on a port of the host's, 0 being any, whose packets
 // stay outside all tunnels, of the address family of gateway. The error is an *Error;
 // the system's own is below it if the port is taken or needs more rights. The

@@ -30,6 +30,7 @@ func (c *linkChange) String() string { return fmt.Sprintf("link %s mtu %d up", c
 func (c *linkChange) id() string     { return fmt.Sprintf("link %d", c.Index) }
 func (c *linkChange) part() Part     { return PartAddress }
 func (c *linkChange) kind() string   { return "link" }
+func (c *linkChange) tunnel() string { return c.Name }
 
 func (c *linkChange) inherit(older change) {
 	o := older.(*linkChange)

@@ -29,6 +29,7 @@ func (c *winLinkChange) String() string {
 func (c *winLinkChange) id() string           { return fmt.Sprintf("interface %d %s", c.LUID, ipName(c.IPv6)) }
 func (c *winLinkChange) part() Part           { return PartAddress }
 func (c *winLinkChange) kind() string         { return "win-interface" }
+func (c *winLinkChange) tunnel() string       { return c.Name }
 func (c *winLinkChange) inherit(older change) { c.Was = older.(*winLinkChange).Was }
 
 func ipName(ipv6 bool) string {

@@ -55,7 +55,7 @@ func (h *winHost) decode(kind string, data json.RawMessage) (change, error) {
 
 // plan implements host.
 func (h *winHost) plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error) {
-	tunnels := winTunnels(cfg, applied)
+	tunnels := tunnelsOf(cfg, applied)
 	h.mu.Lock()
 	h.tunnels = tunnels
 	h.mu.Unlock()
@@ -105,17 +105,6 @@ func (h *winHost) plan(ctx context.Context, cfg Config, applied []change) ([]cha
 		report.DNS = "NRPT"
 	}
 	return append(changes, dns...), report, nil
-}
-
-// winTunnels lists the interfaces of tunnels that stand or are wished.
-func winTunnels(cfg Config, applied []change) []string {
-	names := interfaces(cfg)
-	for _, c := range applied {
-		if link, ok := c.(*winLinkChange); ok {
-			names = appendNew(names, link.Name)
-		}
-	}
-	return names
 }
 
 // A new interface is not there at once: its driver is, and the stack follows.
@@ -313,7 +302,7 @@ func (h *winHost) nameservers(applied []change) []netip.Addr {
 		return nil
 	}
 	view := winView{links: links}
-	return view.nameservers(winTunnels(Config{}, applied))
+	return view.nameservers(tunnelsOf(Config{}, applied))
 }
 
 // verify implements host: rules of group policy are the only ones that count.
@@ -337,7 +326,7 @@ func (h *winHost) overlaps(cfg Config, applied []change) ([]Overlap, error) {
 	if err != nil {
 		return nil, err
 	}
-	tunnels := winTunnels(cfg, applied)
+	tunnels := tunnelsOf(cfg, applied)
 	home, servers := view.home(tunnels), view.nameservers(tunnels)
 	return findOverlaps(cfg, home, servers, outsiders(cfg, home, servers)), nil
 }

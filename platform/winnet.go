@@ -199,7 +199,7 @@ func (v *winView) home(tunnels []string) *home {
 	ways := v.defaultLinks(tunnels)
 	add := func(p netip.Prefix, l *winLink) {
 		n := localNetwork{Prefix: p.Masked(), link: l.Name, inner: !l.Hardware && !slices.Contains(ways, l.Name)}
-		if !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() && !slices.Contains(all.networks, n) {
+		if isLocal(p) && !slices.Contains(all.networks, n) {
 			all.networks = append(all.networks, n)
 		}
 	}
