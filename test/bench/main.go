@@ -90,7 +90,11 @@ func runBench(args []string) error {
 		if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, *nice); err != nil {
 			return fmt.Errorf("priority %d: %w", *nice, err)
 		}
-		if err := b.measure(); err != nil {
+		b.nice = *nice
+		prefer(os.Getpid(), b.nice)
+		err := b.measure()
+		prefer(os.Getpid(), 0) // the session may be a shell's
+		if err != nil {
 			return err
 		}
 	}
@@ -220,6 +224,9 @@ func (b *bench) one(part subset, v variant, r *results) error {
 	defer l.stop()
 	if err := l.awaitUp(); err != nil {
 		return err
+	}
+	for _, pid := range slices.Concat(l.near, l.far) {
+		prefer(pid, b.nice)
 	}
 	part.measure(&b.world, b.plan, l, b.tester(part, v.name, r))
 	return nil
