@@ -19,7 +19,7 @@ import (
 // startService serves a backend on a real socket, to this user.
 func startService(t *testing.T) (*fakeBackend, *Client) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
+	path := testPath(t)
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestClientWatch(t *testing.T) {
 }
 
 func TestClientWatchTellsTheServicesEnd(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	path := testPath(t)
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestClientAmongStrangers(t *testing.T) {
 		"hangs up":        "",
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "s")
+			path := testPath(t)
 			l, err := Listen(path)
 			if err != nil {
 				t.Fatal(err)

@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +20,15 @@ import (
 
 	"wayfarer/app"
 )
+
+// testPath is where a test listens.
+func testPath(t *testing.T) string {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		return `\\.\pipe\wayfarer-` + rand.Text()
+	}
+	return filepath.Join(t.TempDir(), "s")
+}
 
 // fakeBackend keeps connections and remembers what it was asked to do.
 type fakeBackend struct {

@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,7 +13,7 @@ import (
 
 // Whoever has enough connections is turned away, until one of them ends.
 func TestConnectionsAreBounded(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	path := testPath(t)
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
@@ -23,7 +22,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	serveIn(t, &Server{Backend: &fakeBackend{}, Log: slog.New(slog.NewTextHandler(log, nil))}, l)
 	var conns []net.Conn
 	for range maxUserConns {
-		conn, err := net.Dial("unix", path)
+		conn, err := dial(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}

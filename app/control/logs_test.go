@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -126,7 +125,7 @@ func TestSlowReaderOfLogsIsDropped(t *testing.T) {
 }
 
 func TestClientLogs(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	path := testPath(t)
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -24,7 +23,7 @@ import (
 
 // Who asks is found out for each request, also on a connection that stays open.
 func TestRightsOfEachRequest(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	path := testPath(t)
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +33,7 @@ func TestRightsOfEachRequest(t *testing.T) {
 	serveIn(t, &Server{Backend: backend, Log: discard(), identify: func(net.Conn) (peer, error) {
 		return peer{name: "ada", mayConnect: asked.Add(1) == 1}, nil // lost after the first
 	}}, l)
-	conn, err := net.Dial("unix", path)
+	conn, err := dial(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +284,7 @@ func TestSecretsAreZeroised(t *testing.T) {
 // Passwords never reach the log, at any level.
 func TestSecretsAreNotLogged(t *testing.T) {
 	log := &sharedBuffer{}
-	path := filepath.Join(t.TempDir(), "s")
+	path := testPath(t)
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -383,7 +384,7 @@ func TestImport(t *testing.T) {
 			t.Fatal("nothing is shown of the files")
 		}
 		shown := texts(w.page)
-		for _, want := range []string{"works.pcf", "Gateway: gw.example.com", "Group: staff", "photo.jpg", "No such file or directory"} {
+		for _, want := range []string{"works.pcf", "Gateway: gw.example.com", "Group: staff", "photo.jpg", syscall.Errno(2).Error()} {
 			if !strings.Contains(strings.ToLower(shown), strings.ToLower(want)) {
 				t.Errorf("%q is not shown in:\n%s", want, shown)
 			}

@@ -31,6 +31,9 @@ func TestVersionNumbers(t *testing.T) {
 // The linker takes what stands beside a program, for each architecture, and Windows would
 // find icon, version and manifest in it.
 func TestResources(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip(err)
+	}
 	dir := t.TempDir()
 	if err := writeResources(dir, "1.2.3+4.gabc1234"); err != nil {
 		t.Fatal(err)

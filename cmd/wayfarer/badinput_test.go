@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io/fs"
 	"net"
 	"path/filepath"
 	"strings"
@@ -55,22 +56,22 @@ func TestBadInput(t *testing.T) {
 		{"gateway's port", "--gateway 127.0.0.1:99999" + user, "99999"},
 		{"identity", "--remote-id dn:nonsense" + user, "remote_id"},
 		{"fingerprint", "--pin abcd" + user, "SHA-256"},
-		{"no CA file", "--ca " + missing + user, "no such file"},
+		{"no CA file", "--ca " + missing + user, systemText(fs.ErrNotExist)},
 		{"CA that is none", "--ca " + file("hello") + user, "certificate"},
-		{"no password file", "--login ada --password-file " + missing, "no such file"},
+		{"no password file", "--login ada --password-file " + missing, systemText(fs.ErrNotExist)},
 		{"no login", "--password-file PASSWORD", "login"},
 
 		{"empty secret of the group", "--auth xauth-psk --group-secret-file " + file("\n") + user, "holds no secret"},
-		{"no secret of the group", "--auth psk --group-secret-file " + missing, "no such file"},
+		{"no secret of the group", "--auth psk --group-secret-file " + missing, systemText(fs.ErrNotExist)},
 		{"empty name of the group", "--auth xauth-psk --group-secret-file GROUP --group-id keyid:" + user, "group_id"},
 
 		{"no certificate", "--auth rsa", "--cert"},
 		{"certificate without key", cert, "without its key"},
 		{"key without certificate", "--auth rsa --key testdata/user.key", "--cert"},
-		{"certificate file missing", "--auth rsa --cert " + missing + " --key testdata/user.key", "no such file"},
+		{"certificate file missing", "--auth rsa --cert " + missing + " --key testdata/user.key", systemText(fs.ErrNotExist)},
 		{"certificate file that is none", "--auth rsa --cert " + file("hello") + " --key testdata/user.key", "no certificate"},
 		{"unreadable certificate", "--auth rsa --cert " + file(block("CERTIFICATE", []byte{1})) + " --key testdata/user.key", "unreadable certificate"},
-		{"key file missing", cert + " --key " + missing, "no such file"},
+		{"key file missing", cert + " --key " + missing, systemText(fs.ErrNotExist)},
 		{"key file that is none", cert + " --key testdata/user.pem", "no private key"},
 		{"unreadable key", cert + " --key " + file(block("PRIVATE KEY", []byte("s3cret"))), "unreadable private key"},
 		{"encrypted key", cert + " --key " + file(block("ENCRYPTED PRIVATE KEY", []byte("s3cret"))), "encrypted"},

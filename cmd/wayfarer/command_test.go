@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -107,7 +108,7 @@ func TestUsageErrors(t *testing.T) {
 		{"connect --gateway g --login l --auth none", "auth: \"none\" is none of hybrid, xauth-psk, xauth-rsa, psk, rsa"},
 		{"connect --gateway g --login l --exchange fast", "exchange: \"fast\" is none of auto, main, aggressive"},
 		{"connect --gateway g --login l --pin 12", "pin: \"12\" is no SHA-256 of a certificate: 64 hexadecimal digits, with or without colons"},
-		{"connect --gateway g --login l --ca testdata/absent.pem", "testdata/absent.pem: no such file or directory; check --ca"},
+		{"connect --gateway g --login l --ca testdata/absent.pem", "testdata/absent.pem: ABSENT; check --ca"},
 		{"connect --gateway g --login l --ca command_test.go", "command_test.go is neither PEM nor a certificate in DER; check --ca"},
 		{"connect --gateway g --login l --ike aes256", "ike: IKE suite \"aes256\": want cipher-hash-group, as in aes256-sha256-modp2048"},
 		{"connect --gateway g --login l --ike des-sha1-modp2048", "ike: IKE suite \"des-sha1-modp2048\": unknown cipher \"des\", known are aes256, aes192, aes128, 3des"},
@@ -115,7 +116,7 @@ func TestUsageErrors(t *testing.T) {
 		{"connect --gateway g --login l --ike aes256-sha2-modp2048", "ike: IKE suite \"aes256-sha2-modp2048\": unknown hash \"sha2\", known are sha256, sha384, sha512, sha1, md5"},
 		{"connect --gateway g --login l --esp aes128", "esp: ESP suite \"aes128\": encryption without integrity is never used; add a hash, as in aes256-sha256"},
 		{"connect --gateway g --login l --allow-weak 3des,des", "allow_weak: \"des\" is none of 3des, md5, modp1024, modp1536, rsa1024, sha1-cert, expired, psk-aggressive, all"},
-		{"connect --gateway g --login l --group-secret-file testdata/absent", "the secret file cannot be read: testdata/absent: no such file or directory; check --group-secret-file"},
+		{"connect --gateway g --login l --group-secret-file testdata/absent", "the secret file cannot be read: testdata/absent: ABSENT; check --group-secret-file"},
 		{"connect --gateway g --login l --group-secret-file -", "standard input holds no secret"},
 		{"connect --gateway g --login l --group-secret-file - --password-file -", "--password-file and --group-secret-file cannot both be standard input; give a file for one of them"},
 		{"connect --gateway g --login l --group-id=", "--group-id: the group's name is empty"},
@@ -127,9 +128,9 @@ func TestUsageErrors(t *testing.T) {
 		{"connect --gateway g --login l --auth xauth-rsa", "certificate: xauth-rsa needs one; give --cert and --key"},
 		{"connect --gateway g --login l --cert x", "certificate: hybrid has no use for it; give --auth xauth-rsa or rsa"},
 		{"connect --gateway g --login l --key x", "key: there is no certificate for it; give --cert"},
-		{"connect --gateway g --auth rsa --cert testdata/absent.pem", "testdata/absent.pem: no such file or directory; check --cert and --key"},
+		{"connect --gateway g --auth rsa --cert testdata/absent.pem", "testdata/absent.pem: ABSENT; check --cert and --key"},
 		{"connect --gateway g --auth rsa --cert testdata/user.pem", "testdata/user.pem is a certificate without its key"},
-		{"connect --gateway g --auth rsa --cert testdata/user.pem --key testdata/absent.key", "testdata/absent.key: no such file or directory; check --cert and --key"},
+		{"connect --gateway g --auth rsa --cert testdata/user.pem --key testdata/absent.key", "testdata/absent.key: ABSENT; check --cert and --key"},
 		{"connect --gateway g --auth rsa --cert testdata/user.pem --key testdata/ca.pem", "testdata/ca.pem: no private key in it"},
 		{"connect --gateway g --auth rsa --cert testdata/ca.pem --key testdata/user.key", "the key in testdata/user.key does not belong to the certificate in testdata/ca.pem"},
 		{"connect --gateway g --auth rsa --cert command_test.go --key testdata/user.key", "command_test.go is no certificate, and PKCS #12 brings its own key: leave testdata/user.key out"},
@@ -142,13 +143,14 @@ func TestUsageErrors(t *testing.T) {
 		{"connect --gateway g --login l --set mtu=big", "--set mtu: \"big\" is no number"},
 		{"connect --gateway g --login l --set ipcomp=maybe", "--set ipcomp: \"maybe\" is neither true nor false"},
 		{"connect --gateway g --login l --save -x --password-file -", "--save: a profile's name must not begin with a hyphen"},
-		{"connect --gateway g --login l --password-file testdata/absent", "the password file cannot be read: testdata/absent: no such file or directory; check --password-file"},
+		{"connect --gateway g --login l --password-file testdata/absent", "the password file cannot be read: testdata/absent: ABSENT; check --password-file"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			svc := newFakeService(nil)
 			w := newWorld(t, svc)
-			if got := w.run(t, strings.Fields(tt.args)...); got != 2 || w.err.String() != "wayfarer: "+tt.want+"\n" || w.out.Len() > 0 {
-				t.Errorf("exit %d, stdout %q, stderr\n%swant\nwayfarer: %s", got, &w.out, &w.err, tt.want)
+			want := strings.Replace(tt.want, "ABSENT", systemText(fs.ErrNotExist), 1)
+			if got := w.run(t, strings.Fields(tt.args)...); got != 2 || w.err.String() != "wayfarer: "+want+"\n" || w.out.Len() > 0 {
+				t.Errorf("exit %d, stdout %q, stderr\n%swant\nwayfarer: %s", got, &w.out, &w.err, want)
 			}
 			if len(svc.requests) > 0 {
 				t.Error("a wrong command line reached the service")

@@ -48,6 +48,12 @@ func TestDemo(t *testing.T) {
 func warmUp(t *testing.T) int {
 	t.Helper()
 	testHost(t).stop()
+	if path, remove, err := privateSocket(); err == nil {
+		defer remove()
+		if l, err := control.Listen(path); err == nil {
+			l.Close()
+		}
+	}
 	return runtime.NumGoroutine()
 }
 

@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -327,4 +329,15 @@ func playFailed(f *app.Failure) func(*fakeService) {
 	return func(s *fakeService) {
 		s.set(app.Connection{ID: "c1", State: app.StateFailed, Failure: f})
 	}
+}
+
+// systemText is what this system says of a file that is not there, or is already.
+func systemText(kind error) string {
+	flags := os.O_RDONLY
+	path := "testdata/absent"
+	if kind == fs.ErrExist {
+		flags, path = os.O_WRONLY|os.O_CREATE|os.O_EXCL, "fakes_test.go"
+	}
+	_, err := os.OpenFile(path, flags, 0o600)
+	return err.(*fs.PathError).Err.Error()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -375,7 +376,7 @@ func TestProfileExport(t *testing.T) {
 		t.Errorf("exported %s, %v", text, err)
 	}
 	w.expect(t, 0, text, "", "profile", "export", "office")
-	w.expect(t, 2, "", "wayfarer: the file cannot be written: "+path+": file exists", "profile", "export", "office", path)
+	w.expect(t, 2, "", "wayfarer: the file cannot be written: "+path+": "+systemText(fs.ErrExist), "profile", "export", "office", path)
 	w.expect(t, 2, "", "wayfarer: there is no saved profile", "profile", "export", "absent")
 	if got := w.run(t, "profile", "import", path); got != 0 {
 		t.Fatalf("exit %d, %q", got, &w.err)
@@ -395,7 +396,7 @@ func TestProfileExport(t *testing.T) {
 	if err := openStore(t).Save(&rsa); err != nil {
 		t.Fatal(err)
 	}
-	w.expect(t, 2, "", "wayfarer: missing.pem: no such file or directory; ", "profile", "export", "rsa")
+	w.expect(t, 2, "", "wayfarer: missing.pem: "+systemText(fs.ErrNotExist)+"; ", "profile", "export", "rsa")
 }
 
 func TestProfileCompletion(t *testing.T) {

@@ -260,7 +260,7 @@ func TestProxyFails(t *testing.T) {
 		{"unknown gateway", []string{"--pin", ""}, app.CodeUntrusted, "--trust-new"},
 		{"silence", []string{"--gateway", silent.LocalAddr().String(), "--timeout", "1s"}, app.CodeNoAnswer, "does not answer"},
 		{"not supported", []string{"--block-outside"}, app.CodeUsage, "block_outside"},
-		{"port taken", []string{"--listen", taken.Addr().String()}, app.CodeUsage, "in use"},
+		{"port taken", []string{"--listen", taken.Addr().String()}, app.CodeUsage, "choose another port"},
 		{"no port", []string{"--listen", "127.0.0.1"}, app.CodeUsage, "HOST:PORT"},
 		{"no host", []string{"--listen", ":1080"}, app.CodeUsage, "0.0.0.0"},
 	}

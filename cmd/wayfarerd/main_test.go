@@ -57,6 +57,9 @@ func start(t *testing.T) *running {
 func startIn(t *testing.T, dir string) *running {
 	t.Helper()
 	r := &running{socket: filepath.Join(dir, "run", "s"), log: &safeBuffer{ready: make(chan struct{}, 1)}}
+	if runtime.GOOS == "windows" {
+		r.socket = `\\.\pipe\` + filepath.Base(filepath.Dir(dir)) + filepath.Base(dir)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	exit := make(chan int, 1)
 	go func() {
