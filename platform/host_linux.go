@@ -181,7 +181,7 @@ func (h *linuxHost) plan(ctx context.Context, cfg Config, applied []change) ([]c
 	if len(cfg.Tunnels) == 0 && !cfg.BlockOutside {
 		return nil, Report{}, nil
 	}
-	home, err := h.look(notHome(cfg, applied))
+	home, err := h.look(tunnelsOf(cfg, applied))
 	if err != nil {
 		return nil, Report{}, &Error{PartRoute, err}
 	}
