@@ -528,7 +528,7 @@ func (s *Session) WritePacket(packet []byte) error {
 		o.sa = c.out
 	}
 	clear(dst[:path.marker])
-	sealed, err := c.out.SealTo(dst[path.marker:], packet)
+	sealed, err := c.out.Begin(dst[path.marker:], packet)
 	if errors.Is(err, esp.ErrExhausted) {
 		s.requestRekey()
 		return nil

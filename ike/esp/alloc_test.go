@@ -40,9 +40,9 @@ func TestAllocations(t *testing.T) {
 			return err
 		}
 		none("Seal", func() error { _, err := seal(); return err }, nil)
-		none("SealTo", func() error { _, err := out.SealTo(dst, inner); return err }, nil)
-		none("SealTo and Finish", func() error {
-			_, err := out.SealTo(dst, inner)
+		none("Begin", func() error { _, err := out.Begin(dst, inner); return err }, nil)
+		none("Begin and Finish", func() error {
+			_, err := out.Begin(dst, inner)
 			out.Finish()
 			return err
 		}, nil)

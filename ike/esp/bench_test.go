@@ -31,7 +31,7 @@ func benchmarkSeal(b *testing.B, together int) {
 			b.ReportAllocs()
 			next := 0
 			for b.Loop() {
-				if _, err := out.SealTo(dst[next*room:], inner); err != nil {
+				if _, err := out.Begin(dst[next*room:], inner); err != nil {
 					b.Fatal(err)
 				}
 				if next++; next == together {

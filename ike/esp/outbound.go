@@ -79,14 +79,14 @@ func (o *Outbound) Seal(buf []byte, offset, n int) ([]byte, error) {
 	return packet, err
 }
 
-// SealTo is Seal with the ESP packet made elsewhere, at the beginning of dst, which must
+// Begin is Seal with the ESP packet made elsewhere, at the beginning of dst, which must
 // be MaxHeadroom and MaxTailroom longer than the inner packet and not overlap it. Inner
-// needs MaxTrailer bytes of capacity behind it, which are what they were afterwards.
+// needs MaxTrailer bytes of capacity behind it, which are what they were afterwards, and
+// is not needed any longer.
 //
-// The packet must not leave before Finish: until then it may be plaintext, for several
-// packets are encrypted together in much less time than one by one. Inner is not needed
-// any longer.
-func (o *Outbound) SealTo(dst, inner []byte) ([]byte, error) {
+// The packet must not leave before Finish. Until then it may be plaintext, for several
+// packets are encrypted together in much less time than one by one.
+func (o *Outbound) Begin(dst, inner []byte) ([]byte, error) {
 	n := len(inner)
 	if len(dst) < MaxHeadroom+n+MaxTailroom || cap(inner)-n < MaxTrailer {
 		return nil, ErrRoom
@@ -99,7 +99,7 @@ func (o *Outbound) SealTo(dst, inner []byte) ([]byte, error) {
 	return packet, err
 }
 
-// Finish completes the packets of SealTo.
+// Finish completes the packets that Begin has begun, where they are.
 func (o *Outbound) Finish() {
 	if o.sealer != nil {
 		o.sealer.finish()

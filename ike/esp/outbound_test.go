@@ -302,9 +302,9 @@ func TestOutboundZero(t *testing.T) {
 	}
 }
 
-// TestSealTo: the packet is the one that Seal makes, and what it is made of stays as it
+// TestBegin: the packet is the one that Seal makes, and what it is made of stays as it
 // was, with what stands behind it.
-func TestSealTo(t *testing.T) {
+func TestBegin(t *testing.T) {
 	for _, tt := range transforms {
 		ref := newRef(tt.t, newRand(5))
 		inPlace, elsewhere := ref.outbound(t, newRand(6)), ref.outbound(t, newRand(6))
@@ -315,7 +315,7 @@ func TestSealTo(t *testing.T) {
 			buf := append(append(bytes.Repeat([]byte{0xa5}, 40), inner...), bytes.Repeat([]byte{0x5a}, 40)...)
 			before := bytes.Clone(buf)
 			dst := bytes.Repeat([]byte{0xcc}, MaxHeadroom+n+MaxTailroom)
-			packet, err := elsewhere.SealTo(dst, buf[40:40+n])
+			packet, err := elsewhere.Begin(dst, buf[40:40+n])
 			elsewhere.Finish()
 			if err != nil || !bytes.Equal(packet, want) || &packet[0] != &dst[0] {
 				t.Fatalf("%s: %d bytes: %x, %v; want %x", tt.name, n, packet, err, want)
@@ -330,9 +330,9 @@ func TestSealTo(t *testing.T) {
 	}
 }
 
-// TestSealToMany: packets of one buffer that are completed together, of equal or of any
+// TestBeginMany: packets of one buffer that are completed together, of equal or of any
 // lengths, are those that Seal makes one by one.
-func TestSealToMany(t *testing.T) {
+func TestBeginMany(t *testing.T) {
 	for _, tt := range transforms {
 		ref := newRef(tt.t, newRand(5))
 		single, together := ref.outbound(t, newRand(6)), ref.outbound(t, newRand(6))
@@ -347,7 +347,7 @@ func TestSealToMany(t *testing.T) {
 				}
 				inner := slices.Grow(ipv4(random, n), MaxTrailer)
 				want = append(want, sealed(t, single, inner))
-				packet, err := together.SealTo(free, inner)
+				packet, err := together.Begin(free, inner)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -368,7 +368,7 @@ func TestZeroFinishes(t *testing.T) {
 		ref := newRef(tt.t, newRand(5))
 		out, random := ref.outbound(t, newRand(6)), newRand(7)
 		inner := slices.Grow(ipv4(random, 300), MaxTrailer)
-		packet, err := out.SealTo(make([]byte, 500), inner)
+		packet, err := out.Begin(make([]byte, 500), inner)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -380,7 +380,7 @@ func TestZeroFinishes(t *testing.T) {
 	}
 }
 
-func TestSealToRefuses(t *testing.T) {
+func TestBeginRefuses(t *testing.T) {
 	ref := newRef(transformNamed(t, "aes256-sha512"), newRand(1))
 	broken := errors.New("no entropy")
 	inner := func(n, behind int) []byte { return append(make([]byte, 0, n+behind), ipv4(newRand(1), n)...) }
@@ -408,7 +408,7 @@ func TestSealToRefuses(t *testing.T) {
 		}
 		whole := tt.inner[:cap(tt.inner)]
 		before, sequence := bytes.Clone(whole), out.Sequence()
-		_, err := out.SealTo(make([]byte, tt.dst), tt.inner)
+		_, err := out.Begin(make([]byte, tt.dst), tt.inner)
 		if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}

@@ -150,10 +150,12 @@ func (e *endpoint) gateway(t *tunnels) (*gateway.Gateway, error) {
 // codec makes datagrams of packets, and packets of datagrams. Each direction is one
 // goroutine's.
 type codec interface {
-	// seal makes a datagram at the beginning of dst, which is codecRoom bytes longer
+	// seal begins a datagram at the beginning of dst, which is codecRoom bytes longer
 	// than the packet, and says where it goes; nil if it goes nowhere. The packet has
 	// esp.MaxTrailer bytes of capacity behind it.
 	seal(dst, packet []byte) ([]byte, netip.AddrPort)
+	// finish completes the datagrams that seal has begun.
+	finish()
 	// open returns the packet in a datagram, a part of it; nil if there is none.
 	open(datagram []byte) []byte
 }
@@ -171,6 +173,8 @@ func (p *plain) seal(dst, packet []byte) ([]byte, netip.AddrPort) {
 	return dst[:plainHeader+copy(dst[plainHeader:], packet)], p.peer
 }
 
+func (p *plain) finish() {}
+
 func (p *plain) open(datagram []byte) []byte {
 	if len(datagram) <= plainHeader {
 		return nil
@@ -182,6 +186,7 @@ func (p *plain) open(datagram []byte) []byte {
 type tunnels struct {
 	mu   sync.Mutex                     // held by who changes them
 	list atomic.Pointer[[]*gateway.SAs] // newest first
+	last *esp.Outbound                  // of the last packet, others have finished theirs; owned by outward
 }
 
 // add takes the SAs until they are over.
@@ -227,13 +232,23 @@ func (t *tunnels) seal(dst, packet []byte) ([]byte, netip.AddrPort) {
 		if !sas.Remote.Contains(from) || !sas.Client.Contains(to) {
 			continue
 		}
-		sealed, err := sas.Out.SealTo(dst, packet)
+		if t.last != sas.Out {
+			t.finish()
+			t.last = sas.Out
+		}
+		sealed, err := sas.Out.Begin(dst, packet)
 		if err != nil {
 			return nil, netip.AddrPort{}
 		}
 		return sealed, sas.Peer
 	}
 	return nil, netip.AddrPort{}
+}
+
+func (t *tunnels) finish() {
+	if t.last != nil {
+		t.last.Finish()
+	}
 }
 
 func (t *tunnels) open(datagram []byte) []byte {

@@ -114,7 +114,7 @@ func (w *whole) local() net.Addr { return w.socket.LocalAddr() }
 func (w *whole) outward(c codec) error {
 	take := func(packet []byte) {
 		if w.used+len(packet)+codecRoom > len(w.memory) {
-			w.flush()
+			w.flush(c)
 		}
 		b, to := c.seal(w.memory[w.used:], packet)
 		if b == nil {
@@ -122,14 +122,14 @@ func (w *whole) outward(c codec) error {
 		}
 		if to != w.to {
 			rest := b
-			w.flush()
+			w.flush(c)
 			b, w.to = w.memory[:copy(w.memory, rest)], to
 		}
 		w.add(len(b))
 	}
 	for {
 		err := w.device.Read(take)
-		w.flush()
+		w.flush(c)
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,8 @@ func (w *whole) add(n int) {
 	w.runs, w.segments = append(w.runs, w.memory[begin:w.used]), append(w.segments, n)
 }
 
-func (w *whole) flush() {
+func (w *whole) flush(c codec) {
+	c.finish()
 	for len(w.runs) > 0 {
 		n, err := w.socket.WriteBatch(w.runs, w.segments, w.to)
 		if err == nil {
@@ -232,6 +233,7 @@ func (s *single) outward(c codec) error {
 			return err
 		}
 		if b, to := c.seal(datagram, packet[:n]); b != nil {
+			c.finish()
 			_ = s.writeTo(b, to) // what does not leave is lost
 		}
 	}
@@ -308,6 +310,7 @@ func (l *library) outward(c codec) error {
 			}
 			batch = append(batch, b)
 		}
+		c.finish()
 		_ = l.bind.Send(batch, endpoint) // what does not leave is lost
 	}
 }
