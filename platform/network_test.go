@@ -372,3 +372,17 @@ func stops(t *testing.T, f func() error) (stopped_ bool) {
 	run(t, "a life without a crash", f())
 	return false
 }
+
+// TestTunnelsOf: the interface of a tunnel that stands is none of the surroundings, also
+// when it is not wished any more.
+func TestTunnelsOf(t *testing.T) {
+	cfg := Config{Tunnels: []Tunnel{{Interface: "new"}, {Interface: "kept"}}}
+	for _, links := range [][]change{
+		{&macAddressChange{Name: "en0"}, &macLinkChange{Name: "kept"}, &macLinkChange{Name: "old"}},
+		{&winAddressChange{Name: "Wi-Fi"}, &winLinkChange{Name: "kept"}, &winLinkChange{Name: "old"}, &winLinkChange{Name: "old", IPv6: true}},
+	} {
+		if got := tunnelsOf(cfg, links); !slices.Equal(got, []string{"new", "kept", "old"}) {
+			t.Errorf("%v: got %v", links, got)
+		}
+	}
+}

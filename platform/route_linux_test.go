@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -513,4 +514,11 @@ func TestNoRights(t *testing.T) {
 		t.Errorf("ListenESP: %v", err)
 	}
 	run(t, "restore", n.Set(t.Context(), Config{}))
+}
+
+// TestTunnelsOfLinux is TestTunnelsOf with a Linux tunnel's interface.
+func TestTunnelsOfLinux(t *testing.T) {
+	if got := tunnelsOf(Config{}, []change{&linkChange{Name: "old"}}); !slices.Equal(got, []string{"old"}) {
+		t.Errorf("got %v", got)
+	}
 }
