@@ -3,6 +3,7 @@ package platform
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -52,7 +53,7 @@ func TestRegistry(t *testing.T) {
 	}
 	t.Cleanup(func() { keys.removeKey(path) })
 	values, err := keys.readKey(path + `\{ONE}`)
-	if want := map[string]any{"Name": []string{".a", ".b"}, "Version": uint32(2), "Comment": "ours"}; err != nil || !sameValues(values, want) {
+	if want := map[string]any{"Name": []string{".a", ".b"}, "Version": uint32(2), "Comment": "ours"}; err != nil || !reflect.DeepEqual(values, want) {
 		t.Errorf("%v, %v", values, err)
 	}
 	if names, err := keys.subkeys(path); err != nil || len(names) != 1 || names[0] != "{ONE}" {

@@ -47,7 +47,7 @@ type watchSource struct {
 	foreign func() bool
 	// look reads how the host is.
 	look func() (surroundings, error)
-	// intact says whether changes that were made are still there; nil: nobody knows.
+	// intact says whether changes that were made are still there.
 	intact func(standing []change) (bool, error)
 }
 
@@ -75,9 +75,6 @@ func (n *Network) Watch(ctx context.Context) (<-chan Event, error) {
 // taken says whether something is gone that Set has made. A Set that is at work is
 // waited for.
 func (n *Network) taken(source *watchSource) bool {
-	if source.intact == nil {
-		return false
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	intact, err := source.intact(n.applied)

@@ -79,9 +79,8 @@ func display(name string) fwpmDisplayData0 {
 
 func (w wfp) filters() (texts []string, err error) {
 	err = w.with(func(engine uintptr) error {
-		return eachOwnFilter(engine, func(f *fwpmFilter0) error {
+		return eachOwnFilter(engine, func(f *fwpmFilter0) {
 			texts = append(texts, windows.UTF16PtrToString(f.displayData.name))
-			return nil
 		})
 	})
 	return texts, err
@@ -91,7 +90,7 @@ func (w wfp) filters() (texts []string, err error) {
 const filterPage = 256
 
 // eachOwnFilter calls f for each filter of our provider.
-func eachOwnFilter(engine uintptr, f func(*fwpmFilter0) error) error {
+func eachOwnFilter(engine uintptr, f func(*fwpmFilter0)) error {
 	var list uintptr
 	if err := call(fwpmFilterCreateEnumHandle0, engine, 0, uintptr(unsafe.Pointer(&list))); err != nil {
 		return err
@@ -103,15 +102,14 @@ func eachOwnFilter(engine uintptr, f func(*fwpmFilter0) error) error {
 		if err := call(fwpmFilterEnum0, engine, list, filterPage, uintptr(unsafe.Pointer(&entries)), uintptr(unsafe.Pointer(&n))); err != nil {
 			return err
 		}
-		var failed error
 		for _, entry := range unsafe.Slice(entries, n) {
-			if failed == nil && entry.providerKey != nil && *entry.providerKey == wfpProviderKey {
-				failed = f(entry)
+			if entry.providerKey != nil && *entry.providerKey == wfpProviderKey {
+				f(entry)
 			}
 		}
 		fwpmFreeMemory0.Call(uintptr(unsafe.Pointer(&entries)))
-		if failed != nil || n < filterPage {
-			return failed
+		if n < filterPage {
+			return nil
 		}
 	}
 }
@@ -135,10 +133,7 @@ func (w wfp) setFilters(all []winFilter) error {
 // clearFilters removes all that is ours.
 func clearFilters(engine uintptr) error {
 	var keys []windows.GUID
-	if err := eachOwnFilter(engine, func(f *fwpmFilter0) error {
-		keys = append(keys, f.filterKey)
-		return nil
-	}); err != nil {
+	if err := eachOwnFilter(engine, func(f *fwpmFilter0) { keys = append(keys, f.filterKey) }); err != nil {
 		return err
 	}
 	remove := func(proc *windows.LazyProc, key windows.GUID, gone windows.Errno) error {

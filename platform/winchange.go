@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -307,7 +308,7 @@ func (c *winRuleChange) values() map[string]any {
 
 func (c *winRuleChange) apply(context.Context) error {
 	is, err := c.h.net.readKey(c.path())
-	if err == nil && sameValues(is, c.values()) {
+	if err == nil && reflect.DeepEqual(is, c.values()) {
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -316,7 +317,8 @@ func (c *winRuleChange) apply(context.Context) error {
 	if err := c.h.net.writeKey(c.path(), c.values()); err != nil {
 		return err
 	}
-	return c.h.net.reloadNames()
+	c.h.net.reloadNames()
+	return nil
 }
 
 func (c *winRuleChange) undo(context.Context) error {
@@ -330,7 +332,8 @@ func (c *winRuleChange) undo(context.Context) error {
 	if err := unlessAbsent(c.h.net.removeKey(c.path())); err != nil {
 		return err
 	}
-	return c.h.net.reloadNames()
+	c.h.net.reloadNames()
+	return nil
 }
 
 // winWINSChange are the WINS servers of an interface.
@@ -381,9 +384,6 @@ func (h *winHost) wins(guid string) ([]string, error) {
 	servers, _ := values[winsValue].([]string)
 	return servers, unlessAbsent(err)
 }
-
-// sameValues compares values of the registry.
-func sameValues(a, b map[string]any) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
 
 func joined(addrs []netip.Addr, separator string) string {
 	var texts []string

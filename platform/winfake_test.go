@@ -247,7 +247,7 @@ func (w *fakeWindows) subkeys(path string) ([]string, error) {
 	return names, nil
 }
 
-func (w *fakeWindows) reloadNames() error { return w.change("reload names") }
+func (w *fakeWindows) reloadNames() { _ = w.change("reload names") }
 
 func (w *fakeWindows) filters() ([]string, error) {
 	return slices.Clone(w.provider), w.fail["filters"]

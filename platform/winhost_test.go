@@ -176,6 +176,9 @@ func TestWindowsFailure(t *testing.T) {
 		t.Fatalf("%d calls", len(w.calls))
 	}
 	for _, call := range w.calls {
+		if call == "reload names" {
+			continue // it has no result
+		}
 		w := newFakeWindows()
 		before := w.String()
 		n := w.on(t, t.TempDir())
@@ -185,7 +188,7 @@ func TestWindowsFailure(t *testing.T) {
 		if !errors.As(err, &e) || !errors.Is(err, refused) {
 			t.Errorf("%s fails: %v", call, err)
 		}
-		if after := w.String(); after != before && call != "reload names" {
+		if after := w.String(); after != before {
 			t.Errorf("%s fails: the host is\n%s\nand was\n%s", call, after, before)
 		}
 		clear(w.fail)

@@ -27,8 +27,9 @@ type winNet interface {
 	writeKey(path string, values map[string]any) error
 	removeKey(path string) error
 	subkeys(path string) ([]string, error)
-	// reloadNames has the DNS client read the registry and forget what it knows.
-	reloadNames() error
+	// reloadNames has the DNS client read the registry and forget what it knows. It
+	// also watches the registry, so that being refused only delays.
+	reloadNames()
 	// filters are the texts of our filters, in any order.
 	filters() ([]string, error)
 	// setFilters replaces all of our filters at once. Without any, nothing of ours

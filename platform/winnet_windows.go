@@ -182,15 +182,8 @@ func (realWindows) notify(f func()) (stop func(), err error) {
 	return stop, nil
 }
 
-// reloadNames tells the DNS client as netsh does. It also watches the registry, so that
-// being refused only delays.
-func (realWindows) reloadNames() error {
-	tellDNSClient()
-	return nil
-}
-
-// tellDNSClient has the service read its parameters and drop its cache.
-func tellDNSClient() {
+// reloadNames has the service read its parameters, as netsh does, and drop its cache.
+func (realWindows) reloadNames() {
 	if flush := windows.NewLazySystemDLL("dnsapi.dll").NewProc("DnsFlushResolverCache"); flush.Find() == nil {
 		flush.Call()
 	}

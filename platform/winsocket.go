@@ -77,16 +77,11 @@ func (h *winHost) outsideLocked(to netip.Addr) (uint32, error) {
 
 // watchLocked binds the open sockets again whenever the network has changed.
 func (h *winHost) watchLocked() error {
-	hints, done := make(chan struct{}, 1), make(chan struct{})
-	stop, err := h.net.notify(func() {
-		select {
-		case hints <- struct{}{}:
-		default:
-		}
-	})
+	hints, stop, err := h.hints()
 	if err != nil {
 		return err
 	}
+	done := make(chan struct{})
 	go func() {
 		for {
 			select {

@@ -11,13 +11,7 @@ import (
 
 // watch implements host. What has changed is seen by looking.
 func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSource, error) {
-	hints := make(chan struct{}, 1)
-	stop, err := h.net.notify(func() {
-		select {
-		case hints <- struct{}{}:
-		default:
-		}
-	})
+	hints, stop, err := h.hints()
 	if err != nil {
 		return nil, err
 	}
@@ -32,9 +26,21 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 	return &watchSource{hints: hints, sleeps: h.sleeps(ctx), look: look, intact: h.intact}, nil
 }
 
+// hints is a channel with a value whenever interfaces, addresses or routes have changed.
+func (h *winHost) hints() (_ <-chan struct{}, stop func(), _ error) {
+	hints := make(chan struct{}, 1)
+	stop, err := h.net.notify(func() {
+		select {
+		case hints <- struct{}{}:
+		default:
+		}
+	})
+	return hints, stop, err
+}
+
 // intact says whether routes and filters are as they were made. What has gone with its
-// interface is no news. That filters are removed is
-// noticed when something else happens: Windows tells nobody.
+// interface is no news. That filters are removed is noticed when something else happens:
+// Windows tells nobody.
 func (h *winHost) intact(standing []change) (bool, error) {
 	view, err := viewWindows(h.net)
 	if err != nil {
