@@ -109,7 +109,9 @@ func startLabWayfarer(w *world) (*link, error) {
 	if err != nil {
 		return nil, l.orStop(err)
 	}
-	err = s.connect(lab.profile["PASSWORD"], lab.flags()...)
+	if err = s.connect(lab.profile["PASSWORD"], lab.flags()...); err == nil {
+		err = s.awaitPath()
+	}
 	l.near, l.service = s.family(), s
 	return l, l.orStop(err)
 }

@@ -317,7 +317,7 @@ func (l *link) loadedPing(count int, interval time.Duration) (measured, error) {
 	return got, nil
 }
 
-// idle measures what a connection costs that is not used.
+// idle measures what a connection costs that is not used. Others do not disturb that.
 func (l *link) idle(settle, length time.Duration) measured {
 	time.Sleep(settle)
 	switches, m := switchesOf(l.near), newMeter(l.near, l.far)
@@ -327,7 +327,7 @@ func (l *link) idle(settle, length time.Duration) measured {
 		valueSwitches: (switchesOf(l.near) - switches) / length.Seconds(),
 		valueIdleCPU:  used.near / length.Seconds() * 100,
 		valueMemory:   memoryOf(l.near),
-	}, used.foreign}
+	}, 0}
 }
 
 // awaitUp waits until the far end answers.

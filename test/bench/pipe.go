@@ -311,7 +311,9 @@ func (l *library) outward(c codec) error {
 			batch = append(batch, b)
 		}
 		c.finish()
-		_ = l.bind.Send(batch, endpoint) // what does not leave is lost
+		if len(batch) > 0 {
+			_ = l.bind.Send(batch, endpoint) // what does not leave is lost
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -28,9 +29,12 @@ const (
 const (
 	connectTimeout = 20 * time.Second
 	deviceTimeout  = 5 * time.Second
-	// forwarderMTU is the one of programs that are told one, in bytes: about what the
-	// client finds out for AES-GCM.
-	forwarderMTU = 1400
+	// forwarderMTU is the one of our programs that are told one, in bytes: what the client
+	// finds out for AES-GCM.
+	forwarderMTU = 1438
+	// wireguardMTU is wg-quick's for this path.
+	wireguardMTU = 1420
+	openvpnMTU   = 1400
 )
 
 // world is where everything happens.
@@ -207,7 +211,9 @@ func (c benchClient) start(w *world) (*link, error) {
 	if c.groups > 0 && !c.shared {
 		args = append(args, "--set", "selectors=per-network")
 	}
-	err = s.connect(benchPassword, args...)
+	if err = s.connect(benchPassword, args...); err == nil {
+		err = s.awaitPath()
+	}
 	l.near = s.family()
 	return l, l.orStop(err)
 }
@@ -253,6 +259,15 @@ func (s *service) connect(password string, args ...string) error {
 	cmd.Stdin = strings.NewReader(password + "\n")
 	_, err := output(cmd)
 	return err
+}
+
+// awaitPath waits until the service has found out how large datagrams can be, for TCP
+// connections keep the size with which they begin.
+func (s *service) awaitPath() error {
+	return within(deviceTimeout, "the path's MTU is found out", func() bool {
+		log, err := os.ReadFile(s.logFile)
+		return err == nil && bytes.Contains(log, []byte("the path carries datagrams"))
+	})
 }
 
 func (s *service) stop() {
@@ -316,7 +331,6 @@ func startWireguard(w *world) (*link, error) {
 	}
 	for i := range ends {
 		e, other := &ends[i], &ends[1-i]
-		const wireguardMTU = 1420 // wg-quick's for this path
 		err := e.room.do("wg", "set", device, "listen-port", "51820", "private-key", e.private,
 			"peer", other.public, "allowed-ips", "0.0.0.0/0", "endpoint", netip.AddrPortFrom(e.peer, 51820).String())
 		if err = errors.Join(err, e.room.device(device, wireguardMTU, e.inside, e.route)); err != nil {
@@ -349,7 +363,7 @@ func startOpenVPN(w *world) (*link, error) {
 	begin := func(r *room, i int, own ...string) (*exec.Cmd, error) {
 		args := append([]string{
 			"openvpn", "--dev", device, "--dev-type", "tun", "--proto", "udp", "--cert", file(i, "crt"), "--key", file(i, "key"),
-			"--peer-fingerprint", fingerprints[1-i], "--data-ciphers", "AES-128-GCM", "--disable-dco", "--tun-mtu", fmt.Sprint(forwarderMTU),
+			"--peer-fingerprint", fingerprints[1-i], "--data-ciphers", "AES-128-GCM", "--disable-dco", "--tun-mtu", fmt.Sprint(openvpnMTU),
 			"--mssfix", "0", "--sndbuf", "4194304", "--rcvbuf", "4194304", "--txqueuelen", "1000", "--fast-io",
 		}, own...)
 		return start(r.program(args...), filepath.Join(r.dir, "openvpn.log"))
@@ -366,6 +380,6 @@ func startOpenVPN(w *world) (*link, error) {
 	l := w.newLink(func() { stop(near) }, func() { stop(far) })
 	l.near, l.far = family(near.Process.Pid), family(far.Process.Pid)
 	return l, l.orStop(errors.Join(
-		w.far.device(device, forwarderMTU, farInside, poolNetwork),
-		w.near.device(device, forwarderMTU, nearInside, farNetwork)))
+		w.far.device(device, openvpnMTU, farInside, poolNetwork),
+		w.near.device(device, openvpnMTU, nearInside, farNetwork)))
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -83,8 +84,8 @@ func WriteGoals(w io.Writer, results []Result, enough int) error {
 	return t.Flush()
 }
 
-// WriteMedians writes a table of the medians of all samples: a line for each variant and
-// test, a column for each value, in the order in which they first appear.
+// WriteMedians writes a table of the medians of all samples: a line for each test and
+// variant, a column for each value.
 func WriteMedians(w io.Writer, s Samples, values []string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "test\tvariant\t%s\trounds\n", strings.Join(values, "\t"))
@@ -95,7 +96,9 @@ func WriteMedians(w io.Writer, s Samples, values []string) error {
 			lines = append(lines, l)
 		}
 	}
-	slices.SortStableFunc(lines, func(a, b line) int { return strings.Compare(a.test, b.test) })
+	slices.SortFunc(lines, func(a, b line) int {
+		return cmp.Or(strings.Compare(a.test, b.test), strings.Compare(a.variant, b.variant))
+	})
 	for _, l := range lines {
 		fmt.Fprintf(t, "%s\t%s", l.test, l.variant)
 		n := 0
