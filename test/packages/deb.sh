@@ -1,0 +1,81 @@
+#!/bin/bash
+# The Debian packages in a Debian with systemd, in the lab's client namespace: installed,
+# upgraded from an older version, removed with a connection, purged after a crash.
+. /test/inside.sh
+new=/test/packages/wayfarer_${VERSION}-1_$ARCH.deb gui=/test/packages/wayfarer-gui_${VERSION}-1_$ARCH.deb
+old=/test/old/wayfarer_${OLD}-1_$ARCH.deb oldgui=/test/old/wayfarer-gui_${OLD}-1_$ARCH.deb
+
+files >/tmp/files
+network >/tmp/network
+
+echo "# install"
+dpkg -i "$old" "$oldgui" || die "dpkg -i"
+is "the service" "$(systemctl is-enabled wayfarerd) $(systemctl is-active wayfarerd)" "enabled active"
+serving
+pid=$(service MainPID)
+child=$(pgrep -P "$pid")
+is "the service's user" "$(ps -o user= -p "$child")" wayfarer
+is "its capabilities" "$(awk '/^CapEff/ {print $2}' "/proc/$child/status")" 0000000000001000 # CAP_NET_ADMIN
+is "the socket" "$(stat -c %a /run/wayfarer/wayfarerd.sock)" 666
+is "the state" "$(stat -c %a:%U /var/lib/wayfarer)" 711:root
+is "the profiles" "$(stat -c %a:%U /etc/wayfarer/profiles.d)" 755:root
+useradd --no-create-home guest
+rc=0
+setpriv --reuid guest --regid guest --clear-groups wayfarer connect --gateway 192.0.2.1 --login x --password-file /test/password >/tmp/out 2>&1 || rc=$?
+is "a stranger's exit code" $rc 8
+userdel guest
+pkaction --action-id io.github.wayfarer.connect >/dev/null || die "polkit does not know the action"
+bash -c '. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/wayfarer; complete -p wayfarer' >/dev/null || die "no completion"
+man -w wayfarer wayfarer-connect wayfarerd wayfarer-gui >/dev/null || die "no manual pages"
+desktop-file-validate /usr/share/applications/io.github.wayfarer.desktop
+grep -q cisco-vpn-settings /usr/share/mime/globs2 || die "the kinds of files are not known"
+ldd /usr/bin/wayfarer-gui | grep "not found" && die "libraries are missing"
+
+echo "# connect"
+connected
+wayfarer disconnect
+network >/tmp/after
+same "the network" /tmp/network /tmp/after
+
+echo "# upgrade"
+echo "# an administrator's" >/etc/wayfarer/profiles.d/README
+dpkg -i "$new" "$gui" || die "upgrade"
+[ "$(service MainPID)" != "$pid" ] || die "the service was not started again"
+serving
+is "the version" "$(wayfarer version | awk 'NR == 1 {print $2}')" "$VERSION"
+is "the service's version" "$(wayfarer status --json | jq -r .version)" "$VERSION"
+[ -e /etc/wayfarer/profiles.d/README ] || die "a file of the administrator's is gone"
+systemctl disable --now wayfarerd 2>/dev/null
+dpkg -i "$new" || die "installed again"
+is "a service that was disabled" "$(systemctl is-enabled wayfarerd) $(systemctl is-active wayfarerd)" "disabled inactive"
+systemctl enable --now wayfarerd 2>/dev/null
+serving
+
+echo "# remove, connected"
+connected --block-outside
+dpkg -r wayfarer-gui wayfarer || die "remove"
+network >/tmp/after
+same "the network" /tmp/network /tmp/after
+[ -e /etc/wayfarer/profiles.d/README ] || die "a file of the administrator's is gone"
+[ ! -e /run/wayfarer ] || die "/run/wayfarer is left"
+
+echo "# purge, crashed"
+dpkg -i "$new" "$gui" || die "install"
+serving
+connected --block-outside
+crash
+network >/tmp/after
+! diff -q /tmp/network /tmp/after >/dev/null || die "a service that was killed left nothing: the comparison proves nothing"
+dpkg -P wayfarer-gui wayfarer 2>&1 | tee /tmp/out
+network >/tmp/after
+same "the network" /tmp/network /tmp/after
+[ -e /etc/wayfarer/profiles.d/README ] || die "a file of the administrator's is gone"
+rm -r /etc/wayfarer
+files >/tmp/after
+same "the files" /tmp/files /tmp/after
+
+echo "# install and purge"
+dpkg -i "$new" >/dev/null
+dpkg -P wayfarer
+files >/tmp/after
+same "the files" /tmp/files /tmp/after
