@@ -21,7 +21,7 @@ PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 # All packages that a system can build without cgo; on macOS Fyne needs it.
 packages = $$(GOOS=$(1) CGO_ENABLED=0 $(GO) list -tags lab,gui ./... | grep -v '$(if $(filter darwin,$(1)),/app/gui$$,^$$)')
 
-.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-cross test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench cover lab soak lab-6 lab-pluto lab-connect-time packages packages-tools packages-linux test-packages clean
+.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-cross test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench bench-go cover lab soak lab-6 lab-pluto lab-connect-time packages packages-tools packages-linux test-packages clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -141,7 +141,17 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		echo "$$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$pkg; \
 	done
 
-bench: ## benchmarks
+# BENCH picks parts (tcp,pps,ping,idle,datagrams,suites,sas,rekey,strongswan,connect), ROUNDS
+# says how many, QUICK=1 makes one short round. Without BENCH: all.
+bench: build ## the client beside other VPNs, in namespaces: 35 minutes, QUICK=1 five (root, Linux; on an idle machine)
+	test/lab/lab prereqs --install
+	test/bench/prereqs
+	@mkdir -p build/bench
+	CGO_ENABLED=0 $(GO) build -o build/bench/wireguard-go golang.zx2c4.com/wireguard
+	CGO_ENABLED=0 $(GO) build -o build/bench/bench ./test/bench
+	build/bench/bench $(if $(BENCH),-parts $(BENCH)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(QUICK),-quick)
+
+bench-go: ## Go benchmarks, for benchstat: seal, open, replay, parse, handshake and the rest
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 cover: ## at least 90 % of the protocol's statements are tested, and of the test gateway's
