@@ -74,6 +74,7 @@ type macHost struct {
 
 	// Owned by Network.Set:
 	table map[netip.Prefix]macRoute // routes for all sockets, as they are; nil: not read yet
+	names map[int]string            // of the interfaces when table was read, by index
 	ours  []int                     // interfaces of the tunnels that stand or come
 
 	filter  macFilter
@@ -88,6 +89,7 @@ func newMacHost(log *slog.Logger, sys macSystem, tokenPath string) *macHost {
 
 // decode implements host.
 func (h *macHost) decode(kind string, data json.RawMessage) (change, error) {
+	h.table = nil // an earlier process's changes are about to be undone
 	var c change
 	switch kind {
 	case "mac-link":
@@ -376,13 +378,14 @@ func (c *macRouteChange) kind() string    { return "mac-route" }
 func (c *macRouteChange) inherit(change)  {}
 func (c *macRouteChange) route() macRoute { return macRoute{Dst: c.Dst, Link: c.Index} }
 
-// stands says whether the table has the route.
+// stands says whether the table has the route, by the interface that has both index and
+// name: after a restart of the service either may be another interface's.
 func (c *macRouteChange) stands() (bool, error) {
 	if err := c.h.readTable(); err != nil {
 		return false, err
 	}
 	is, taken := c.h.table[c.Dst]
-	return taken && is.Link == c.Index, nil
+	return taken && is.Link == c.Index && c.h.names[c.Index] == c.Name, nil
 }
 
 func (c *macRouteChange) apply(context.Context) error {
@@ -403,9 +406,6 @@ func (c *macRouteChange) apply(context.Context) error {
 }
 
 func (c *macRouteChange) undo(context.Context) error {
-	if link, err := c.h.same(c.Index, c.Name); err != nil || link == nil {
-		return err
-	}
 	stands, err := c.stands()
 	if err != nil || !stands {
 		return err
@@ -422,12 +422,15 @@ func (h *macHost) readTable() error {
 	if h.table != nil {
 		return nil
 	}
-	routes, err := h.sys.routes()
+	view, err := h.view(nil)
 	if err != nil {
 		return err
 	}
-	h.table = map[netip.Prefix]macRoute{}
-	for _, r := range routes {
+	h.table, h.names = map[netip.Prefix]macRoute{}, map[int]string{}
+	for _, l := range view.links {
+		h.names[l.Index] = l.Name
+	}
+	for _, r := range view.routes {
 		if !r.Scoped && !r.Cloned {
 			h.table[r.Dst] = r
 		}

@@ -33,6 +33,7 @@ type fakeMac struct {
 
 	sockets map[string]int // "IPv6 link" bound, how often
 	hints   chan struct{}
+	looks   int          // at the interfaces
 	refuse  string       // commands with this in them fail
 	lose    bool         // what is set in the store next is not
 	diary   []string     // commands that change something
@@ -97,7 +98,10 @@ func (f *fakeMac) changes(command string) error {
 
 func (f *fakeMac) system() macSystem {
 	return macSystem{
-		links:       func() ([]macLink, error) { return cloneLinks(f.links), nil },
+		links: func() ([]macLink, error) {
+			f.looks++
+			return cloneLinks(f.links), nil
+		},
 		routes:      func() ([]macRoute, error) { return slices.Clone(f.routes), nil },
 		addRoute:    f.addRoute,
 		removeRoute: f.removeRoute,

@@ -41,11 +41,8 @@ func (h *macHost) intact(standing []change) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if stands {
-			continue
-		}
-		if link, err := h.same(route.Index, route.Name); err != nil || link != nil {
-			return false, err
+		if !stands && h.names[route.Index] == route.Name {
+			return false, nil
 		}
 	}
 	return true, nil

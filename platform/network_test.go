@@ -386,3 +386,30 @@ func TestTunnelsOf(t *testing.T) {
 		}
 	}
 }
+
+// TestUndoLooksOnce: to undo many routes the interfaces are not read for each.
+func TestUndoLooksOnce(t *testing.T) {
+	var routes []netip.Prefix
+	for i := range 50 {
+		routes = append(routes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 24))
+	}
+	w, f := newFakeWindows(), newFakeMac()
+	mac, _ := f.network(t, t.TempDir())
+	for _, system := range []struct {
+		n         *Network
+		looks     *int
+		Interface string
+	}{{w.on(t, t.TempDir()), &w.looks, "wayfarer0"}, {mac, &f.looks, "utun4"}} {
+		cfg := Config{Tunnels: []Tunnel{{Interface: system.Interface, MTU: 1300, Addresses: prefixes("10.99.0.7/32"), Routes: routes}}}
+		if err := system.n.Set(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		if len(system.n.applied) < len(routes) {
+			t.Fatalf("%d changes", len(system.n.applied))
+		}
+		*system.looks = 0
+		if err := system.n.Set(t.Context(), Config{}); err != nil || *system.looks > 5 {
+			t.Errorf("%s: %v, the interfaces were read %d times", system.Interface, err, *system.looks)
+		}
+	}
+}

@@ -70,8 +70,14 @@ func (c *winLinkChange) undo(context.Context) error {
 // same says whether an interface still has both name and number: after a restart of the
 // service the number may be another interface's.
 func (h *winHost) same(luid uint64, name string) (bool, error) {
-	links, err := h.net.links()
-	return (&winView{links: links}).has(luid, name), err
+	if h.seen == nil {
+		links, err := h.net.links()
+		if err != nil {
+			return false, err
+		}
+		h.seen = &winView{links: links}
+	}
+	return h.seen.has(luid, name), nil
 }
 
 // winAddressChange is an address of an interface, without a network.

@@ -29,6 +29,7 @@ type fakeWindows struct {
 	listeners []func()
 	power     []func(bool)
 	late      int // so many looks see no interface
+	looks     int
 }
 
 // Interfaces of the fake.
@@ -104,6 +105,7 @@ func (w *fakeWindows) name(luid uint64) string {
 }
 
 func (w *fakeWindows) links() ([]winLink, error) {
+	w.looks++
 	if w.late > 0 {
 		w.late--
 		return nil, nil

@@ -22,6 +22,10 @@ type winHost struct {
 	// program is the path of this one, whose packets the filters let through.
 	program string
 
+	// seen is the interfaces as they were when the first change was undone for this wish;
+	// nil: none was. Owned by Network.Set.
+	seen *winView
+
 	mu      sync.Mutex
 	own     []winRoute          // that Set has made
 	tunnels []string            // interfaces of the wish that stands or comes
@@ -31,6 +35,7 @@ type winHost struct {
 
 // decode implements host.
 func (h *winHost) decode(kind string, data json.RawMessage) (change, error) {
+	h.seen = nil // an earlier process's changes are about to be undone
 	var c change
 	switch kind {
 	case "win-interface":
@@ -55,6 +60,7 @@ func (h *winHost) decode(kind string, data json.RawMessage) (change, error) {
 
 // plan implements host.
 func (h *winHost) plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error) {
+	h.seen = nil
 	tunnels := tunnelsOf(cfg, applied)
 	h.mu.Lock()
 	h.tunnels = tunnels
