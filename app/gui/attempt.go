@@ -383,7 +383,7 @@ func (c *controller) keep(a *attempt, conn *app.Connection) {
 // learn brings saved profiles up to date with connections that stand and that the
 // window did not begin: a gateway that was trusted here, one that forbids saving.
 func (c *controller) learn() {
-	if c.model.status == nil {
+	if c.model.status == nil || !c.listed {
 		return
 	}
 	for i := range c.model.status.Connections {

@@ -63,8 +63,10 @@ func (c *controller) escape() {
 
 // compose shows the form for a new connection.
 func (c *controller) compose() {
-	c.composing = true
-	c.selectItem("")
+	c.leave(func() {
+		c.composing = true
+		c.selectItem("")
+	}, nil)
 }
 
 // quit ends the program; the connections stay with the service.
@@ -143,14 +145,16 @@ func (c *controller) itemMenu(key string) *fyne.Menu {
 
 // editSelected opens the editor for what is on the right side.
 func (c *controller) editSelected() {
-	if name, ok := profileOf(c.model.selected); ok && c.model.profile(c.model.selected) != nil {
-		c.edit(name)
-		return
-	}
-	if a := c.attempts[c.model.selected]; a != nil && !active(c.model.item(a.key).state) {
-		c.back(a.key)
-	}
-	c.editDraft()
+	c.leave(func() {
+		if name, ok := profileOf(c.model.selected); ok && c.model.profile(c.model.selected) != nil {
+			c.edit(name)
+			return
+		}
+		if a := c.attempts[c.model.selected]; a != nil && !active(c.model.item(a.key).state) {
+			c.back(a.key)
+		}
+		c.editDraft()
+	}, nil)
 }
 
 // edit opens the editor for a saved profile.
@@ -189,7 +193,11 @@ func (c *controller) openEditor(heading string, entry *store.Entry, name string)
 			return
 		}
 		c.later(func() func() {
-			err := saveEdited(c.store, e, name)
+			save := c.store.Save
+			if name != "" {
+				save = func(e *store.Entry) error { return c.store.Replace(name, e) }
+			}
+			err := save(e)
 			return func() {
 				if err != nil {
 					v.complain(err.Error())
@@ -203,18 +211,10 @@ func (c *controller) openEditor(heading string, entry *store.Entry, name string)
 			}
 		})
 	}
-	c.openPage(v.content(), v.close, v.save)
-	c.win.Canvas().Focus(v.first)
-}
-
-// saveEdited saves an entry that had a name before, or none.
-func saveEdited(s Store, e *store.Entry, name string) error {
-	if name != "" && name != e.Profile.Name {
-		if err := s.Rename(name, e.Profile.Name); err != nil {
-			return err
-		}
-	}
-	return s.Save(e)
+	c.leave(func() {
+		c.openPage(v.content(), v.close, v.save)
+		c.win.Canvas().Focus(v.first)
+	}, v.close)
 }
 
 // rename asks for another name of a profile.
@@ -337,7 +337,7 @@ func (c *controller) openImport(list []found) {
 			}
 		})
 	}
-	c.openPage(v.content(), v.close, v.take)
+	c.leave(func() { c.openPage(v.content(), v.close, v.take) }, v.close)
 }
 
 // export saves a profile without its secrets into a file that the person chooses.
@@ -416,7 +416,7 @@ func (c *controller) showSettings(noTray error) {
 	v.onLocal = func(on bool) { c.prefs.SetBool(prefLocal, on) }
 	v.onLanguage = c.changeLanguage
 	v.onRepair = c.repair
-	c.openPage(v.content(), nil, nil)
+	c.leave(func() { c.openPage(v.content(), nil, nil) }, nil)
 }
 
 // repair has the service undo what is left of connections that are no more.

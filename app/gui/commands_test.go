@@ -130,6 +130,39 @@ func TestEdit(t *testing.T) {
 	})
 }
 
+// TestUnsaved: what is typed is not lost to another page, unless the person says so.
+func TestUnsaved(t *testing.T) {
+	for name, replace := range map[string]func(*world){
+		"Ctrl+N":   func(w *world) { w.ctrl(fyne.KeyN) },
+		"Ctrl+E":   func(w *world) { w.ctrl(fyne.KeyE) },
+		"a file":   func(w *world) { w.importFiles([]string{"none.toml"}); w.settleDown() },
+		"the tray": func(w *world) { w.openLog() },
+		"a report": func(w *world) { w.openReport(); w.settleDown() },
+		"settings": func(w *world) { w.openSettings(); w.settleDown() },
+	} {
+		inWorld(t, withThree, func(w *world) {
+			w.ctrl(fyne.KeyE)
+			page, field := w.page, entries(w.page)["Gateway"]
+			field.SetText("typed.example.com")
+			replace(w)
+			if w.page != page || w.dialog == nil {
+				t.Fatalf("%s takes the editor away, or does not ask", name)
+			}
+			w.key(fyne.KeyEscape)
+			if w.page != page || w.dialog != nil || field.Text != "typed.example.com" {
+				t.Fatalf("%s: kept is %q", name, field.Text)
+			}
+			replace(w)
+			w.dialog.(*dialog.ConfirmDialog).Confirm()
+			w.settleDown()
+			if w.page == page {
+				t.Errorf("%s does not come", name)
+			}
+			w.closePage()
+		})
+	}
+}
+
 // TestEditRefusals: what cannot be saved is said in the page, which stays open.
 func TestEditRefusals(t *testing.T) {
 	for _, tt := range []struct{ field, value, says string }{

@@ -54,6 +54,7 @@ type controller struct {
 	learnt    map[string]bool     // IDs of connections that have been looked at when they stood
 	questions int                 // numbers those of the window's own
 	started   bool                // the service has said its status once
+	listed    bool                // the profiles have been read once
 
 	*window
 	shell
@@ -291,6 +292,8 @@ func readProfiles(s Store) ([]saved, error) {
 
 func (c *controller) loaded(list []saved, noKeyring error, selectName string) {
 	c.model.profiles, c.model.noKeyring = list, noKeyring
+	c.listed = true
+	c.learn()
 	key := c.model.selected
 	switch {
 	case selectName != "":

@@ -42,6 +42,8 @@ type Store interface {
 	Load(name string) (*store.Entry, error)
 	// Save writes a profile under its name, over what was there.
 	Save(e *store.Entry) error
+	// Replace saves a profile, which may have another name, in place of the one of a name.
+	Replace(name string, e *store.Entry) error
 	// Remove deletes a profile with its secrets.
 	Remove(name string) error
 	// Rename gives a profile another name, which no other may have.

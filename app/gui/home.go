@@ -122,10 +122,7 @@ func (v *homeView) head(it *item, shown part) {
 	if shown == v.prompt.part() {
 		state = app.StateConnecting // nothing is wrong
 	}
-	if sign := stateSign(state, isDark()); v.sign.Resource == nil || v.sign.Resource.Name() != sign.Name() {
-		v.sign.Resource = sign
-		v.sign.Refresh()
-	}
+	setSign(v.sign, state)
 	alone := shown != v.prompt.part() && shown != v.trust.part() && shown != v.failure.part()
 	size := float32(smallSign)
 	if alone {
@@ -136,6 +133,14 @@ func (v *homeView) head(it *item, shown part) {
 	setText(v.subtitle, subtitle(it))
 	showIf(v.state, alone)
 	showIf(v.subtitle, alone && v.subtitle.Text != "")
+}
+
+// setSign shows a state, in the theme's colours of now.
+func setSign(image *canvas.Image, state app.State) {
+	if sign := stateSign(state, isDark()); image.Resource == nil || image.Resource.Name() != sign.Name() {
+		image.Resource = sign
+		image.Refresh()
+	}
 }
 
 // part is the one that fits an item.
@@ -238,6 +243,7 @@ func (v *connectedView) update(it *item, now time.Time) {
 
 // noServiceView is shown while the service cannot be used.
 type noServiceView struct {
+	sign                    *canvas.Image
 	headline, advice, words *widget.Label
 	command                 *widget.Label
 	commandPart             fyne.CanvasObject
@@ -250,14 +256,14 @@ func newNoServiceView(k *keys, copyText func(string)) *noServiceView {
 	v.command.Selectable = true
 	v.command.TextStyle.Monospace = true
 	v.words.Selectable = true
-	sign := canvas.NewImageFromResource(stateSign(app.StateFailed, isDark()))
-	sign.FillMode = canvas.ImageFillContain
-	sign.SetMinSize(fyne.NewSquareSize(largeSign))
+	v.sign = canvas.NewImageFromResource(nil)
+	v.sign.FillMode = canvas.ImageFillContain
+	v.sign.SetMinSize(fyne.NewSquareSize(largeSign))
 	copyIt := newIconButton(k, lang.L("Copy"), theme.ContentCopyIcon(), func() { copyText(v.command.Text) })
 	v.commandPart = card(container.NewBorder(nil, nil, nil, copyIt, v.command))
 	waits := quiet(lang.L("Wayfarer goes on by itself as soon as the service answers."))
 	waits.Alignment = fyne.TextAlignCenter
-	v.root = container.NewVScroll(margins(readable(container.NewVBox(gap(16), sign, v.headline, v.advice,
+	v.root = container.NewVScroll(margins(readable(container.NewVBox(gap(16), v.sign, v.headline, v.advice,
 		v.commandPart, waits, v.words))))
 	return v
 }
@@ -267,6 +273,7 @@ func (v *noServiceView) content() fyne.CanvasObject { return v.root }
 // update says why the service cannot be used and what to do on this system.
 func (v *noServiceView) update(f *app.Failure, goos string) {
 	headline, advice, command := noServiceWords(f, goos)
+	setSign(v.sign, app.StateFailed)
 	setText(v.headline, headline)
 	setText(v.advice, advice)
 	setText(v.command, command)

@@ -2,7 +2,6 @@ package gui
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,9 +16,6 @@ import (
 	"wayfarer/app/store"
 )
 
-// maxImport bounds a file to import in bytes; store.Import refuses what is larger.
-const maxImport = 1<<20 + 1
-
 // found is what was read of one file.
 type found struct {
 	file string // its name
@@ -32,23 +28,18 @@ func readImports(paths []string) []found {
 	list := make([]found, len(paths))
 	for i, path := range paths {
 		list[i].file = filepath.Base(path)
-		data, err := readBounded(path)
-		if err == nil {
-			list[i].in, err = store.Import(data, list[i].file)
-			clear(data)
-		}
-		list[i].err = err
+		list[i].in, list[i].err = readImport(path)
 	}
 	return list
 }
 
-func readBounded(path string) ([]byte, error) {
+func readImport(path string) (*store.Imported, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxImport))
+	return store.ReadImport(file, filepath.Base(path))
 }
 
 // importView shows what files hold before any of it is saved.

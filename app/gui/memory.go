@@ -1,7 +1,6 @@
 package gui
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 	"sync"
@@ -44,7 +43,7 @@ func (m *Memory) Load(name string) (*store.Entry, error) {
 	if i < 0 {
 		return nil, store.ErrNotFound
 	}
-	return copyOf(m.entries[i]), nil
+	return m.entries[i].Clone(), nil
 }
 
 // Save implements Store.
@@ -54,17 +53,41 @@ func (m *Memory) Save(e *store.Entry) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	own := copyOf(e)
+	i := m.index(e.Profile.Name)
+	if i < 0 {
+		i = len(m.entries)
+		m.entries = append(m.entries, &store.Entry{})
+	}
+	m.put(i, e)
+	return nil
+}
+
+// put keeps a copy of e in a place.
+func (m *Memory) put(i int, e *store.Entry) {
+	m.entries[i].Zero()
+	m.entries[i] = e.Clone()
 	if m.Forgetful {
-		own.Zero()
-		own.Password, own.GroupSecret = nil, nil
-	}
-	if i := m.index(e.Profile.Name); i >= 0 {
 		m.entries[i].Zero()
-		m.entries[i] = own
-		return nil
+		m.entries[i].Password, m.entries[i].GroupSecret = nil, nil
 	}
-	m.entries = append(m.entries, own)
+}
+
+// Replace implements Store.
+func (m *Memory) Replace(name string, e *store.Entry) error {
+	to := e.Profile.Name
+	if err := store.CheckName(to); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.index(name)
+	switch {
+	case i < 0:
+		return store.ErrNotFound
+	case to != name && m.index(to) >= 0:
+		return store.ErrExists
+	}
+	m.put(i, e)
 	return nil
 }
 
@@ -173,6 +196,9 @@ func (s *session) Load(name string) (*store.Entry, error) { return s.now().Load(
 // Save implements Store.
 func (s *session) Save(e *store.Entry) error { return s.now().Save(e) }
 
+// Replace implements Store.
+func (s *session) Replace(name string, e *store.Entry) error { return s.now().Replace(name, e) }
+
 // Remove implements Store.
 func (s *session) Remove(name string) error { return s.now().Remove(name) }
 
@@ -184,11 +210,3 @@ func (s *session) Reorder(names []string) error { return s.now().Reorder(names) 
 
 // Adopt implements Store.
 func (s *session) Adopt(c *store.Candidate) error { return s.now().Adopt(c) }
-
-// copyOf is an entry with secrets and lists of its own.
-func copyOf(e *store.Entry) *store.Entry {
-	own := *e
-	own.Password, own.GroupSecret = bytes.Clone(e.Password), bytes.Clone(e.GroupSecret)
-	own.Profile.CA = slices.Clone(e.Profile.CA)
-	return &own
-}

@@ -90,7 +90,9 @@ func (c *controller) closeWindow() {
 				c.quit()
 			default:
 				c.visible = false
-				c.closePage()
+				if c.pageSaves == nil { // else it is there when the window is opened again
+					c.closePage()
+				}
 				c.win.Hide()
 				c.render()
 			}
@@ -155,12 +157,14 @@ func (c *controller) notify() {
 
 // openConversation shows the messages that were exchanged with gateways, as a page.
 func (c *controller) openConversation() {
-	v := newConversationView(c.keys, c.svc.Logs, c.do, c.copyText, c.saveFile)
-	c.openPage(c.framed(lang.L("Conversation with the gateway"), v.content()), v.end, nil)
-	v.start()
-	if conn := c.model.connection(c.model.selected); conn != nil {
-		v.choose(conn.ID)
-	}
+	c.leave(func() {
+		v := newConversationView(c.keys, c.svc.Logs, c.do, c.copyText, c.saveFile)
+		c.openPage(c.framed(lang.L("Conversation with the gateway"), v.content()), v.end, nil)
+		v.start()
+		if conn := c.model.connection(c.model.selected); conn != nil {
+			v.choose(conn.ID)
+		}
+	}, nil)
 }
 
 // openReport gathers what helps others to help, and shows it as a page.
@@ -170,14 +174,16 @@ func (c *controller) openReport() {
 		r := newReport(c.ctx, c.now(), c.opts.Version, c.svc.Logs, status, list)
 		c.do(func() {
 			v := newReportView(c.keys, r, c.copyText, c.saveFile)
-			c.openPage(c.framed(lang.L("Report"), v.content()), nil, nil)
+			c.leave(func() { c.openPage(c.framed(lang.L("Report"), v.content()), nil, nil) }, nil)
 		})
 	}()
 }
 
 // openLog shows the service's log as a page.
 func (c *controller) openLog() {
-	v := newLogView(c.keys, c.svc.Logs, c.do, c.copyText, c.saveFile)
-	c.openPage(c.framed(lang.L("Log"), v.content()), v.end, nil)
-	v.start()
+	c.leave(func() {
+		v := newLogView(c.keys, c.svc.Logs, c.do, c.copyText, c.saveFile)
+		c.openPage(c.framed(lang.L("Log"), v.content()), v.end, nil)
+		v.start()
+	}, nil)
 }

@@ -173,6 +173,28 @@ func (c *controller) closePage() {
 	c.render()
 }
 
+// leave goes on with what takes the place of the open page: at once, or if that has
+// something to save, when the person gives it up. Else stay is called; it may be nil.
+func (c *controller) leave(then, stay func()) {
+	if c.pageSaves == nil {
+		then()
+		return
+	}
+	text := wrapped(lang.L("What is open here has not been saved."))
+	d := dialog.NewCustomConfirm(lang.L("Discard it?"), lang.L("Discard"), lang.L("Cancel"), text, func(yes bool) {
+		switch {
+		case yes:
+			c.closePage()
+			then()
+		case stay != nil:
+			stay()
+		}
+	}, c.win)
+	d.SetConfirmImportance(widget.DangerImportance)
+	d.Resize(fyne.NewSize(360, 0))
+	c.openDialog(d)
+}
+
 // saveOpen saves what is being edited.
 func (c *controller) saveOpen() {
 	if c.pageSaves != nil {
