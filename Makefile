@@ -107,7 +107,7 @@ bench-gui: gui ## what the window costs: start, processor, memory, a hundred con
 	test/gui/prereqs
 	GUI_COST=$${GUI_COST:-1m} $(GO) test -tags gui -count=1 -timeout 60m -v -run '^Test(Cost|Hundred)$$' ./test/gui
 
-test-windows: need-go ## the Windows programs under Wine: unit tests, the service, a connection through a real gateway (root, Linux)
+test-windows: need-go ## the Windows programs under Wine: unit tests, keyring, service, window and tray, a connection through a real gateway (root, Linux); pictures in build/screens
 	test/wine/prereqs
 	test/lab/lab prereqs --install
 	test/wine/run
@@ -121,7 +121,7 @@ lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, i
 		GOOS=$(os) build/tools/staticcheck -tags lab,gui $(call packages,$(os));)
 	@if test/need-gui; then echo "with the window: staticcheck"; $(GUI) build/tools/staticcheck ./cmd/wayfarer-gui; fi
 	$(GO) test ./test/arch
-	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session && cd test/lab && shellcheck lab lib/*.sh; \
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session test/wine/window && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
 	@if command -v desktop-file-validate && command -v appstreamcli; then \
 		desktop-file-validate installer/linux/io.github.wayfarer.desktop && appstreamcli validate --no-net installer/linux/io.github.wayfarer.metainfo.xml; \
@@ -149,7 +149,7 @@ bench: build ## the client beside other VPNs, in namespaces: 35 minutes, QUICK=1
 	@mkdir -p build/bench
 	CGO_ENABLED=0 $(GO) build -o build/bench/wireguard-go golang.zx2c4.com/wireguard
 	CGO_ENABLED=0 $(GO) build -o build/bench/bench ./test/bench
-	build/bench/bench $(if $(BENCH),-parts $(BENCH)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(QUICK),-quick)
+	chrt --rr 5 build/bench/bench $(if $(BENCH),-parts $(BENCH)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(QUICK),-quick)
 
 bench-go: ## Go benchmarks, for benchstat: seal, open, replay, parse, handshake and the rest
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -24,6 +24,11 @@
 // if that does not help; then rounds are added. What is compared was measured in the same
 // round: the table shows the medians of these ratios.
 //
+// Everything runs at a real-time priority (chrt), which all programs inherit: where others
+// are busy, it is theirs that wait. What waits for packets most of the time (ping on an
+// idle tunnel, connecting) still needs an idle machine, and where others want to run, too,
+// the kernel gives them a twentieth, which shows in the p99 under load.
+//
 // Each part has its file of samples, build/bench/PART.json; the tables and the chart
 // (report) are made of all that there are. So a part can be run again by itself, and
 // "-show" runs nothing.

@@ -63,7 +63,6 @@ func runBench(args []string) error {
 	rounds := flags.Int("rounds", 0, "clean rounds; 0: as planned")
 	quick := flags.Bool("quick", false, "one short round")
 	bound := flags.Float64("bound", 0.1, "share of the processors that others may take")
-	nice := flags.Int("nice", -15, "priority of everything")
 	show := flags.Bool("show", false, "measure nothing, show the last results")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -87,14 +86,7 @@ func runBench(args []string) error {
 		return err
 	}
 	if !*show {
-		if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, *nice); err != nil {
-			return fmt.Errorf("priority %d: %w", *nice, err)
-		}
-		b.nice = *nice
-		prefer(os.Getpid(), b.nice)
-		err := b.measure()
-		prefer(os.Getpid(), 0) // the session may be a shell's
-		if err != nil {
+		if err := b.measure(); err != nil {
 			return err
 		}
 	}
@@ -224,9 +216,6 @@ func (b *bench) one(part subset, v variant, r *results) error {
 	defer l.stop()
 	if err := l.awaitUp(); err != nil {
 		return err
-	}
-	for _, pid := range slices.Concat(l.near, l.far) {
-		prefer(pid, b.nice)
 	}
 	part.measure(&b.world, b.plan, l, b.tester(part, v.name, r))
 	return nil

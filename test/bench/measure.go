@@ -258,8 +258,9 @@ func (l *link) packets(w *world, size int, length time.Duration) (measured, erro
 	}
 	m := newMeter(l.near, l.far)
 	err := l.client.do(w.self, "flood", l.target.String()+":"+port, strconv.Itoa(size), length.String())
+	err = errors.Join(err, count.Wait())
 	used := m.read()
-	if err := errors.Join(err, count.Wait()); err != nil {
+	if err != nil {
 		return measured{}, err
 	}
 	var c struct{ Packets, Seconds float64 }

@@ -81,14 +81,6 @@ func cpuOf(pids []int) (sum float64) {
 	return sum
 }
 
-// prefer gives a process's group the priority that it has itself: where the kernel shares
-// the processors out to sessions first (sched(7), autogroup), a priority counts only within
-// one.
-func prefer(pid, nice int) {
-	name := fmt.Sprintf("/proc/%d/autogroup", pid)
-	_ = os.WriteFile(name, []byte(strconv.Itoa(nice)), 0) // or the kernel has no such groups
-}
-
 // numberOf reads a value from a file of /proc; 0 if there is none.
 func numberOf(file, key string) float64 {
 	data, err := os.ReadFile(file)

@@ -44,7 +44,6 @@ type world struct {
 	tools     string // with wireguard-go
 	self      string // this program
 	source    string // the repository
-	nice      int    // priority
 	near, far *room
 	lab       *lab // nil until it is needed
 }
