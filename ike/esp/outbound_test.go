@@ -262,8 +262,8 @@ func leftovers(x any) string {
 			return "round keys are still there"
 		}
 	case *ctr:
-		if x.counter != [16]byte{} || x.keystream != [16]byte{} {
-			return "nonce or key stream is still there"
+		if x.counter != [16]byte{} || x.keystream != [16]byte{} || x.rest != [32]byte{} {
+			return "nonce, key stream or text is still there"
 		}
 	case *xcbc:
 		if x.k2 != [16]byte{} || x.k3 != [16]byte{} || x.e != [16]byte{} {
