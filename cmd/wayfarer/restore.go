@@ -34,15 +34,13 @@ func newRestoreNetwork(e *env) *cobra.Command {
 	return cmd
 }
 
-// restoreNetwork does the service's work if there is none.
+// restoreNetwork does the service's work, and asks one that runs to do it, too: it may
+// have another state directory.
 func (e *env) restoreNetwork(ctx context.Context, stateDir string) error {
 	err := e.restore(ctx, stateDir)
-	if err == nil {
-		return nil
-	}
 	busy, running := errors.AsType[*platform.BusyError](err)
 	denied := errors.Is(err, fs.ErrPermission) || errors.Is(err, platform.ErrNoRights)
-	if !running && !denied {
+	if err != nil && !running && !denied {
 		return app.NewFailure(app.CodeNetworkConfig, "", fmt.Sprintf("not everything could be undone: %v", err), "try again")
 	}
 	asked := e.service(e.socket).RestoreNetwork(ctx)
@@ -52,6 +50,8 @@ func (e *env) restoreNetwork(ctx context.Context, stateDir string) error {
 		return asked
 	case running:
 		return app.NewFailure(app.CodeNetworkConfig, "", fmt.Sprintf("%v, and does not answer", busy), "stop it, and try again")
+	case denied:
+		return app.NewFailure(app.CodeNetworkConfig, "", err.Error(), "run it as root")
 	}
-	return app.NewFailure(app.CodeNetworkConfig, "", err.Error(), "run it as root")
+	return nil
 }

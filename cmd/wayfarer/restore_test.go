@@ -12,8 +12,8 @@ import (
 	"wayfarer/platform"
 )
 
-// TestRestoreNetwork: without a service it is done here; with one, or without the
-// right, the service is asked.
+// TestRestoreNetwork: it is done here, unless there is a service or no right, and a
+// service that runs is asked.
 func TestRestoreNetwork(t *testing.T) {
 	busy := fmt.Errorf("journal: %w", &platform.BusyError{PID: 7})
 	denied := fmt.Errorf("open: %w", fs.ErrPermission)
@@ -27,7 +27,9 @@ func TestRestoreNetwork(t *testing.T) {
 		asks    bool
 		says    string
 	}{
-		{"no service", nil, absent, 0, false, "Nothing that connections changed is left"},
+		{"no service", nil, absent, 0, true, "Nothing that connections changed is left"},
+		{"a service with another directory", nil, nil, 0, true, "Nothing that connections changed is left"},
+		{"connections of a service with another directory", nil, refused, 2, true, "connections are in use (1); disconnect"},
 		{"a service", busy, nil, 0, true, "Nothing that connections changed is left"},
 		{"a service with connections", busy, refused, 2, true, "connections are in use (1); disconnect"},
 		{"a silent service", busy, absent, 7, true, "process 7 controls the host's network already, and does not answer; stop it"},

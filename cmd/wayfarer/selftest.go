@@ -30,6 +30,10 @@ func newSelftest(e *env) *cobra.Command {
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Its state directory may be another one, where nothing here would see it.
+			if _, err := e.service(e.socket).Status(cmd.Context()); err == nil {
+				return app.NewFailure(app.CodeNetworkConfig, "", "the service runs, and controls this computer's network", "stop it first")
+			}
 			failed := 0
 			err := e.selftest(cmd.Context(), func(c platform.Check) {
 				result := "ok"

@@ -26,7 +26,9 @@ func TestSelftest(t *testing.T) {
 		"impossible": {nil, app.NewFailure(app.CodeNetworkConfig, "", "busy", "stop it"), 7, "", "wayfarer: busy; stop it\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, newFakeService(nil))
+			svc := newFakeService(nil)
+			svc.gone = app.NewFailure(app.CodeNoService, "", "the service does not run", "start it")
+			w := newWorld(t, svc)
 			w.env.selftest = func(_ context.Context, tell func(platform.Check)) error {
 				for _, c := range tt.checks {
 					tell(c)
@@ -38,4 +40,15 @@ func TestSelftest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSelftestBesideService: nothing is changed while a service runs, whichever its state
+// directory is.
+func TestSelftestBesideService(t *testing.T) {
+	w := newWorld(t, newFakeService(nil))
+	w.env.selftest = func(context.Context, func(platform.Check)) error {
+		t.Error("the network was changed")
+		return nil
+	}
+	w.expect(t, 7, "", "wayfarer: the service runs, and controls this computer's network; stop it first\n", "selftest")
 }
