@@ -9,13 +9,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"wayfarer/app/control"
 	"wayfarer/app/gui"
+	"wayfarer/platform"
 )
 
 // Times of the demonstration.
@@ -40,7 +39,7 @@ type demoProcess struct {
 
 // startDemo starts the sibling program, and waits until it is ready.
 func startDemo() (*demoProcess, error) {
-	program, err := sibling("wayfarer")
+	program, err := platform.Sibling("wayfarer")
 	if err != nil {
 		return nil, err
 	}
@@ -113,20 +112,4 @@ func (d *demoProcess) stop() {
 		d.cmd.Process.Kill()
 		<-d.ended
 	}
-}
-
-// sibling is a program of ours that is installed beside this one.
-func sibling(name string) (string, error) {
-	if runtime.GOOS == "windows" {
-		name += ".exe"
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("find %s: %w", name, err)
-	}
-	path := filepath.Join(filepath.Dir(self), name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s is not installed beside this program: %w", name, err)
-	}
-	return path, nil
 }

@@ -5,8 +5,9 @@
 // Linux it is built with the tag x11: that works on Wayland, too, through Xwayland, where a
 // window can then be raised, and needs no headers or libraries of Wayland.
 //
-//	main.go       arguments, and what the window is made of
-//	idle_*.go     how Fyne's loop rests while nothing moves (Linux)
-//	demo.go       wayfarer demo --serve, as a process of its own that ends with this one
-//	console_*.go  no window of a console for that one (Windows)
+//	main.go         arguments, and what the window is made of
+//	idle_*.go       how Fyne's loop rests while nothing moves (Linux)
+//	demo.go         wayfarer demo --serve, as a process of its own that ends with this one
+//	dock_darwin.go  no place in the Dock
+//	console_*.go    no window of a console for that one (Windows)
 package main
