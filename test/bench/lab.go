@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -215,13 +214,4 @@ func (l *lab) delay(roundTrip time.Duration) error {
 		return command(l.script, "fault", "clear")
 	}
 	return command(l.script, "fault", "delay", strconv.FormatInt((roundTrip/2).Milliseconds(), 10))
-}
-
-// version is the gateway's.
-func (l *lab) version() string {
-	out, err := output(exec.Command(l.script, "gw", "version"))
-	if err != nil {
-		return ""
-	}
-	return string(bytes.TrimSpace(out))
 }

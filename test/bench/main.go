@@ -72,7 +72,7 @@ func runBench(args []string) error {
 		b.plan = quickPlan
 	}
 	if *rounds > 0 {
-		b.rounds = *rounds
+		b.rounds, b.more = *rounds, min(b.more, *rounds)
 	}
 	b.bound = *bound
 	for _, path := range []*string{&b.source, &b.bin, &b.out} {
@@ -172,8 +172,8 @@ func (b *bench) tearDown() (err error) {
 	return err
 }
 
-// run measures a part until each of its tests has enough clean rounds, or after twice as
-// many rounds.
+// run measures a part until each of its tests has enough clean rounds, or no more are
+// planned.
 func (b *bench) run(ctx context.Context, part subset) error {
 	variants := slices.DeleteFunc(slices.Clone(part.variants), func(v variant) bool {
 		if !v.available() {
@@ -182,7 +182,7 @@ func (b *bench) run(ctx context.Context, part subset) error {
 		return !v.available()
 	})
 	r := results{Part: part.name, Started: time.Now(), Machine: describeMachine(), Bound: b.bound, Values: part.values}
-	for r.Rounds < b.rounds || r.Rounds < 2*b.rounds && r.fewest(b.bound) < b.rounds {
+	for r.Rounds < b.rounds || r.Rounds < b.rounds+b.more && r.fewest(b.bound) < b.rounds {
 		began := time.Now()
 		rand.Shuffle(len(variants), func(i, j int) { variants[i], variants[j] = variants[j], variants[i] })
 		for _, v := range variants {

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -120,7 +122,8 @@ func switchesOf(pids []int) (sum float64) {
 type meter struct {
 	near, far []int // the two ends' processes
 
-	busy, all       float64 // of the machine
+	began           time.Time
+	busy            float64 // of the machine
 	kernel          float64
 	own             float64 // of this program and its children that ended
 	nearCPU, farCPU float64
@@ -131,8 +134,7 @@ type meter struct {
 type usage struct{ near, far, foreign float64 }
 
 func newMeter(near, far []int) *meter {
-	m := &meter{near: near, far: far}
-	m.busy, m.all = machine()
+	m := &meter{near: near, far: far, began: time.Now(), busy: machine()}
 	m.kernel, m.own = kernelThreads(), ownCPU()
 	m.nearCPU, m.farCPU = cpuOf(near), cpuOf(far)
 	return m
@@ -142,27 +144,25 @@ func (m *meter) read() usage {
 	now := newMeter(m.near, m.far)
 	u := usage{near: now.nearCPU - m.nearCPU, far: now.farCPU - m.farCPU}
 	ours := u.near + u.far + now.own - m.own + now.kernel - m.kernel
-	if all := now.all - m.all; all > 0 {
-		u.foreign = max(0, (now.busy-m.busy-ours)/all)
-	}
+	all := now.began.Sub(m.began).Seconds() * float64(runtime.NumCPU())
+	u.foreign = min(1, max(0, (now.busy-m.busy-ours)/all))
 	return u
 }
 
 // machine is how long the processors were busy with processes, or taken away by the
-// machine below this one, and how long there were any, in seconds.
-func machine() (busy, all float64) {
+// machine below this one, in seconds.
+func machine() (busy float64) {
 	data, _ := os.ReadFile("/proc/stat") // else all shares are zero
 	line, _, _ := strings.Cut(string(data), "\n")
-	const user, nice, system, steal, last = 1, 2, 3, 8, 8
+	const user, nice, system, steal = 1, 2, 3, 8
 	fields := strings.Fields(line)
-	for i := 1; i <= last && i < len(fields); i++ {
-		v, _ := strconv.ParseFloat(fields[i], 64) // the kernel's own
-		all += v / ticks
-		if i == user || i == nice || i == system || i == steal {
+	for _, i := range []int{user, nice, system, steal} {
+		if i < len(fields) {
+			v, _ := strconv.ParseFloat(fields[i], 64) // the kernel's own
 			busy += v / ticks
 		}
 	}
-	return busy, all
+	return busy
 }
 
 // kernelThreads is the processor time of the kernel's own threads: they work for whoever

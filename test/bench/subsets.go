@@ -15,6 +15,7 @@ import (
 // plan is how long things are measured.
 type plan struct {
 	rounds          int
+	more            int           // rounds, for those that were disturbed
 	length          time.Duration // of a transfer
 	settle, idle    time.Duration
 	pings, attempts int
@@ -22,7 +23,7 @@ type plan struct {
 }
 
 var (
-	fullPlan  = plan{rounds: 5, length: 2 * time.Second, settle: 10 * time.Second, idle: 15 * time.Second, pings: 300, attempts: 2}
+	fullPlan  = plan{rounds: 5, more: 5, length: 2 * time.Second, settle: 10 * time.Second, idle: 15 * time.Second, pings: 300, attempts: 2}
 	quickPlan = plan{rounds: 1, length: time.Second, settle: 3 * time.Second, idle: 5 * time.Second, pings: 100, attempts: 1}
 )
 
