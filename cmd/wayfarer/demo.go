@@ -29,6 +29,7 @@ import (
 	"wayfarer/app/control"
 	"wayfarer/app/daemon"
 	"wayfarer/ike/gateway"
+	"wayfarer/platform"
 )
 
 // What there is in the demonstration: a gateway that lives as long as the program,
@@ -84,15 +85,11 @@ func newDemo(e *env) *cobra.Command {
 // showWindow runs the demonstration of the program with the window, which is installed
 // beside this one.
 func showWindow(ctx context.Context) error {
-	name := "wayfarer-gui"
-	if runtime.GOOS == "windows" {
-		name += ".exe"
-	}
-	self, err := os.Executable()
+	program, err := platform.Sibling("wayfarer-gui")
 	if err != nil {
 		return demoFailed("the window cannot be found", err)
 	}
-	window := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), name), "--demo")
+	window := exec.CommandContext(ctx, program, "--demo")
 	window.Cancel = func() error { return window.Process.Signal(os.Interrupt) }
 	window.WaitDelay = cancelTime
 	window.Stdout, window.Stderr = os.Stdout, os.Stderr
