@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -193,7 +194,44 @@ func explainUnanswered(e *unansweredError) said {
 	}
 }
 
-const hintRights = "run the service as root or with CAP_NET_ADMIN, or use wayfarer proxy, which needs neither"
+// systemHints are what to do where it differs between systems.
+type systemHints struct {
+	rights       string // that the service lacks
+	device       string // for tunnels, which there is not
+	namesTaken   string // by a program, %s
+	otherServers string // %[1]s, which %[2]s, who looks names up, has beside the tunnel's
+}
+
+// hintsFor is those of a system, by its GOOS.
+func hintsFor(goos string) systemHints {
+	const others = "name servers that are not the tunnel's, %[1]s: programs ask them for the names behind the gateway too, perhaps past the tunnel; "
+	switch goos {
+	case "windows":
+		return systemHints{
+			rights:       "start the service wayfarerd, or run it as administrator; or use wayfarer proxy, which needs no rights",
+			device:       "install Wayfarer again (wintun.dll belongs beside wayfarerd.exe), or use wayfarer proxy, which needs none",
+			namesTaken:   "%s has replaced the name servers again and again: names are looked up past the tunnel; end it, then connect again",
+			otherServers: "%[2]s has " + others + "end the program that has set them",
+		}
+	case "darwin":
+		return systemHints{
+			rights:       "run the service as root, or use wayfarer proxy, which needs no rights",
+			device:       "restart this computer, or use wayfarer proxy, which needs none",
+			namesTaken:   "%s has name servers that come before the tunnel's: names are looked up past it; end it, then connect again",
+			otherServers: "%[2]s has " + others + "take them out of the network's settings",
+		}
+	}
+	return systemHints{
+		rights: "run the service as root or with CAP_NET_ADMIN, or use wayfarer proxy, which needs neither",
+		device: "load the TUN driver (modprobe tun), or use wayfarer proxy, which needs none",
+		namesTaken: "%s has replaced /etc/resolv.conf again and again: names are looked up past the tunnel; " +
+			"have it leave that file alone (NetworkManager: dns=none in its configuration), then connect again",
+		otherServers: "/etc/resolv.conf has " + others + "take them out of the configuration of %[2]s",
+	}
+}
+
+// hints are this system's.
+var hints = hintsFor(runtime.GOOS)
 
 func explainHost(e *hostError) said {
 	const failed = "this computer's network could not be set up: "
@@ -210,11 +248,11 @@ func explainHost(e *hostError) said {
 		s.again = true
 	case errors.Is(e.err, tun.ErrNoDevice):
 		s.message = failed + tun.ErrNoDevice.Error()
-		s.hint = "load the TUN driver (on Linux: modprobe tun), or use wayfarer proxy, which needs none"
+		s.hint = hints.device
 	case errors.Is(e.err, tun.ErrNoRights):
-		s.message, s.hint = failed+tun.ErrNoRights.Error(), hintRights
+		s.message, s.hint = failed+tun.ErrNoRights.Error(), hints.rights
 	case errors.Is(e.err, platform.ErrNoRights):
-		s.message, s.hint = failed+platform.ErrNoRights.Error(), hintRights
+		s.message, s.hint = failed+platform.ErrNoRights.Error(), hints.rights
 		if part != nil {
 			s.message = fmt.Sprintf("%s%s: %v", failed, part.Part, platform.ErrNoRights)
 		}

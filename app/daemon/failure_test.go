@@ -43,9 +43,9 @@ func TestExplain(t *testing.T) {
 		{"settings", errSettingsChanged, app.CodeSettingsRefused, here, true, []string{"changed the settings"}},
 
 		{"host", &hostError{err: errors.New("route: file exists")}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"route: file exists"}},
-		{"no device", &hostError{err: fmt.Errorf("open: %w", tun.ErrNoDevice)}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"modprobe tun"}},
-		{"no rights", &hostError{err: fmt.Errorf("open: %w", tun.ErrNoRights)}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"CAP_NET_ADMIN", "wayfarer proxy"}},
-		{"no rights for routes", &hostError{err: &platform.Error{Part: platform.PartRoute, Err: platform.ErrNoRights}}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"route", "CAP_NET_ADMIN"}},
+		{"no device", &hostError{err: fmt.Errorf("open: %w", tun.ErrNoDevice)}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{hints.device}},
+		{"no rights", &hostError{err: fmt.Errorf("open: %w", tun.ErrNoRights)}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{hints.rights, "wayfarer proxy"}},
+		{"no rights for routes", &hostError{err: &platform.Error{Part: platform.PartRoute, Err: platform.ErrNoRights}}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"route", hints.rights}},
 		{"socket", &ike.NoAnswerError{Err: &hostError{err: errors.New("SO_MARK"), passing: true}}, app.CodeNetworkConfig, app.StepBuildTunnel, true, []string{"SO_MARK"}},
 
 		{"unknown gateway", &ike.TrustError{Step: ike.StepCheckCertificate, Reason: ike.TrustUnknown, Detail: "no CA"}, app.CodeUntrusted, app.StepCheckCertificate, false, []string{"no CA", "--trust-new", "--ca"}},
@@ -255,5 +255,28 @@ func TestExplainStaysOneLine(t *testing.T) {
 	f := explain(&ike.CredentialsError{Message: "a\nwayfarer: all is well"}, app.StepSignIn)
 	if strings.Contains(f.Error(), "\n") {
 		t.Errorf("two lines: %q", f.Error())
+	}
+}
+
+// What helps on one system is not what another's user reads.
+func TestHintsFor(t *testing.T) {
+	of := func(goos string) string {
+		h := hintsFor(goos)
+		if h.rights == "" || h.device == "" {
+			t.Errorf("%s: %+v", goos, h)
+		}
+		return strings.Join([]string{h.rights, h.device, fmt.Sprintf(h.namesTaken, "a program"), fmt.Sprintf(h.otherServers, "192.0.2.1", "somebody")}, "\n")
+	}
+	for goos, words := range map[string][]string{"linux": {"modprobe tun", "CAP_NET_ADMIN", "/etc/resolv.conf"}, "windows": {"wintun.dll", "administrator"}, "darwin": {"as root"}} {
+		for _, word := range words {
+			for _, other := range []string{"linux", "windows", "darwin"} {
+				if strings.Contains(of(other), word) != (other == goos || word == "as root" && other == "linux") {
+					t.Errorf("%q on %s:\n%s", word, other, of(other))
+				}
+			}
+		}
+		if text := of(goos); strings.Contains(text, "%!") || !strings.Contains(text, "a program") || !strings.Contains(text, "192.0.2.1") {
+			t.Errorf("%s:\n%s", goos, text)
+		}
 	}
 }

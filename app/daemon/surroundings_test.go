@@ -404,7 +404,7 @@ func TestHostWarnings(t *testing.T) {
 		},
 		{
 			name: "names taken", routes: full, report: platform.Report{DNS: "NetworkManager", NamesTaken: "NetworkManager"},
-			code: app.WarningDNSTaken, severity: app.SeverityWarning, says: []string{"NetworkManager has replaced /etc/resolv.conf", "dns=none"},
+			code: app.WarningDNSTaken, severity: app.SeverityWarning, says: []string{fmt.Sprintf(hints.namesTaken, "NetworkManager")},
 		},
 		{
 			name: "names taken by policy", routes: full, report: platform.Report{DNS: "NRPT", NamesTaken: platform.GroupPolicy},
@@ -501,9 +501,9 @@ func TestHostFailures(t *testing.T) {
 		err  error
 		says []string
 	}{
-		{"no TUN", fmt.Errorf("open: %w", tun.ErrNoDevice), []string{"modprobe tun"}},
-		{"no right to a TUN", fmt.Errorf("open: %w", tun.ErrNoRights), []string{"CAP_NET_ADMIN"}},
-		{"no rights", &platform.Error{Part: platform.PartRoute, Err: platform.ErrNoRights}, []string{"route: no right", "CAP_NET_ADMIN"}},
+		{"no TUN", fmt.Errorf("open: %w", tun.ErrNoDevice), []string{hints.device}},
+		{"no right to a TUN", fmt.Errorf("open: %w", tun.ErrNoRights), []string{hints.rights}},
+		{"no rights", &platform.Error{Part: platform.PartRoute, Err: platform.ErrNoRights}, []string{"route: no right", hints.rights}},
 		{
 			"resolv.conf", &platform.Error{Part: platform.PartDNS, Err: &platform.FileError{Path: "/etc/resolv.conf", Err: errors.New("read-only file system")}},
 			[]string{"/etc/resolv.conf", "read-only"},

@@ -246,12 +246,10 @@ func nameWarnings(name string, s *settings, r *platform.Report, warn func(code s
 		warn(app.WarningDNSTaken, app.SeverityWarning,
 			"group policy has rules of its own for names (NRPT), and Windows heeds no others: the tunnel's names are looked up past it; ask who manages this computer to add them there")
 	default:
-		warn(app.WarningDNSTaken, app.SeverityWarning,
-			"%s has replaced /etc/resolv.conf again and again: names are looked up past the tunnel; have it leave that file alone (NetworkManager: dns=none in its configuration), then connect again", r.NamesTaken)
+		warn(app.WarningDNSTaken, app.SeverityWarning, hints.namesTaken, r.NamesTaken)
 	}
 	if len(r.OtherServers) > 0 {
-		warn(app.WarningDNSLeak, app.SeverityWarning,
-			"/etc/resolv.conf has name servers that are not the tunnel's, %s: programs ask them for the names behind the gateway too, perhaps past the tunnel; take them out of the configuration of %s", joined(r.OtherServers), r.DNS)
+		warn(app.WarningDNSLeak, app.SeverityWarning, hints.otherServers, joined(r.OtherServers), r.DNS)
 	}
 	for _, c := range r.NamesElsewhere {
 		if c.Tunnel == name {
