@@ -68,6 +68,17 @@ func (c *Client) Status(ctx context.Context) (*app.Status, error) {
 	return &status, nil
 }
 
+// Managed asks for what an administrator has set up for all users.
+func (c *Client) Managed(ctx context.Context) (*app.Managed, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	var set app.Managed
+	if err := c.call(ctx, http.MethodGet, "/v1/managed", nil, &set); err != nil {
+		return nil, err
+	}
+	return &set, nil
+}
+
 // Watch yields the whole status at once and after each change. It ends without an
 // error when ctx ends, and with one when the service goes away.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[*app.Status, error] {

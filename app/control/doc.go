@@ -4,6 +4,7 @@
 //
 //	GET    /v1/status                    200 app.Status
 //	GET    /v1/events                    200 JSON lines of app.Status: the whole at once, then after each change
+//	GET    /v1/managed                   200 app.Managed: policy, and profiles that an administrator has placed
 //	POST   /v1/connections               201 {"id":"c1"}; the body is a ConnectRequest
 //	DELETE /v1/connections/{id}          204 when the host is as it was
 //	POST   /v1/connections/{id}/answers  204; the body is an Answer

@@ -63,7 +63,7 @@ func TestStrangerOnARealSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	backend := rightsBackend()
-	serveIn(t, &Server{Backend: backend, Log: discard(), Logs: &fakeLogs{records: rightsRecords}, Version: "1.2"}, l)
+	serveIn(t, &Server{Backend: backend, Log: discard(), Logs: &fakeLogs{records: rightsRecords}, Version: "1.2", Managed: rightsManaged}, l)
 
 	read, write, err := os.Pipe()
 	if err != nil {

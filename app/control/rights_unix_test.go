@@ -60,6 +60,7 @@ const (
 	readsAll  = `200 {"time":"0001-01-01T00:00:00Z","level":"info","message":"the service's"} {"time":"0001-01-01T00:00:00Z","level":"info","connection":"c1","owner":"bob","message":"bob's"}`
 	readsOwn  = `200 {"time":"0001-01-01T00:00:00Z","level":"info","connection":"c1","owner":"bob","message":"bob's"}`
 	readsNone = `200`
+	placed    = `200 {"policy":{"forbid_weak":true,"force_block_outside":false,"forbid_adding_gateways":false},"profiles":[]}`
 	made      = `201 {"id":"c1"}`
 	yes       = `204`
 	refused   = `403 no-service`
@@ -73,6 +74,7 @@ var rightsTable = []struct {
 }{
 	{"GET /v1/status", "GET /v1/status", [...]string{seesAll, seesAll, seesAll, seesOwn, seesThat, seesThat, seesOwn, seesThat, seesThat, refused}},
 	{"GET /v1/events", "GET /v1/events", [...]string{seesAll, seesAll, seesAll, seesOwn, seesThat, seesThat, seesOwn, seesThat, seesThat, refused}},
+	{"GET /v1/managed", "GET /v1/managed", [...]string{placed, placed, placed, placed, placed, placed, placed, placed, placed, refused}},
 	{"GET /v1/logs", "GET /v1/logs", [...]string{readsAll, readsAll, readsAll, readsOwn, readsNone, readsNone, readsOwn, readsNone, readsNone, refused}},
 	{"POST /v1/connections", "POST /v1/connections", [...]string{made, made, made, made, made, made, refused, refused, refused, refused}},
 	{"DELETE /v1/connections/{id}", "DELETE /v1/connections/c1", [...]string{yes, yes, yes, yes, unknown, unknown, yes, unknown, unknown, refused}},
@@ -96,6 +98,10 @@ func rightsBackend() *fakeBackend {
 var rightsRecords = []app.LogRecord{
 	{Level: "info", Message: "the service's"},
 	{Level: "info", Message: "bob's", Connection: "c1", Owner: "bob"},
+}
+
+func rightsManaged(string) app.Managed {
+	return app.Managed{Policy: app.Policy{ForbidWeak: true}, Profiles: []app.ManagedProfile{}}
 }
 
 // TestRights: every endpoint, asked by every kind of user over a socket.
@@ -138,6 +144,7 @@ func serveRights(t *testing.T, kind int, backend *fakeBackend) (path string) {
 			}
 			return nil
 		},
+		Managed: rightsManaged,
 		identify: func(net.Conn) (peer, error) {
 			if kind == isUnreadable { // whatever it comes with
 				return peer{name: "bob", admin: true, mayConnect: true}, errors.New("no credentials")

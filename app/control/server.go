@@ -50,6 +50,9 @@ type Server struct {
 	// soon, and is only asked on Linux. nil: the user decides.
 	Authorize func(context.Context, Process) error
 
+	// Managed is what an administrator has set up, as a user may see it; nil: nothing.
+	Managed func(user string) app.Managed
+
 	identify func(net.Conn) (peer, error) // nil: ask the operating system
 
 	watches  crowd
@@ -154,6 +157,7 @@ func (s *Server) endpoints() []endpoint {
 	return []endpoint{
 		{"GET", "/v1/status", s.status},
 		{"GET", "/v1/events", s.events},
+		{"GET", "/v1/managed", s.managed},
 		{"POST", "/v1/connections", s.connect},
 		{"DELETE", "/v1/connections/{id}", s.disconnect},
 		{"POST", "/v1/connections/{id}/answers", s.answer},
@@ -286,6 +290,19 @@ func (s *Server) status(p peer, w http.ResponseWriter, r *http.Request) *refusal
 		return refusal
 	}
 	s.reply(w, http.StatusOK, s.now(p))
+	return nil
+}
+
+// managed is for every user: there are no secrets in it.
+func (s *Server) managed(p peer, w http.ResponseWriter, r *http.Request) *refusal {
+	if refusal := bodiless(r); refusal != nil {
+		return refusal
+	}
+	set := app.Managed{Profiles: []app.ManagedProfile{}}
+	if s.Managed != nil {
+		set = s.Managed(p.name)
+	}
+	s.reply(w, http.StatusOK, set)
 	return nil
 }
 

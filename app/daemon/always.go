@@ -1,9 +1,6 @@
 package daemon
 
-import (
-	"wayfarer/app"
-	"wayfarer/app/control"
-)
+import "wayfarer/app"
 
 // startManaged connects the profiles that are always on. Their blocks belong to the
 // host's network from the first wish on, whoever has that.
@@ -31,24 +28,6 @@ func (d *Daemon) startManaged() {
 		d.log.Info("connecting a managed profile", "profile", t.profile.Name, "connection", t.id)
 		go t.run()
 	}
-}
-
-// managedLocked is the managed profile that the administrator's request means: it says
-// nothing but the name. Nil if there is none.
-func (d *Daemon) managedLocked(owner string, req *control.ConnectRequest) *control.ConnectRequest {
-	if owner != ManagedOwner || req.Profile.Name == "" || req.Profile.Gateway != "" {
-		return nil
-	}
-	for i := range d.managed {
-		if d.managed[i].Profile.Name != req.Profile.Name {
-			continue
-		}
-		m := d.managed[i] // its secrets stay the daemon's
-		m.TimeoutSeconds = req.TimeoutSeconds
-		m.Ask = req.Ask && !m.Profile.AlwaysOn
-		return &m
-	}
-	return nil
 }
 
 // refuseProfile says what a client's profile must not have.

@@ -29,11 +29,17 @@ func managed(change func(*Managed)) Managed {
 // inManagedWorld runs test with a daemon that has managed profiles.
 func inManagedWorld(t *testing.T, script func(w *world, n int) (Session, error), list []Managed, test func(t *testing.T, w *world)) {
 	t.Helper()
+	inSetUpWorld(t, script, SetUp{Profiles: list}, test)
+}
+
+// inSetUpWorld runs test with a daemon for which an administrator has placed something.
+func inSetUpWorld(t *testing.T, script func(w *world, n int) (Session, error), set SetUp, test func(t *testing.T, w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, host: &fakeNetwork{events: make(chan platform.Event)}}
 		w.script = func(_ context.Context, n int, _ *ike.Config) (Session, error) { return script(w, n) }
 		opts := w.options()
-		opts.Managed = list
+		opts.Managed, opts.Policy = set.Profiles, set.Policy
 		w.Daemon = New(opts)
 		defer func() {
 			if err := w.Close(t.Context()); err != nil {

@@ -107,12 +107,15 @@ type Options struct {
 	// on are connected at once. The daemon keeps them, and overwrites their secrets
 	// when it is closed.
 	Managed []Managed
+	// Policy is what every connection must keep to.
+	Policy app.Policy
 }
 
 // Daemon owns connections. It is safe for concurrent use.
 type Daemon struct {
 	log     *slog.Logger
 	version string
+	policy  app.Policy
 	dial    func(context.Context, *ike.Config) (Session, error)
 	network Network
 	openTUN func(TUNConfig) (tun.Device, error)
@@ -148,6 +151,7 @@ func New(opts Options) *Daemon {
 	d := &Daemon{
 		log:       opts.Log,
 		version:   opts.Version,
+		policy:    opts.Policy,
 		dial:      opts.Dial,
 		network:   opts.Network,
 		openTUN:   opts.OpenTUN,
@@ -230,21 +234,33 @@ func (d *Daemon) Connect(_ context.Context, owner string, req *control.ConnectRe
 	if d.closed {
 		return "", app.NewFailure(app.CodeNoService, "", "the service is stopping", "try again when it runs")
 	}
-	m := d.managedLocked(owner, req)
-	if m != nil {
-		req = m
-	} else if failure := d.refuseProfile(&req.Profile); failure != nil {
+	m, failure := d.managedLocked(owner, req)
+	if failure != nil {
 		return "", failure
 	}
+	if m == nil {
+		if failure := d.refuseProfile(&req.Profile); failure != nil {
+			return "", failure
+		}
+		whole := *req // the caller's stays as it is
+		req = &whole
+	} else {
+		req = m
+	}
+	if failure := imposePolicy(d.policy, req, m != nil); failure != nil {
+		return "", failure
+	}
+	// What the administrator connects of that is not among his own.
+	managed := m != nil && owner == ManagedOwner
 	cfg, failure := newConfig(req)
 	if failure != nil {
 		return "", failure
 	}
-	lost, failure := d.makeRoomLocked(owner, &req.Profile, m != nil)
+	lost, failure := d.makeRoomLocked(owner, &req.Profile, managed)
 	if failure != nil {
 		return "", failure
 	}
-	t := d.addLocked(owner, req, cfg, m != nil)
+	t := d.addLocked(owner, req, cfg, managed)
 	t.replaces = lost
 	go t.run()
 	return t.id, nil

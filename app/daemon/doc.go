@@ -20,6 +20,7 @@
 //	surroundings.go the host's network changes, the computer wakes up
 //	portal.go       a network that wants its users to sign in first
 //	managed.go      profiles that an administrator has placed, from their files
+//	policy.go       what the administrator forbids; his profiles, as users connect them
 //	always.go       managed profiles connect by themselves
 //	prompt.go       questions to the user, and their answers
 //	clock.go        the bound of an attempt, without the user's thinking
@@ -111,7 +112,13 @@
 //     the name of a host are believed, nothing is followed, all is bounded. What it
 //     answers to name lookups leads at most to a gateway that is not trusted.
 //   - Managed profiles. They are read only if nobody but the administrator can change
-//     them, and their secrets only if nobody else can read them.
+//     them, and their secrets only if nobody else can read them. Every user sees and
+//     connects them, without the secrets: those of groups and keys are used for all, the
+//     password only for the administrator.
+//   - The policy. It holds for every connection that the service makes, the
+//     administrator's too; if it cannot be read, all is forbidden that one can forbid. It
+//     is no wall around a user: wayfarer proxy, which has no rights, is as free as any
+//     other program of his.
 //   - The host. Packets from its programs are checked against the selectors by the
 //     engine. They enter no parser here but the MSS clamp, the cutting of what is too
 //     large and its answer, which are total.

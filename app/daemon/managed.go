@@ -30,8 +30,11 @@ const (
 // be handed to another process. Whoever has it zeroises it.
 type Managed = control.ConnectRequest
 
+// ConfigDir is where an administrator places what ReadSetUp reads.
+func ConfigDir() string { return platform.ConfigDir() }
+
 // ManagedDir is where an administrator places profiles.
-func ManagedDir() string { return filepath.Join(platform.ConfigDir(), "profiles.d") }
+func ManagedDir() string { return filepath.Join(ConfigDir(), "profiles.d") }
 
 // KeepsBlock says whether a leak block that an earlier service left stands until the
 // managed profiles are connected: one of them is always on and wants it.
@@ -106,10 +109,25 @@ func readManaged(path string) (m Managed, err error) {
 	if err := readMaterial(&m, dir, secrets.Passphrase); err != nil {
 		return m, err
 	}
-	if _, failure := newConfig(&m); failure != nil {
+	whole := withAnswers(m)
+	if _, failure := newConfig(&whole); failure != nil {
 		return m, failure
 	}
 	return m, nil
+}
+
+// withAnswers is the profile as it is connected: users are there to give what the file
+// does not have, unless it is always on.
+func withAnswers(m Managed) Managed {
+	if method, _ := m.Profile.AuthMethod(); !m.Profile.AlwaysOn {
+		if method.Login && m.Profile.Login == "" {
+			m.Profile.Login = "user"
+		}
+		if method.GroupSecret == app.Required && len(m.GroupSecret) == 0 {
+			m.GroupSecret = []byte("secret")
+		}
+	}
+	return m
 }
 
 // inDir is where a path of a profile in dir leads.
@@ -179,12 +197,12 @@ var likeSecrets = regexp.MustCompile(`(?m)^\s*"?(password|group_secret|passphras
 
 // readSecrets reads a secret file: TOML with the keys password, group_secret and
 // passphrase, or nothing but the one secret that the profile's method needs. No path is
-// no secrets. What looks like TOML and is none is an error rather than a password: a
+// no secrets: users are asked, but for a profile that is always on. What looks like TOML and is none is an error rather than a password: a
 // gateway would count it as a wrong one.
 func readSecrets(path string, p *app.Profile) (s secrets, err error) {
 	method, _ := p.AuthMethod()
 	if path == "" {
-		if method.Login || method.GroupSecret == app.Required {
+		if p.AlwaysOn && (method.Login || method.GroupSecret == app.Required) {
 			return s, fmt.Errorf("secret_file: missing, and nobody is there to ask for the secret that %s needs", method.Name)
 		}
 		return s, nil

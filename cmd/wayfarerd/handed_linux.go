@@ -9,9 +9,9 @@ import (
 	"wayfarer/app/daemon"
 )
 
-// Managed profiles go from the root process to the service as chunks, each behind its
-// length: the profiles without their secrets as one piece of JSON, then the secrets, as
-// they are. JSON would leave copies of them in buffers that nobody overwrites.
+// What the administrator has placed goes from the root process to the service as chunks,
+// each behind its length: policy and profiles without their secrets as one piece of JSON,
+// then the secrets, as they are. JSON would leave copies of them in buffers that nobody overwrites.
 
 // maxChunk bounds a chunk, in bytes: all profiles with their certificates.
 const maxChunk = 64 << 20
@@ -22,23 +22,23 @@ func secretsOf(m *daemon.Managed) []*[]byte {
 	return []*[]byte{&m.Password, &m.GroupSecret, &m.Key}
 }
 
-func writeHanded(w io.Writer, managed []daemon.Managed) error {
-	bare := make([]daemon.Managed, len(managed))
-	for i, m := range managed {
+func writeHanded(w io.Writer, set daemon.SetUp) error {
+	bare := daemon.SetUp{Policy: set.Policy, Profiles: make([]daemon.Managed, len(set.Profiles))}
+	for i, m := range set.Profiles {
 		for _, secret := range secretsOf(&m) {
 			*secret = nil
 		}
-		bare[i] = m
+		bare.Profiles[i] = m
 	}
-	profiles, err := json.Marshal(bare)
+	encoded, err := json.Marshal(bare)
 	if err != nil {
 		return err
 	}
-	if err := writeChunk(w, profiles); err != nil {
+	if err := writeChunk(w, encoded); err != nil {
 		return err
 	}
-	for i := range managed {
-		for _, secret := range secretsOf(&managed[i]) {
+	for i := range set.Profiles {
+		for _, secret := range secretsOf(&set.Profiles[i]) {
 			if err := writeChunk(w, *secret); err != nil {
 				return err
 			}
@@ -48,24 +48,23 @@ func writeHanded(w io.Writer, managed []daemon.Managed) error {
 }
 
 // readHanded reads what writeHanded wrote.
-func readHanded(r io.ReadCloser) ([]daemon.Managed, error) {
+func readHanded(r io.ReadCloser) (set daemon.SetUp, err error) {
 	defer r.Close()
-	profiles, err := readChunk(r)
+	encoded, err := readChunk(r)
 	if err != nil {
-		return nil, err
+		return daemon.SetUp{}, err
 	}
-	var managed []daemon.Managed
-	if err := json.Unmarshal(profiles, &managed); err != nil {
-		return nil, err
+	if err := json.Unmarshal(encoded, &set); err != nil {
+		return daemon.SetUp{}, err
 	}
-	for i := range managed {
-		for _, secret := range secretsOf(&managed[i]) {
+	for i := range set.Profiles {
+		for _, secret := range secretsOf(&set.Profiles[i]) {
 			if *secret, err = readChunk(r); err != nil {
-				return nil, err
+				return daemon.SetUp{}, err
 			}
 		}
 	}
-	return managed, nil
+	return set, nil
 }
 
 func writeChunk(w io.Writer, data []byte) error {

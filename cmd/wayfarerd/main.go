@@ -134,16 +134,16 @@ func serve(ctx context.Context, logs *daemon.Logs, opts options) error {
 	if err != nil {
 		return err
 	}
-	return serveOn(ctx, logs, opts, listener, network, readManaged(slog.New(logs)))
+	return serveOn(ctx, logs, opts, listener, network, readSetUp(slog.New(logs)))
 }
 
-// readManaged reads the profiles that an administrator has placed.
-func readManaged(log *slog.Logger) []daemon.Managed {
-	managed, errs := daemon.ReadManaged(daemon.ManagedDir())
+// readSetUp reads what an administrator has placed.
+func readSetUp(log *slog.Logger) daemon.SetUp {
+	set, errs := daemon.ReadSetUp(daemon.ConfigDir())
 	for _, err := range errs {
-		log.Error("a managed profile is left out", "error", err)
+		log.Error("a file of the administrator's is left out", "error", err)
 	}
-	return managed
+	return set
 }
 
 // hostNetwork is what the service needs of this computer's network.
@@ -155,17 +155,17 @@ type hostNetwork interface {
 
 // serveOn connects the managed profiles and serves the local API until ctx ends, then
 // ends what stands.
-func serveOn(ctx context.Context, logs *daemon.Logs, opts options, listener net.Listener, network hostNetwork, managed []daemon.Managed) (err error) {
+func serveOn(ctx context.Context, logs *daemon.Logs, opts options, listener net.Listener, network hostNetwork, set daemon.SetUp) (err error) {
 	log := slog.New(logs)
 	defer func() { err = errors.Join(err, network.Close()) }()
 	// What a service that crashed left must not last until somebody connects; only
 	// the block of an always-on profile stays until that is connected.
-	if err := network.Recover(ctx, daemon.KeepsBlock(managed)); err != nil {
+	if err := network.Recover(ctx, daemon.KeepsBlock(set.Profiles)); err != nil {
 		log.Warn("not everything that an earlier service left is undone", "error", err)
 	}
-	d := daemon.New(daemon.Options{Log: log, Version: app.Version(), Network: network, Managed: managed})
+	d := daemon.New(daemon.Options{Log: log, Version: app.Version(), Network: network, Managed: set.Profiles, Policy: set.Policy})
 
-	server := &control.Server{Backend: d, Log: log, Logs: logs, Version: app.Version(), Authorize: daemon.Authorize}
+	server := &control.Server{Backend: d, Log: log, Logs: logs, Version: app.Version(), Authorize: daemon.Authorize, Managed: d.Managed}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	var serveErr error

@@ -261,12 +261,12 @@ func TestExitCode(t *testing.T) {
 
 // TestHanded: profiles arrive whole, and their secrets are not left behind.
 func TestHanded(t *testing.T) {
-	list := func() []daemon.Managed {
-		return []daemon.Managed{
+	list := func() daemon.SetUp {
+		return daemon.SetUp{Policy: app.Policy{ForbidWeak: true}, Profiles: []daemon.Managed{
 			{Profile: app.Profile{Name: "a", Gateway: "192.0.2.1", CA: []string{"pem"}}, Password: []byte("hunter2"), Key: []byte("key")},
 			{Profile: app.Profile{Name: "b"}},
 			{Profile: app.Profile{Name: "c"}, GroupSecret: bytes.Repeat([]byte("s"), 100_000)},
-		}
+		}}
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -298,7 +298,7 @@ func TestHanded(t *testing.T) {
 	}
 	refused := list()
 	(&service{managed: write}).hand(refused) // whose pipe is closed
-	for _, m := range slices.Concat(given, refused) {
+	for _, m := range slices.Concat(given.Profiles, refused.Profiles) {
 		for _, secret := range secretsOf(&m) {
 			if bytes.ContainsFunc(*secret, func(r rune) bool { return r != 0 }) {
 				t.Errorf("the secret of %s is still there", m.Profile.Name)

@@ -85,9 +85,9 @@ func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, network.Close()) }()
-	managed := readManaged(log)
+	set := readSetUp(log)
 	// What one process with all rights has left: its block becomes the service's.
-	if err := network.Recover(ctx, daemon.KeepsBlock(managed)); err != nil {
+	if err := network.Recover(ctx, daemon.KeepsBlock(set.Profiles)); err != nil {
 		log.Warn("not everything that an earlier service left is undone", "error", err)
 	}
 	state, err := network.ServiceDir(as.uid, as.gid)
@@ -95,7 +95,7 @@ func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error)
 		return fmt.Errorf("make the service's directory: %w", err)
 	}
 	defer state.Close()
-	capabilities, err := serviceCapabilities(managed)
+	capabilities, err := serviceCapabilities(set.Profiles)
 	if err != nil {
 		return fmt.Errorf("this process's capabilities: %w", err)
 	}
@@ -106,7 +106,7 @@ func supervise(ctx context.Context, logs *daemon.Logs, opts options) (err error)
 	if err := confine(log, rootCapabilities, filters(log, noClone3, rootFilter)...); err != nil {
 		return errors.Join(err, s.abandon())
 	}
-	go s.hand(managed) // for which the service waits before it serves anybody
+	go s.hand(set) // for which the service waits before it serves anybody
 	names := make(chan error, 1)
 	go func() { names <- network.ServeNames(context.WithoutCancel(ctx), s.names) }()
 	err = s.wait(ctx)
@@ -256,12 +256,12 @@ func unixConn(file *os.File) (*net.UnixConn, error) {
 	return c, nil
 }
 
-// hand gives the service the managed profiles, and forgets their secrets.
-func (s *service) hand(managed []daemon.Managed) {
+// hand gives the service what the administrator has placed, and forgets the secrets.
+func (s *service) hand(set daemon.SetUp) {
 	defer s.managed.Close()
-	writeHanded(s.managed, managed) // whether all have come the service says
-	for i := range managed {
-		managed[i].Zero()
+	writeHanded(s.managed, set) // whether all have come the service says
+	for i := range set.Profiles {
+		set.Profiles[i].Zero()
 	}
 }
 
@@ -352,11 +352,11 @@ func serveConfined(ctx context.Context, logs *daemon.Logs, opts options) error {
 		return err
 	}
 	network.AskForNames(in.names)
-	managed, err := readHanded(in.managed)
+	set, err := readHanded(in.managed)
 	if err != nil {
-		return errors.Join(fmt.Errorf("take over the managed profiles: %w", err), network.Close())
+		return errors.Join(fmt.Errorf("take over what the administrator has placed: %w", err), network.Close())
 	}
-	return serveOn(in.untilStopped(ctx), logs, opts, in.listener, network, managed)
+	return serveOn(in.untilStopped(ctx), logs, opts, in.listener, network, set)
 }
 
 // dividing are the capabilities without which root cannot start the service as another

@@ -47,7 +47,7 @@ func TestServiceUnderWine(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts := options{socket: pipe, stateDir: dir, level: slog.LevelDebug}
-	if err := serveOn(ctx, logs, opts, listener, notedNetwork{network, os.Stderr}, nil); err != nil {
+	if err := serveOn(ctx, logs, opts, listener, notedNetwork{network, os.Stderr}, daemon.SetUp{}); err != nil {
 		t.Error(err)
 	}
 }
