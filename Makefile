@@ -142,14 +142,15 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	done
 
 # BENCH picks parts (tcp,pps,ping,idle,datagrams,suites,sas,rekey,strongswan,connect), ROUNDS
-# says how many, QUICK=1 makes one short round. Without BENCH: all.
+# says how many, QUICK=1 makes one short round. REALTIME=1: on a busy machine, for
+# tcp,suites,sas,rekey. Without BENCH: all.
 bench: build ## the client beside other VPNs, in namespaces: 35 minutes, QUICK=1 five (root, Linux; on an idle machine)
 	test/lab/lab prereqs --install
 	test/bench/prereqs
 	@mkdir -p build/bench
 	CGO_ENABLED=0 $(GO) build -o build/bench/wireguard-go golang.zx2c4.com/wireguard
 	CGO_ENABLED=0 $(GO) build -o build/bench/bench ./test/bench
-	chrt --rr 5 build/bench/bench $(if $(BENCH),-parts $(BENCH)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(QUICK),-quick)
+	$(if $(REALTIME),chrt --rr 5) build/bench/bench $(if $(BENCH),-parts $(BENCH)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(QUICK),-quick)
 
 bench-go: ## Go benchmarks, for benchstat: seal, open, replay, parse, handshake and the rest
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -7,6 +7,7 @@
 //	make bench                          everything, 35 minutes
 //	make bench BENCH=tcp,ping           parts of it: see below
 //	make bench QUICK=1                  one short round of everything, 5 minutes
+//	make bench REALTIME=1 BENCH=tcp     on a busy machine: see below
 //
 // The two ends are namespaces (room.go) that a pair of interfaces joins; both, and the
 // programs that send and receive, share this machine's processors. The near end runs the
@@ -24,10 +25,10 @@
 // if that does not help; then rounds are added. What is compared was measured in the same
 // round: the table shows the medians of these ratios.
 //
-// Everything runs at a real-time priority (chrt), which all programs inherit: where others
-// are busy, it is theirs that wait. What waits for packets most of the time (ping on an
-// idle tunnel, connecting) still needs an idle machine, and where others want to run, too,
-// the kernel gives them a twentieth, which shows in the p99 under load.
+// It wants an idle machine. On a busy one "make bench REALTIME=1" has everything run at a
+// real-time priority: others wait then. That is good for what keeps both processors busy
+// (tcp, suites, sas, rekey), and for nothing else: programs that wait for single packets
+// are woken for each, and cost up to ten times of what they do otherwise.
 //
 // Each part has its file of samples, build/bench/PART.json; the tables and the chart
 // (report) are made of all that there are. So a part can be run again by itself, and
