@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +52,15 @@ func (e *env) restoreNetwork(ctx context.Context, stateDir string) error {
 	case running:
 		return app.NewFailure(app.CodeNetworkConfig, "", fmt.Sprintf("%v, and does not answer", busy), "stop it, and try again")
 	case denied:
-		return app.NewFailure(app.CodeNetworkConfig, "", err.Error(), "run it as root")
+		return app.NewFailure(app.CodeNetworkConfig, "", err.Error(), adminHint())
 	}
 	return nil
+}
+
+// adminHint is how a program may do what only administrators may.
+func adminHint() string {
+	if runtime.GOOS == "windows" {
+		return "run it in a terminal that was started as administrator"
+	}
+	return "run it as root"
 }

@@ -34,7 +34,7 @@ func TestRestoreNetwork(t *testing.T) {
 		{"a service with connections", busy, refused, 2, true, "connections are in use (1); disconnect"},
 		{"a silent service", busy, absent, 7, true, "process 7 controls the host's network already, and does not answer; stop it"},
 		{"no rights, a service", denied, nil, 0, true, "Nothing that connections changed is left"},
-		{"no rights, no service", denied, absent, 7, true, "open: permission denied; run it as root"},
+		{"no rights, no service", denied, absent, 7, true, "open: permission denied; " + adminHint()},
 		{"something stays", errors.New("route: busy"), nil, 7, false, "not everything could be undone: route: busy"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -65,7 +65,7 @@ func selftest(ctx context.Context, tell func(platform.Check)) error {
 	case errors.As(err, new(*platform.BusyError)):
 		return app.NewFailure(app.CodeNetworkConfig, "", err.Error(), "stop the service first")
 	case errors.Is(err, fs.ErrPermission):
-		return app.NewFailure(app.CodeNetworkConfig, "", err.Error(), "run it as root")
+		return app.NewFailure(app.CodeNetworkConfig, "", err.Error(), adminHint())
 	case err != nil:
 		return app.NewFailure(app.CodeNetworkConfig, "", err.Error(), "")
 	}

@@ -13,3 +13,6 @@ func launch(args []string, stderr io.Writer) int {
 	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	return run(ctx, args[1:], stderr, serve)
 }
+
+// rightsHint is what gives the service the rights that it lacks.
+const rightsHint = "run it as root"

@@ -20,3 +20,6 @@ func launch(args []string, stderr io.Writer) int {
 	}
 	return run(ctx, args[1:], stderr, serveAlone)
 }
+
+// rightsHint is what gives the service the rights that it lacks.
+const rightsHint = "run it as root or with CAP_NET_ADMIN"

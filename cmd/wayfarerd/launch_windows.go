@@ -27,3 +27,6 @@ func launch(args []string, stderr io.Writer) int {
 	}
 	return s.exit
 }
+
+// rightsHint is what gives the service the rights that it lacks.
+const rightsHint = "run it as administrator, or as a service"

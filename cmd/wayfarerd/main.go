@@ -68,7 +68,7 @@ func tell(stderr io.Writer, err error) int {
 		return int(exit)
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		fmt.Fprintf(stderr, "wayfarerd: %v; run it as root or with CAP_NET_ADMIN\n", err)
+		fmt.Fprintf(stderr, "wayfarerd: %v; %s\n", err, rightsHint)
 		return app.CodeNetworkConfig.Exit()
 	}
 	fmt.Fprintf(stderr, "wayfarerd: %v\n", err)
