@@ -91,7 +91,7 @@ func TestExplain(t *testing.T) {
 		{"no raw sockets at all", &ike.SocketError{Err: &hostError{err: platform.ErrUnsupported}}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"plain ESP", "operating system", "nat_t"}},
 		{"port taken", &ike.SocketError{Port: 4500, Err: &hostError{err: os.NewSyscallError("bind", syscall.EADDRINUSE), passing: true}}, app.CodeNetworkConfig, app.StepBuildTunnel, true, []string{"UDP port 4500", "in use", "strongSwan", "IKEEXT", "local_port = 0"}},
 		{"port without rights", &ike.SocketError{Port: 500, Err: os.NewSyscallError("bind", syscall.EACCES)}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"UDP port 500", "CAP_NET_BIND_SERVICE", "managed profile", "AmbientCapabilities", "local_port = 0"}},
-		{"mark without rights", &ike.SocketError{Port: 500, Err: &hostError{err: fmt.Errorf("%w: %w", platform.ErrNoRights, syscall.EPERM)}}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{"CAP_NET_ADMIN"}},
+		{"mark without rights", &ike.SocketError{Port: 500, Err: &hostError{err: fmt.Errorf("%w: %w", platform.ErrNoRights, syscall.EPERM)}}, app.CodeNetworkConfig, app.StepBuildTunnel, false, []string{hints.rights}},
 		{"packet filter", &ike.NoAnswerError{Step: ike.StepFindGateway, Gateway: "192.0.2.1", Err: os.NewSyscallError("sendto", syscall.EPERM)}, app.CodeNoAnswer, app.StepFindGateway, true, []string{"not permitted"}},
 		{"closed", net.ErrClosed, app.CodeNoAnswer, here, true, []string{"closed"}},
 		{"bug", errors.New("slice bounds"), app.CodeInternal, here, false, []string{"slice bounds", "report"}},

@@ -149,7 +149,7 @@ func TestNoRights(t *testing.T) {
 	} {
 		var stderr bytes.Buffer
 		code := run(ended, args, &stderr, serve)
-		if code != 7 || !strings.Contains(stderr.String(), "/sys/wayfarer: ") || !strings.HasSuffix(stderr.String(), "run it as root or with CAP_NET_ADMIN\n") {
+		if code != 7 || !strings.Contains(stderr.String(), "/sys/wayfarer: ") || !strings.HasSuffix(stderr.String(), rightsHint+"\n") {
 			t.Errorf("%v: exit %d, %s", args, code, &stderr)
 		}
 	}
