@@ -69,6 +69,9 @@ func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
 	return h, boot, nil
 }
 
+// lookAgain implements host.
+func (h *linuxHost) lookAgain() { h.routes = nil }
+
 // decode implements host.
 func (h *linuxHost) decode(kind string, data json.RawMessage) (change, error) {
 	var c change
@@ -177,7 +180,6 @@ func rights(err error) error {
 
 // plan implements host.
 func (h *linuxHost) plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error) {
-	h.routes = nil
 	if len(cfg.Tunnels) == 0 && !cfg.BlockOutside {
 		return nil, Report{}, nil
 	}

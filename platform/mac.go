@@ -87,9 +87,11 @@ func newMacHost(log *slog.Logger, sys macSystem, tokenPath string) *macHost {
 	return h
 }
 
+// lookAgain implements host.
+func (h *macHost) lookAgain() { h.table = nil }
+
 // decode implements host.
 func (h *macHost) decode(kind string, data json.RawMessage) (change, error) {
-	h.table = nil // an earlier process's changes are about to be undone
 	var c change
 	switch kind {
 	case "mac-link":
@@ -121,7 +123,6 @@ func (h *macHost) close() error {
 
 // plan implements host.
 func (h *macHost) plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error) {
-	h.table = nil
 	tunnels := tunnelsOf(cfg, applied)
 	h.sockets.avoid(tunnels)
 	if len(cfg.Tunnels) == 0 && !cfg.BlockOutside {

@@ -31,7 +31,7 @@ func (h *macHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 // each of its messages would keep the computer awake: the next Set finds it. What has gone
 // with its interface is no news: who reads packets from that is told.
 func (h *macHost) intact(standing []change) (bool, error) {
-	h.table = nil
+	h.lookAgain()
 	for _, c := range standing {
 		route, ok := c.(*macRouteChange)
 		if !ok {

@@ -126,6 +126,8 @@ type host interface {
 	// reads what undoing them will need and changes nothing. Applied are the
 	// changes that stand.
 	plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error)
+	// lookAgain forgets what was read of the host, by which changes are undone.
+	lookAgain()
 	// decode reads a change from the journal.
 	decode(kind string, data json.RawMessage) (change, error)
 	listenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error)
@@ -203,6 +205,7 @@ func (n *Network) recoverLocked(ctx context.Context, keepBlock bool) error {
 	if len(n.applied) > 0 || len(n.journal.left)+len(n.journal.kept) == 0 {
 		return nil
 	}
+	n.host.lookAgain()
 	standing, err := n.journal.recover(ctx, n.host, keepBlock)
 	n.applied = standing
 	return err
@@ -219,6 +222,7 @@ func (n *Network) Set(ctx context.Context, cfg Config) error {
 	if err := n.recoverLocked(ctx, cfg.BlockOutside); err != nil {
 		n.log.Warn("network: not everything that an earlier process left is undone", "error", err)
 	}
+	n.host.lookAgain()
 	wanted, report, err := n.host.plan(ctx, cfg, slices.Clone(n.applied))
 	if err != nil {
 		return err

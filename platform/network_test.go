@@ -110,6 +110,8 @@ func (w *world) watch(context.Context, func() []string) (*watchSource, error) {
 
 func (w *world) describe() (string, error) { return "", nil }
 
+func (w *world) lookAgain() {}
+
 func (w *world) close() error { return nil }
 
 // testJournal is a journal that the test's end closes.
@@ -411,5 +413,28 @@ func TestUndoLooksOnce(t *testing.T) {
 		if err := system.n.Set(t.Context(), Config{}); err != nil || *system.looks > 5 {
 			t.Errorf("%s: %v, the interfaces were read %d times", system.Interface, err, *system.looks)
 		}
+	}
+}
+
+// TestRecoverLooksAgain: what could not be undone is tried again, by how the host is then:
+// another interface may have the number of the tunnel's.
+func TestRecoverLooksAgain(t *testing.T) {
+	w, dir := newFakeWindows(), t.TempDir()
+	cfg := Config{Tunnels: []Tunnel{{Interface: "wayfarer0", MTU: 1300, Addresses: prefixes("10.99.0.7/32"), Routes: prefixes("10.1.0.0/16")}}}
+	n := w.on(t, dir)
+	if err := n.Set(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	n.journal.close() // killed
+	next := w.on(t, dir)
+	w.fail["remove route 10.1.0.0/16 via 0.0.0.0 from wayfarer0"] = errors.New("busy")
+	if err := next.Recover(t.Context(), false); err == nil {
+		t.Fatal("nothing failed")
+	}
+	w.removeLink(luidTunnel)
+	w.addLink(winLink{LUID: luidTunnel, Index: 40, Name: "other", Kind: 6, Addresses: prefixes("10.1.0.7/16")})
+	before := w.String()
+	if err := next.Recover(t.Context(), false); err != nil || w.String() != before {
+		t.Errorf("%v, the host is\n%s\nand was\n%s", err, w, before)
 	}
 }

@@ -57,7 +57,7 @@ func (h *linuxHost) watch(ctx context.Context, tunnels func() []string) (*watchS
 // "flush ruleset"). What has gone with its interface is no news: who reads packets from
 // that is told.
 func (h *linuxHost) intact(standing []change) (bool, error) {
-	h.routes = nil
+	h.lookAgain()
 	for _, c := range standing {
 		var stands bool
 		var err error

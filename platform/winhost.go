@@ -33,9 +33,11 @@ type winHost struct {
 	unwatch func()              // ends their renewal; nil: it has not begun
 }
 
+// lookAgain implements host.
+func (h *winHost) lookAgain() { h.seen = nil }
+
 // decode implements host.
 func (h *winHost) decode(kind string, data json.RawMessage) (change, error) {
-	h.seen = nil // an earlier process's changes are about to be undone
 	var c change
 	switch kind {
 	case "win-interface":
@@ -60,7 +62,6 @@ func (h *winHost) decode(kind string, data json.RawMessage) (change, error) {
 
 // plan implements host.
 func (h *winHost) plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error) {
-	h.seen = nil
 	tunnels := tunnelsOf(cfg, applied)
 	h.mu.Lock()
 	h.tunnels = tunnels
