@@ -3,9 +3,11 @@ package esp
 import (
 	"bytes"
 	"crypto/aes"
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"testing"
 )
 
@@ -47,9 +49,13 @@ func TestWithoutKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), self, "-test.run=^Test(WithoutKernel|Recorded|Reference|RFC3602|CBC|Seal|Begin|Open|Zero|IVFailure|OutboundZero|InboundZero)")
+	cmd := exec.CommandContext(t.Context(), self, "-test.run=^Test(WithoutKernel|Recorded|RFC3602|CBCVectors|BeginMany|ZeroFinishes|OpenPlaces|OutboundZero)$")
 	cmd.Env = append(os.Environ(), "GODEBUG="+setting)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.ENOEXEC) {
+		t.Skip("the test runs in an emulator, which cannot start it again")
+	}
+	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
