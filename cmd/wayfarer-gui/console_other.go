@@ -2,7 +2,14 @@
 
 package main
 
-import "syscall"
+import (
+	"fmt"
+	"os"
+	"syscall"
+)
 
 // withoutConsole is nothing here: programs of the command line open no windows.
 func withoutConsole() *syscall.SysProcAttr { return nil }
+
+// tell says why there is no window.
+func tell(text string) { fmt.Fprint(os.Stderr, text) }

@@ -13,3 +13,12 @@ import (
 func withoutConsole() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: windows.CREATE_NO_WINDOW}
 }
+
+// tell shows why there is no window in a box, for nobody reads this program's standard error.
+func tell(text string) {
+	message, err := windows.UTF16PtrFromString(text)
+	if err != nil {
+		return // a NUL in an argument
+	}
+	_, _ = windows.MessageBox(0, message, windows.StringToUTF16Ptr("Wayfarer"), windows.MB_OK|windows.MB_ICONINFORMATION|windows.MB_SETFOREGROUND)
+}

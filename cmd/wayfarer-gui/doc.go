@@ -9,5 +9,5 @@
 //	idle_*.go       how Fyne's loop rests while nothing moves (Linux)
 //	demo.go         wayfarer demo --serve, as a process of its own that ends with this one
 //	dock_darwin.go  no place in the Dock
-//	console_*.go    no window of a console for that one (Windows)
+//	console_*.go    no window of a console for that one, and a box for errors (Windows)
 package main

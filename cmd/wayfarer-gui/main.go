@@ -7,9 +7,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,22 +45,26 @@ type arguments struct {
 }
 
 func main() {
-	args, err := parse(os.Args[1:])
+	var usage strings.Builder
+	args, err := parse(os.Args[1:], &usage)
 	if err != nil {
+		tell(usage.String())
 		if errors.Is(err, flag.ErrHelp) {
 			return
 		}
 		os.Exit(exitUsage)
 	}
 	if err := run(args); err != nil {
-		fmt.Fprintln(os.Stderr, "wayfarer-gui:", err)
+		tell(fmt.Sprintf("wayfarer-gui: %v\n", err))
 		os.Exit(exitInternal)
 	}
 }
 
-func parse(list []string) (*arguments, error) {
+// parse reads a command line, and writes to usage what is wrong with it.
+func parse(list []string, usage io.Writer) (*arguments, error) {
 	args := &arguments{}
 	flags := flag.NewFlagSet("wayfarer-gui", flag.ContinueOnError)
+	flags.SetOutput(usage)
 	flags.BoolVar(&args.demo, "demo", false, "show everything with a gateway on this computer, without any rights")
 	flags.BoolVar(&args.hidden, "hidden", false, "start in the tray, without the window")
 	flags.StringVar(&args.connect, "connect", "", "connect the saved profile `NAME`")
@@ -109,7 +115,7 @@ func run(args *arguments) error {
 	g := gui.New(options)
 	if instance != nil {
 		instance.Serve(func(list []string) {
-			if again, err := parse(list); err == nil {
+			if again, err := parse(list, io.Discard); err == nil {
 				g.Again(again.connect, again.files)
 			}
 		})

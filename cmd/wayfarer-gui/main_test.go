@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,14 +14,14 @@ import (
 // stands.
 func TestHandOver(t *testing.T) {
 	t.Chdir(t.TempDir())
-	args, err := parse([]string{"--connect", "head office", "--hidden", "-x.pcf"})
+	args, err := parse([]string{"--connect", "head office", "--hidden", "-x.pcf"}, io.Discard)
 	if err == nil {
 		t.Errorf("a flag that there is not: %+v", args)
 	}
-	if args, err = parse([]string{"--connect", "head office", "--", "-x.pcf", "/tmp/y.toml"}); err != nil {
+	if args, err = parse([]string{"--connect", "head office", "--", "-x.pcf", "/tmp/y.toml"}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	again, err := parse(args.list())
+	again, err := parse(args.list(), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
