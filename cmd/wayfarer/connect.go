@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"wayfarer/app"
-	"wayfarer/app/control"
 	"wayfarer/app/profiles"
 	"wayfarer/app/store"
 )
@@ -24,8 +22,8 @@ func newConnect(e *env) *cobra.Command {
 		Use:   "connect [NAME]",
 		Short: "Connect to a gateway",
 		Long: "Connect with the saved profile NAME, or to the gateway that the flags describe. The connection\n" +
-			"stays when the command ends; `wayfarer disconnect` ends it. For the administrator NAME may also be a\n" +
-			"profile that is placed with the service.",
+			"stays when the command ends; `wayfarer disconnect` ends it. NAME may also be a profile that the\n" +
+			"administrator has placed for all users.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: e.completeProfiles,
 	}
@@ -45,8 +43,8 @@ func newConnect(e *env) *cobra.Command {
 
 func (e *env) connect(ctx context.Context, flags *connectFlags, name, save string, asJSON bool) error {
 	entry, err := flags.entry(e, name)
-	if unsaved, ok := errors.AsType[*unsavedError](err); ok && flags.onlyName() {
-		return e.connectManaged(ctx, flags.timeout, name, asJSON, unsaved.Failure)
+	if unsaved, ok := errors.AsType[*unsavedError](err); ok && flags.forManaged() {
+		return e.connectManaged(ctx, flags, name, asJSON, unsaved.Failure)
 	}
 	if err != nil {
 		return err
@@ -74,27 +72,6 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 	case name != "":
 		return e.update(name, conn, a.hasTrusted(conn))
 	}
-	return nil
-}
-
-// connectManaged connects a profile that the administrator has placed with the service,
-// for the administrator, whose keyring has none of that name; that is the failure
-// unsaved, which holds if the service has none either.
-func (e *env) connectManaged(ctx context.Context, timeout time.Duration, name string, asJSON bool, unsaved *app.Failure) error {
-	svc := e.service(e.socket)
-	req := &control.ConnectRequest{Profile: app.Profile{Name: name}, Ask: e.ask != nil, TimeoutSeconds: seconds(timeout)}
-	_, conn, err := e.establish(ctx, svc, req, timeout)
-	if failure, ok := errors.AsType[*app.Failure](err); ok && failure.Code == app.CodeUsage {
-		// Either there is no such profile, or it is in use.
-		status, err := svc.Status(ctx)
-		if err == nil && !slices.ContainsFunc(status.Connections, func(c app.Connection) bool { return c.Profile == name }) {
-			return unsaved
-		}
-	}
-	if err != nil {
-		return err
-	}
-	e.showNew(conn, asJSON)
 	return nil
 }
 

@@ -52,6 +52,7 @@ type installed interface {
 	service
 	Logs(ctx context.Context, level string, following bool) iter.Seq2[*app.LogRecord, error]
 	RestoreNetwork(context.Context) error
+	Managed(context.Context) (*app.Managed, error)
 }
 
 // systemEnv is the process's own world.

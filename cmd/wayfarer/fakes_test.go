@@ -37,7 +37,7 @@ type fakeService struct {
 	requests []control.ConnectRequest
 	answers  []control.Answer
 	ended    []string
-	managed  string                  // the name of the profile that it has itself
+	placed   app.Managed             // by the administrator
 	stays    map[string]*app.Failure // of Disconnect, by ID
 	log      []app.LogRecord
 	asked    []string // other calls
@@ -123,6 +123,13 @@ func (s *fakeService) Logs(_ context.Context, level string, following bool) iter
 	}
 }
 
+func (s *fakeService) Managed(context.Context) (*app.Managed, error) {
+	if _, _, err := s.now(); err != nil {
+		return nil, err
+	}
+	return &s.placed, nil
+}
+
 func (s *fakeService) RestoreNetwork(context.Context) error {
 	s.asked = append(s.asked, "restore-network")
 	return s.gone
@@ -132,7 +139,8 @@ func (s *fakeService) Connect(_ context.Context, req *control.ConnectRequest) (s
 	if _, _, err := s.now(); err != nil {
 		return "", err
 	}
-	if s.refusal == nil && req.Profile.Gateway == "" && req.Profile.Name != s.managed {
+	named := func(p app.ManagedProfile) bool { return p.Name == req.Profile.Name }
+	if s.refusal == nil && req.Profile.Gateway == "" && !slices.ContainsFunc(s.placed.Profiles, named) {
 		return "", app.NewFailure(app.CodeUsage, "", "gateway: missing", "give a host name or address")
 	}
 	kept := *req

@@ -156,12 +156,11 @@ func (f *connectFlags) apply(p *app.Profile) error {
 	return nil
 }
 
-// onlyName says whether the command line says nothing about a profile but its name.
-func (f *connectFlags) onlyName() bool {
+// forManaged says whether the command line says nothing about a profile but its name and
+// what the administrator leaves to others.
+func (f *connectFlags) forManaged() bool {
 	only := true
-	f.flags.Visit(func(flag *pflag.Flag) {
-		only = only && slices.Contains([]string{"timeout", "json", "socket"}, flag.Name)
-	})
+	f.flags.Visit(func(flag *pflag.Flag) { only = only && slices.Contains(forManaged, flag.Name) })
 	return only
 }
 

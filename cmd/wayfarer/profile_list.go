@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -37,10 +39,10 @@ func newProfileList(e *env) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:               "list",
-		Short:             "List the saved profiles",
+		Short:             "List the saved profiles, and the administrator's",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              func(*cobra.Command, []string) error { return e.profileList(asJSON) },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return e.profileList(cmd.Context(), asJSON) },
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print them as JSON")
 	return cmd
@@ -51,7 +53,8 @@ type shownProfile struct {
 	app.Profile
 	PasswordSaved    bool   `json:"password_saved"`
 	GroupSecretSaved bool   `json:"group_secret_saved"`
-	Error            string `json:"error,omitzero"` // of one that cannot be read
+	Managed          bool   `json:"managed,omitzero"` // the administrator has placed it
+	Error            string `json:"error,omitzero"`   // of one that cannot be read
 }
 
 // shownEntry is what can be shown of an entry, which it zeroises.
@@ -60,12 +63,21 @@ func shownEntry(entry *store.Entry) shownProfile {
 	return shownProfile{Profile: entry.Profile, PasswordSaved: len(entry.Password) > 0, GroupSecretSaved: len(entry.GroupSecret) > 0}
 }
 
-func (e *env) profileList(asJSON bool) error {
+// shownManaged is what can be shown of a profile of the administrator's.
+func shownManaged(p *app.ManagedProfile) shownProfile {
+	return shownProfile{Profile: p.Profile, PasswordSaved: p.PasswordSaved, GroupSecretSaved: p.GroupSecretSaved, Managed: true}
+}
+
+func (e *env) profileList(ctx context.Context, asJSON bool) error {
+	set := e.placed(ctx)
 	saved, names, err := e.savedNames()
-	if err != nil {
+	if err != nil && len(set.Profiles) == 0 {
 		return err
 	}
-	list := make([]shownProfile, 0, len(names))
+	if err != nil {
+		fmt.Fprintf(e.err, "Warning: %v\n", err)
+	}
+	list := make([]shownProfile, 0, len(names)+len(set.Profiles))
 	for _, name := range names {
 		entry, err := saved.Load(name)
 		if err != nil {
@@ -74,12 +86,24 @@ func (e *env) profileList(asJSON bool) error {
 		}
 		list = append(list, shownEntry(entry))
 	}
+	for i := range set.Profiles {
+		list = append(list, shownManaged(&set.Profiles[i]))
+	}
 	if asJSON {
-		printJSON(e.out, map[string]any{"profiles": list})
+		printJSON(e.out, struct {
+			Profiles []shownProfile `json:"profiles"`
+			Policy   app.Policy     `json:"policy,omitzero"`
+		}{list, set.Policy})
 		return nil
 	}
+	showProfiles(e.out, list)
+	showPolicy(e.out, set.Policy)
+	return nil
+}
+
+func showProfiles(w io.Writer, list []shownProfile) {
 	if len(list) == 0 {
-		fmt.Fprintln(e.out, "No profiles are saved.")
+		fmt.Fprintln(w, "No profiles are saved.")
 	}
 	var t table
 	for _, p := range list {
@@ -90,10 +114,12 @@ func (e *env) profileList(asJSON bool) error {
 		case p.Login != "":
 			what = p.Login + " at " + p.Gateway
 		}
+		if p.Managed {
+			what += ", the administrator's"
+		}
 		t.row(plainLine(p.Name), what)
 	}
-	t.write(e.out)
-	return nil
+	t.write(w)
 }
 
 // savedNames lists the saved profiles.
@@ -128,18 +154,19 @@ func newProfileShow(e *env) *cobra.Command {
 			"and group secret it only says whether they are saved.",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: e.completeProfiles,
-		RunE:              func(_ *cobra.Command, args []string) error { return e.profileShow(args[0], asJSON) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.profileShow(cmd.Context(), args[0], asJSON)
+		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return cmd
 }
 
-func (e *env) profileShow(name string, asJSON bool) error {
-	entry, err := e.load(name)
+func (e *env) profileShow(ctx context.Context, name string, asJSON bool) error {
+	p, err := e.shown(ctx, name)
 	if err != nil {
 		return err
 	}
-	p := shownEntry(entry)
 	if asJSON {
 		printJSON(e.out, p)
 		return nil
@@ -157,7 +184,24 @@ func (e *env) profileShow(name string, asJSON bool) error {
 			fmt.Fprintf(e.out, "# The %s is saved.\n", secret.what)
 		}
 	}
+	if p.Managed {
+		fmt.Fprintln(e.out, "# It is the administrator's: it cannot be changed here.")
+	}
 	return nil
+}
+
+// shown is a profile of the user's, or else one of the administrator's.
+func (e *env) shown(ctx context.Context, name string) (shownProfile, error) {
+	entry, err := e.load(name)
+	if err == nil {
+		return shownEntry(entry), nil
+	}
+	if _, ok := errors.AsType[*unsavedError](err); ok {
+		if p, managedErr := e.managed(ctx, e.service(e.socket), name); managedErr == nil && p != nil {
+			return shownManaged(p), nil
+		}
+	}
+	return shownProfile{}, err
 }
 
 func newProfileRemove(e *env) *cobra.Command {

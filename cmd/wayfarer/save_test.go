@@ -9,7 +9,6 @@ import (
 	"github.com/zalando/go-keyring"
 
 	"wayfarer/app"
-	"wayfarer/app/control"
 	"wayfarer/app/store"
 )
 
@@ -223,60 +222,5 @@ func TestNoKeyring(t *testing.T) {
 	}
 	if got := w.run(t, connectOffice...); got != 0 {
 		t.Errorf("without a profile: exit %d, stderr %q", got, &w.err)
-	}
-}
-
-// The administrator connects a profile of the service by its name, with or without a
-// keyring.
-func TestConnectManaged(t *testing.T) {
-	for name, keyringError := range map[string]error{"no keyring": os.ErrClosed, "not in the keyring": nil} {
-		t.Run(name, func(t *testing.T) {
-			svc := newFakeService(playConnected)
-			svc.managed = "plant"
-			w := newWorld(t, svc)
-			if keyringError != nil {
-				keyring.MockInitWithError(keyringError)
-			}
-			if got := w.run(t, "connect", "plant", "--timeout", "1500ms"); got != 0 || !strings.HasPrefix(w.out.String(), "Connected to ") {
-				t.Fatalf("exit %d, stdout %q, stderr %q", got, &w.out, &w.err)
-			}
-			want := control.ConnectRequest{Profile: app.Profile{Name: "plant"}, TimeoutSeconds: 2}
-			if got := svc.request(t); !reflect.DeepEqual(got, want) {
-				t.Errorf("sent %+v, want %+v", got, want)
-			}
-			if got := w.run(t, "connect", "plant", "--json"); got != 0 || !strings.HasPrefix(w.out.String(), `{"id":"c1"`) {
-				t.Errorf("exit %d, stdout %q, stderr %q", got, &w.out, &w.err)
-			}
-			// What only a profile of the user's own can be told, is not for it.
-			svc.requests = nil
-			if got := w.run(t, "connect", "plant", "--set", "mtu=1300"); got == 0 || len(svc.requests) > 0 {
-				t.Errorf("exit %d, sent %+v", got, svc.requests)
-			}
-		})
-	}
-}
-
-// What the service says of a managed profile is told, unless it has none.
-func TestConnectManagedIsRefused(t *testing.T) {
-	inUse := app.NewFailure(app.CodeUsage, "", "plant is already in use as connection c1", "disconnect it first")
-	noService := app.NewFailure(app.CodeNoService, "", "the service does not run", "start it")
-	const unsaved = "wayfarer: there is no saved profile \"plant\"; save one with `wayfarer connect --gateway … --save NAME`\n"
-	for _, tt := range []struct {
-		name          string
-		refusal, gone error
-		conns         []app.Connection
-		exit          int
-		want          string
-	}{
-		{"none", nil, nil, []app.Connection{{ID: "c1", Profile: "office"}}, 2, unsaved},
-		{"in use", inUse, nil, []app.Connection{{ID: "c1", Profile: "plant"}}, 2, "wayfarer: plant is already in use as connection c1; disconnect it first\n"},
-		{"no service", nil, noService, nil, 8, "wayfarer: the service does not run; start it\n"},
-	} {
-		svc := newFakeService(nil)
-		svc.conns, svc.refusal, svc.gone = tt.conns, tt.refusal, tt.gone
-		w := newWorld(t, svc)
-		if got := w.run(t, "connect", "plant"); got != tt.exit || w.err.String() != tt.want {
-			t.Errorf("%s: exit %d, stderr %q", tt.name, got, &w.err)
-		}
 	}
 }

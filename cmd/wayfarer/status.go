@@ -25,6 +25,9 @@ func newStatus(e *env) *cobra.Command {
 				return err
 			}
 			e.showStatus(status, asJSON)
+			if !asJSON {
+				showPolicy(e.out, e.placed(cmd.Context()).Policy)
+			}
 			return nil
 		},
 	}

@@ -103,6 +103,7 @@ type inProcess struct{ *rootless }
 
 func (inProcess) Logs(context.Context, string, bool) iter.Seq2[*app.LogRecord, error] { return nil }
 func (inProcess) RestoreNetwork(context.Context) error                                { return nil }
+func (inProcess) Managed(context.Context) (*app.Managed, error)                       { return &app.Managed{}, nil }
 
 // A gateway with a certificate of the profile's CA that names another host is asked
 // about; --trust-new says yes, and the pin that it stores is the gateway's.
