@@ -3,6 +3,9 @@
 set -euo pipefail
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 rm -f /usr/sbin/policy-rc.d # of the root's making: services may start here
+# systemd-nspawn mounts another boot ID over the kernel's, and the service's unit, with a
+# /proc of its own, does not see that: what it leaves would be of another boot.
+umount /proc/sys/kernel/random/boot_id 2>/dev/null || true
 
 die() { echo "FAILED: $*"; exit 1; }
 is() { [ "$2" = "$3" ] || die "$1 is '$2', want '$3'"; }

@@ -53,16 +53,10 @@ files >/tmp/after
 same "the files" /tmp/files /tmp/after
 
 echo "# another root"
-root=/tmp/other
-mkdir -p $root/etc $root/var
-for dir in bin sbin lib lib64 usr/bin usr/sbin usr/lib/systemd usr/lib/x86_64-linux-gnu usr/lib/sysusers.d usr/lib/tmpfiles.d; do
-	[ ! -L /$dir ] || { ln -s "$(readlink /$dir)" $root/$dir; continue; }
-	mkdir -p $root/$dir
-done
-cp -a /usr/bin/{sh,dash,bash,rm,echo,systemctl,systemd-sysusers,systemd-tmpfiles,[} $root/usr/bin/
-cp -a /usr/lib/systemd/*.so $root/usr/lib/systemd/
-cp -aL /usr/lib64/ld-linux* $root/usr/lib64/ 2>/dev/null || { mkdir -p $root/usr/lib64; cp -aL /lib64/* $root/usr/lib64/; }
-cp -a /usr/lib/x86_64-linux-gnu/*.so* /usr/lib/x86_64-linux-gnu/systemd $root/usr/lib/x86_64-linux-gnu/
+root=/tmp/other # the same programs, and nothing else yet
+mkdir -p $root/{etc,var,usr} /run/{upper,work}
+mount -t overlay -o lowerdir=/usr,upperdir=/run/upper,workdir=/run/work overlay $root/usr
+for dir in bin sbin lib lib64; do ln -s usr/$dir $root/$dir; done
 rpm --root $root -i --nodeps "$new" || die "rpm --root"
 [ -x $root/usr/sbin/wayfarerd ] || die "there is no service in the other root"
 grep -q ^wayfarer: $root/etc/passwd || die "there is no user in the other root"
