@@ -410,8 +410,9 @@ func TestMTU(t *testing.T) {
 	}
 }
 
-// loopbackSession connects over real sockets on loopback.
-func loopbackSession(t *testing.T) *Session {
+// loopbackGateway runs a gateway on a real socket on loopback until the test ends, and says
+// how to connect to it.
+func loopbackGateway(t testing.TB) *Config {
 	t.Helper()
 	creds, err := gateway.SelfSigned("127.0.0.1")
 	if err != nil {
@@ -434,10 +435,16 @@ func loopbackSession(t *testing.T) *Session {
 		gw.Serve(ctx, gateway.Socket{Conn: conn, NonESP: true})
 	}()
 	t.Cleanup(func() { stop(); <-served })
-	s, err := Dial(t.Context(), &Config{
+	return &Config{
 		Gateway: conn.LocalAddr().String(), Login: testLogin, Password: Secret(testPassword),
 		Trust: Trust{CAs: []*x509.Certificate{creds.CA}}, IKE: suites(t, ParseIKESuite, "aes256-sha256-ecp256"),
-	})
+	}
+}
+
+// loopbackSession connects over real sockets on loopback.
+func loopbackSession(t testing.TB) *Session {
+	t.Helper()
+	s, err := Dial(t.Context(), loopbackGateway(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func (l *lockedWriter) Write(b []byte) (int, error) {
 	return l.w.log.Write(b)
 }
 
-func suites[S any](t *testing.T, parse func(string) (S, error), names ...string) []S {
+func suites[S any](t testing.TB, parse func(string) (S, error), names ...string) []S {
 	t.Helper()
 	var list []S
 	for _, n := range names {
