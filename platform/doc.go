@@ -252,15 +252,19 @@
 //
 // # Windows: what was not run
 //
-// Under Wine ("make test-windows") run: the tests of planning, undoing and crashes; the
-// registry; lists of interfaces and routes; the making of filters up to the engine; the
-// service, its control, its privileges and its pipe; a connection through a gateway, with a
-// stand-in for wintun and a Set that only tells what it was asked for. On no Windows was run:
-// wintun's driver, setting addresses, routes, metrics and DNS, the filtering engine, what the
-// DNS client and NetBT make of the registry, whether IP_UNICAST_IF holds beside a full
-// tunnel, power events, access control lists. An owner of a Windows 10 or
-// 11 finds out in ten minutes, in PowerShell as administrator, with wayfarer.exe,
-// wayfarerd.exe and wintun.dll in one folder:
+// Under Wine ("make test-windows") run: the unit tests of all packages; the registry; lists
+// of interfaces and routes; the making of filters up to the engine; the service, its
+// control, its privileges and its pipe; the keyring; the window and its icon in the
+// notification area; a connection through a gateway, with a stand-in for wintun and a Set
+// that only tells what it was asked for. Wine cannot show that a second service is refused
+// (TestSecondService), nor what a full service says before it hangs up
+// (TestConnectionsAreBounded). On no Windows was run: wintun's driver, setting addresses,
+// routes, metrics and DNS, the filtering engine, what the DNS client and NetBT make of the
+// registry, whether IP_UNICAST_IF holds beside a full tunnel, power events, access control
+// lists, displays of several densities, anything on arm64. An owner of a Windows 10 or 11
+// finds out in ten minutes, in PowerShell as administrator, with wayfarer.exe,
+// wayfarerd.exe and wayfarer-gui.exe of "make gui-windows" and wintun.dll (wintun.net, 0.14)
+// in one folder:
 //
 //  1. ".\wayfarer selftest": each line says ok. Afterwards "Get-NetAdapter",
 //     "Get-DnsClientNrptRule" and "netsh wfp show filters file=-" have nothing of Wayfarer.
@@ -279,7 +283,11 @@
 //     back, and "wayfarer logs" tells why it went.
 //  6. Connect with --block-outside, then "Stop-Process -Force -Name wayfarerd": "ping"
 //     fails. Start the service: ping works. Once more, and restart the computer instead.
-//  7. "sc.exe stop wayfarerd; sc.exe delete wayfarerd": as in step 1, nothing is left.
+//  7. As an ordinary user, ".\wayfarer-gui --demo" from the Explorer: no console opens, the
+//     text is sharp also on a second display, the icon stands in the notification area and
+//     turns green when connected. End it in the Task Manager: wayfarer.exe is gone, too.
+//     With "start at login" switched on, the Task Manager's list of what starts has it.
+//  8. "sc.exe stop wayfarerd; sc.exe delete wayfarerd": as in step 1, nothing is left.
 //
 // # macOS: routes
 //
@@ -361,18 +369,20 @@
 // # macOS: what was not run
 //
 // On Linux run: planning, undoing and crashes on a Mac of the tests, the rules' and scripts'
-// texts, sockets on loopback. On no Mac was run: all of mac_darwin.go, utun, what ifconfig,
-// pfctl, scutil and ipconfig make of their arguments, what pf does with the rules and configd
-// with the keys, IP_BOUND_IF, launchd, the unix socket's peer. A Mac on which the built-in
-// Cisco IPSec client has run may keep packets from port 4500 in its kernel until a restart
-// (sysctl net.inet.ipsec.esp_port says 4500 then). An owner of a Mac with macOS 12 or later
-// finds out in ten minutes, in Terminal, with wayfarer and wayfarerd in one folder:
+// texts, sockets on loopback; the window's Go code is type-checked ("make test-cross"). On no
+// Mac was run: all of mac_darwin.go, utun, what ifconfig, pfctl, scutil and ipconfig make of
+// their arguments, what pf does with the rules and configd with the keys, IP_BOUND_IF,
+// launchd, the unix socket's peer, installer/macos/build.sh with Apple's tools, the window,
+// its icon in the menu bar, the keychain. A Mac on which the built-in Cisco IPSec client has
+// run may keep packets from port 4500 in its kernel until a restart (sysctl
+// net.inet.ipsec.esp_port says 4500 then). An owner of a Mac with macOS 12 or later finds out
+// in ten minutes, in Terminal, in the folder build/macos that installer/macos/build.sh makes:
 //
 //  1. With Go and the sources, "go test ./platform ./tun ./app/control" passes.
 //     "sudo ./wayfarer selftest": each line says ok, and "name servers" says configd.
 //     Afterwards "ifconfig", "netstat -rn", "scutil --dns", "sudo pfctl -a com.apple/wayfarer
 //     -s rules" and "sudo pfctl -s References" have nothing of Wayfarer.
-//  2. sudo cp wayfarerd /Library/PrivilegedHelperTools/, sudo cp installer/macos/*.plist
+//  2. sudo cp wayfarerd /Library/PrivilegedHelperTools/, sudo cp *.plist
 //     /Library/LaunchDaemons/ (both root:wheel), sudo launchctl bootstrap system
 //     /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist: /var/log/wayfarerd.log
 //     has "wayfarerd runs"; "/Library/Application Support/Wayfarer" is root's, mode 0711.
@@ -389,7 +399,11 @@
 //     back, within 30 s after the wake, and "wayfarer logs" tells why it went.
 //  6. Connect, and "sudo kill -9" the service: launchd starts it again, and "netstat -rn",
 //     "scutil --dns" have nothing of the tunnel.
-//  7. "sudo launchctl bootout system/io.github.wayfarer.wayfarerd", remove both files: as in
+//  7. "open Wayfarer.app --args --demo": an icon in the menu bar that follows light and dark,
+//     none in the Dock, and the window takes what is typed. Connect; then "kill -9" of
+//     wayfarer-gui: "pgrep wayfarer" finds nothing of the demonstration. Without --demo, a
+//     saved profile asks for no password after the next start.
+//  8. "sudo launchctl bootout system/io.github.wayfarer.wayfarerd", remove both files: as in
 //     step 1, nothing is left. "sudo ./wayfarerd" in one window, in another connect with
 //     --block-outside, which works, too, and "sudo kill -9" it: "ping 1.1.1.1" fails until
 //     "sudo ./wayfarer restore-network". Once more, and restart the computer instead.
