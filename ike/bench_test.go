@@ -50,6 +50,7 @@ func BenchmarkWritePacket(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+		s.outbox.finish()
 		s.outbox.empty()
 	}
 }
