@@ -48,11 +48,8 @@ func TestDemo(t *testing.T) {
 func warmUp(t *testing.T) int {
 	t.Helper()
 	testHost(t).stop()
-	if path, remove, err := privateSocket(); err == nil {
-		defer remove()
-		if l, err := control.Listen(path); err == nil {
-			l.Close()
-		}
+	if runtime.GOOS == "windows" {
+		return runtime.NumGoroutine() + 1 // one waits for all pipes, and stays
 	}
 	return runtime.NumGoroutine()
 }
