@@ -525,7 +525,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 // The request's password is overwritten once it is sent, and so is the profile's.
 func TestPasswordIsZeroised(t *testing.T) {
 	w := newWorld(t, newFakeService(playConnected))
-	req := &control.ConnectRequest{Password: []byte("secret")}
+	req := &control.ConnectRequest{Profile: app.Profile{Gateway: "vpn.example.com"}, Password: []byte("secret")}
 	if _, _, err := w.establish(t.Context(), w.svc, req, time.Minute); err != nil {
 		t.Fatal(err)
 	}
