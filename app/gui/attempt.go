@@ -203,7 +203,8 @@ func (c *controller) tryAgain(key string) {
 // back leaves a failure for the form, filled with what was typed but for the secrets.
 func (c *controller) back(key string) {
 	it := c.model.item(key)
-	if it.profile == nil {
+	saved := it.profile != nil || it.managed != nil
+	if !saved {
 		switch a := c.attempts[key]; {
 		case a != nil:
 			c.home.form.fill(a.entry.Profile.Gateway, a.entry.Profile.Login)
@@ -212,7 +213,7 @@ func (c *controller) back(key string) {
 		}
 	}
 	c.dismiss(key)
-	if it.profile == nil {
+	if !saved {
 		c.selectItem("")
 	}
 }

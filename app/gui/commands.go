@@ -401,6 +401,12 @@ func (c *controller) showSettings(noTray error) {
 	for _, p := range c.model.profiles {
 		s.profiles = append(s.profiles, p.name)
 	}
+	for _, p := range c.model.managed {
+		if c.model.profile(profileKey(p.name)) == nil {
+			s.profiles = append(s.profiles, p.name)
+		}
+	}
+	s.policy = c.model.policy
 	if c.model.status != nil {
 		s.serviceVersion = plainLine(c.model.status.Version)
 	}

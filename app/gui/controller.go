@@ -101,12 +101,17 @@ func (c *controller) close() {
 func (c *controller) watch() {
 	wait := firstRetry
 	for c.ctx.Err() == nil {
+		placed := false
 		for status, err := range c.svc.Watch(c.ctx) {
 			if err != nil {
 				c.do(func() { c.lose(err) })
 				break
 			}
 			wait = firstRetry
+			if !placed {
+				placed = true
+				c.askManaged()
+			}
 			c.do(func() { c.show(status) })
 		}
 		select {
@@ -115,6 +120,16 @@ func (c *controller) watch() {
 		}
 		wait = min(2*wait, lastRetry)
 	}
+}
+
+// askManaged asks a service that has come what the administrator has set up. One that does
+// not tell is too old to have anything.
+func (c *controller) askManaged() {
+	set, err := c.svc.Managed(c.ctx)
+	if err != nil {
+		set = &app.Managed{}
+	}
+	c.do(func() { c.model.place(set) })
 }
 
 // count asks for what counts, while somebody may look: the service does not tell of each
@@ -300,7 +315,7 @@ func (c *controller) loaded(list []saved, noKeyring error, selectName string) {
 		c.model.selected = profileKey(selectName)
 	case key == "" && c.model.status != nil && !c.composing:
 		c.selectFirst()
-	case key != "" && c.model.profile(key) == nil && c.model.connection(key) == nil && c.attempts[key] == nil:
+	case key != "" && c.model.profile(key) == nil && c.model.item(key).managed == nil && c.model.connection(key) == nil && c.attempts[key] == nil:
 		c.model.selected = ""
 		c.selectFirst()
 	}
@@ -320,6 +335,10 @@ func (c *controller) connectDraft(d draft) {
 	key := c.model.selected
 	if name, ok := profileOf(key); ok && c.model.profile(key) != nil {
 		c.connectProfile(name, d.password, d.remember)
+		return
+	}
+	if p := c.model.item(key).managed; p != nil {
+		c.connectManaged(p, d.login, d.password)
 		return
 	}
 	a := &attempt{save: d.remember, keepPassword: d.remember}
@@ -353,8 +372,26 @@ func (c *controller) connectProfile(name string, password []byte, remember bool)
 	})
 }
 
+// connectManaged connects a profile of the administrator's: the service knows the rest, and
+// asks for what is missing.
+func (c *controller) connectManaged(p *saved, login string, password []byte) {
+	a := &attempt{key: profileKey(p.name), entry: &store.Entry{Profile: app.Profile{Name: p.name}, Password: password}}
+	if p.login == "" {
+		a.entry.Profile.Login = login
+	}
+	c.begin(a)
+}
+
 // connectKey connects an item of the list or the tray, if it is a profile.
 func (c *controller) connectKey(key string) {
+	if p := c.model.item(key).managed; p != nil {
+		if p.signsIn && p.login == "" {
+			c.selectItem(key) // there is a field for it
+			return
+		}
+		c.connectManaged(p, "", nil)
+		return
+	}
 	if name, ok := profileOf(key); ok {
 		c.connectProfile(name, nil, false)
 	}
@@ -376,7 +413,7 @@ func (c *controller) connectOnStart() {
 func (c *controller) connectNamed(name string) {
 	c.model.selected = profileKey(name)
 	if c.model.connection(profileKey(name)) == nil {
-		c.connectProfile(name, nil, false)
+		c.connectKey(profileKey(name))
 		return
 	}
 	c.render()

@@ -31,6 +31,7 @@ type fakeService struct {
 	requests []control.ConnectRequest // copies, with their secrets
 	answers  []control.Answer         // the same
 	ended    []string
+	placed   app.Managed
 	repaired int
 	watches  int
 	asked    int
@@ -109,6 +110,8 @@ func (s *fakeService) Watch(ctx context.Context) iter.Seq2[*app.Status, error] {
 		}
 	}
 }
+
+func (s *fakeService) Managed(context.Context) (*app.Managed, error) { return &s.placed, nil }
 
 func (s *fakeService) Connect(_ context.Context, req *control.ConnectRequest) (string, error) {
 	s.mu.Lock()

@@ -71,11 +71,13 @@ func (v *formView) part() part { return part{v.box, v.actions} }
 func (v *formView) update(p *saved, noKeyring error) {
 	showIf(v.noKeyring, noKeyring != nil)
 	showIf(v.gatewayPart, p == nil)
-	showIf(v.loginPart, p == nil)
+	managed := p != nil && p.managed
+	showIf(v.loginPart, p == nil || managed && p.signsIn && p.login == "")
+	showIf(v.more, !managed)
 	showIf(v.known, p != nil)
 	asks := p == nil || p.signsIn && !p.hasPassword
 	showIf(v.entryPart, asks)
-	showIf(v.remember, asks && noKeyring == nil)
+	showIf(v.remember, asks && noKeyring == nil && !managed)
 	if (p == nil) != (v.shown == nil) || p != nil && p.name != v.shown.name {
 		v.password.SetText("")
 	}
@@ -85,6 +87,9 @@ func (v *formView) update(p *saved, noKeyring error) {
 	} else {
 		v.more.SetText(lang.L("Edit"))
 		setText(v.known, describe(p))
+		if managed {
+			setText(v.known, describe(p)+"\n"+lang.L("Set up by the administrator of this computer."))
+		}
 	}
 	v.check()
 }
@@ -104,7 +109,7 @@ func describe(p *saved) string {
 func (v *formView) check() {
 	enough := v.gateway.Text != "" && v.login.Text != ""
 	if v.shown != nil {
-		enough = v.shown.damaged == nil
+		enough = v.shown.damaged == nil && (!v.loginPart.Visible() || v.login.Text != "")
 	}
 	if enough {
 		v.connect.Enable()

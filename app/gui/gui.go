@@ -19,6 +19,8 @@ type Service interface {
 	// Watch yields the whole status at once and after each change. It ends with an
 	// error when the service goes away.
 	Watch(ctx context.Context) iter.Seq2[*app.Status, error]
+	// Managed asks for what an administrator has set up for all users.
+	Managed(ctx context.Context) (*app.Managed, error)
 	// Connect starts a connection and returns its ID at once.
 	Connect(ctx context.Context, req *control.ConnectRequest) (string, error)
 	// Disconnect ends a connection, in whichever state.

@@ -95,7 +95,11 @@ func (v *homeView) update(it *item, noKeyring error, now time.Time) (focus fyne.
 	}
 	switch shown {
 	case v.form.part():
-		v.form.update(it.profile, noKeyring)
+		if it.managed != nil {
+			v.form.update(it.managed, noKeyring)
+		} else {
+			v.form.update(it.profile, noKeyring)
+		}
 		focus = v.form.first()
 	case v.progress:
 		v.steps.update(it)

@@ -16,6 +16,8 @@ type model struct {
 	// noService says why the service cannot be used now; nil: it can.
 	noService *app.Failure
 	profiles  []saved // in the user's order
+	managed   []saved // what the administrator has placed
+	policy    app.Policy
 	// noKeyring says why profiles cannot be kept; nil: they can.
 	noKeyring error
 	// selected is the key of the item on the right side; empty: the form for a new
@@ -32,6 +34,7 @@ type saved struct {
 	hasPassword          bool
 	pinned               bool  // to one certificate of the gateway
 	damaged              error // it cannot be read
+	managed              bool  // the administrator's, who alone changes it
 }
 
 // own is what the window itself does for an item.
@@ -52,6 +55,7 @@ type item struct {
 	key     string
 	name    string
 	profile *saved // nil: not saved
+	managed *saved // of that name; nil: the user has one, or there is none
 	conn    *app.Connection
 	// state and failure are of the connection, or of what the window does itself.
 	state   app.State
@@ -86,6 +90,11 @@ func (m *model) items() []item {
 	for i := range m.profiles {
 		list = append(list, m.item(profileKey(m.profiles[i].name)))
 	}
+	for i := range m.managed {
+		if key := profileKey(m.managed[i].name); m.profile(key) == nil {
+			list = append(list, m.item(key))
+		}
+	}
 	if m.status == nil {
 		return list
 	}
@@ -103,9 +112,14 @@ func (m *model) items() []item {
 // item is the one with that key; for a key of nothing it is disconnected.
 func (m *model) item(key string) item {
 	it := item{key: key, state: app.StateDisconnected, profile: m.profile(key), conn: m.connection(key)}
+	if it.profile == nil {
+		it.managed = named(m.managed, key)
+	}
 	switch {
 	case it.profile != nil:
 		it.name = it.profile.name
+	case it.managed != nil:
+		it.name = it.managed.name
 	case it.conn != nil && it.conn.Profile != "":
 		it.name = it.conn.Profile
 	case it.conn != nil && it.conn.Gateway != nil:
@@ -137,16 +151,32 @@ func (m *model) resolve(it *item) {
 	}
 }
 
-func (m *model) profile(key string) *saved {
+func (m *model) profile(key string) *saved { return named(m.profiles, key) }
+
+// named is the profile of the list with that key; nil: there is none.
+func named(list []saved, key string) *saved {
 	name, ok := profileOf(key)
 	if !ok {
 		return nil
 	}
-	i := slices.IndexFunc(m.profiles, func(p saved) bool { return p.name == name })
+	i := slices.IndexFunc(list, func(p saved) bool { return p.name == name })
 	if i < 0 {
 		return nil
 	}
-	return &m.profiles[i]
+	return &list[i]
+}
+
+// place takes what an administrator has set up.
+func (m *model) place(set *app.Managed) {
+	m.policy, m.managed = set.Policy, make([]saved, len(set.Profiles))
+	for i := range set.Profiles {
+		p := &set.Profiles[i]
+		method, _ := p.AuthMethod()
+		m.managed[i] = saved{
+			name: p.Name, gateway: p.Gateway, login: p.Login,
+			signsIn: method.Login && !p.AlwaysOn, hasPassword: p.PasswordSaved, managed: true,
+		}
+	}
 }
 
 // connection is the newest of that key; nil: there is none.

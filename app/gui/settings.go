@@ -1,12 +1,16 @@
 package gui
 
 import (
+	"strings"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/lang"
 	"fyne.io/fyne/v2/layout"
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
+
+	"wayfarer/app"
 )
 
 // Switch is a setting of the system's; platform has that of starting at login.
@@ -23,6 +27,7 @@ type settings struct {
 	connectOnStart      string
 	profiles            []string
 	blockOutside, local bool
+	policy              app.Policy
 	language            string
 	version             string
 	serviceVersion      string // empty: the service cannot be used
@@ -80,6 +85,26 @@ func newSettingsView(k *keys, s *settings) *settingsView {
 	return v
 }
 
+// policyNote says what this computer's policy demands, whatever is set here.
+func policyNote(policy app.Policy) fyne.CanvasObject {
+	var rules []string
+	for _, rule := range []struct {
+		holds bool
+		text  string
+	}{
+		{policy.ForbidWeak, lang.L("Weak algorithms are forbidden.")},
+		{policy.ForceBlockOutside, lang.L("Nothing leaves outside of the VPN.")},
+		{policy.ForbidAdding, lang.L("Only what the administrator has set up is connected.")},
+	} {
+		if rule.holds {
+			rules = append(rules, rule.text)
+		}
+	}
+	note := quiet(lang.L("Rules of the administrator of this computer:") + "\n" + strings.Join(rules, "\n"))
+	showIf(note, len(rules) > 0)
+	return note
+}
+
 func toggle(name string, on bool, changed func(bool)) *widget.Check {
 	c := widget.NewCheck(name, nil)
 	c.Checked = on
@@ -108,6 +133,7 @@ func (v *settingsView) sections(s *settings, startHelp string) fyne.CanvasObject
 			tight(v.block, quiet(blockHelp())),
 			tight(v.local, quiet(localHelp())),
 			quiet(lang.L("A change counts from the next connecting on.")),
+			policyNote(s.policy),
 		)),
 		caption(lang.L("Appearance")),
 		card(container.NewVBox(
