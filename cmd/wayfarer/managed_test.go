@@ -79,15 +79,19 @@ func TestConnectManagedWithOwnSecrets(t *testing.T) {
 		says   string
 	}{
 		{
-			"all", open, []string{"--login", "bob", "--password-file", password, "--group-secret-file", group, "--trust-new", "--no-reconnect"},
+			"all", open,
+			[]string{"--login", "bob", "--password-file", password, "--group-secret-file", group, "--trust-new", "--no-reconnect"},
 			control.ConnectRequest{
 				Profile: app.Profile{Name: "plant", Login: "bob"}, Password: []byte("own"), GroupSecret: []byte("shared"),
 				TrustNew: true, NoReconnect: true, TimeoutSeconds: 60,
-			}, "",
+			},
+			"",
 		},
 		{
-			"the password", fixed, []string{"--password-file", password},
-			control.ConnectRequest{Profile: app.Profile{Name: "plant"}, Password: []byte("own"), TimeoutSeconds: 60}, "",
+			"the password", fixed,
+			[]string{"--password-file", password},
+			control.ConnectRequest{Profile: app.Profile{Name: "plant"}, Password: []byte("own"), TimeoutSeconds: 60},
+			"",
 		},
 		{"no login", open, []string{"--password-file", password}, control.ConnectRequest{}, "plant has no login; give yours: --login"},
 		{"another login", fixed, []string{"--login", "bob"}, control.ConnectRequest{}, "the administrator has set plant's login: ada"},

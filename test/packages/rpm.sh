@@ -54,7 +54,9 @@ same "the files" /tmp/files /tmp/after
 
 echo "# another root"
 root=/tmp/other # the same programs, and nothing else yet
-mkdir -p $root/{etc,var,usr} /run/{upper,work}
+mkdir -p $root/{etc,var,usr,dev,proc} /run/{upper,work}
+mount --rbind /dev $root/dev
+mount -t proc proc $root/proc
 mount -t overlay -o lowerdir=/usr,upperdir=/run/upper,workdir=/run/work overlay $root/usr
 for dir in bin sbin lib lib64; do ln -s usr/$dir $root/$dir; done
 rpm --root $root -i --nodeps "$new" || die "rpm --root"
