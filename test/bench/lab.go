@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,33 +32,44 @@ type lab struct {
 // labProfile is the one that all measurements use.
 const labProfile = "hybrid"
 
-// startLab makes a lab of its own.
+// startLab makes a lab of its own, unless there is one.
 func (w *world) startLab() (*lab, error) {
 	if w.lab != nil {
 		return w.lab, nil
 	}
-	name := os.Getenv("LAB_NAME")
-	l := &lab{script: filepath.Join(w.source, "test/lab/lab"), state: "/tmp/vpnlab-" + name, profile: make(map[string]string)}
-	if err := os.Setenv("LAB_BIN", w.bin); err != nil {
-		return nil, err
+	name := cmp.Or(os.Getenv("LAB_NAME"), labName)
+	l := &lab{
+		script: filepath.Join(w.source, "test/lab/lab"), state: cmp.Or(os.Getenv("LAB_STATE"), "/tmp/vpnlab-"+name),
+		profile: make(map[string]string),
 	}
+	for key, value := range map[string]string{"LAB_NAME": name, "LAB_BIN": w.bin} {
+		if err := os.Setenv(key, value); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.up(name); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	w.lab = l
+	return l, nil
+}
+
+func (l *lab) up(name string) (err error) {
 	if err := command(l.script, "up"); err != nil {
-		return nil, err
+		return err
 	}
-	w.lab = l // to be removed
-	var err error
 	if l.client, err = l.room(name, "rw"); err != nil {
-		return nil, err
+		return err
 	}
 	if l.server, err = l.room(name, "srv"); err != nil {
-		return nil, err
+		return err
 	}
 	out, err := output(exec.Command(l.script, "profile", labProfile))
 	for line := range strings.Lines(string(out)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		l.profile[key] = value
 	}
-	return l, err
+	return err
 }
 
 // room enters one of the lab's namespaces.

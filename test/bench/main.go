@@ -126,9 +126,6 @@ func (b *bench) measure() (err error) {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
-	if os.Getenv("LAB_NAME") == "" {
-		os.Setenv("LAB_NAME", labName) // an own one
-	}
 	defer func() { err = errors.Join(err, b.tearDown()) }()
 	if err := b.build(); err != nil {
 		return err
