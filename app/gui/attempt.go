@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"fyne.io/fyne/v2/lang"
 
 	"wayfarer/app"
 	"wayfarer/app/control"
@@ -14,15 +17,16 @@ import (
 // attempt is what the window knows of a connection that it has begun, until the
 // connection stands or is dismissed.
 //
-//	preparing -> begun -> settled (connected) | dismissed
+//	preparing -> begun -> settled (connected) | over | dismissed
 //	          \> failed -> preparing (tried again) | dismissed
 type attempt struct {
 	key   string
 	entry *store.Entry // with what the person typed; zeroised with the attempt
-	// save: keep the entry once connected. keepPassword: if it is kept, so is its
-	// password.
+	// save: keep the entry once connected, or of one that is saved already what was
+	// typed. keepPassword: if it is kept, so is its password.
 	save, keepPassword bool
 	id                 string // of the connection; empty: preparing
+	before             string // of the connection that failed, and for which this one stands in
 	seen               bool   // the service has shown it
 	trusted            bool   // the person trusted the gateway
 	// pin is the fingerprint of the gateway that the person trusted, so that trying
@@ -54,29 +58,46 @@ var errCancelled = errors.New("cancelled")
 // asker puts the questions of an attempt that is being prepared to the person. It runs
 // on a goroutine of the attempt's.
 type asker struct {
-	c *controller
-	a *attempt
+	c     *controller
+	a     *attempt
+	tries int // passphrases that were asked for
 }
 
-var _ store.Asker = asker{}
+var _ store.Asker = (*asker)(nil)
 
 // Passphrase implements store.Asker.
-func (q asker) Passphrase(ctx context.Context, file string) ([]byte, error) {
-	return q.ask(ctx, &app.Prompt{Kind: app.PromptPassphrase, Text: file, Secret: true})
+func (q *asker) Passphrase(ctx context.Context, file string) ([]byte, error) {
+	text := file
+	if q.tries > 0 {
+		text = lang.L("That was not the passphrase of {{.File}}.", map[string]any{"File": file})
+	}
+	q.tries++
+	return q.ask(ctx, &app.Prompt{Kind: app.PromptPassphrase, Text: text, Secret: true})
+}
+
+// request asks until the passphrase is the right one, or the person gives up.
+func (q *asker) request(ctx context.Context, entry *store.Entry) (*control.ConnectRequest, error) {
+	for {
+		before := q.tries
+		req, err := entry.Request(ctx, q)
+		if !errors.Is(err, profiles.ErrPassphrase) || q.tries == before {
+			return req, err
+		}
+	}
 }
 
 // GroupSecret implements store.Asker.
-func (q asker) GroupSecret(ctx context.Context, p *app.Profile) ([]byte, error) {
+func (q *asker) GroupSecret(ctx context.Context, p *app.Profile) ([]byte, error) {
 	return q.ask(ctx, &app.Prompt{Kind: promptGroupSecret, Text: p.Gateway, Secret: true})
 }
 
 // Password implements store.Asker: the service asks.
-func (q asker) Password(context.Context, *app.Profile) ([]byte, error) { return nil, nil }
+func (q *asker) Password(context.Context, *app.Profile) ([]byte, error) { return nil, nil }
 
 // promptGroupSecret is a question of the window's own; the service never asks it.
 const promptGroupSecret app.PromptKind = "group-secret"
 
-func (q asker) ask(ctx context.Context, p *app.Prompt) ([]byte, error) {
+func (q *asker) ask(ctx context.Context, p *app.Prompt) ([]byte, error) {
 	answer := make(chan []byte, 1)
 	q.c.do(func() { q.c.openQuestion(q.a, p, answer) })
 	select {
@@ -95,6 +116,12 @@ func (c *controller) openQuestion(a *attempt, p *app.Prompt, answer chan []byte)
 	p.ID = fmt.Sprintf("own%d", c.questions)
 	a.answer = answer
 	c.change(a.key, func(o *own) { o.prompt = p })
+	switch {
+	case !c.visible:
+		c.raise()
+	case !c.inFront:
+		c.tell(asks(noticeText(c.model.item(a.key).name), p.Kind))
+	}
 }
 
 // begin connects with an attempt's entry; one of the same key is replaced.
@@ -106,13 +133,16 @@ func (c *controller) begin(a *attempt) {
 		a.cancel()
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
+	if a.id != "" {
+		a.before = a.id
+	}
 	a.cancel, a.id, a.seen, a.trusted, a.answer = cancel, "", false, false, nil
 	c.attempts[a.key] = a
 	c.change(a.key, func(o *own) { *o = own{starting: true} })
 	block, local, pin := c.prefs.blockOutside(), c.prefs.localNetwork(), a.pin
 	entry := a.entry.Clone() // the attempt may be zeroised meanwhile
 	go func() {
-		req, err := entry.Request(ctx, asker{c, a})
+		req, err := (&asker{c: c, a: a}).request(ctx, entry)
 		var id string
 		if err == nil {
 			req.Ask = true
@@ -145,28 +175,34 @@ func (c *controller) begun(a *attempt, entry *store.Entry, id string, err error)
 		return
 	}
 	a.id = id
-	if a.key == "" {
-		c.moveAttempt(a)
+	if key := connectionKey(&app.Connection{ID: id, Profile: a.entry.Profile.Name}); key != a.key {
+		c.moveAttempt(a, key)
+	}
+	if old := c.find(a.before); old != nil && connectionKey(old) != a.key {
+		go c.svc.Disconnect(c.ctx, a.before) // nobody needs the one that failed any more
 	}
 	c.settle()
 	c.render()
 }
 
-// moveAttempt gives an attempt of the form the key of its connection.
-func (c *controller) moveAttempt(a *attempt) {
-	key := connectionKey(&app.Connection{ID: a.id, Profile: a.entry.Profile.Name})
-	delete(c.attempts, "")
-	delete(c.model.own, "")
+// moveAttempt gives an attempt the key of its connection: one without a profile has
+// another each time.
+func (c *controller) moveAttempt(a *attempt, key string) {
+	from := a.key
+	delete(c.attempts, from)
+	delete(c.model.own, from)
 	if old := c.attempts[key]; old != nil {
 		old.zero()
 	}
 	a.key = key
 	c.attempts[key] = a
-	c.home.form.fill("", "")
+	if from == "" {
+		c.home.form.fill("", "")
+	}
 	if c.find(a.id) == nil {
 		c.model.own[key] = own{starting: true}
 	}
-	if c.model.selected == "" {
+	if c.model.selected == from {
 		c.model.selected = key
 	}
 }
@@ -183,21 +219,27 @@ func (c *controller) prepareFailed(a *attempt, err error) {
 	} else if !ok {
 		failure = app.NewFailure(app.CodeUsage, "", err.Error(), "")
 	}
-	c.change(a.key, func(o *own) { *o = own{failure: failure} })
+	c.fail(a.key, failure)
+}
+
+// fail shows that an attempt failed before the service had it.
+func (c *controller) fail(key string, failure *app.Failure) {
+	c.change(key, func(o *own) { *o = own{failure: failure} })
+	if !c.visible || !c.inFront {
+		c.tell(failed(noticeText(c.model.item(key).name)))
+	}
 }
 
 // tryAgain begins anew what has failed: with what was typed, else with what is saved.
 func (c *controller) tryAgain(key string) {
-	a := c.attempts[key]
-	if a == nil {
-		if name, ok := profileOf(key); ok && c.model.profile(key) != nil {
-			c.connectProfile(name, nil, false)
-			return
-		}
+	switch it := c.model.item(key); {
+	case c.attempts[key] != nil:
+		c.begin(c.attempts[key])
+	case it.profile != nil || it.managed != nil:
+		c.connectKey(key)
+	default:
 		c.back(key) // nothing is known but what the form is filled with
-		return
 	}
-	c.begin(a)
 }
 
 // back leaves a failure for the form, filled with what was typed but for the secrets.
@@ -221,8 +263,10 @@ func (c *controller) back(key string) {
 // dismiss forgets an attempt, and the connection that has failed or still tries.
 func (c *controller) dismiss(key string) {
 	if a := c.attempts[key]; a != nil {
-		delete(c.attempts, key)
-		a.zero()
+		if a.id != "" && c.find(a.id) == nil {
+			go c.svc.Disconnect(c.ctx, a.id)
+		}
+		c.over(a)
 	}
 	conn := c.model.connection(key)
 	delete(c.model.own, key)
@@ -230,20 +274,32 @@ func (c *controller) dismiss(key string) {
 		c.disconnect(key)
 		return
 	}
+	c.settle()
 	c.render()
+}
+
+// over forgets an attempt that has not connected. What was typed into the form for it
+// stands there again.
+func (c *controller) over(a *attempt) {
+	delete(c.attempts, a.key)
+	delete(c.model.own, a.key)
+	form := c.home.form
+	if it := c.model.item(a.key); it.profile == nil && it.managed == nil && form.gateway.Text == "" && form.login.Text == "" {
+		form.fill(a.entry.Profile.Gateway, a.entry.Profile.Login)
+		c.composing = c.composing || c.model.selected == a.key
+	}
+	a.zero()
 }
 
 // disconnect ends the connection of a key, in whichever state, or what is being
 // prepared of it.
 func (c *controller) disconnect(key string) {
-	conn := c.model.connection(key)
-	if conn == nil {
-		if c.attempts[key] != nil {
-			c.dismiss(key)
-		}
+	if a := c.attempts[key]; a != nil && c.find(a.id) == nil {
+		c.dismiss(key)
 		return
 	}
-	if c.model.own[key].ending {
+	conn := c.model.connection(key)
+	if conn == nil || c.model.own[key].ending {
 		return
 	}
 	c.change(key, func(o *own) { *o = own{ending: true} })
@@ -251,10 +307,10 @@ func (c *controller) disconnect(key string) {
 	go func() {
 		err := c.svc.Disconnect(c.ctx, id)
 		c.do(func() {
-			c.change(key, func(o *own) {
-				o.ending = false
-				o.failure, _ = errors.AsType[*app.Failure](err)
-			})
+			c.change(key, func(o *own) { o.ending = false })
+			if failure, ok := errors.AsType[*app.Failure](err); ok && failure.Code != app.CodeUsage { // else it has ended by itself
+				c.complain(failure)
+			}
 		})
 	}()
 }
@@ -325,10 +381,13 @@ func (c *controller) refuse(key string) {
 // settle looks at what has become of the attempts, after each change of the status.
 func (c *controller) settle() {
 	for key, o := range c.model.own {
-		if o.starting && c.attempts[key] != nil && c.find(c.attempts[key].id) != nil {
+		if a := c.attempts[key]; o.starting && a != nil && c.find(a.id) != nil {
 			o.starting = false
-			c.model.own[key] = o
 		}
+		if conn := c.model.connection(key); o.failure != nil && conn != nil && active(conn.State) {
+			o.failure = nil // it was begun elsewhere
+		}
+		c.model.own[key] = o
 	}
 	for key, a := range c.attempts {
 		conn := c.find(a.id)
@@ -338,8 +397,7 @@ func (c *controller) settle() {
 		switch {
 		case a.id == "":
 		case conn == nil && a.seen: // ended, here or elsewhere
-			delete(c.attempts, key)
-			a.zero()
+			c.over(a)
 		case conn == nil:
 		case conn.State == app.StateConnected:
 			delete(c.attempts, key)
@@ -352,37 +410,89 @@ func (c *controller) settle() {
 		}
 	}
 	c.learn()
+	c.deselect()
 }
 
-// keep saves the entry of a connection that stands now, if the person wants that, and
-// overwrites it.
-func (c *controller) keep(a *attempt, conn *app.Connection) {
-	c.learnt[conn.ID] = true
-	a.trusted = c.trusted[conn.ID] || a.pin != "" && conn.Gateway != nil && conn.Gateway.CertificateSHA256 == a.pin
-	entry := a.entry
-	switch {
-	case len(a.retyped) > 0:
-		entry.ForgetPassword()
-		entry.Password = append([]byte(nil), a.retyped...)
-		a.save = true
-	case !a.keepPassword, a.asked && c.model.profile(a.key) == nil:
-		// Which of two passwords is the right one only the person knows.
-		entry.ForgetPassword()
-	}
-	changed := entry.Learn(conn, a.trusted)
-	if !a.save && !(changed && c.model.profile(a.key) != nil) {
-		a.zero()
+// deselect leaves an item that is no more.
+func (c *controller) deselect() {
+	key := c.model.selected
+	it := c.model.item(key)
+	if key == "" || it.profile != nil || it.managed != nil || it.conn != nil || c.attempts[key] != nil || c.model.own[key] != (own{}) ||
+		!c.listed || c.model.status == nil {
 		return
 	}
+	c.model.selected = ""
+	if !c.composing {
+		c.selectFirst()
+	}
+}
+
+// keep saves what the person wants kept of an attempt whose connection stands now, and
+// forgets the rest.
+func (c *controller) keep(a *attempt, conn *app.Connection) {
+	c.learnt[conn.ID] = true
+	trusted := c.trusted[conn.ID] || a.pin != "" && conn.Gateway != nil && conn.Gateway.CertificateSHA256 == a.pin
+	saved := c.model.profile(a.key) != nil
+	switch {
+	case len(a.retyped) > 0:
+		a.entry.ForgetPassword()
+		a.entry.Password, a.retyped, a.save = a.retyped, nil, true
+	case !a.keepPassword, a.asked && !saved:
+		// Which of two passwords is the right one only the person knows.
+		a.entry.ForgetPassword()
+	}
+	switch {
+	case saved && a.save:
+		c.amend(a.entry.Profile.Name, conn, trusted, slices.Clone(a.entry.Password))
+	case saved:
+		c.amend(a.entry.Profile.Name, conn, trusted, nil)
+	case a.save:
+		a.entry.Learn(conn, trusted)
+		c.create(a.entry.Clone())
+	}
+	a.zero()
+}
+
+// create saves a new profile, in place of no other one, and overwrites it.
+func (c *controller) create(entry *store.Entry) {
 	c.later(func() func() {
-		err := c.store.Save(entry)
-		a.zero()
+		names, err := c.store.Names()
+		if err == nil {
+			entry.Profile.Name = store.FreeName(entry.Profile.Name, names)
+			err = c.store.Save(entry)
+		}
+		entry.Zero()
 		return func() { c.saved(err) }
 	})
 }
 
-// learn brings saved profiles up to date with connections that stand and that the
-// window did not begin: a gateway that was trusted here, one that forbids saving.
+// amend brings a saved profile up to date with a connection that stands: a gateway that
+// was trusted here, one that forbids saving, a password to keep, which it zeroises; nil:
+// none. All else of the profile may have changed meanwhile.
+func (c *controller) amend(name string, conn *app.Connection, trusted bool, password []byte) {
+	p := c.model.profile(profileKey(name))
+	if len(password) == 0 && !trusted && !(store.ForbidsSaving(conn) && p.hasPassword) {
+		return
+	}
+	c.later(func() func() {
+		defer clear(password)
+		entry, err := c.store.Load(name)
+		if err != nil {
+			return func() { c.saved(err) }
+		}
+		defer entry.Zero()
+		if len(password) > 0 {
+			entry.ForgetPassword()
+			entry.Password = slices.Clone(password)
+		}
+		if entry.Learn(conn, trusted) || len(password) > 0 {
+			err = c.store.Save(entry)
+		}
+		return func() { c.saved(err) }
+	})
+}
+
+// learn is amend for connections that the window did not begin.
 func (c *controller) learn() {
 	if c.model.status == nil || !c.listed {
 		return
@@ -393,20 +503,9 @@ func (c *controller) learn() {
 			continue
 		}
 		c.learnt[conn.ID] = true
-		trusted, p := c.trusted[conn.ID], c.model.profile(profileKey(conn.Profile))
-		if p == nil || !trusted && !(store.ForbidsSaving(conn) && p.hasPassword) {
-			continue
+		if c.model.profile(profileKey(conn.Profile)) != nil {
+			c.amend(conn.Profile, conn, c.trusted[conn.ID], nil)
 		}
-		c.later(func() func() {
-			entry, err := c.store.Load(conn.Profile)
-			if err == nil {
-				if entry.Learn(conn, trusted) {
-					err = c.store.Save(entry)
-				}
-				entry.Zero()
-			}
-			return func() { c.saved(err) }
-		})
 	}
 	for id := range c.learnt {
 		if c.find(id) == nil {

@@ -47,7 +47,7 @@ func (c *controller) escape() {
 	case c.dialog != nil:
 		c.dialog.Hide()
 	case c.page != nil:
-		c.closePage()
+		c.leave(c.closePage, nil)
 	case c.composing:
 		c.composing = false
 		c.selectFirst()
@@ -71,8 +71,10 @@ func (c *controller) compose() {
 
 // quit ends the program; the connections stay with the service.
 func (c *controller) quit() {
-	c.close()
-	c.app.Quit()
+	c.leave(func() {
+		c.close()
+		c.app.Quit()
+	}, nil)
 }
 
 // popUp shows a menu below a button.
@@ -184,21 +186,32 @@ func (c *controller) editDraft() {
 // openEditor edits an entry; name is that under which it is saved, empty for a new one.
 func (c *controller) openEditor(heading string, entry *store.Entry, name string) {
 	v := newEditorView(c.keys, heading, entry)
-	v.onCancel = c.closePage
+	v.onCancel = func() { c.leave(c.closePage, nil) }
 	v.pick = c.chooseFile
+	saving := false
 	v.onSave = func(e *store.Entry) {
 		to := e.Profile.Name
-		if to != name && c.model.profile(profileKey(to)) != nil {
+		switch {
+		case saving:
+			return
+		case to != name && c.model.profile(profileKey(to)) != nil:
 			v.complain(lang.L("there is a profile of that name already"))
 			return
+		case to != name && name != "" && c.busy(name):
+			v.complain(errConnected().Error())
+			return
 		}
+		saving = true
+		entry := e.Clone() // the page may be closed meanwhile
 		c.later(func() func() {
 			save := c.store.Save
 			if name != "" {
 				save = func(e *store.Entry) error { return c.store.Replace(name, e) }
 			}
-			err := save(e)
+			err := save(entry)
+			entry.Zero()
 			return func() {
+				saving = false
 				if err != nil {
 					v.complain(err.Error())
 					return
@@ -207,18 +220,44 @@ func (c *controller) openEditor(heading string, entry *store.Entry, name string)
 					c.closePage()
 				}
 				c.composing = false
+				c.renamed(name, to)
 				c.reload(to)
 			}
 		})
 	}
 	c.leave(func() {
 		c.openPage(v.content(), v.close, v.save)
+		c.pageChanged = func() bool { return true }
+		if e, ok := any(v).(interface{ changed() bool }); ok {
+			c.pageChanged = e.changed
+		}
 		c.win.Canvas().Focus(v.first)
 	}, v.close)
 }
 
+// busy says whether a profile connects, or is connected: then it keeps its name, by which
+// the service knows it.
+func (c *controller) busy(name string) bool {
+	return active(c.model.item(profileKey(name)).state)
+}
+
+func errConnected() error {
+	return errors.New(lang.L("it is in use: disconnect before you rename it"))
+}
+
+// renamed has the settings follow a profile to its new name; empty: it was removed.
+func (c *controller) renamed(from, to string) {
+	if from != "" && c.prefs.connectOnStart() == from {
+		c.prefs.SetString(prefConnect, to)
+	}
+}
+
 // rename asks for another name of a profile.
 func (c *controller) rename(name string) {
+	if c.busy(name) {
+		c.complain(errConnected())
+		return
+	}
 	f := newField(c.keys)
 	f.SetText(name)
 	f.Validator = store.CheckName
@@ -227,7 +266,12 @@ func (c *controller) rename(name string) {
 		if to := strings.TrimSpace(f.Text); yes && to != name {
 			c.later(func() func() {
 				err := c.store.Rename(name, to)
-				return func() { c.stored(err, to) }
+				return func() {
+					if err == nil {
+						c.renamed(name, to)
+					}
+					c.stored(err, to)
+				}
 			})
 		}
 	}, c.win)
@@ -267,7 +311,12 @@ func (c *controller) remove(name string) {
 		if yes {
 			c.later(func() func() {
 				err := c.store.Remove(name)
-				return func() { c.stored(err, "") }
+				return func() {
+					if err == nil {
+						c.renamed(name, "")
+					}
+					c.stored(err, "")
+				}
 			})
 		}
 	}, c.win)
@@ -296,8 +345,12 @@ func (c *controller) move(name string, by int) {
 // chooseFile lets the person choose a file and gives its path to put.
 func (c *controller) chooseFile(put func(path string)) {
 	c.openDialog(dialog.NewFileOpen(func(file fyne.URIReadCloser, err error) {
-		if err != nil || file == nil {
+		if err != nil {
+			c.complain(err)
 			return
+		}
+		if file == nil {
+			return // the person does not want to
 		}
 		defer file.Close()
 		put(file.URI().Path())
@@ -325,19 +378,32 @@ func (c *controller) importFiles(paths []string) {
 func (c *controller) openImport(list []found) {
 	v := newImportView(c.keys, list)
 	v.onCancel = c.closePage
+	saving := false
 	v.onSave = func(chosen []*store.Candidate) {
+		if saving {
+			return
+		}
+		saving = true
 		c.later(func() func() {
 			first, err := adopt(c.store, chosen)
 			return func() {
+				saving = false
 				if c.page == v.content() {
 					c.closePage()
+				} else {
+					v.close()
 				}
 				c.composing = false
 				c.stored(err, first)
 			}
 		})
 	}
-	c.leave(func() { c.openPage(v.content(), v.close, v.take) }, v.close)
+	ends := func() {
+		if !saving {
+			v.close()
+		}
+	}
+	c.leave(func() { c.openPage(v.content(), ends, v.take) }, v.close)
 }
 
 // export saves a profile without its secrets into a file that the person chooses.

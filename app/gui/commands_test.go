@@ -179,6 +179,8 @@ func TestEditRefusals(t *testing.T) {
 				t.Errorf("%s %q: is not refused with %q", tt.field, tt.value, tt.says)
 			}
 			w.key(fyne.KeyEscape)
+			w.dialog.(*dialog.ConfirmDialog).Confirm() // to discard it
+			w.settleDown()
 			if w.page != nil || w.focused() != nil {
 				t.Error("Escape does not close the page, or a field of it still gets the keys")
 			}

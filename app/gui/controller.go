@@ -223,6 +223,9 @@ func (c *controller) lose(err error) {
 	if !ok {
 		failure = app.NewFailure(app.CodeInternal, "", err.Error(), "")
 	}
+	for _, a := range c.attempts {
+		a.seen = a.seen || a.id != "" // or it would be waited for
+	}
 	c.model.status, c.model.noService = nil, failure
 	clear(c.learnt) // the next service numbers its connections anew
 	clear(c.trusted)
@@ -308,17 +311,13 @@ func readProfiles(s Store) ([]saved, error) {
 func (c *controller) loaded(list []saved, noKeyring error, selectName string) {
 	c.model.profiles, c.model.noKeyring = list, noKeyring
 	c.listed = true
-	c.learn()
-	key := c.model.selected
 	switch {
 	case selectName != "":
 		c.model.selected = profileKey(selectName)
-	case key == "" && c.model.status != nil && !c.composing:
-		c.selectFirst()
-	case key != "" && c.model.profile(key) == nil && c.model.item(key).managed == nil && c.model.connection(key) == nil && c.attempts[key] == nil:
-		c.model.selected = ""
+	case c.model.selected == "" && c.model.status != nil && !c.composing:
 		c.selectFirst()
 	}
+	c.settle()
 	c.render()
 }
 
@@ -353,22 +352,18 @@ func (c *controller) connectDraft(d draft) {
 // stored, and is kept with remember; it may be nil.
 func (c *controller) connectProfile(name string, password []byte, remember bool) {
 	key := profileKey(name)
+	if old := c.attempts[key]; old != nil {
+		old.zero()
+	}
+	a := &attempt{key: key, entry: &store.Entry{Profile: app.Profile{Name: name}}, keepPassword: true}
+	if len(password) > 0 {
+		a.entry.Password, a.save, a.keepPassword = password, remember, remember
+	}
+	c.attempts[key] = a
 	c.change(key, func(o *own) { *o = own{starting: true} })
 	c.later(func() func() {
 		entry, err := c.store.Load(name)
-		return func() {
-			if err != nil {
-				clear(password)
-				c.change(key, func(o *own) { *o = own{failure: storeFailure(err)} })
-				return
-			}
-			a := &attempt{key: key, entry: entry, keepPassword: true}
-			if len(password) > 0 {
-				clear(entry.Password)
-				entry.Password, a.save, a.keepPassword = password, remember, remember
-			}
-			c.begin(a)
-		}
+		return func() { c.read(a, entry, err) }
 	})
 }
 
@@ -382,17 +377,40 @@ func (c *controller) connectManaged(p *saved, login string, password []byte) {
 	c.begin(a)
 }
 
-// connectKey connects an item of the list or the tray, if it is a profile.
-func (c *controller) connectKey(key string) {
-	if p := c.model.item(key).managed; p != nil {
-		if p.signsIn && p.login == "" {
-			c.selectItem(key) // there is a field for it
-			return
+// read goes on with an attempt whose profile was read.
+func (c *controller) read(a *attempt, entry *store.Entry, err error) {
+	switch {
+	case c.attempts[a.key] != a: // cancelled
+		if err == nil {
+			entry.Zero()
 		}
-		c.connectManaged(p, "", nil)
-		return
+	case err != nil:
+		delete(c.attempts, a.key)
+		a.zero()
+		c.fail(a.key, storeFailure(err))
+	default:
+		if len(a.entry.Password) > 0 {
+			entry.ForgetPassword()
+			entry.Password = a.entry.Password
+		}
+		a.entry = entry
+		c.begin(a)
 	}
-	if name, ok := profileOf(key); ok {
+}
+
+// connectKey connects an item of the list or the tray: as before, if that has failed, or
+// as it is saved. Of anything else only the form knows more.
+func (c *controller) connectKey(key string) {
+	name, _ := profileOf(key)
+	switch it := c.model.item(key); {
+	case active(it.state):
+	case c.attempts[key] != nil, it.profile == nil && it.managed == nil:
+		c.tryAgain(key)
+	case it.managed != nil && it.managed.signsIn && it.managed.login == "":
+		c.selectItem(key) // there is a field for it
+	case it.managed != nil:
+		c.connectManaged(it.managed, "", nil)
+	default:
 		c.connectProfile(name, nil, false)
 	}
 }
@@ -412,8 +430,13 @@ func (c *controller) connectOnStart() {
 // connectNamed shows a profile, and connects it unless it is.
 func (c *controller) connectNamed(name string) {
 	c.model.selected = profileKey(name)
-	if c.model.connection(profileKey(name)) == nil {
-		c.connectKey(profileKey(name))
+	switch it := c.model.item(c.model.selected); {
+	case active(it.state):
+	case it.managed != nil:
+		c.connectKey(it.key)
+		return
+	default:
+		c.connectProfile(name, nil, false)
 		return
 	}
 	c.render()

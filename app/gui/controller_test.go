@@ -395,7 +395,7 @@ func TestTryAgain(t *testing.T) {
 			if got := string(w.service.requests[1].Password); got != tt.password {
 				t.Errorf("%s: password %q, want %q", tt.code, got, tt.password)
 			}
-			w.service.set(connection(app.StateFailed, unnamed))
+			w.service.set(connection(app.StateFailed, func(c *app.Connection) { unnamed(c); c.ID = "c2" }))
 			w.want("failure")
 			w.press(w.home.failure.back)
 			w.want("form")
@@ -418,7 +418,9 @@ func TestRememberTheRightOne(t *testing.T) {
 			f.password.SetText("byron")
 			f.remember.SetChecked(remember)
 			w.press(f.connect)
+			id := "c1"
 			named := func(c *app.Connection) {
+				c.ID = id
 				if c.Profile = ""; remember {
 					c.Profile = "vpn.example.com"
 				}
@@ -432,6 +434,7 @@ func TestRememberTheRightOne(t *testing.T) {
 				w.service.hang = answers
 			}
 			w.press(w.home.failure.retry)
+			id = "c2"
 			asks := promptedBy(app.Prompt{Kind: app.PromptPassword, Secret: true})
 			named(&asks)
 			w.service.set(asks)

@@ -2,6 +2,7 @@ package gui
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"os"
 	"slices"
@@ -35,6 +36,7 @@ type fakeService struct {
 	repaired int
 	watches  int
 	asked    int
+	refused  int   // requests
 	connect  error // what Connect says
 	hang     chan struct{}
 }
@@ -126,9 +128,10 @@ func (s *fakeService) Connect(_ context.Context, req *control.ConnectRequest) (s
 	own.Password, own.GroupSecret = slices.Clone(req.Password), slices.Clone(req.GroupSecret)
 	s.requests = append(s.requests, own)
 	if s.connect != nil {
+		s.refused++
 		return "", s.connect
 	}
-	return "c1", nil
+	return fmt.Sprintf("c%d", len(s.requests)-s.refused), nil
 }
 
 func (s *fakeService) Disconnect(_ context.Context, id string) error {

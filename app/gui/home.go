@@ -168,6 +168,9 @@ func (v *homeView) show(p part) {
 	if v.shown == p.content {
 		return
 	}
+	if v.shown == v.prompt.box {
+		v.prompt.clear()
+	}
 	v.shown = p.content
 	v.body.Objects = []fyne.CanvasObject{p.content}
 	v.foot.Objects = nil

@@ -206,9 +206,13 @@ func (t *told) tell(before toldState, c *app.Connection) notice {
 	case t.state == toldDown:
 		return lost(t.name, lang.L("Wayfarer is connecting again."))
 	case before == toldNothing:
-		return notice{lang.L("Could not connect to {{.Name}}", data), lang.L("Open Wayfarer to see why.")}
+		return failed(t.name)
 	}
 	return lost(t.name, lang.L("Open Wayfarer to see why."))
+}
+
+func failed(name string) notice {
+	return notice{lang.L("Could not connect to {{.Name}}", map[string]any{"Name": name}), lang.L("Open Wayfarer to see why.")}
 }
 
 func lost(name, text string) notice {
@@ -231,14 +235,19 @@ func asks(name string, kind app.PromptKind) notice {
 	return notice{title, lang.L("Open Wayfarer to answer.")}
 }
 
-// noticeName is a connection's name, of nothing but letters, digits and a few signs: it
-// goes to programs of the system's that take some characters for markup, or, as the
-// PowerShell by which Fyne notifies on Windows, for commands.
+// noticeName is a connection's name in a notification.
 func noticeName(c *app.Connection) string {
 	name := c.Profile
 	if name == "" && c.Gateway != nil {
 		name = c.Gateway.Host
 	}
+	return noticeText(name)
+}
+
+// noticeText is a name of nothing but letters, digits and a few signs: it goes to
+// programs of the system's that take some characters for markup, or, as the PowerShell by
+// which Fyne notifies on Windows, for commands.
+func noticeText(name string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsDigit(r) || strings.ContainsRune(" .:-_@+", r) {
 			return r

@@ -55,7 +55,7 @@ func (c *controller) makeTray() {
 // connectFromTray connects a profile, and shows the window where that needs a person.
 func (c *controller) connectFromTray(key string) {
 	c.connectKey(key)
-	if p := c.model.profile(key); p != nil && p.signsIn && !p.hasPassword {
+	if p := c.model.profile(key); p == nil || p.signsIn && !p.hasPassword {
 		c.model.selected = key
 		c.raise()
 	}
@@ -90,7 +90,7 @@ func (c *controller) closeWindow() {
 				c.quit()
 			default:
 				c.visible = false
-				if c.pageSaves == nil { // else it is there when the window is opened again
+				if c.pageChanged == nil || !c.pageChanged() { // else it is there when the window is opened again
 					c.closePage()
 				}
 				c.win.Hide()
@@ -147,12 +147,16 @@ func (c *controller) notify() {
 	}
 	notices, wait := c.notifier.update(c.model.status, c.now(), c.inFront && c.visible)
 	for _, n := range notices {
-		// It waits for another program's answer.
-		go c.app.SendNotification(fyne.NewNotification(n.title, n.text))
+		c.tell(n)
 	}
 	if wait > 0 {
 		c.again = time.AfterFunc(wait, func() { c.do(c.notify) })
 	}
+}
+
+// tell shows a notification.
+func (c *controller) tell(n notice) {
+	go c.app.SendNotification(fyne.NewNotification(n.title, n.text)) // it waits for another program's answer
 }
 
 // openConversation shows the messages that were exchanged with gateways, as a page.

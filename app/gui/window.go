@@ -28,10 +28,12 @@ type window struct {
 	page      fyne.CanvasObject // in place of all else; nil: none
 	pageEnds  func()            // when the page is closed; may be nil
 	pageSaves func()            // what Ctrl+S does on it; may be nil
-	dialog    dialog.Dialog     // open; nil: none
-	visible   bool
-	widened   bool // for the list, once
-	composing bool // a new connection was asked for, though there are profiles
+	// pageChanged says whether something on it is not saved; nil: nothing is.
+	pageChanged func() bool
+	dialog      dialog.Dialog // open; nil: none
+	visible     bool
+	widened     bool // for the list, once
+	composing   bool // a new connection was asked for, though there are profiles
 }
 
 // Sizes of the window, before the person changes them.
@@ -165,7 +167,7 @@ func (c *controller) closePage() {
 		return
 	}
 	ends := c.pageEnds
-	c.page, c.pageEnds, c.pageSaves = nil, nil, nil
+	c.page, c.pageEnds, c.pageSaves, c.pageChanged = nil, nil, nil, nil
 	c.win.Canvas().Unfocus() // a field that is gone would still get the keys
 	if ends != nil {
 		ends()
@@ -173,12 +175,15 @@ func (c *controller) closePage() {
 	c.render()
 }
 
-// leave goes on with what takes the place of the open page: at once, or if that has
-// something to save, when the person gives it up. Else stay is called; it may be nil.
+// leave goes on with what takes the place of the open page: at once, or if something on
+// it is not saved, when the person gives it up. Else stay is called; it may be nil.
 func (c *controller) leave(then, stay func()) {
-	if c.pageSaves == nil {
+	if c.pageChanged == nil || !c.pageChanged() {
 		then()
 		return
+	}
+	if !c.visible {
+		c.raise()
 	}
 	text := wrapped(lang.L("What is open here has not been saved."))
 	d := dialog.NewCustomConfirm(lang.L("Discard it?"), lang.L("Discard"), lang.L("Cancel"), text, func(yes bool) {
