@@ -117,7 +117,7 @@ func Import(data []byte, fileName string) (*Imported, error) {
 	fallback := strings.TrimSuffix(path.Base(strings.ReplaceAll(fileName, `\`, "/")), path.Ext(fileName))
 	for _, c := range im.Profiles {
 		c.Profile.Version = profiles.Version
-		c.Profile.Name = usableName(c.Profile.Name, fallback, c.Profile.Gateway)
+		c.Profile.Name = UsableName(c.Profile.Name, fallback, c.Profile.Gateway)
 	}
 	return im, nil
 }
@@ -164,14 +164,42 @@ func importOwn(text string) (*Imported, error) {
 			c.remark("The profile needs the file %s, which is not in it.", shown(file))
 		}
 	}
-	if len(p.AllowWeak) > 0 {
-		c.Weak, c.Profile.AllowWeak = p.AllowWeak, nil
+	var words struct {
+		app.Profile
+		AllowWeak []weakness `toml:"allow_weak"`
+	}
+	if err := profiles.Unmarshal([]byte(text), &words); err != nil {
+		return nil, err
+	}
+	c.Profile.AllowWeak = nil
+	for _, word := range words.AllowWeak {
+		c.needs(word...)
 	}
 	if p.AlwaysOn || p.SecretFile != "" {
 		c.Profile.AlwaysOn, c.Profile.SecretFile = false, ""
 		c.remark("always_on and secret_file are for profiles of the machine, which an administrator places; they are left out.")
 	}
 	return &Imported{Format: "Wayfarer", Profiles: []*Candidate{c}}, nil
+}
+
+// weaknesses are the words of allow_weak, but for "all".
+var weaknesses = []string{"3des", "md5", "modp1024", "modp1536", "rsa1024", "sha1-cert", "expired", "psk-aggressive"}
+
+// weakness is what a word of allow_weak stands for.
+type weakness []string
+
+// UnmarshalText implements encoding.TextUnmarshaler: a word that is not known is an error,
+// since a person is asked to agree to each.
+func (w *weakness) UnmarshalText(word []byte) error {
+	switch {
+	case string(word) == "all":
+		*w = weaknesses
+	case slices.Contains(weaknesses, string(word)):
+		*w = weakness{string(word)}
+	default:
+		return fmt.Errorf("allow_weak: %q is no weakness; known are %s and all", shown(string(word)), strings.Join(weaknesses, ", "))
+	}
+	return nil
 }
 
 // remark adds a sentence for the person.
@@ -312,8 +340,10 @@ func field(text string) string {
 	return text
 }
 
-// usableName makes a name for a profile out of the first of texts that has one in it.
-func usableName(texts ...string) string {
+// UsableName makes a name for a profile, one that CheckName approves, out of the first of
+// texts that has one in it: what cannot be in a name is left out, what is too long is cut
+// off. Of texts without any it is "VPN".
+func UsableName(texts ...string) string {
 	for _, text := range texts {
 		text = strings.TrimLeft(strings.TrimSpace(shown(text)), "- ")
 		for len(text) > maxName {

@@ -25,6 +25,7 @@ import (
 
 	"wayfarer/app"
 	"wayfarer/app/profiles"
+	"wayfarer/ike"
 )
 
 var update = flag.Bool("update", false, "write what imports give to the expected files")
@@ -366,7 +367,7 @@ func TestUsableAndFreeNames(t *testing.T) {
 		{[]string{"-"}, "VPN"},
 		{nil, "VPN"},
 	} {
-		if got := usableName(tt.texts...); got != tt.want || CheckName(got) != nil {
+		if got := UsableName(tt.texts...); got != tt.want || CheckName(got) != nil {
 			t.Errorf("%q: got %q", tt.texts, got)
 		}
 	}
@@ -478,5 +479,47 @@ func TestReadImport(t *testing.T) {
 	long := strings.NewReader(strings.Repeat("#", 2*maxImport))
 	if _, err := ReadImport(long, "x"); err == nil || !strings.Contains(err.Error(), "larger than") || long.Len() < maxImport-1 {
 		t.Errorf("a long file: got %v, %d bytes unread", err, long.Len())
+	}
+}
+
+// TestImportOfWeaknesses: only words that Wayfarer knows come before a person, each once.
+func TestImportOfWeaknesses(t *testing.T) {
+	for _, tt := range []struct {
+		list string
+		want []string
+	}{
+		{`[]`, nil},
+		{`["md5", "3des", "md5"]`, []string{"md5", "3des"}},
+		{`["md5", "all"]`, []string{"md5", "3des", "modp1024", "modp1536", "rsa1024", "sha1-cert", "expired", "psk-aggressive"}},
+	} {
+		im, err := Import([]byte("gateway = \"x\"\nallow_weak = "+tt.list+"\n"), "x.toml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := im.Profiles[0]; !slices.Equal(c.Weak, tt.want) || c.Profile.AllowWeak != nil {
+			t.Errorf("%s: got %q, allowed %q", tt.list, c.Weak, c.Profile.AllowWeak)
+		}
+	}
+	for _, word := range []string{"", "none, nothing is weak", "a\\u202eb", strings.Repeat("x", 10000)} {
+		_, err := Import([]byte("gateway = \"x\"\nallow_weak = [\"md5\",\n\t\""+word+"\"]\n"), "x.toml")
+		var where *profiles.SyntaxError
+		if !errors.As(err, &where) || where.Line != 3 || where.Column != 2 || len(err.Error()) > 400 || strings.ContainsRune(err.Error(), '\u202e') {
+			t.Errorf("%.20s: got %.500v", word, err)
+		}
+	}
+}
+
+// TestWeaknesses: the words are those of the protocol's engine.
+func TestWeaknesses(t *testing.T) {
+	var all ike.Weak
+	for _, word := range weaknesses {
+		one, err := ike.ParseWeak([]string{word})
+		if err != nil || one&all != 0 {
+			t.Errorf("%s: %v", word, err)
+		}
+		all |= one
+	}
+	if all != ike.WeakAll {
+		t.Errorf("some are missing: %b of %b", all, ike.WeakAll)
 	}
 }

@@ -125,7 +125,7 @@ func (s *Store) repair(ix *index) error {
 
 // Names lists the profiles in the user's order; new ones come last.
 func (s *Store) Names() ([]string, error) {
-	ix, err := s.readIndex()
+	ix, err := atRest(s, s.readIndex)
 	if err != nil {
 		return nil, err
 	}

@@ -433,6 +433,20 @@ func TestReplacedWhileReading(t *testing.T) {
 	}
 }
 
+// TestReplacedWhileListing: the file of a list that has just been replaced is gone; the
+// list that has replaced it is read then.
+func TestReplacedWhileListing(t *testing.T) {
+	s := newStore(t)
+	var want []string
+	for i := range 25 { // too many for an entry of the keyring
+		want = append(want, fmt.Sprintf("%060d", i))
+		save(t, s, app.Profile{Name: want[i]})
+	}
+	other := &Store{dir: s.dir, ring: s.ring}
+	s.ring = &interrupted{ring: s.ring, key: indexKey, then: func() { save(t, other, app.Profile{Name: "office"}) }}
+	wantNames(t, s, append(want, "office")...)
+}
+
 // interrupted does something right after a key was read for the first time.
 type interrupted struct {
 	ring

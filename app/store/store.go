@@ -110,17 +110,22 @@ func CheckName(name string) error {
 // Load reads a profile. The error wraps ErrNotFound or ErrNoKeyring, or says what is
 // wrong with what is stored. The caller zeroises the entry.
 func (s *Store) Load(name string) (*Entry, error) {
-	entry, err := s.load(name)
+	return atRest(s, func() (*Entry, error) { return s.load(name) })
+}
+
+// atRest reads something. If a file that belongs to it is gone, another program may just
+// have replaced it: it is read again while no program changes anything.
+func atRest[T any](s *Store, read func() (T, error)) (T, error) {
+	got, err := read()
 	if !errors.Is(err, errGone) {
-		return entry, err
+		return got, err
 	}
-	// Another program may just have replaced the profile, and its files.
 	unlock, lockErr := s.lock()
 	if lockErr != nil {
-		return nil, err
+		return got, err
 	}
 	defer unlock()
-	return s.load(name)
+	return read()
 }
 
 func (s *Store) load(name string) (*Entry, error) {
