@@ -31,6 +31,8 @@ type editorView struct {
 	problem *widget.Label
 	root    fyne.CanvasObject
 	first   fyne.Focusable
+	// differs tell, of each field, choice and check, whether it is another than it was.
+	differs []func() bool
 
 	onSave   func(*store.Entry)
 	onCancel func()
@@ -83,6 +85,19 @@ func (v *editorView) save() {
 	v.onSave(v.entry)
 }
 
+// changed says whether anything is another than when the editor was opened.
+func (v *editorView) changed() bool {
+	return slices.ContainsFunc(v.differs, func(differs func() bool) bool { return differs() })
+}
+
+// watch has changed notice when a value is another one than now.
+func watch[T any](v *editorView, value func() T, same func(a, b T) bool) {
+	before := value()
+	v.differs = append(v.differs, func() bool { return !same(before, value()) })
+}
+
+func equal[T comparable](a, b T) bool { return a == b }
+
 // complain says what is wrong, above the buttons.
 func (v *editorView) complain(text string) {
 	setText(v.problem, sentence(plainLine(text)))
@@ -93,7 +108,7 @@ func (v *editorView) complain(text string) {
 func (v *editorView) close() {
 	v.entry.Zero()
 	for _, f := range v.secrets {
-		f.SetText("")
+		f.empty()
 	}
 }
 
@@ -123,6 +138,7 @@ func (v *editorView) signIn(p *app.Profile) []fyne.CanvasObject {
 	}
 	v.method = widget.NewSelect(names, func(string) { v.showNeeds() })
 	v.method.SetSelectedIndex(max(slices.Index(methods, current), 0))
+	watch(v, v.method.SelectedIndex, equal)
 	v.commits = append(v.commits, func() error {
 		if p.Auth = methods[v.method.SelectedIndex()]; p.Auth == methods[0] {
 			p.Auth = ""
@@ -229,8 +245,9 @@ func (v *editorView) showNeeds() {
 func (v *editorView) bind(f *field, name, help, value string, set func(string) error) fyne.CanvasObject {
 	f.SetText(value)
 	f.OnSubmitted = func(string) { v.save() }
+	watch(v, func() string { return f.trimmed() }, equal)
 	v.commits = append(v.commits, func() error {
-		if err := set(strings.TrimSpace(f.Text)); err != nil {
+		if err := set(f.trimmed()); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		return nil
@@ -266,6 +283,7 @@ func (v *editorView) number(name, help string, to *int) fyne.CanvasObject {
 func (v *editorView) check(name, help string, to *bool) fyne.CanvasObject {
 	box := widget.NewCheck(name, nil)
 	box.Checked = *to
+	watch(v, func() bool { return box.Checked }, equal)
 	v.commits = append(v.commits, func() error { *to = box.Checked; return nil })
 	return container.New(layout.NewCustomPaddedVBoxLayout(-4), box, quiet(help))
 }
@@ -276,6 +294,7 @@ func (v *editorView) choice(name, help string, to *string, values ...string) fyn
 	if box.SetText(*to); *to == "" {
 		box.SetText(values[0])
 	}
+	watch(v, func() string { return strings.TrimSpace(box.Text) }, equal)
 	v.commits = append(v.commits, func() error {
 		if *to = strings.TrimSpace(box.Text); *to == values[0] {
 			*to = ""
@@ -296,6 +315,7 @@ func (v *editorView) secret(name string, to *[]byte) fyne.CanvasObject {
 		forget.Hide()
 	}
 	f.OnSubmitted = func(string) { v.save() }
+	v.differs = append(v.differs, func() bool { return f.Text != "" || forget.Checked })
 	v.commits = append(v.commits, func() error {
 		switch {
 		case f.Text != "":
@@ -323,6 +343,7 @@ func (v *editorView) file(name, help string, to *string) fyne.CanvasObject {
 
 // authorities are the CAs that the gateway's certificate may come from.
 func (v *editorView) authorities(p *app.Profile) fyne.CanvasObject {
+	watch(v, func() []string { return p.CA }, slices.Equal)
 	list := container.NewVBox()
 	var show func()
 	show = func() {

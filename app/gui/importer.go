@@ -1,6 +1,7 @@
 package gui
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,7 +34,16 @@ func readImports(paths []string) []found {
 	return list
 }
 
+// errNoFile: a folder, a pipe or a device is to be imported.
+var errNoFile = errors.New("only an ordinary file can be imported")
+
 func readImport(path string) (*store.Imported, error) {
+	// A pipe would be waited for, perhaps for ever, when it is opened.
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, errNoFile
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -104,8 +114,10 @@ func (v *importView) addChoice(candidate *store.Candidate) fyne.CanvasObject {
 	method, _ := p.AuthMethod()
 	lines := container.NewVBox(c.take, wrapped(previewText(p, method)))
 	if len(candidate.Weak) > 0 {
-		c.weak = widget.NewCheck(lang.L("Allow weak security: {{.List}}", map[string]any{"List": strings.Join(candidate.Weak, ", ")}), nil)
-		lines.Add(c.weak)
+		c.weak = widget.NewCheck("", nil)
+		// Beside it, since the text of a check does not wrap.
+		what := wrapped(lang.L("Allow weak security: {{.List}}", map[string]any{"List": plainLine(strings.Join(candidate.Weak, ", "))}))
+		lines.Add(container.NewBorder(nil, nil, c.weak, nil, what))
 		lines.Add(quiet(lang.L("The file asks for it. Allow it only if the gateway cannot do better: who listens may read along.")))
 	}
 	for _, remark := range candidate.Remarks {

@@ -1,6 +1,8 @@
 package gui
 
 import (
+	"strings"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/widget"
@@ -57,7 +59,8 @@ func (k *keys) listen(c fyne.Canvas) {
 // field is an entry that leaves the program's shortcuts and Escape to keys.
 type field struct {
 	widget.Entry
-	keys *keys
+	keys   *keys
+	secret bool // it hides what is typed, but for who presses its eye
 }
 
 func newField(k *keys) *field {
@@ -66,9 +69,9 @@ func newField(k *keys) *field {
 	return f
 }
 
-// newSecretField hides what is typed, but for who presses its eye.
+// newSecretField hides what is typed.
 func newSecretField(k *keys) *field {
-	f := &field{keys: k}
+	f := &field{keys: k, secret: true}
 	f.Password = true
 	f.ExtendBaseWidget(f)
 	return f
@@ -95,11 +98,23 @@ func (f *field) TypedKey(e *fyne.KeyEvent) {
 	f.Entry.TypedKey(e)
 }
 
+// trimmed is the field's text without the blanks around it, which come with pasting.
+func (f *field) trimmed() string { return strings.TrimSpace(f.Text) }
+
 // take is the field's text, which it gives up.
 func (f *field) take() []byte {
 	text := []byte(f.Text)
-	f.SetText("")
+	f.empty()
 	return text
+}
+
+// empty forgets what was typed. An eye that was open is closed: it was for that text only.
+func (f *field) empty() {
+	f.SetText("")
+	if f.secret && !f.Password {
+		f.Password = true
+		f.Refresh()
+	}
 }
 
 // button is one that is pressed with Return, too, and knows the program's keys.

@@ -132,20 +132,60 @@ func (v *conversationView) take(records []*app.LogRecord, anew bool) {
 // render shows the chosen conversation. What is read stays where it is, the end is
 // followed.
 func (v *conversationView) render() {
-	before := len(v.shown)
+	follow, offset, before := v.atEnd(), v.list.GetScrollOffset(), v.shown
 	v.shown = conversation(v.held, v.connection.Selected)
 	for i := range v.shown {
-		height := v.rung
-		if v.shown[i].grave != "" {
-			height = v.remark
-		}
-		v.list.SetItemHeight(i, height)
+		v.list.SetItemHeight(i, v.height(&v.shown[i]))
+	}
+	gone, same := forgotten(before, v.shown)
+	if !same || gone > 0 {
+		v.list.UnselectAll() // it goes by numbers, which are others now
 	}
 	v.list.Refresh()
-	if len(v.shown) != before {
-		v.list.UnselectAll()
+	switch {
+	case follow || !same:
 		v.list.ScrollToBottom()
+	case gone > 0:
+		v.list.ScrollToOffset(max(0, offset-v.room(before[:gone])))
 	}
+}
+
+// forgotten counts the first messages of before that are not in after, which goes on with
+// the others; false: it is another conversation.
+func forgotten(before, after []message) (gone int, same bool) {
+	if len(before) == 0 || len(after) == 0 {
+		return 0, len(before) == len(after)
+	}
+	gone = slices.IndexFunc(before, func(m message) bool { return m.is(&after[0]) })
+	return max(gone, 0), gone >= 0 && len(before)-gone <= len(after)
+}
+
+// is says whether two are the same message of the log; it may have been sent again since.
+func (m *message) is(other *message) bool {
+	return m.at.Equal(other.at) && m.sent == other.sent && m.exchange == other.exchange && m.id == other.id && m.text == other.text
+}
+
+// height is that of a message's row.
+func (v *conversationView) height(m *message) float32 {
+	if m.grave != "" {
+		return v.remark
+	}
+	return v.rung
+}
+
+// room is what rows take up in the list, with what is between them.
+func (v *conversationView) room(messages []message) float32 {
+	var sum float32
+	for i := range messages {
+		sum += v.height(&messages[i]) + theme.Size(theme.SizeNamePadding)
+	}
+	return sum
+}
+
+// atEnd says whether the last message is to be seen; it stays so then.
+func (v *conversationView) atEnd() bool {
+	hidden := v.room(v.shown) - v.list.Size().Height
+	return v.list.GetScrollOffset() >= hidden-v.rung
 }
 
 func (v *conversationView) fill(id widget.ListItemID, o fyne.CanvasObject) {

@@ -119,9 +119,10 @@ func (v *promptView) submit() {
 	v.onAnswer(text, v.keep.Visible() && v.keep.Checked)
 }
 
-// clear forgets what was typed.
+// clear forgets the question and what was typed: when it is another one, and when the
+// prompt is no longer shown.
 func (v *promptView) clear() {
 	v.asked = ""
-	v.secret.SetText("")
-	v.open.SetText("")
+	v.secret.empty()
+	v.open.empty()
 }

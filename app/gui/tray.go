@@ -51,7 +51,10 @@ const (
 // program, as in the demonstration.
 func trayRows(m *model, ends bool) []trayRow {
 	items := m.items()
-	rows := trayStatus(m, items)
+	var rows []trayRow
+	for _, line := range trayStatus(m, items) {
+		rows = append(rows, trayRow{label: mnemonicFree(line)})
+	}
 	if len(items) > 0 {
 		rows = append(rows, trayRow{separator: true})
 	}
@@ -69,25 +72,25 @@ func trayRows(m *model, ends bool) []trayRow {
 	)
 }
 
-// trayStatus has a row for each item that is not at rest.
-func trayStatus(m *model, items []item) []trayRow {
+// trayStatus has a line for each item that is not at rest.
+func trayStatus(m *model, items []item) []string {
 	if m.noService != nil {
-		return []trayRow{{label: lang.L("The Wayfarer service cannot be used")}}
+		return []string{lang.L("The Wayfarer service cannot be used")}
 	}
-	var rows []trayRow
+	var lines []string
 	for i := range items {
 		if items[i].state != app.StateDisconnected {
-			rows = append(rows, trayRow{label: trayLine(&items[i])})
+			lines = append(lines, trayLine(&items[i]))
 		}
 	}
-	if len(rows) == 0 {
-		rows = append(rows, trayRow{label: lang.L("Not connected")})
+	if len(lines) == 0 {
+		lines = append(lines, lang.L("Not connected"))
 	}
-	return rows
+	return lines
 }
 
 func trayToggle(m *model, it *item) trayRow {
-	name := map[string]any{"Name": trayName(it.name)}
+	name := map[string]any{"Name": mnemonicFree(trayName(it.name))}
 	row := trayRow{label: lang.L("Connect {{.Name}}", name), does: trayConnect, arg: it.key}
 	if active(it.state) {
 		row.label, row.does = lang.L("Disconnect {{.Name}}", name), trayDisconnect
@@ -124,15 +127,18 @@ func trayLine(it *item) string {
 	return lang.L("{{.Name}}: {{.State}}", data)
 }
 
-// trayName is a name, short, and so that no menu takes a part of it for the mark of a
-// keyboard shortcut.
+// trayName is a name, short.
 func trayName(name string) string {
 	name = plainLine(name)
 	if r := []rune(name); len(r) > maxTrayName {
 		name = string(r[:maxTrayName]) + "…"
 	}
-	return escapeMnemonic(name, runtime.GOOS)
+	return name
 }
+
+// mnemonicFree is a text of which no menu takes a part for the mark of a keyboard
+// shortcut.
+func mnemonicFree(text string) string { return escapeMnemonic(text, runtime.GOOS) }
 
 func escapeMnemonic(label, goos string) string {
 	switch goos {
@@ -192,11 +198,7 @@ func trayState(m *model) app.State {
 
 // trayTooltip is what the tray says to who points at it.
 func trayTooltip(m *model) string {
-	lines := []string{"Wayfarer"}
-	for _, row := range trayStatus(m, m.items()) {
-		lines = append(lines, row.label)
-	}
-	return strings.Join(lines, "\n")
+	return strings.Join(append([]string{"Wayfarer"}, trayStatus(m, m.items())...), "\n")
 }
 
 // tray keeps the system's tray as the model says, and touches it only for changes.

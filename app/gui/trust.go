@@ -63,12 +63,17 @@ func (v *trustView) update(question string, p *app.Prompt, host string) {
 	v.fact(lang.L("Issuer"), c.Issuer)
 	v.fact(lang.L("Names"), strings.Join(c.Names, ", "))
 	v.fact(lang.L("Valid"), lang.L("{{.From}} to {{.To}}", map[string]any{"From": day(c.NotBefore), "To": day(c.NotAfter)}))
-	v.fact(lang.L("Fingerprint (SHA-256)"), twoLines(inFours(c.SHA256)))
+	v.add(lang.L("Fingerprint (SHA-256)"), twoLines(inFours(plainLine(c.SHA256))))
 	v.fact(lang.L("Why you are asked"), c.Reason)
 }
 
-func (v *trustView) fact(name, value string) {
-	if value = plain(value); value == "" {
+// fact adds what the gateway says of itself, on one line: with more of them a
+// certificate could show a fingerprint of its own.
+func (v *trustView) fact(name, value string) { v.add(name, plainLine(value)) }
+
+// add adds a fact; an empty one is left out.
+func (v *trustView) add(name, value string) {
+	if value == "" {
 		return
 	}
 	text := wrapped(value)
