@@ -478,10 +478,12 @@ func (c *controller) showSettings(noTray error) {
 	}
 	v := newSettingsView(c.keys, s)
 	v.onBack = c.closePage
-	v.onStart = func(on bool) {
-		if err := c.opts.Autostart.Set(on); err != nil {
+	v.onStart = func(on bool) error {
+		err := c.opts.Autostart.Set(on)
+		if err != nil {
 			c.complain(err)
 		}
+		return err
 	}
 	v.onConnect = func(name string) { c.prefs.SetString(prefConnect, name) }
 	v.onBlock = func(on bool) { c.prefs.SetBool(prefBlock, on) }

@@ -79,7 +79,7 @@ func (v *formView) update(p *saved, noKeyring error) {
 	showIf(v.entryPart, asks)
 	showIf(v.remember, asks && noKeyring == nil && !managed)
 	if (p == nil) != (v.shown == nil) || p != nil && p.name != v.shown.name {
-		v.password.SetText("")
+		v.password.empty()
 	}
 	v.shown = p
 	if p == nil {
@@ -107,7 +107,7 @@ func describe(p *saved) string {
 
 // check lets Connect be pressed when there is enough to connect with.
 func (v *formView) check() {
-	enough := v.gateway.Text != "" && v.login.Text != ""
+	enough := v.gateway.trimmed() != "" && v.login.trimmed() != ""
 	if v.shown != nil {
 		enough = v.shown.damaged == nil && (!v.loginPart.Visible() || v.login.Text != "")
 	}
@@ -130,7 +130,7 @@ func (v *formView) first() fyne.Focusable {
 		part  fyne.CanvasObject
 		field *field
 	}{{v.gatewayPart, v.gateway}, {v.loginPart, v.login}, {v.entryPart, v.password}} {
-		if f.part.Visible() && f.field.Text == "" {
+		if f.part.Visible() && f.field.trimmed() == "" {
 			return f.field
 		}
 	}
@@ -152,7 +152,7 @@ func (v *formView) submit() {
 // take is what the form holds; it gives the password up.
 func (v *formView) take() draft {
 	return draft{
-		gateway: v.gateway.Text, login: v.login.Text, password: v.password.take(),
+		gateway: v.gateway.trimmed(), login: v.login.trimmed(), password: v.password.take(),
 		remember: v.remember.Visible() && v.remember.Checked,
 	}
 }

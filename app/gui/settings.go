@@ -40,7 +40,7 @@ type settingsView struct {
 	repair              *button
 	root                fyne.CanvasObject
 
-	onStart    func(bool)
+	onStart    func(bool) error
 	onConnect  func(profile string) // empty: none
 	onBlock    func(bool)
 	onLocal    func(bool)
@@ -53,7 +53,12 @@ func newSettingsView(k *keys, s *settings) *settingsView {
 	v := &settingsView{}
 	v.start = widget.NewCheck(lang.L("Start at login"), nil)
 	v.start.Checked = s.startAtLogin
-	v.start.OnChanged = func(on bool) { v.onStart(on) }
+	v.start.OnChanged = func(on bool) {
+		if v.onStart(on) != nil { // the tick shows what is so
+			v.start.Checked = !on
+			v.start.Refresh()
+		}
+	}
 	startHelp := lang.L("Wayfarer then waits in the tray.")
 	if s.noTray != nil {
 		startHelp = lang.L("There is no tray: closing the window ends Wayfarer, and connections stay. {{.Why}}",
