@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -126,19 +124,11 @@ func logLine(r *app.LogRecord) string {
 
 // logText is what a line says, without time and level.
 func logText(r *app.LogRecord) string {
-	var b strings.Builder
+	text := r.Text()
 	if r.Connection != "" {
-		b.WriteString("[" + r.Connection + "] ")
+		text = "[" + r.Connection + "] " + text
 	}
-	b.WriteString(r.Message)
-	for _, key := range slices.Sorted(maps.Keys(r.Attributes)) {
-		value := r.Attributes[key]
-		if strings.ContainsAny(value, " \t\n\"=") || value == "" {
-			value = strconv.Quote(value)
-		}
-		b.WriteString(" " + key + "=" + value)
-	}
-	return strings.Join(strings.Fields(plain(b.String())), " ")
+	return strings.Join(strings.Fields(plain(text)), " ")
 }
 
 // logView shows the service's log as it comes, with what matters picked out.

@@ -1,7 +1,6 @@
 package gui
 
 import (
-	"net"
 	"slices"
 	"strings"
 
@@ -229,11 +228,4 @@ func (m *model) freeName(name string) string {
 }
 
 // nameFor is what a profile for a gateway is called: the first host, without its port.
-func nameFor(gateway string) string {
-	host, _, _ := strings.Cut(gateway, ",")
-	host = strings.TrimSpace(host)
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	return plainLine(strings.Trim(host, "[]"))
-}
+func nameFor(gateway string) string { return plainLine(app.Hosts(gateway)[0]) }
