@@ -227,10 +227,7 @@ func (c *controller) openEditor(heading string, entry *store.Entry, name string)
 	}
 	c.leave(func() {
 		c.openPage(v.content(), v.close, v.save)
-		c.pageChanged = func() bool { return true }
-		if e, ok := any(v).(interface{ changed() bool }); ok {
-			c.pageChanged = e.changed
-		}
+		c.pageChanged = v.changed
 		c.win.Canvas().Focus(v.first)
 	}, v.close)
 }

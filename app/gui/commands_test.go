@@ -163,6 +163,17 @@ func TestUnsaved(t *testing.T) {
 	}
 }
 
+// TestUnchanged: where nothing was typed, nobody is asked.
+func TestUnchanged(t *testing.T) {
+	inWorld(t, withThree, func(w *world) {
+		w.ctrl(fyne.KeyE)
+		w.key(fyne.KeyEscape)
+		if w.page != nil || w.dialog != nil {
+			t.Error("Escape does not close the editor, or asks")
+		}
+	})
+}
+
 // TestEditRefusals: what cannot be saved is said in the page, which stays open.
 func TestEditRefusals(t *testing.T) {
 	for _, tt := range []struct{ field, value, says string }{
