@@ -101,11 +101,14 @@ test-smoke: build
 
 test-gui: gui ## the program with the window on a display of its own: tray, keyring, real gateways (root, Linux); pictures in build/screens
 	test/gui/prereqs
-	$(GO) test -tags gui -count=1 -timeout 20m -v ./test/gui
+	test/lab/lab prereqs --install
+	@mkdir -p build/screens && find build/screens -name '*.png' ! -name 'windows-*' -delete # those are of test-windows
+	$(GO) test -tags gui -count=1 -timeout 30m -v ./test/gui
 
 bench-gui: gui ## what the window costs: start, processor, memory, a hundred connects (GUI_COST=1m)
 	test/gui/prereqs
-	GUI_COST=$${GUI_COST:-1m} $(GO) test -tags gui -count=1 -timeout 60m -v -run '^Test(Cost|Hundred)$$' ./test/gui
+	test/lab/lab prereqs --install
+	GUI_COST=$${GUI_COST:-1m} $(GO) test -tags gui -count=1 -timeout 120m -v -run '^Test(Cost|Hundred)$$' ./test/gui
 
 test-windows: need-go ## the Windows programs under Wine: unit tests, keyring, service, window and tray, a connection through a real gateway (root, Linux); pictures in build/screens
 	test/wine/prereqs

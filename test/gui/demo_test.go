@@ -51,7 +51,7 @@ func TestDemo(t *testing.T) {
 	d.press("Tab", "Tab", "Tab", "Return")
 	d.until("the question of trust", func() bool { return slices.Contains(amber, tray.colour()) })
 	d.shot("demo-2-trust")
-	d.clicks(0.72, -30) // Trust
+	d.trusts()
 	tray.is(green)
 	d.shot("demo-3-connected")
 	status := tray.starts("127.0.0.1: Connected, 10.77.1.")

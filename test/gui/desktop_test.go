@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,8 +29,9 @@ type desktop struct {
 	display string // of X
 	bus     string // address
 	home    string
-	runtime string // XDG_RUNTIME_DIR
-	socket  string // of the service; empty: there is none
+	runtime string   // XDG_RUNTIME_DIR
+	socket  string   // of the service; empty: there is none
+	vars    []string // further variables of programs started from now on
 	conn    *dbus.Conn
 	icons   chan icon
 
@@ -131,12 +133,12 @@ func (d *desktop) manageWindows() {
 
 // env is the environment of programs on this desktop.
 func (d *desktop) env() []string {
-	return []string{
+	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + d.home, "XDG_RUNTIME_DIR=" + d.runtime, "XDG_CURRENT_DESKTOP=test",
 		"DISPLAY=" + d.display, "DBUS_SESSION_BUS_ADDRESS=" + d.bus,
 		"LIBGL_ALWAYS_SOFTWARE=1", "LANG=en_US.UTF-8", "NO_AT_BRIDGE=1",
 		"WAYFARER_SOCKET=" + cmp.Or(d.socket, filepath.Join(d.runtime, "nobody")),
-	}
+	}, d.vars...)
 }
 
 // own takes a name on the bus.
@@ -163,6 +165,52 @@ func (d *desktop) keyring() {
 		d.must(d.conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, "org.freedesktop.secrets").Store(&there))
 		return there
 	})
+}
+
+// kept lists what is in the keyring, in whichever collection of it (Secret Service API,
+// sections "Collection" and "Item"): entries of Wayfarer's by their names, others whole.
+func (d *desktop) kept() []string {
+	d.Helper()
+	const root = "/org/freedesktop/secrets"
+	var kept []string
+	for _, collection := range secrets[[]dbus.ObjectPath](d, root, "Service.Collections") {
+		for _, item := range secrets[[]dbus.ObjectPath](d, collection, "Collection.Items") {
+			attributes := secrets[map[string]string](d, item, "Item.Attributes")
+			name := fmt.Sprint(attributes)
+			if attributes["service"] == "wayfarer" {
+				name = attributes["username"]
+			}
+			kept = append(kept, name)
+		}
+	}
+	slices.Sort(kept)
+	return kept
+}
+
+// secrets is a property in the keyring.
+func secrets[T any](d *desktop, path dbus.ObjectPath, property string) T {
+	d.Helper()
+	value, err := d.conn.Object("org.freedesktop.secrets", path).GetProperty("org.freedesktop.Secret." + property)
+	d.must(err)
+	var to T
+	d.must(value.Store(&to))
+	return to
+}
+
+// keeps waits until nothing is in the keyring but these profiles, and their index.
+func (d *desktop) keeps(profiles ...string) {
+	d.Helper()
+	want := []string{"profiles"}
+	for _, name := range profiles {
+		want = append(want, "profile "+name)
+	}
+	slices.Sort(want)
+	defer func() {
+		if d.Failed() {
+			d.Logf("in the keyring: %q, not %q", d.kept(), want)
+		}
+	}()
+	d.until("the profiles in the keyring", func() bool { return slices.Equal(d.kept(), want) })
 }
 
 // notifications is org.freedesktop.Notifications (Desktop Notifications Specification

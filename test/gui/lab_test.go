@@ -4,6 +4,7 @@ package gui
 
 import (
 	"cmp"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -36,6 +37,12 @@ func lab(args ...string) (string, error) {
 		err = fmt.Errorf("lab %s: %w: %s", strings.Join(args, " "), err, out)
 	}
 	return strings.TrimSpace(string(out)), err
+}
+
+// lab1 is lab where only success matters.
+func lab1(args ...string) error {
+	_, err := lab(args...)
+	return err
 }
 
 var labUp = sync.OnceValue(func() error {
@@ -117,6 +124,29 @@ func (s *service) inside(args ...string) (string, error) {
 	return lab(append([]string{"exec", "rw"}, args...)...)
 }
 
+// traffic sends packets to the company and back for a while, now more, now less, for the
+// graph to show.
+func (s *service) traffic() {
+	s.Helper()
+	for _, size := range []string{"200", "900", "1200", "500", "800", "1200", "1000", "300"} {
+		if out, err := s.inside("ping", "-q", "-i", "0.005", "-w", "2", "-s", size, "10.10.0.2"); err != nil {
+			s.Errorf("ping: %v: %s", err, out)
+		}
+	}
+}
+
+// connections counts the service's.
+func (s *service) connections() int {
+	s.Helper()
+	out, err := exec.Command(bin("wayfarer"), "--socket", s.socket, "status", "--json").Output()
+	s.must(err)
+	var status struct {
+		Connections []json.RawMessage `json:"connections"`
+	}
+	s.must(json.Unmarshal(out, &status))
+	return len(status.Connections)
+}
+
 // reachable says whether the company's network can be reached.
 func (s *service) reachable() bool {
 	_, err := s.inside("ping", "-c", "1", "-W", "1", "10.10.0.2")
@@ -151,16 +181,12 @@ func TestOffice(t *testing.T) {
 	d.shot("office-01-first-run")
 
 	t.Log("first run, with a wrong password")
-	d.types(officeHost) // the first field has the keyboard
-	d.press("Tab")
-	d.types(officeLogin)
-	d.press("Tab")
-	d.types("wrong")
+	d.fills(officeHost, officeLogin, "wrong")
 	d.shot("office-02-typed")
 	d.press("Return")
 	tray.starts(officeHost + ": Waiting for you")
 	d.shot("office-03-trust")
-	d.clicks(0.72, -30) // Trust
+	d.trusts()
 	tray.starts(officeHost + ": Could not connect")
 	d.shot("office-04-wrong-password")
 
@@ -171,7 +197,11 @@ func TestOffice(t *testing.T) {
 	d.types(officePass)
 	d.press("Return")
 	tray.is(green)
+	d.keeps(officeHost)
+	d.fits(700)
+	s.traffic()
 	d.shot("office-06-connected")
+	d.fits(600)
 	if !s.reachable() {
 		t.Error("the office cannot be reached")
 	}
@@ -235,15 +265,11 @@ func TestOneTimeCode(t *testing.T) {
 	d.keyring()
 	s := d.service()
 	_, tray := d.shows()
-	d.types(gateway)
-	d.press("Tab")
-	d.types(officeLogin)
-	d.press("Tab")
-	d.types(officePass)
+	d.fills(gateway, officeLogin, officePass)
 	d.press("Return")
 	tray.starts(gateway + ": Waiting for you")
 	d.shot("code-1-trust")
-	d.clicks(0.72, -30) // Trust
+	d.trusts()
 	s.asks("otp", "challenge")
 	d.shot("code-2-asked")
 	d.types(code)
@@ -263,9 +289,4 @@ func TestOneTimeCode(t *testing.T) {
 	d.types(code)
 	d.press("Return")
 	tray.is(green)
-}
-
-func lab1(args ...string) error {
-	_, err := lab(args...)
-	return err
 }

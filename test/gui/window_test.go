@@ -113,9 +113,15 @@ func (d *desktop) demonstrates() (*program, icon) {
 	p, tray := d.shows("--demo")
 	d.press("Tab", "Tab", "Tab", "Return")
 	tray.is(amber)
-	d.clicks(0.72, -30) // Trust
+	d.trusts()
 	tray.is(green)
 	return p, tray
+}
+
+// trusts presses Trust, where the window asks.
+func (d *desktop) trusts() {
+	d.Helper()
+	d.clicks(0.72, -30)
 }
 
 // icon waits until the program has one in the tray.
@@ -159,6 +165,16 @@ func (d *desktop) types(text string) {
 	d.mustTool("xdotool", "type", "--delay", "30", text)
 }
 
+// fills fills the form for a new connection; the first field has the keyboard.
+func (d *desktop) fills(gateway, login, password string) {
+	d.Helper()
+	d.types(gateway)
+	d.press("Tab")
+	d.types(login)
+	d.press("Tab")
+	d.types(password)
+}
+
 // press presses keys, by their names in X.
 func (d *desktop) press(keys ...string) {
 	d.Helper()
@@ -172,17 +188,30 @@ func (d *desktop) press(keys ...string) {
 func (d *desktop) clicks(right float64, down int) {
 	d.Helper()
 	d.shown()
-	var width, height int
-	for line := range strings.Lines(d.mustTool("xdotool", "getwindowgeometry", "--shell", d.window())) {
-		fmt.Sscanf(line, "WIDTH=%d", &width)
-		fmt.Sscanf(line, "HEIGHT=%d", &height)
-	}
+	width, height := d.size()
 	if down < 0 {
 		down += height
 	}
 	d.mustTool("xdotool", "mousemove", "--window", d.window(), strconv.Itoa(int(right*float64(width))), strconv.Itoa(down),
 		"sleep", "0.2", // a hand is not faster, and Fyne looks where the pointer was in the last frame
 		"click", "1")
+}
+
+// fits gives the window a height in pixels.
+func (d *desktop) fits(height int) {
+	d.Helper()
+	width, _ := d.size()
+	d.mustTool("xdotool", "windowsize", "--sync", d.window(), strconv.Itoa(width), strconv.Itoa(height))
+}
+
+// size is the window's, in pixels.
+func (d *desktop) size() (width, height int) {
+	d.Helper()
+	for line := range strings.Lines(d.mustTool("xdotool", "getwindowgeometry", "--shell", d.window())) {
+		fmt.Sscanf(line, "WIDTH=%d", &width)
+		fmt.Sscanf(line, "HEIGHT=%d", &height)
+	}
+	return width, height
 }
 
 // closes closes the window as a person does.
