@@ -42,9 +42,15 @@ type desktop struct {
 // newDesktop starts one without a tray; see tray.
 func newDesktop(t *testing.T) *desktop {
 	t.Helper()
+	return newDesktopOf(t, "1280x900")
+}
+
+// newDesktopOf starts one with a display of so many pixels.
+func newDesktopOf(t *testing.T, pixels string) *desktop {
+	t.Helper()
 	d := &desktop{T: t, icons: make(chan icon, 16)}
 	d.home, d.runtime = d.dir(), d.dir()
-	d.display = d.startX()
+	d.display = d.startX(pixels)
 	d.bus = d.startBus()
 	conn, err := dbus.Connect(d.bus)
 	d.must(err)
@@ -93,12 +99,12 @@ func (d *desktop) run(cmd *exec.Cmd) {
 	})
 }
 
-func (d *desktop) startX() string {
+func (d *desktop) startX(pixels string) string {
 	d.Helper()
 	r, w, err := os.Pipe()
 	d.must(err)
 	defer r.Close()
-	cmd := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x900x24", "-nolisten", "tcp")
+	cmd := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", pixels+"x24", "-nolisten", "tcp")
 	cmd.ExtraFiles = []*os.File{w}
 	d.run(cmd)
 	w.Close()
@@ -202,7 +208,7 @@ func (d *desktop) keeps(profiles ...string) {
 	d.Helper()
 	want := []string{"profiles"}
 	for _, name := range profiles {
-		want = append(want, "profile "+name)
+		want = append(want, "profile "+strings.ToLower(name)) // as a key has it
 	}
 	slices.Sort(want)
 	defer func() {

@@ -20,8 +20,8 @@ const rounds = 100
 const (
 	moreGoroutines = 3        // timers and calls of the service come and go
 	moreFiles      = 3        // so do their sockets
-	moreLive       = 2        // megabytes, which the collector's account is rounded to
-	moreResident   = 16 << 10 // kilobytes: the collector lets the heap grow to twice of what lives
+	moreLive       = 2        // megabytes: the collector's account is in whole ones
+	moreResident   = 16 << 10 // kilobytes: half of what Go has free between collections
 )
 
 // A hundred connects and disconnects by the tray leave nothing behind: no goroutine, no

@@ -38,7 +38,7 @@ func TestImport(t *testing.T) {
 	if kept := d.kept(); len(kept) > 0 {
 		t.Errorf("kept before Save: %q", kept)
 	}
-	d.clicks(0.45, 410) // what is weak is allowed only when somebody says so
+	d.clicks(0.085, 293) // what is weak is allowed only when somebody says so
 	d.shot("import-2-allowed")
 	d.clicks(0.72, -30) // Save
 	d.keeps(name)

@@ -124,13 +124,13 @@ func (s *service) inside(args ...string) (string, error) {
 	return lab(append([]string{"exec", "rw"}, args...)...)
 }
 
-// traffic sends packets to the company and back for a while, now more, now less, for the
-// graph to show.
+// traffic has packets come from the company for a while, now more, now less, for the graph
+// to show.
 func (s *service) traffic() {
 	s.Helper()
-	for _, size := range []string{"200", "900", "1200", "500", "800", "1200", "1000", "300"} {
-		if out, err := s.inside("ping", "-q", "-i", "0.005", "-w", "2", "-s", size, "10.10.0.2"); err != nil {
-			s.Errorf("ping: %v: %s", err, out)
+	for _, rate := range []string{"1M", "3M", "6M", "4M", "7M", "5M", "2M"} {
+		if out, err := s.inside("iperf3", "-c", "10.10.0.2", "-R", "-b", rate, "-t", "3"); err != nil {
+			s.Errorf("iperf3: %v: %s", err, out)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import "testing"
 // At 200 %, for a display of many pixels or for who sees badly, everything has twice the
 // size and is where it was.
 func TestLarge(t *testing.T) {
-	d := newDesktop(t)
+	d := newDesktopOf(t, "2560x1440")
 	d.tray()
 	d.vars = append(d.vars, "FYNE_SCALE=2")
 	p, tray := d.shows("--demo")
