@@ -12,7 +12,10 @@
 //	hundred_test.go   a hundred connects leave nothing behind
 //	killed_test.go    the demonstration goes with the window, however that ends
 //	cost_test.go      what the window costs: its start, processor and memory
+//	large_test.go     a window at 200 %
 //	lab_test.go       the real service and strongSwan, in a lab as test/lab has one
+//	import_test.go    a profile of another program's, opened while the window runs
+//	trouble_test.go   a gateway that is not trusted, a service that is killed while it asks
 //
 // GUI_BIN=DIR takes the programs from elsewhere than build/bin; LAB_NAME and LAB_KEEP are
 // those of test/lab.
