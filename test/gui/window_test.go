@@ -107,17 +107,6 @@ func (d *desktop) shows(args ...string) (*program, icon) {
 	return p, tray
 }
 
-// demonstrates starts the demonstration and connects it.
-func (d *desktop) demonstrates() (*program, icon) {
-	d.Helper()
-	p, tray := d.shows("--demo")
-	d.press("Tab", "Tab", "Tab", "Return")
-	tray.is(amber)
-	d.trusts()
-	tray.is(green)
-	return p, tray
-}
-
 // trusts presses Trust, where the window asks.
 func (d *desktop) trusts() {
 	d.Helper()
