@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"wayfarer/test/bench/report"
@@ -136,7 +138,7 @@ func (b *bench) saveSummary(verdicts []report.Result) error {
 
 // saveChart draws the throughput of one TCP stream.
 func (b *bench) saveChart(all report.Samples) error {
-	c := report.Chart{Title: "One TCP stream, both ends on the same two processors", Unit: "Mbit/s", Series: []string{"up", "down"}}
+	c := report.Chart{Title: "One TCP stream, both ends on the same machine", Unit: "Mbit/s", Series: []string{"up", "down"}}
 	for _, bar := range []struct{ variant, part, name string }{
 		{forwarderName, "tcp", "without encryption"},
 		{wayfarerName, "tcp", "Wayfarer, AES-128-GCM"},
@@ -153,7 +155,9 @@ func (b *bench) saveChart(all report.Samples) error {
 			}
 			g.Bars = append(g.Bars, report.Median(all.Numbers(report.Key{Variant: bar.variant, Test: test, Value: valueRate})))
 		}
-		c.Groups = append(c.Groups, g)
+		if slices.ContainsFunc(g.Bars, func(v float64) bool { return !math.IsNaN(v) }) {
+			c.Groups = append(c.Groups, g)
+		}
 	}
 	f, err := os.Create(filepath.Join(b.out, "throughput.svg"))
 	if err != nil {

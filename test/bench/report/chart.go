@@ -26,7 +26,7 @@ type Group struct {
 const (
 	chartWidth = 720
 	nameWidth  = 210
-	valueWidth = 70
+	valueWidth = 90
 	barHeight  = 14
 	groupGap   = 12
 	titleSpace = 54

@@ -156,7 +156,7 @@ func TestChart(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"12", "12", "440.0", "220.0", "110.0"}; !slices.Equal(widths, want) {
+	if want := []string{"12", "12", "420.0", "210.0", "105.0"}; !slices.Equal(widths, want) {
 		t.Errorf("widths %v, want %v", widths, want)
 	}
 	if want := []string{"up & down", "up", "down", "a <b>", "100 Mbit/s", "50 Mbit/s", "c", "25 Mbit/s"}; !slices.Equal(texts, want) {
