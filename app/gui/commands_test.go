@@ -272,10 +272,10 @@ func TestSecretsOfTheEditor(t *testing.T) {
 	})
 }
 
-func check(t *testing.T, o fyne.CanvasObject, name string) *widget.Check {
+func check(t *testing.T, o fyne.CanvasObject, name string) *checkBox {
 	t.Helper()
 	for _, o := range visible(o) {
-		if c, ok := o.(*widget.Check); ok && c.Text == name {
+		if c, ok := o.(*checkBox); ok && c.Text == name {
 			return c
 		}
 	}
@@ -567,9 +567,9 @@ func TestEveryButtonHasAName(t *testing.T) {
 	})
 }
 
-func selectsOf(o fyne.CanvasObject) (list []*widget.Select) {
+func selectsOf(o fyne.CanvasObject) (list []*picker) {
 	for _, o := range visible(o) {
-		if s, ok := o.(*widget.Select); ok {
+		if s, ok := o.(*picker); ok {
 			list = append(list, s)
 		}
 	}

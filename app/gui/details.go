@@ -312,7 +312,7 @@ func newDetailsView(k *keys, copy func(string)) *detailsView {
 	v := &detailsView{
 		clock: widget.NewLabel(""), address: widget.NewLabel(""),
 		down: widget.NewLabel(""), up: widget.NewLabel(""),
-		warnings: newWarningsView(), throughput: newThroughput(), accordion: widget.NewAccordion(),
+		warnings: newWarningsView(), throughput: newThroughput(k), accordion: widget.NewAccordion(),
 	}
 	v.clock.SizeName, v.clock.Alignment, v.clock.TextStyle = theme.SizeNameHeadingText, fyne.TextAlignCenter, fyne.TextStyle{Monospace: true}
 	v.address.Alignment, v.address.Selectable = fyne.TextAlignCenter, true

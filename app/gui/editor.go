@@ -26,7 +26,7 @@ type editorView struct {
 	commits []func() error // take the fields over into the entry
 	name    *field
 	secrets []*field // what is typed into them is taken by a commit
-	method  *widget.Select
+	method  *picker
 	byNeed  []needed
 	problem *widget.Label
 	root    fyne.CanvasObject
@@ -136,7 +136,7 @@ func (v *editorView) signIn(p *app.Profile) []fyne.CanvasObject {
 	for i, m := range methods {
 		names[i] = methodName(m)
 	}
-	v.method = widget.NewSelect(names, func(string) { v.showNeeds() })
+	v.method = newPicker(v.keys, names, func(string) { v.showNeeds() })
 	v.method.SetSelectedIndex(max(slices.Index(methods, current), 0))
 	watch(v, v.method.SelectedIndex, equal)
 	v.commits = append(v.commits, func() error {
@@ -281,7 +281,7 @@ func (v *editorView) number(name, help string, to *int) fyne.CanvasObject {
 }
 
 func (v *editorView) check(name, help string, to *bool) fyne.CanvasObject {
-	box := widget.NewCheck(name, nil)
+	box := newCheckBox(v.keys, name, nil)
 	box.Checked = *to
 	watch(v, func() bool { return box.Checked }, equal)
 	v.commits = append(v.commits, func() error { *to = box.Checked; return nil })
@@ -290,13 +290,13 @@ func (v *editorView) check(name, help string, to *bool) fyne.CanvasObject {
 
 // choice offers values as the profile has them; the first is the default.
 func (v *editorView) choice(name, help string, to *string, values ...string) fyne.CanvasObject {
-	box := widget.NewSelectEntry(values)
+	box := newChoiceField(v.keys, name, values)
 	if box.SetText(*to); *to == "" {
 		box.SetText(values[0])
 	}
-	watch(v, func() string { return strings.TrimSpace(box.Text) }, equal)
+	watch(v, func() string { return box.trimmed() }, equal)
 	v.commits = append(v.commits, func() error {
-		if *to = strings.TrimSpace(box.Text); *to == values[0] {
+		if *to = box.trimmed(); *to == values[0] {
 			*to = ""
 		}
 		return nil
@@ -308,7 +308,7 @@ func (v *editorView) choice(name, help string, to *string, values ...string) fyn
 func (v *editorView) secret(name string, to *[]byte) fyne.CanvasObject {
 	f := newSecretField(v.keys)
 	v.secrets = append(v.secrets, f)
-	forget := widget.NewCheck(lang.L("Forget the stored one"), nil)
+	forget := newCheckBox(v.keys, lang.L("Forget the stored one"), nil)
 	if len(*to) > 0 {
 		f.SetPlaceHolder(lang.L("stored; type to replace it"))
 	} else {

@@ -20,7 +20,7 @@ type formView struct {
 	gateway, login, password          *field
 	gatewayPart, loginPart, entryPart fyne.CanvasObject
 	known                             *widget.Label // of a saved profile, in place of fields
-	remember                          *widget.Check
+	remember                          *checkBox
 	noKeyring                         *widget.Label
 	connect, more                     *button
 	box, actions                      *fyne.Container
@@ -35,7 +35,7 @@ type formView struct {
 func newFormView(k *keys) *formView {
 	v := &formView{gateway: newField(k), login: newField(k), password: newSecretField(k)}
 	v.gateway.SetPlaceHolder("vpn.example.com")
-	v.remember = widget.NewCheck(lang.L("Remember"), nil)
+	v.remember = newCheckBox(k, lang.L("Remember"), nil)
 	v.known = wrapped("")
 	v.known.Alignment = fyne.TextAlignCenter
 	v.noKeyring = quiet(lang.L("There is no keyring on this computer that could keep passwords: you are asked each time."))

@@ -36,21 +36,20 @@ const (
 // throughput is the graph with its legend and the choice of what it shows.
 type throughput struct {
 	graph    *graph
-	span     *widget.RadioGroup
+	span     *picker
 	down, up *widget.Label
 	all      *fyne.Container
 	shown    *history
 }
 
-func newThroughput() *throughput {
+func newThroughput(k *keys) *throughput {
 	v := &throughput{graph: newGraph(), down: widget.NewLabel(lang.L("Down")), up: widget.NewLabel(lang.L("Up"))}
 	minute := lang.L("Last minute")
-	v.span = widget.NewRadioGroup([]string{minute, lang.L("Last hour")}, func(string) {
+	v.span = newPicker(k, []string{minute, lang.L("Last hour")}, func(string) {
 		if v.shown != nil {
 			v.update(v.shown)
 		}
 	})
-	v.span.Horizontal, v.span.Required = true, true
 	v.span.SetSelected(minute)
 	legend := container.NewHBox(newDash(downColor, false), v.down, newDash(upColor, true), v.up)
 	v.all = container.NewBorder(container.New(layout.NewRowWrapLayout(), v.span, legend), nil, nil, nil, v.graph)

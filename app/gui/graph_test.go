@@ -76,7 +76,7 @@ func TestGraphOfLittle(t *testing.T) {
 // It is drawn once for each sample: what else changes in the window draws nothing.
 func TestGraphIsDrawnOnceASample(t *testing.T) {
 	test.NewTempApp(t)
-	v := newThroughput()
+	v := newThroughput(&keys{})
 	w := test.NewTempWindow(t, v.all)
 	w.Resize(fyne.NewSize(460, 200))
 	drawn := 0
@@ -105,7 +105,7 @@ func TestGraphIsDrawnOnceASample(t *testing.T) {
 
 func TestThroughputOfTheHour(t *testing.T) {
 	test.NewTempApp(t)
-	v := newThroughput()
+	v := newThroughput(&keys{})
 	var h history
 	h.sample(counted("c1", 0, 0), at(0))
 	h.sample(counted("c1", 60e6, 0), at(60))
@@ -126,7 +126,7 @@ func TestThroughputOfTheHour(t *testing.T) {
 // A second of a visible graph on a screen of 200 %: the sample, its picture.
 func BenchmarkGraph(b *testing.B) {
 	test.NewTempApp(b)
-	v := newThroughput()
+	v := newThroughput(&keys{})
 	v.graph.Resize(fyne.NewSize(440, 150))
 	var h history
 	var i uint64

@@ -66,14 +66,14 @@ type importView struct {
 // choice is a profile that can be taken over.
 type choice struct {
 	candidate  *store.Candidate
-	take, weak *widget.Check
+	take, weak *checkBox
 }
 
 func newImportView(k *keys, list []found) *importView {
 	v := &importView{found: list}
 	body := container.NewVBox()
 	for _, f := range list {
-		v.addFile(body, f)
+		v.addFile(k, body, f)
 	}
 	v.save = newButton(k, lang.L("Save"), nil, v.take)
 	v.save.Importance = widget.HighImportance
@@ -88,7 +88,7 @@ func newImportView(k *keys, list []found) *importView {
 
 func (v *importView) content() fyne.CanvasObject { return v.root }
 
-func (v *importView) addFile(body *fyne.Container, f found) {
+func (v *importView) addFile(k *keys, body *fyne.Container, f found) {
 	head := caption(plainLine(f.file))
 	body.Add(head)
 	if f.err != nil {
@@ -102,21 +102,21 @@ func (v *importView) addFile(body *fyne.Container, f found) {
 		body.Add(remarkLabel(remark))
 	}
 	for _, candidate := range f.in.Profiles {
-		body.Add(v.addChoice(candidate))
+		body.Add(v.addChoice(k, candidate))
 	}
 }
 
 // addChoice is a card with what a profile would be.
-func (v *importView) addChoice(candidate *store.Candidate) fyne.CanvasObject {
+func (v *importView) addChoice(k *keys, candidate *store.Candidate) fyne.CanvasObject {
 	p := &candidate.Profile
-	c := &choice{candidate: candidate, take: widget.NewCheck(plainLine(p.Name), func(bool) { v.check() })}
+	c := &choice{candidate: candidate, take: newCheckBox(k, plainLine(p.Name), func(bool) { v.check() })}
 	c.take.Checked = true
 	method, _ := p.AuthMethod()
 	lines := container.NewVBox(c.take, wrapped(previewText(p, method)))
 	if len(candidate.Weak) > 0 {
-		c.weak = widget.NewCheck("", nil)
-		// Beside it, since the text of a check does not wrap.
+		// Beside it, since the text of a tick does not wrap.
 		what := wrapped(lang.L("Allow weak security: {{.List}}", map[string]any{"List": plainLine(strings.Join(candidate.Weak, ", "))}))
+		c.weak = newCheckBox(k, "", nil)
 		lines.Add(container.NewBorder(nil, nil, c.weak, nil, what))
 		lines.Add(quiet(lang.L("The file asks for it. Allow it only if the gateway cannot do better: who listens may read along.")))
 	}

@@ -5,6 +5,7 @@ import (
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/driver/desktop"
+	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 )
 
@@ -45,6 +46,13 @@ func (k *keys) press(key fyne.KeyName) bool {
 		do()
 	}
 	return do != nil
+}
+
+// first has a key do what it stands for in the program; else own gets it.
+func (k *keys) first(e *fyne.KeyEvent, own func(*fyne.KeyEvent)) {
+	if !k.press(e.Name) {
+		own(e)
+	}
 }
 
 // listen has the keys work in a window, when nothing has the focus.
@@ -189,4 +197,86 @@ func (b *button) TypedKey(e *fyne.KeyEvent) {
 	default:
 		b.keys.press(e.Name)
 	}
+}
+
+// The widgets below are Fyne's, but that they leave the program's keys, of which they have
+// no use, to keys, and are scrolled to when they get the focus.
+
+// checkBox is a box to tick.
+type checkBox struct {
+	widget.Check
+	keys *keys
+}
+
+func newCheckBox(k *keys, text string, changed func(bool)) *checkBox {
+	t := &checkBox{keys: k}
+	t.Text, t.OnChanged = text, changed
+	t.ExtendBaseWidget(t)
+	return t
+}
+
+// FocusGained implements fyne.Focusable.
+func (t *checkBox) FocusGained() {
+	t.Check.FocusGained()
+	t.keys.focused(t)
+}
+
+// TypedKey implements fyne.Focusable.
+func (t *checkBox) TypedKey(e *fyne.KeyEvent) { t.keys.first(e, t.Check.TypedKey) }
+
+// picker is one of several texts, out of a menu.
+type picker struct {
+	widget.Select
+	keys *keys
+}
+
+func newPicker(k *keys, options []string, changed func(string)) *picker {
+	p := &picker{keys: k}
+	p.Options, p.OnChanged = options, changed
+	p.PlaceHolder = widget.NewSelect(nil, nil).PlaceHolder
+	p.ExtendBaseWidget(p)
+	return p
+}
+
+// FocusGained implements fyne.Focusable.
+func (p *picker) FocusGained() {
+	p.Select.FocusGained()
+	p.keys.focused(p)
+}
+
+// TypedKey implements fyne.Focusable.
+func (p *picker) TypedKey(e *fyne.KeyEvent) { p.keys.first(e, p.Select.TypedKey) }
+
+// listBox is a list.
+type listBox struct {
+	widget.List
+	keys *keys
+}
+
+func newListBox(k *keys, length func() int, create func() fyne.CanvasObject, update func(widget.ListItemID, fyne.CanvasObject)) *listBox {
+	l := &listBox{keys: k}
+	l.Length, l.CreateItem, l.UpdateItem = length, create, update
+	l.ExtendBaseWidget(l)
+	return l
+}
+
+// TypedKey implements fyne.Focusable.
+func (l *listBox) TypedKey(e *fyne.KeyEvent) { l.keys.first(e, l.List.TypedKey) }
+
+// newChoiceField is a field with a menu of values for it.
+func newChoiceField(k *keys, name string, values []string) *field {
+	f := newField(k)
+	var open *button
+	open = newIconButton(k, name, theme.Icon(theme.IconNameArrowDropDown), func() {
+		menu := fyne.NewMenu("")
+		for _, value := range values {
+			menu.Items = append(menu.Items, fyne.NewMenuItem(value, func() { f.SetText(value) }))
+		}
+		driver := fyne.CurrentApp().Driver()
+		if c := driver.CanvasForObject(f); c != nil {
+			widget.ShowPopUpMenuAtPosition(menu, c, driver.AbsolutePositionForObject(f).AddXY(0, f.Size().Height))
+		}
+	})
+	f.ActionItem = open
+	return f
 }

@@ -27,8 +27,8 @@ type conversationView struct {
 
 	rung, remark float32 // heights of rows
 
-	connection *widget.Select
-	list       *widget.List
+	connection *picker
+	list       *listBox
 	whole      *widget.Label // what is in the chosen message
 	state      *widget.Label // why there is nothing
 	all        *fyne.Container
@@ -40,9 +40,9 @@ func newConversationView(k *keys, source logSource, do func(func()), copy func(t
 	v := &conversationView{whole: wrapped(""), state: wrapped(lang.L("There is no conversation yet: connect first."))}
 	v.feed = logFeed{source: source, do: do, take: v.take, fail: v.fail}
 	v.whole.Selectable, v.whole.TextStyle, v.whole.SizeName = true, fyne.TextStyle{Monospace: true}, theme.SizeNameCaptionText
-	v.connection = widget.NewSelect(nil, func(string) { v.render() })
+	v.connection = newPicker(k, nil, func(string) { v.render() })
 	v.connection.PlaceHolder = lang.L("Connection")
-	v.list = widget.NewList(func() int { return len(v.shown) }, func() fyne.CanvasObject { return newRung() }, v.fill)
+	v.list = newListBox(k, func() int { return len(v.shown) }, func() fyne.CanvasObject { return newRung() }, v.fill)
 	v.list.OnSelected = func(id widget.ListItemID) { v.whole.SetText(v.shown[id].details()) }
 	v.list.OnUnselected = func(widget.ListItemID) { v.whole.SetText("") }
 	row := newRung()

@@ -139,9 +139,9 @@ type logView struct {
 	stop   func()           // nil: nobody looks
 	height float32          // of a line in the list
 
-	level  *widget.Select
+	level  *picker
 	search *field
-	list   *widget.List
+	list   *listBox
 	whole  *widget.Label // the chosen line
 	state  *widget.Label // why there is nothing
 	all    *fyne.Container
@@ -159,10 +159,10 @@ func newLogView(k *keys, source logSource, do func(func()), copy func(text strin
 	v.search = newField(k)
 	v.search.SetPlaceHolder(lang.L("Search the log"))
 	v.search.OnChanged = func(string) { v.filter() }
-	v.level = widget.NewSelect(levelNames(), nil)
+	v.level = newPicker(k, levelNames(), nil)
 	v.level.SetSelectedIndex(slices.Index(app.LogLevels(), "info"))
 	v.level.OnChanged = func(string) { v.restart() }
-	v.list = widget.NewList(func() int { return len(v.shown) }, newLogRow, v.fill)
+	v.list = newListBox(k, func() int { return len(v.shown) }, newLogRow, v.fill)
 	v.list.OnSelected = func(id widget.ListItemID) { v.whole.SetText(logLine(v.shown[id])) }
 	v.list.OnUnselected = func(widget.ListItemID) { v.whole.SetText("") }
 	v.height = newLogRow().MinSize().Height

@@ -14,7 +14,7 @@ import (
 type promptView struct {
 	heading, text, note *widget.Label
 	secret, open        *field
-	keep                *widget.Check
+	keep                *checkBox
 	ok, cancel          *button
 	fields              fyne.CanvasObject
 	box, actions        *fyne.Container
@@ -34,7 +34,7 @@ func newPromptView(k *keys) *promptView {
 	v.heading.TextStyle.Bold = true
 	v.heading.Alignment = fyne.TextAlignCenter
 	v.text.Selectable = true
-	v.keep = widget.NewCheck(lang.L("Remember"), nil)
+	v.keep = newCheckBox(k, lang.L("Remember"), nil)
 	v.ok = newButton(k, lang.L("Continue"), nil, v.submit)
 	v.ok.Importance = widget.HighImportance
 	v.cancel = newButton(k, lang.L("Cancel"), nil, func() { v.clear(); v.onCancel() })

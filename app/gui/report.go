@@ -196,7 +196,7 @@ func (r *report) logLines() []string {
 // reportView shows a report before it is saved. It can be changed there.
 type reportView struct {
 	report                   *report
-	logins, hosts, addresses *widget.Check
+	logins, hosts, addresses *checkBox
 	text                     *field
 	all                      *fyne.Container
 }
@@ -207,9 +207,9 @@ func newReportView(k *keys, r *report, copy func(text string), save func(name, t
 	v := &reportView{report: r, text: newField(k)}
 	v.text.MultiLine, v.text.Wrapping, v.text.TextStyle = true, fyne.TextWrapOff, fyne.TextStyle{Monospace: true}
 	again := func(bool) { v.write() }
-	v.logins = widget.NewCheck(lang.L("Logins"), again)
-	v.hosts = widget.NewCheck(lang.L("Names of gateways and companies"), again)
-	v.addresses = widget.NewCheck(lang.L("Public addresses"), again)
+	v.logins = newCheckBox(k, lang.L("Logins"), again)
+	v.hosts = newCheckBox(k, lang.L("Names of gateways and companies"), again)
+	v.addresses = newCheckBox(k, lang.L("Public addresses"), again)
 	intro := wrapped(lang.L("This helps others to find out what is wrong. Read it, and take out what you do not want to give away. Passwords and keys are never in it."))
 	choice := container.New(layout.NewCustomPaddedVBoxLayout(-8), caption(lang.L("Leave in the report:")), v.logins, v.hosts, v.addresses,
 		quiet(lang.L("Choose before you change the text: each choice writes it anew.")))

@@ -8,7 +8,6 @@ import (
 	"fyne.io/fyne/v2/lang"
 	"fyne.io/fyne/v2/layout"
 	"fyne.io/fyne/v2/theme"
-	"fyne.io/fyne/v2/widget"
 
 	"wayfarer/app"
 )
@@ -35,8 +34,8 @@ type settings struct {
 
 // settingsView is the page of the settings. Each takes effect at once.
 type settingsView struct {
-	start, block, local *widget.Check
-	connect, language   *widget.Select
+	start, block, local *checkBox
+	connect, language   *picker
 	repair              *button
 	root                fyne.CanvasObject
 
@@ -51,7 +50,7 @@ type settingsView struct {
 
 func newSettingsView(k *keys, s *settings) *settingsView {
 	v := &settingsView{}
-	v.start = widget.NewCheck(lang.L("Start at login"), nil)
+	v.start = newCheckBox(k, lang.L("Start at login"), nil)
 	v.start.Checked = s.startAtLogin
 	v.start.OnChanged = func(on bool) {
 		if v.onStart(on) != nil { // the tick shows what is so
@@ -69,7 +68,7 @@ func newSettingsView(k *keys, s *settings) *settingsView {
 		startHelp = plainLine(sentence(s.noStart.Error()))
 	}
 	none := lang.L("nothing")
-	v.connect = widget.NewSelect(append([]string{none}, s.profiles...), nil)
+	v.connect = newPicker(k, append([]string{none}, s.profiles...), nil)
 	v.connect.SetSelected(none)
 	if s.connectOnStart != "" {
 		v.connect.SetSelected(s.connectOnStart)
@@ -80,9 +79,9 @@ func newSettingsView(k *keys, s *settings) *settingsView {
 		}
 		v.onConnect(name)
 	}
-	v.block = toggle(lang.L("Block traffic outside the VPN"), s.blockOutside, func(on bool) { v.onBlock(on) })
-	v.local = toggle(lang.L("Reach the local network"), s.local, func(on bool) { v.onLocal(on) })
-	v.language = widget.NewSelect(languageNames(), nil)
+	v.block = toggle(k, lang.L("Block traffic outside the VPN"), s.blockOutside, func(on bool) { v.onBlock(on) })
+	v.local = toggle(k, lang.L("Reach the local network"), s.local, func(on bool) { v.onLocal(on) })
+	v.language = newPicker(k, languageNames(), nil)
 	v.language.SetSelectedIndex(languageIndex(s.language))
 	v.language.OnChanged = func(string) { v.onLanguage(languages[v.language.SelectedIndex()].code) }
 	v.repair = newButton(k, lang.L("Repair the network of this computer"), theme.ViewRefreshIcon(), func() { v.onRepair() })
@@ -110,8 +109,8 @@ func policyNote(policy app.Policy) fyne.CanvasObject {
 	return note
 }
 
-func toggle(name string, on bool, changed func(bool)) *widget.Check {
-	c := widget.NewCheck(name, nil)
+func toggle(k *keys, name string, on bool, changed func(bool)) *checkBox {
+	c := newCheckBox(k, name, nil)
 	c.Checked = on
 	c.OnChanged = changed
 	return c

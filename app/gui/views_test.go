@@ -131,7 +131,7 @@ func TestEditorChanged(t *testing.T) {
 	}
 	for _, o := range test.LaidOutObjects(v.content()) {
 		switch o := o.(type) {
-		case *widget.Check:
+		case *checkBox:
 			checks++
 			try(o, func() { test.Tap(o) }, func() { test.Tap(o) })
 		case *field:
