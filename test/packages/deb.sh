@@ -49,6 +49,30 @@ is "a service that was disabled" "$(systemctl is-enabled wayfarerd) $(systemctl 
 systemctl enable --now wayfarerd 2>/dev/null
 serving
 
+echo "# managed"
+cp /test/ca.pem /etc/wayfarer/profiles.d/
+cat >/etc/wayfarer/profiles.d/lab.toml <<-T
+	gateway = "$GATEWAY"
+	remote_id = "$REMOTE_ID"
+	login = "alice"
+	ca = ["ca.pem"]
+T
+echo "forbid_adding_gateways = true" >/etc/wayfarer/policy.toml
+systemctl restart wayfarerd
+serving
+setpriv --reuid nobody --regid nogroup --clear-groups wayfarer profile list >/tmp/out 2>/dev/null || die "profile list of a stranger: exit $?"
+grep -q "lab .*the administrator's" /tmp/out || die "a stranger sees: $(cat /tmp/out)"
+grep -q "policy: only the administrator's profiles" /tmp/out || die "a stranger is not told of the policy: $(cat /tmp/out)"
+rc=0
+# shellcheck disable=SC2086 # flags of the lab's profile
+wayfarer connect $WAYFARER --login alice --password-file /test/password >/tmp/out 2>&1 || rc=$?
+is "the exit code of a forbidden gateway" $rc 12
+wayfarer connect lab --password-file /test/password >/dev/null || die "the administrator's profile: exit $?"
+ping -n -c1 -W2 "$REACHABLE" >/dev/null || die "$REACHABLE is not reached through the administrator's profile"
+rm /etc/wayfarer/policy.toml /etc/wayfarer/profiles.d/{lab.toml,ca.pem}
+systemctl restart wayfarerd
+serving
+
 echo "# remove, connected"
 connected --block-outside
 dpkg -r wayfarer-gui wayfarer || die "remove"

@@ -170,7 +170,7 @@ func lab(t *testing.T, dir string) (namespace string, env []string) {
 	}
 	reachable, _, _ := strings.Cut(values["REACHABLE"], ",")
 	return "/run/netns/" + name + "-rw2", []string{
-		"REACHABLE=" + reachable,
+		"REACHABLE=" + reachable, "GATEWAY=" + values["GATEWAY"], `REMOTE_ID="` + values["REMOTE_ID"] + `"`,
 		`WAYFARER="` + strings.ReplaceAll(values["WAYFARER"], values["CA"], "/test/ca.pem") + `"`,
 	}
 }
@@ -191,8 +191,7 @@ func TestInstalled(t *testing.T) {
 // TestLinters: lintian and rpmlint find no error.
 func TestLinters(t *testing.T) { boot(t, stage(t), "lint.sh", "") }
 
-// TestSameBytes: who builds the commit again gets the same packages. TMPDIR is another
-// place for the sources.
+// TestSameBytes: who builds the commit again, in another place, gets the same packages.
 func TestSameBytes(t *testing.T) {
 	if out := run(t, nil, "git", "status", "--porcelain", "--untracked-files=no"); out != "" {
 		t.Skipf("the packages are not of the commit:\n%s", out)
