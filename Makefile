@@ -124,7 +124,7 @@ lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, i
 		GOOS=$(os) build/tools/staticcheck -tags lab,gui $(call packages,$(os));)
 	@if test/need-gui; then echo "with the window: staticcheck"; $(GUI) build/tools/staticcheck ./cmd/wayfarer-gui; fi
 	$(GO) test ./test/arch
-	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session test/wine/window installer/macos/build.sh && cd test/lab && shellcheck lab lib/*.sh; \
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/bench/prereqs test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session test/wine/window installer/macos/build.sh && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
 	@if command -v desktop-file-validate && command -v appstreamcli; then \
 		desktop-file-validate installer/linux/io.github.wayfarer.desktop && appstreamcli validate --no-net installer/linux/io.github.wayfarer.metainfo.xml; \
