@@ -173,8 +173,8 @@ func (e *unsavedError) Unwrap() error { return e.Failure }
 // load reads a saved profile. The error may be an *unsavedError.
 func (e *env) load(name string) (*store.Entry, error) {
 	saved, err := e.profiles()
-	if err != nil {
-		return nil, app.NewFailure(app.CodeInternal, "", err.Error(), "")
+	if err != nil { // a script has no home, perhaps
+		return nil, &unsavedError{app.NewFailure(app.CodeInternal, "", err.Error(), "")}
 	}
 	entry, err := saved.Load(name)
 	switch {

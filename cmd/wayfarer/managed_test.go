@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,6 +13,7 @@ import (
 
 	"wayfarer/app"
 	"wayfarer/app/control"
+	"wayfarer/app/store"
 )
 
 // plant is a profile that leaves nothing open, for the administrator.
@@ -57,6 +59,19 @@ func TestConnectManaged(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A script of the administrator's has no home, and so no profiles of its own.
+func TestConnectManagedWithoutHome(t *testing.T) {
+	for want, placed := range map[int]app.Managed{0: placed(nil), 1: {}} {
+		svc := newFakeService(playConnected)
+		svc.placed = placed
+		w := newWorld(t, svc)
+		w.env.profiles = func() (*store.Store, error) { return nil, errors.New("no home") }
+		if got := w.run(t, "connect", "plant"); got != want || want != 0 && w.err.String() != "wayfarer: no home\n" {
+			t.Errorf("exit %d, stderr %q", got, &w.err)
+		}
 	}
 }
 
