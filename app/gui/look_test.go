@@ -10,19 +10,24 @@ import (
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/test"
 	"fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
 
 	"wayfarer/app"
 	"wayfarer/app/store"
 )
 
-// TestLook compares each screen, in light and dark, with the pictures in testdata.
-func TestLook(t *testing.T) {
+// screen is something that the window shows, in a picture of that size.
+type screen struct {
+	name string
+	size fyne.Size
+	show func(*world)
+}
+
+// screens are all of them.
+func screens() []screen {
 	narrow, wide := fyne.NewSize(460, 600), fyne.NewSize(760, 600)
-	for _, screen := range []struct {
-		name string
-		size fyne.Size
-		show func(*world)
-	}{
+	asks := func(p app.Prompt) func(*world) { return func(w *world) { w.service.set(promptedBy(p)) } }
+	return []screen{
 		{"first-run", narrow, func(w *world) { w.remove3(); w.service.update(func(*app.Status) {}) }},
 		{"profile", wide, func(*world) {}},
 		{"connecting", wide, func(w *world) {
@@ -38,6 +43,29 @@ func TestLook(t *testing.T) {
 		{"banner", wide, func(w *world) {
 			w.service.set(promptedBy(app.Prompt{Kind: app.PromptBanner, Text: "Welcome to Example.\nThis network is for work only."}))
 		}},
+		{"challenge", wide, asks(app.Prompt{Kind: app.PromptChallenge, Text: "Challenge 4711: type what your token shows for it"})},
+		{"next-pin", wide, asks(app.Prompt{Kind: app.PromptNextPIN, Text: "Enter a new PIN of 4 to 8 digits"})},
+		{"passphrase", wide, asks(app.Prompt{Kind: app.PromptPassphrase, Text: "ada.p12", Secret: true})},
+		{"group-secret", wide, asks(app.Prompt{Kind: promptGroupSecret, Text: "staff", Secret: true})},
+		{"changed-gateway", fyne.NewSize(760, 760), func(w *world) {
+			w.model.profiles[0].pinned = true
+			w.service.set(failedWith(app.NewFailure(app.CodeUntrusted, app.StepCheckCertificate, "the certificate of vpn.example.com is another one than before",
+				"ask your administrator whether the gateway has a new certificate")))
+		}},
+		{"disconnecting", wide, func(w *world) { w.service.set(connection(app.StateDisconnecting, nil)) }},
+		{"no-keyring", narrow, func(w *world) {
+			w.remove3()
+			w.loaded(nil, store.ErrNoKeyring, "")
+			w.render()
+		}},
+		{"rename", wide, func(w *world) { w.rename("office") }},
+		{"remove", wide, func(w *world) { w.remove("office") }},
+		{"discard", narrow, func(w *world) {
+			w.edit("office")
+			w.settleDown()
+			w.pageChanged = func() bool { return true }
+			w.leave(func() {}, nil)
+		}},
 		{"connected", wide, func(w *world) { w.service.set(*wholeOffice()) }},
 		{"reconnecting", wide, func(w *world) { w.service.set(connection(app.StateReconnecting, nil)) }},
 		{"blocked", wide, func(w *world) { w.service.set(connection(app.StateBlocked, nil)) }},
@@ -52,7 +80,12 @@ func TestLook(t *testing.T) {
 		{"editor", fyne.NewSize(460, 900), func(w *world) { w.edit("office"); w.settleDown(); unfold(w.page) }},
 		{"settings", fyne.NewSize(460, 900), func(w *world) { w.openSettings() }},
 		{"import", fyne.NewSize(460, 700), func(w *world) { w.openImport(someImports()) }},
-	} {
+	}
+}
+
+// TestLook compares each screen, in light and dark, with the pictures in testdata.
+func TestLook(t *testing.T) {
+	for _, screen := range screens() {
 		for shade, variant := range map[string]fyne.ThemeVariant{"light": theme.VariantLight, "dark": theme.VariantDark} {
 			t.Run(screen.name+" "+shade, func(t *testing.T) {
 				if screen.name == "no-service" && runtime.GOOS != "linux" {
@@ -66,9 +99,12 @@ func TestLook(t *testing.T) {
 				inWorld(t, three, func(w *world) {
 					screen.show(w)
 					w.settleDown()
-					// In a window of the same size, whatever the real one became.
-					picture := test.NewTempWindow(t, container.NewStack(w.root))
-					picture.SetPadded(false)
+					picture := w.win
+					if w.dialog == nil {
+						// In a window of the same size, whatever the real one became.
+						picture = test.NewTempWindow(t, container.NewStack(w.root))
+						picture.SetPadded(false)
+					}
 					picture.Resize(fyne.NewSize(screen.size.Width, screen.size.Height-1))
 					picture.Resize(screen.size) // text that wraps has its height now
 					w.settleDown()
@@ -76,6 +112,70 @@ func TestLook(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// large is the program's theme with everything twice as large.
+type large struct{ fyne.Theme }
+
+func (l large) Size(name fyne.ThemeSizeName) float32 { return 2 * l.Theme.Size(name) }
+
+// TestNothingIsClipped: at 200 %, which is a window of the first run's size on a canvas of
+// twice that, no screen is wider than the window, and no text than
+// its room.
+func TestNothingIsClipped(t *testing.T) {
+	for _, screen := range screens() {
+		t.Run(screen.name, func(t *testing.T) {
+			prepare := func(w *world, o *Options) {
+				withThree(w, o)
+				o.Now = func() time.Time { return at(70) }
+				o.App.Settings().SetTheme(large{newLook()})
+			}
+			inWorld(t, prepare, func(w *world) {
+				screen.show(w)
+				w.settleDown()
+				root, size := fyne.CanvasObject(w.root), fyne.NewSize(2*sizeAlone.Width, 2*sizeAlone.Height)
+				picture := w.win
+				if w.dialog == nil {
+					picture = test.NewTempWindow(t, container.NewStack(w.root))
+					picture.SetPadded(false)
+				} else {
+					root = w.win.Canvas().Overlays().Top()
+				}
+				picture.Resize(size)
+				picture.Resize(size.AddWidthHeight(0, 1)) // text that wraps has its height now
+				if got := picture.Canvas().Size().Width; got > size.Width || picture.Content().MinSize().Width > size.Width {
+					t.Errorf("it is %v wide, and needs %v", got, picture.Content().MinSize().Width)
+				}
+				seen := 0
+				for _, o := range visible(root) {
+					var text string
+					switch o := o.(type) {
+					case *widget.Label:
+						if o.Truncation != fyne.TextTruncateOff {
+							continue // it is meant to be cut
+						}
+						text = o.Text
+					case *button:
+						text = o.Text
+					case *widget.Button:
+						text = o.Text
+					case *checkBox:
+						text = o.Text
+					}
+					if text == "" || o.Size().IsZero() { // a heading of Fyne's dialogs has no size, and is drawn
+						continue
+					}
+					seen++
+					if need, has := o.MinSize(), o.Size(); need.Width > has.Width+1 || need.Height > has.Height+1 {
+						t.Errorf("%q needs %v and has %v", text, need, has)
+					}
+				}
+				if seen < 2 {
+					t.Errorf("only %d texts were seen", seen)
+				}
+			})
+		})
 	}
 }
 

@@ -106,7 +106,7 @@ func gap(height float32) fyne.CanvasObject {
 }
 
 // column keeps what is in it from becoming wider than is good to read.
-type column struct{ width float32 }
+type column struct{ ems float32 } // of the text's size, to grow with it
 
 // MinSize implements fyne.Layout.
 func (c column) MinSize(objects []fyne.CanvasObject) fyne.Size {
@@ -119,7 +119,7 @@ func (c column) MinSize(objects []fyne.CanvasObject) fyne.Size {
 
 // Layout implements fyne.Layout.
 func (c column) Layout(objects []fyne.CanvasObject, size fyne.Size) {
-	width := min(size.Width, c.width)
+	width := min(size.Width, c.ems*theme.Size(theme.SizeNameText))
 	for _, o := range objects {
 		o.Resize(fyne.NewSize(width, size.Height))
 		o.Move(fyne.NewPos((size.Width-width)/2, 0))
@@ -128,7 +128,7 @@ func (c column) Layout(objects []fyne.CanvasObject, size fyne.Size) {
 
 // readable is content in a column of a good width.
 func readable(content fyne.CanvasObject) *fyne.Container {
-	return container.New(column{width: 560}, content)
+	return container.New(column{ems: 40}, content)
 }
 
 // setText changes a label only where that is a change.
