@@ -32,7 +32,7 @@ var places = []struct {
 	// The program cannot know that nobody sees it, but it is not in front.
 	{"minimised", 1, func(d *desktop, window string) { d.mustTool("xdotool", "windowminimize", window) }},
 	// Nothing is drawn, and nothing counted.
-	{"hidden", 0.3, func(d *desktop, window string) {
+	{"hidden", 0.5, func(d *desktop, window string) {
 		d.mustTool("xdotool", "windowmap", window)
 		d.shown()
 		d.closes()
