@@ -15,7 +15,7 @@
 //	large_test.go     a window at 200 %
 //	lab_test.go       the real service and strongSwan, in a lab as test/lab has one
 //	import_test.go    a profile of another program's, opened while the window runs
-//	trouble_test.go   a gateway that is not trusted
+//	trouble_test.go   a gateway that is not trusted, a service that is killed while it asks
 //
 // GUI_BIN=DIR takes the programs from elsewhere than build/bin; LAB_NAME and LAB_KEEP are
 // those of test/lab.

@@ -3,6 +3,7 @@
 package gui
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -57,5 +58,9 @@ func TestImport(t *testing.T) {
 	d.press("Return")
 	tray.is(green)
 	d.shot("import-5-connected")
+	// Without the tick, the connection would be made in main mode.
+	if out, err := s.status(); err != nil || !bytes.Contains(out, []byte(`"exchange":"aggressive"`)) {
+		t.Errorf("what the file asks for and was allowed is not used: %s, %v", out, err)
+	}
 	d.keeps(name)
 }

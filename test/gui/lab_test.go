@@ -114,9 +114,14 @@ func (s *service) end(signal os.Signal) {
 func (s *service) asks(kinds ...string) {
 	s.Helper()
 	s.until("a question of kind "+strings.Join(kinds, " or "), func() bool {
-		out, err := exec.Command(bin("wayfarer"), "--socket", s.socket, "status", "--json").Output()
+		out, err := s.status()
 		return err == nil && slices.ContainsFunc(kinds, func(k string) bool { return strings.Contains(string(out), `"kind":"`+k+`"`) })
 	})
+}
+
+// status is the service's, in JSON.
+func (s *service) status() ([]byte, error) {
+	return exec.Command(bin("wayfarer"), "--socket", s.socket, "status", "--json").Output()
 }
 
 // inside runs a program beside the service.
@@ -138,7 +143,7 @@ func (s *service) traffic() {
 // connections counts the service's.
 func (s *service) connections() int {
 	s.Helper()
-	out, err := exec.Command(bin("wayfarer"), "--socket", s.socket, "status", "--json").Output()
+	out, err := s.status()
 	s.must(err)
 	var status struct {
 		Connections []json.RawMessage `json:"connections"`

@@ -2,7 +2,10 @@
 
 package gui
 
-import "testing"
+import (
+	"syscall"
+	"testing"
+)
 
 // Who does not trust a gateway is back at the form, with what was typed but for the
 // password, and nothing is left of the attempt.
@@ -41,4 +44,28 @@ func (d *desktop) again(s *service, tray icon) {
 	d.trusts()
 	tray.is(green)
 	d.keeps(officeHost)
+}
+
+// The service is killed while a question is open: the question goes, the window says what
+// is wrong, and once the service is back the form stands there as it was filled.
+func TestKilledWhileAsking(t *testing.T) {
+	needLab(t)
+	d := newDesktop(t)
+	d.tray()
+	d.keyring()
+	s := d.service()
+	_, tray := d.shows()
+	d.fills(officeHost, officeLogin, officePass)
+	d.press("Return")
+	s.asks("trust")
+	tray.starts(officeHost + ": Waiting for you")
+	s.end(syscall.SIGKILL)
+	tray.is(amber)
+	tray.has("The Wayfarer service cannot be used")
+	d.shot("killed-1-no-service")
+	s.begin()
+	tray.is(grey)
+	tray.has("Not connected")
+	d.shot("killed-2-form")
+	d.again(s, tray)
 }
