@@ -211,12 +211,16 @@ func (d *desktop) keeps(profiles ...string) {
 		want = append(want, "profile "+strings.ToLower(name)) // as a key has it
 	}
 	slices.Sort(want)
+	var kept []string
 	defer func() {
-		if d.Failed() {
-			d.Logf("in the keyring: %q, not %q", d.kept(), want)
+		if !slices.Equal(kept, want) {
+			d.Logf("in the keyring: %q, not %q", kept, want)
 		}
 	}()
-	d.until("the profiles in the keyring", func() bool { return slices.Equal(d.kept(), want) })
+	d.until("the profiles in the keyring", func() bool {
+		kept = d.kept()
+		return slices.Equal(kept, want)
+	})
 }
 
 // notifications is org.freedesktop.Notifications (Desktop Notifications Specification
