@@ -23,9 +23,10 @@ const (
 	// tick is how often what counts is counted, while somebody looks. Each time, the
 	// whole window is drawn anew.
 	tick = time.Second
-	// awayTicks is the same for a window that is not in front, which may be minimised
-	// or covered: so many ticks.
-	awayTicks = 2
+	// awayTicks is the same for a window that perhaps nobody looks at: it is not in front,
+	// or was not touched for quietTime. So many ticks.
+	awayTicks = 3
+	quietTime = 30 * time.Second
 )
 
 // controller knows service, store and views, and is the one that does things.
@@ -140,7 +141,11 @@ func (c *controller) count() {
 	for since := int32(1); ; since++ {
 		select {
 		case <-ticker.C:
-			if every := c.counts.Load(); every == 0 || since < every {
+			every := c.counts.Load()
+			if every > 0 && c.opts.Untouched != nil && c.opts.Untouched() >= quietTime {
+				every = awayTicks
+			}
+			if every == 0 || since < every {
 				continue
 			}
 			since = 0

@@ -762,10 +762,16 @@ func TestConnectOnStart(t *testing.T) {
 // TestCounters: they are asked for while somebody looks at a connection, and only then;
 // more rarely when another window is in front.
 func TestCounters(t *testing.T) {
-	inWorld(t, withOffice, func(w *world) {
+	touched := time.Time{}
+	prepare := func(w *world, opts *Options) {
+		withOffice(w, opts)
+		touched = time.Now().Add(time.Hour)
+		opts.Untouched = func() time.Duration { return time.Since(touched) }
+	}
+	inWorld(t, prepare, func(w *world) {
 		asked := func() int {
 			before := w.service.timesAsked()
-			time.Sleep(10*time.Second + time.Millisecond)
+			time.Sleep(12*time.Second + time.Millisecond)
 			w.settleDown()
 			return w.service.timesAsked() - before
 		}
@@ -781,14 +787,18 @@ func TestCounters(t *testing.T) {
 		}
 		w.service.set(connection(app.StateConnected, nil))
 		w.want("connected")
-		if n := asked(); n != 5 {
-			t.Errorf("behind another window: asked %d times in 10 s", n)
+		if n := asked(); n != 4 {
+			t.Errorf("behind another window: asked %d times in 12 s", n)
 		}
 		still(true)
 		w.inFront = true
 		w.render()
-		if n := asked(); n != 10 {
-			t.Errorf("connected: asked %d times in 10 s", n)
+		if n := asked(); n != 12 {
+			t.Errorf("connected: asked %d times in 12 s", n)
+		}
+		touched = time.Now().Add(-quietTime)
+		if n := asked(); n != 4 {
+			t.Errorf("long untouched: asked %d times in 12 s", n)
 		}
 		w.openSettings()
 		w.settleDown()

@@ -87,6 +87,9 @@ type Options struct {
 	// Wake tells Fyne's loop, which may rest, that there is something for it to do; nil:
 	// it does not rest.
 	Wake func()
+	// Untouched is how long neither mouse nor keyboard has done anything in the window;
+	// nil: nobody knows.
+	Untouched func() time.Duration
 	// Demo is the gateway of the demonstration; nil: this is none.
 	Demo *Demo
 }

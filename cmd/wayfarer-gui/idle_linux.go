@@ -46,6 +46,14 @@ type rest struct {
 	resting bool
 	woken   bool      // something is to be done, or drawn
 	opened  time.Time // the tray's menu, last
+	touched time.Time // the window, last: the display had an event
+}
+
+// untouched is how long the display had no event.
+func (r *rest) untouched() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.touched)
 }
 
 // wake has the loop do at once what it was given.
@@ -104,6 +112,7 @@ func (r *rest) once() time.Duration {
 	}
 	display := (*C.Display)(unsafe.Pointer(glfw.GetX11Display()))
 	if C.XPending(display) > 0 {
+		r.touch()
 		return liveTime
 	}
 	if r.events == nil && r.open(int(C.XConnectionNumber(display))) != nil {
@@ -120,7 +129,14 @@ func (r *rest) once() time.Duration {
 	if woken || errors.Is(err, os.ErrDeadlineExceeded) {
 		return turnTime
 	}
+	r.touched = time.Now()
 	return liveTime
+}
+
+func (r *rest) touch() {
+	r.mu.Lock()
+	r.touched = time.Now()
+	r.mu.Unlock()
 }
 
 // lie begins a rest, unless there is something to do.

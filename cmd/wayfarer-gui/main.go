@@ -108,7 +108,8 @@ func run(args *arguments) error {
 		socket, options.Demo = demo.socket, &demo.Demo
 	}
 	var idle rest
-	options.Service, options.Wake = &control.Client{Path: socket}, idle.wake
+	options.Service = &control.Client{Path: socket}
+	options.Wake, options.Untouched = idle.wake, idle.untouched
 	makeCache()
 	options.App = fyneapp.NewWithID(appID)
 	options.App.SetIcon(icon)
