@@ -266,8 +266,7 @@ func (l *listBox) TypedKey(e *fyne.KeyEvent) { l.keys.first(e, l.List.TypedKey) 
 // newChoiceField is a field with a menu of values for it.
 func newChoiceField(k *keys, name string, values []string) *field {
 	f := newField(k)
-	var open *button
-	open = newIconButton(k, name, theme.Icon(theme.IconNameArrowDropDown), func() {
+	open := newIconButton(k, name, theme.Icon(theme.IconNameArrowDropDown), func() {
 		menu := fyne.NewMenu("")
 		for _, value := range values {
 			menu.Items = append(menu.Items, fyne.NewMenuItem(value, func() { f.SetText(value) }))
