@@ -58,11 +58,13 @@ func leaveBy(fd windows.Handle, ipv6 bool, index uint32) error {
 	return windows.SetsockoptInt(fd, ipLevel(ipv6), ipUnicastIF, int(index))
 }
 
-// pathSocket is a UDP socket of which it can be told whether its datagrams are fragmented.
+// pathSocket is a UDP socket of which it can be told whether its datagrams are fragmented,
+// and which sends many of them with a call.
 type pathSocket struct {
 	*net.UDPConn
-	raw  syscall.RawConn
-	ipv6 bool
+	raw     syscall.RawConn
+	ipv6    bool
+	batches winBatches
 }
 
 // SetDontFragment forbids that datagrams are fragmented, here or on the way, or allows it.
@@ -93,7 +95,49 @@ func withPath(conn net.PacketConn, ipv6 bool) (net.PacketConn, error) {
 		return conn, nil
 	}
 	raw, err := udp.SyscallConn()
-	return &pathSocket{UDPConn: udp, raw: raw, ipv6: ipv6}, err
+	s := &pathSocket{UDPConn: udp, raw: raw, ipv6: ipv6}
+	s.batches = winBatches{
+		sendRun: func(run, control []byte, to netip.AddrPort) error {
+			_, _, err := udp.WriteMsgUDPAddrPort(run, control, to)
+			return err
+		},
+		sendOne: func(datagram []byte, to netip.AddrPort) error {
+			_, err := udp.WriteToUDPAddrPort(datagram, to)
+			return err
+		},
+		never: func(err error) bool {
+			return errors.Is(err, windows.WSAEINVAL) || errors.Is(err, windows.WSAENOPROTOOPT) || errors.Is(err, windows.WSAEOPNOTSUPP)
+		},
+		single: err != nil || !sendsRuns(raw),
+	}
+	return s, err
+}
+
+// sendsRuns says whether the system knows how to cut what is sent into datagrams.
+func sendsRuns(raw syscall.RawConn) bool {
+	return onSocket(raw, func(fd windows.Handle) error {
+		_, err := windows.GetsockoptInt(fd, ipprotoUDP, udpSendMsgSize)
+		return err
+	}) == nil
+}
+
+// WriteBatch sends runs of datagrams of segments[i] bytes, the last of a run perhaps
+// shorter, a run with a call where the system can do that. It returns how many runs went
+// out before the error; of the run after these some datagrams may have gone, too. It never
+// sends one twice.
+func (s *pathSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort) (int, error) {
+	return s.batches.writeBatch(runs, segments, to)
+}
+
+// ReadBatch waits for a datagram and puts it into the first of bufs. Windows could give
+// more of them in a row (UDP_RECV_MAX_COALESCED_SIZE), but does not always say where one
+// ends.
+func (s *pathSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (n int, err error) {
+	if sizes[0], from[0], err = s.ReadFromUDPAddrPort(bufs[0]); err != nil {
+		return 0, err
+	}
+	segments[0] = sizes[0]
+	return 1, nil
 }
 
 // outsideSocket is a UDP socket that stays outside of the tunnels.

@@ -24,11 +24,6 @@ func batchSocket(t testing.TB, gateway netip.Addr) *udpSocket {
 	return c.(*udpSocket)
 }
 
-// at is the address of a socket, seen from its own machine.
-func at(s *udpSocket, addr netip.Addr) netip.AddrPort {
-	return netip.AddrPortFrom(addr, uint16(s.LocalAddr().(*net.UDPAddr).Port))
-}
-
 func (s *udpSocket) option(t testing.TB, level, name, value int) {
 	t.Helper()
 	var failed error
@@ -37,58 +32,6 @@ func (s *udpSocket) option(t testing.TB, level, name, value int) {
 		t.Fatal(err)
 	}
 }
-
-// reader is what ReadBatch fills.
-type reader struct {
-	bufs            [][]byte
-	sizes, segments []int
-	from            []netip.AddrPort
-}
-
-func newReader(n int) *reader {
-	r := &reader{sizes: make([]int, n), segments: make([]int, n), from: make([]netip.AddrPort, n)}
-	for range n {
-		r.bufs = append(r.bufs, make([]byte, 1<<16))
-	}
-	return r
-}
-
-// next reads n datagrams, and says how many runs they came in.
-func (r *reader) next(t testing.TB, s *udpSocket, n int, from netip.AddrPort) (datagrams [][]byte, runs int) {
-	t.Helper()
-	s.SetReadDeadline(time.Now().Add(10 * time.Second))
-	for len(datagrams) < n {
-		count, err := s.ReadBatch(r.bufs, r.sizes, r.segments, r.from)
-		if err != nil {
-			t.Fatalf("%d of %d datagrams: %v", len(datagrams), n, err)
-		}
-		runs += count
-		for i := range count {
-			if r.from[i] != from {
-				t.Fatalf("from %v, want %v", r.from[i], from)
-			}
-			for b := r.bufs[i][:r.sizes[i]]; len(b) > 0; {
-				size := min(len(b), r.segments[i])
-				datagrams = append(datagrams, bytes.Clone(b[:size]))
-				b = b[size:]
-			}
-		}
-	}
-	return datagrams, runs
-}
-
-// run makes a run of datagrams of one size and a shorter one, each of a content of its own.
-func runOf(count, segment, last int, salt byte) (run []byte, datagrams [][]byte) {
-	for i := range count {
-		datagrams = append(datagrams, bytes.Repeat([]byte{salt, byte(i)}, segment)[:segment])
-	}
-	if last > 0 {
-		datagrams = append(datagrams, bytes.Repeat([]byte{salt, 0xff}, last)[:last])
-	}
-	return bytes.Join(datagrams, nil), datagrams
-}
-
-var loopbacks = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
 // TestBatches: all datagrams arrive, in their order, with each way that the system may
 // leave us.
@@ -110,10 +53,10 @@ func TestBatches(t *testing.T) {
 				from, to := batchSocket(t, addr), batchSocket(t, addr)
 				r := newReader(8)
 				first, _ := runOf(1, 10, 0, 0)
-				if _, err := from.WriteBatch([][]byte{first}, []int{10}, at(to, addr)); err != nil {
+				if _, err := from.WriteBatch([][]byte{first}, []int{10}, localAt(to, addr)); err != nil {
 					t.Fatal(err)
 				}
-				r.next(t, to, 1, at(from, addr)) // from now on it takes runs
+				r.next(t, to, 1, localAt(from, addr)) // from now on it takes runs
 				prepare(t, from, to)
 				var runs, want [][]byte
 				var segments []int
@@ -121,10 +64,10 @@ func TestBatches(t *testing.T) {
 					run, datagrams := runOf(shape[0], shape[1], shape[2], byte(i))
 					runs, segments, want = append(runs, run), append(segments, shape[1]), append(want, datagrams...)
 				}
-				if n, err := from.WriteBatch(runs, segments, at(to, addr)); n != len(runs) || err != nil {
+				if n, err := from.WriteBatch(runs, segments, localAt(to, addr)); n != len(runs) || err != nil {
 					t.Fatalf("%v: %d of %d runs, %v", addr, n, len(runs), err)
 				}
-				got, received := r.next(t, to, len(want), at(from, addr))
+				got, received := r.next(t, to, len(want), localAt(from, addr))
 				for i := range want {
 					if !bytes.Equal(got[i], want[i]) {
 						t.Fatalf("%v: datagram %d has %d bytes % x…, want %d", addr, i, len(got[i]), got[i][:2], len(want[i]))
@@ -148,10 +91,10 @@ func TestBatchesMany(t *testing.T) {
 		runs[i], _ = runOf(1, 100+i, 0, byte(i))
 		segments[i] = 100 + i
 	}
-	if sent, err := from.WriteBatch(runs, segments, at(to, addr)); sent != n || err != nil {
+	if sent, err := from.WriteBatch(runs, segments, localAt(to, addr)); sent != n || err != nil {
 		t.Fatalf("%d, %v", sent, err)
 	}
-	got, _ := newReader(maxMessages+5).next(t, to, n, at(from, addr))
+	got, _ := newReader(maxMessages+5).next(t, to, n, localAt(from, addr))
 	for i := range got {
 		if !bytes.Equal(got[i], runs[i]) {
 			t.Fatalf("datagram %d: %d bytes", i, len(got[i]))
@@ -207,7 +150,7 @@ func TestBatchAfterRefusal(t *testing.T) {
 		from, to := batchSocket(t, addr), batchSocket(t, addr)
 		from.OnTooBig(func(netip.Addr, int) {})
 		gone := batchSocket(t, addr)
-		nobody := at(gone, addr)
+		nobody := localAt(gone, addr)
 		gone.Close()
 		run, want := runOf(5, 100, 50, 7)
 		r := newReader(8)
@@ -215,10 +158,10 @@ func TestBatchAfterRefusal(t *testing.T) {
 			if n, err := from.WriteBatch([][]byte{run}, []int{100}, nobody); n != 1 || err != nil {
 				t.Fatalf("%v: to nobody, round %d: %d, %v", addr, i, n, err)
 			}
-			if n, err := from.WriteBatch([][]byte{run[:100], run}, []int{100, 100}, at(to, addr)); n != 2 || err != nil {
+			if n, err := from.WriteBatch([][]byte{run[:100], run}, []int{100, 100}, localAt(to, addr)); n != 2 || err != nil {
 				t.Fatalf("%v: round %d: %d, %v", addr, i, n, err)
 			}
-			if got, _ := r.next(t, to, 1+len(want), at(from, addr)); len(got) != 1+len(want) {
+			if got, _ := r.next(t, to, 1+len(want), localAt(from, addr)); len(got) != 1+len(want) {
 				t.Fatalf("%v: round %d: %d datagrams", addr, i, len(got))
 			}
 		}
@@ -239,7 +182,7 @@ func TestBatchClose(t *testing.T) {
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("reading: %v", err)
 	}
-	if n, err := s.WriteBatch([][]byte{{1, 2}}, []int{1}, at(s, loopbacks[0])); n != 0 || !errors.Is(err, net.ErrClosed) {
+	if n, err := s.WriteBatch([][]byte{{1, 2}}, []int{1}, localAt(s, loopbacks[0])); n != 0 || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("writing: %d, %v", n, err)
 	}
 }
@@ -249,7 +192,7 @@ func TestBatchAllocations(t *testing.T) {
 	for _, addr := range loopbacks {
 		from, to := batchSocket(t, addr), batchSocket(t, addr)
 		run, datagrams := runOf(40, 1400, 77, 1)
-		runs, segments, dst := [][]byte{run}, []int{1400}, at(to, addr)
+		runs, segments, dst := [][]byte{run}, []int{1400}, localAt(to, addr)
 		r := newReader(8)
 		n := testing.AllocsPerRun(50, func() {
 			if _, err := from.WriteBatch(runs, segments, dst); err != nil {
@@ -277,7 +220,7 @@ func BenchmarkBatches(b *testing.B) {
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
 			from, to := batchSocket(b, addr), batchSocket(b, addr)
 			run, _ := runOf(count, 1400, 0, 1)
-			runs, segments, dst := [][]byte{run}, []int{1400}, at(to, addr)
+			runs, segments, dst := [][]byte{run}, []int{1400}, localAt(to, addr)
 			r := newReader(8)
 			b.SetBytes(int64(len(run)))
 			for b.Loop() {
