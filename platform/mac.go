@@ -29,6 +29,8 @@ type macSystem struct {
 	bind func(c syscall.RawConn, ipv6 bool, link int) error
 	// dontFragment forbids that a socket's datagrams are fragmented, or allows it.
 	dontFragment func(c syscall.RawConn, ipv6, on bool) error
+	// batches are the calls that move several datagrams, if there are such.
+	batches func() macCalls
 	// changes has a value whenever interfaces, addresses or routes have changed, until
 	// ctx ends.
 	changes func(ctx context.Context) (<-chan struct{}, error)

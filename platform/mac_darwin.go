@@ -39,6 +39,7 @@ func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
 		run:          runProgram,
 		bind:         bindTo,
 		dontFragment: dontFragment,
+		batches:      batchCalls,
 		changes:      watchRoutes,
 		slept:        sleptFor,
 	}, filepath.Join(stateDir, tokenFile)), boot, nil

@@ -36,6 +36,7 @@ type fakeMac struct {
 	looks   int          // at the interfaces
 	refuse  string       // commands with this in them fail
 	lose    bool         // what is set in the store next is not
+	calls   macCalls     // that move several datagrams
 	diary   []string     // commands that change something
 	step    func(string) // called before each of them
 	slept   atomic.Int64 // nanoseconds since the start
@@ -117,6 +118,7 @@ func (f *fakeMac) system() macSystem {
 			f.sockets[fmt.Sprint(ipv6, " ", link)]++
 			return nil
 		},
+		batches: func() macCalls { return f.calls },
 		dontFragment: func(_ syscall.RawConn, ipv6, on bool) error {
 			f.diary = append(f.diary, fmt.Sprintf("don't fragment %v %v", ipv6, on))
 			return nil

@@ -50,6 +50,9 @@ func (h *macHost) listenPacket(ctx context.Context, gateway netip.Addr, port uin
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	if calls := h.sys.batches(); calls.send != nil {
+		return newMacBatchSocket(s, calls), nil
+	}
 	return s, nil
 }
 
