@@ -217,6 +217,12 @@
 // to the loopback interface, which refuses. Their ports are any: Windows' own IKEEXT has
 // 500 and 4500, and takes all plain ESP, so [Network.ListenESP] fails.
 //
+// They send runs of datagrams, each with a call, where Windows can cut them
+// (UDP_SEND_MSG_SIZE, Windows 10 2004), and one by one where it cannot. They receive one by
+// one: with UDP_RECV_MAX_COALESCED_SIZE some network drivers give several datagrams as one
+// without a word of where they end (msquic's issue 4955; quinn has it switched off), and
+// registered I/O, as golang.zx2c4.com/wireguard/conn has it, gives one with a call, too.
+//
 // # Windows: filters
 //
 // The leak block are filters of our own provider and sublayer in the Windows Filtering
@@ -260,8 +266,8 @@
 // (TestSecondService), nor what a full service says before it hangs up
 // (TestConnectionsAreBounded). On no Windows was run: wintun's driver, setting addresses,
 // routes, metrics and DNS, the filtering engine, what the DNS client and NetBT make of the
-// registry, whether IP_UNICAST_IF holds beside a full tunnel, power events, access control
-// lists, displays of several densities, anything on arm64. An owner of a Windows 10 or 11
+// registry, whether IP_UNICAST_IF holds beside a full tunnel, UDP_SEND_MSG_SIZE, power events,
+// access control lists, displays of several densities, anything on arm64. An owner of a Windows 10 or 11
 // finds out in ten minutes, in PowerShell as administrator, with wayfarer.exe,
 // wayfarerd.exe and wayfarer-gui.exe of "make gui-windows" and wintun.dll (wintun.net, 0.14)
 // in one folder:
@@ -325,6 +331,13 @@
 // macOS tells no unconnected socket; the size of the interface's packets is told. The kernel
 // takes all plain ESP, so [Network.ListenESP] fails.
 //
+// They move up to 64 datagrams with a call, by sendmsg_x and recvmsg_x, which Apple keeps
+// private (macudp.go): libSystem is asked for them at run time, kernels before macOS 15.6
+// are left alone, whose recvmsg_x could lose its lock, and a trial on loopback must succeed
+// first, for Apple's header promises sockets without a peer nothing. Without them, and from
+// when one is refused, each datagram is a call, as with golang.zx2c4.com/wireguard/conn and
+// quic-go, which have no more on macOS.
+//
 // # macOS: filter
 //
 // The leak block are rules of pf in the anchor com.apple/wayfarer, which the system's
@@ -369,9 +382,10 @@
 // # macOS: what was not run
 //
 // On Linux run: planning, undoing and crashes on a Mac of the tests, the rules' and scripts'
-// texts, sockets on loopback; the window's Go code is type-checked ("make test-cross"). On no
-// Mac was run: all of mac_darwin.go, utun, what ifconfig, pfctl, scutil and ipconfig make of
-// their arguments, what pf does with the rules and configd with the keys, IP_BOUND_IF,
+// texts, sockets on loopback, batches of datagrams with calls that read what macOS is given;
+// the window's Go code is type-checked ("make test-cross"). On no Mac was run: all of
+// mac_darwin.go and macudp_darwin.go, utun, what ifconfig, pfctl, scutil and ipconfig make
+// of their arguments, what pf does with the rules and configd with the keys, IP_BOUND_IF,
 // launchd, the unix socket's peer, installer/macos/build.sh with Apple's tools, the window,
 // its icon in the menu bar, the keychain. A Mac on which the built-in Cisco IPSec client has
 // run may keep packets from port 4500 in its kernel until a restart (sysctl

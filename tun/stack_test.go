@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 )
@@ -128,9 +129,13 @@ func TestStackTCP(t *testing.T) {
 	}
 }
 
+// roundTripTime is far more than a round trip takes, also on a busy machine.
+const roundTripTime = 30 * time.Second
+
 // roundTrip sends random bytes over an echoing connection and compares.
 func roundTrip(t *testing.T, conn net.Conn, size int) {
 	t.Helper()
+	conn.SetDeadline(time.Now().Add(roundTripTime)) // who loses packets never ends
 	sent := make([]byte, size)
 	rand.Read(sent)
 	go conn.Write(sent)
