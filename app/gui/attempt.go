@@ -367,17 +367,6 @@ func (c *controller) remember(id string, a *attempt, p *app.Prompt, text []byte,
 	}
 }
 
-// refuse takes back the question of a key: distrust is an answer of its own, for
-// anything else the attempt ends.
-func (c *controller) refuse(key string) {
-	it := c.model.item(key)
-	if it.prompt != nil && it.prompt.Kind == app.PromptTrust {
-		c.answer(key, nil, false, false)
-		return
-	}
-	c.disconnect(key)
-}
-
 // settle looks at what has become of the attempts, after each change of the status.
 func (c *controller) settle() {
 	for key, o := range c.model.own {

@@ -289,7 +289,7 @@ func TestNameInUse(t *testing.T) {
 			t.Errorf("connected at the start is %q", got)
 		}
 		w.remove("work")
-		w.dialog.(*dialog.ConfirmDialog).Confirm()
+		w.confirm()
 		w.settleDown()
 		if got := w.prefs.connectOnStart(); got != "" {
 			t.Errorf("connected at the start is %q", got)

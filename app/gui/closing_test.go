@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"fyne.io/fyne/v2/dialog"
-
 	"wayfarer/app"
 )
 
@@ -55,7 +53,7 @@ func TestClosingAsks(t *testing.T) {
 				t.Errorf("%v, %s: it %s, want %s", tt.host, tt.state, got, tt.want)
 			}
 			if tt.want == "asks" {
-				w.dialog.(*dialog.ConfirmDialog).Confirm()
+				w.confirm()
 				w.settleDown()
 				if w.ctx.Err() == nil {
 					t.Error("it did not end")

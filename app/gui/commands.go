@@ -53,7 +53,7 @@ func (c *controller) escape() {
 		c.selectFirst()
 		c.render()
 	case it.prompt != nil:
-		c.refuse(it.key)
+		c.disconnect(it.key)
 	case it.state == app.StateConnecting:
 		c.disconnect(it.key)
 	case it.state == app.StateFailed:
@@ -151,6 +151,9 @@ func (c *controller) editSelected() {
 		if name, ok := profileOf(c.model.selected); ok && c.model.profile(c.model.selected) != nil {
 			c.edit(name)
 			return
+		}
+		if c.model.item(c.model.selected).managed != nil {
+			return // it is the administrator's
 		}
 		if a := c.attempts[c.model.selected]; a != nil && !active(c.model.item(a.key).state) {
 			c.back(a.key)
@@ -274,7 +277,7 @@ func (c *controller) rename(name string) {
 	}, c.win)
 	f.OnSubmitted = func(string) { d.Submit() }
 	d.Resize(fyne.NewSize(360, 0))
-	c.openDialog(d)
+	c.openDialog(d, nil)
 	c.win.Canvas().Focus(f)
 }
 
@@ -304,7 +307,7 @@ func (c *controller) duplicate(name string) {
 // remove asks whether a profile is to be removed with its secrets.
 func (c *controller) remove(name string) {
 	text := lang.L("{{.Name}} is removed from this computer, with its password.", map[string]any{"Name": plainLine(name)})
-	d := dialog.NewCustomConfirm(lang.L("Remove this profile?"), lang.L("Remove"), lang.L("Cancel"), wrapped(text), func(yes bool) {
+	c.ask(lang.L("Remove this profile?"), text, lang.L("Remove"), func(yes bool) {
 		if yes {
 			c.later(func() func() {
 				err := c.store.Remove(name)
@@ -316,10 +319,7 @@ func (c *controller) remove(name string) {
 				}
 			})
 		}
-	}, c.win)
-	d.SetConfirmImportance(widget.DangerImportance)
-	d.Resize(fyne.NewSize(360, 0))
-	c.openDialog(d)
+	})
 }
 
 // move moves a profile in the list.
@@ -351,7 +351,7 @@ func (c *controller) chooseFile(put func(path string)) {
 		}
 		defer file.Close()
 		put(file.URI().Path())
-	}, c.win))
+	}, c.win), nil)
 }
 
 // chooseImport lets the person choose a file of profiles.
@@ -440,7 +440,7 @@ func (c *controller) saveFile(name, text string) {
 		}
 	}, c.win)
 	d.SetFileName(name)
-	c.openDialog(d)
+	c.openDialog(d, nil)
 }
 
 // openSettings shows the page of the settings, once it is known whether there is a tray.
@@ -499,7 +499,7 @@ func (c *controller) repair() {
 				c.complain(err)
 				return
 			}
-			c.openDialog(dialog.NewInformation(lang.L("Done"), lang.L("Nothing of old connections is left."), c.win))
+			c.say(lang.L("Done"), lang.L("Nothing of old connections is left."))
 		})
 	}()
 }

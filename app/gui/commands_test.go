@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"fyne.io/fyne/v2"
-	"fyne.io/fyne/v2/dialog"
 	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/widget"
 
@@ -86,6 +85,18 @@ func entries(o fyne.CanvasObject) map[string]*field {
 	return found
 }
 
+// confirm agrees to what a dialog asks.
+func (w *world) confirm() {
+	w.t.Helper()
+	var last *button
+	for _, o := range visible(w.win.Canvas().Overlays().Top()) {
+		if b, ok := o.(*button); ok {
+			last = b
+		}
+	}
+	w.press(last)
+}
+
 // buttonOf is the button of that text in an object.
 func (w *world) buttonOf(o fyne.CanvasObject, text string) *button {
 	w.t.Helper()
@@ -153,7 +164,7 @@ func TestUnsaved(t *testing.T) {
 				t.Fatalf("%s: kept is %q", name, field.Text)
 			}
 			replace(w)
-			w.dialog.(*dialog.ConfirmDialog).Confirm()
+			w.confirm()
 			w.settleDown()
 			if w.page == page {
 				t.Errorf("%s does not come", name)
@@ -190,7 +201,7 @@ func TestEditRefusals(t *testing.T) {
 				t.Errorf("%s %q: is not refused with %q", tt.field, tt.value, tt.says)
 			}
 			w.key(fyne.KeyEscape)
-			w.dialog.(*dialog.ConfirmDialog).Confirm() // to discard it
+			w.confirm() // to discard it
 			w.settleDown()
 			if w.page != nil || w.focused() != nil {
 				t.Error("Escape does not close the page, or a field of it still gets the keys")
@@ -349,7 +360,7 @@ func TestRemove(t *testing.T) {
 		if w.dialog == nil || len(w.names()) != 3 {
 			t.Fatal("removed without a question")
 		}
-		w.dialog.(*dialog.ConfirmDialog).Confirm()
+		w.confirm()
 		w.settleDown()
 		if got := w.names(); !slices.Equal(got, []string{"office", "home"}) {
 			t.Errorf("names %q", got)

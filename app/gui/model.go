@@ -228,4 +228,4 @@ func (m *model) freeName(name string) string {
 }
 
 // nameFor is what a profile for a gateway is called: the first host, without its port.
-func nameFor(gateway string) string { return plainLine(app.Hosts(gateway)[0]) }
+func nameFor(gateway string) string { return store.UsableName(app.Hosts(gateway)[0]) }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"fyne.io/fyne/v2"
-	"fyne.io/fyne/v2/dialog"
 	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/lang"
 )
@@ -107,13 +106,11 @@ func (c *controller) askToQuit() {
 	if c.opts.Demo != nil {
 		text = lang.L("This desktop has no place for Wayfarer's icon, so Wayfarer ends with its window, and with it the connection.")
 	}
-	d := dialog.NewCustomConfirm(lang.L("Quit Wayfarer?"), lang.L("Quit"), lang.L("Cancel"), wrapped(text), func(yes bool) {
+	c.ask(lang.L("Quit Wayfarer?"), text, lang.L("Quit"), func(yes bool) {
 		if yes {
 			c.quit()
 		}
-	}, c.win)
-	d.Resize(fyne.NewSize(360, 0))
-	c.openDialog(d)
+	})
 }
 
 // Times of a start without the window: the panel may just be starting, too.

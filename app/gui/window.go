@@ -81,9 +81,9 @@ func (c *controller) wire() {
 	h.onCancel = func() { c.disconnect(c.model.selected) }
 	h.connected.onDisconnect = h.onCancel
 	h.prompt.onAnswer = func(text []byte, keep bool) { c.answer(c.model.selected, text, true, keep) }
-	h.prompt.onCancel = func() { c.refuse(c.model.selected) }
+	h.prompt.onCancel = h.onCancel
 	h.trust.onTrust = func() { c.answer(c.model.selected, nil, true, false) }
-	h.trust.onCancel = h.prompt.onCancel
+	h.trust.onCancel = h.onCancel
 	h.failure.onRetry = func() { c.tryAgain(c.model.selected) }
 	h.failure.onEdit = c.editSelected
 	h.failure.onBack = func() { c.back(c.model.selected) }
@@ -185,8 +185,8 @@ func (c *controller) leave(then, stay func()) {
 	if !c.visible {
 		c.raise()
 	}
-	text := wrapped(lang.L("What is open here has not been saved."))
-	d := dialog.NewCustomConfirm(lang.L("Discard it?"), lang.L("Discard"), lang.L("Cancel"), text, func(yes bool) {
+	text := lang.L("What is open here has not been saved.")
+	c.ask(lang.L("Discard it?"), text, lang.L("Discard"), func(yes bool) {
 		switch {
 		case yes:
 			c.closePage()
@@ -194,10 +194,7 @@ func (c *controller) leave(then, stay func()) {
 		case stay != nil:
 			stay()
 		}
-	}, c.win)
-	d.SetConfirmImportance(widget.DangerImportance)
-	d.Resize(fyne.NewSize(360, 0))
-	c.openDialog(d)
+	})
 }
 
 // saveOpen saves what is being edited.
@@ -223,12 +220,32 @@ func (c *controller) copyText(text string) { c.app.Clipboard().SetContent(text) 
 
 // complain shows an error of the window's own work, such as of the keyring.
 func (c *controller) complain(err error) {
-	text := wrapped(plain(sentence(err.Error())))
-	c.openDialog(dialog.NewCustom(lang.L("That did not work"), lang.L("Close"), text, c.win))
+	c.say(lang.L("That did not work"), plain(sentence(err.Error())))
 }
 
-// openDialog shows a dialog, in place of one that is open.
-func (c *controller) openDialog(d dialog.Dialog) {
+// say shows a text to be read.
+func (c *controller) say(title, text string) {
+	d := dialog.NewCustomWithoutButtons(title, wrapped(text), c.win)
+	d.SetButtons([]fyne.CanvasObject{newButton(c.keys, lang.L("Close"), nil, d.Hide)})
+	c.openDialog(d, nil)
+}
+
+// ask asks whether something that cannot be undone is to be done.
+func (c *controller) ask(title, text, do string, answer func(yes bool)) {
+	d, said := dialog.NewCustomWithoutButtons(title, wrapped(text), c.win), false
+	yes := newButton(c.keys, do, nil, func() {
+		said = true
+		d.Hide()
+	})
+	yes.Importance = widget.DangerImportance
+	d.SetButtons([]fyne.CanvasObject{newButton(c.keys, lang.L("Cancel"), nil, d.Hide), yes})
+	d.Resize(fyne.NewSize(360, 0))
+	c.openDialog(d, func() { answer(said) })
+}
+
+// openDialog shows a dialog, in place of one that is open. closed is called at its end; it
+// may be nil.
+func (c *controller) openDialog(d dialog.Dialog, closed func()) {
 	if c.dialog != nil {
 		c.dialog.Hide()
 	}
@@ -236,6 +253,9 @@ func (c *controller) openDialog(d dialog.Dialog) {
 	d.SetOnClosed(func() {
 		if c.dialog == d {
 			c.dialog = nil
+		}
+		if closed != nil {
+			closed()
 		}
 	})
 	d.Show()
