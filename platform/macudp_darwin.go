@@ -13,9 +13,9 @@ import (
 // is linked to, by what the standard library has for golang.org/x/sys; the variable's
 // address is the function's.
 //
-//go:cgo_import_dynamic libc_dlsym dlsym "/usr/lib/libSystem.B.dylib"
-//go:linkname libc_dlsym libc_dlsym
-var libc_dlsym byte
+//go:cgo_import_dynamic wayfarer_dlsym dlsym "/usr/lib/libSystem.B.dylib"
+//go:linkname dlsym wayfarer_dlsym
+var dlsym byte
 
 //go:linkname syscall6X syscall.syscall6X
 func syscall6X(fn, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, err syscall.Errno)
@@ -28,7 +28,7 @@ func symbol(name string) uintptr {
 	if err != nil {
 		return 0
 	}
-	fn, _, _ := syscall6X(uintptr(unsafe.Pointer(&libc_dlsym)), rtldDefault, uintptr(unsafe.Pointer(b)), 0, 0, 0, 0)
+	fn, _, _ := syscall6X(uintptr(unsafe.Pointer(&dlsym)), rtldDefault, uintptr(unsafe.Pointer(b)), 0, 0, 0, 0)
 	return fn
 }
 

@@ -16,54 +16,60 @@ const (
 )
 
 // coalescer puts segments of TCP that follow each other together, so that the host
-// takes them as one packet. Nothing is copied but headers. A segment whose checksums are
-// wrong stays by itself, so that the host sees that they are.
+// takes them as one packet, and datagrams of UDP if it can take those. Nothing is copied
+// but headers. A packet whose checksums are wrong stays by itself, so that the host sees
+// that they are.
 type coalescer struct {
 	// write takes a packet in parts, the first of which is its offload header, or
 	// begins with it.
-	write func(parts [][]byte)
+	write func(parts [][]byte) error
+	udp   bool // the host takes datagrams, too
 
 	flows [maxFlows]flow
 	next  int // the flow that gives way
 	plain [offloadLen]byte
 	pair  [2][]byte
+	err   error // of the first packet that was refused since the last flush
 }
 
 // flow is what has been put together of a connection.
 type flow struct {
-	count    int // segments; 0: none
-	ipv6     bool
-	size     int // bytes of payload in each, but perhaps the last
-	total    int // bytes of payload
-	headers  int // bytes
-	sequence uint32
-	id       uint16 // IPv4: of the last segment
-	verified bool   // the first segment's checksums are right
+	unit            // the first packet
+	count    int    // packets; 0: none
+	size     int    // bytes of payload in each, but perhaps the last
+	total    int    // bytes of payload
+	sequence uint32 // TCP: of the next
+	id       uint16 // IPv4: of the last packet
+	checked  bool   // the first packet's checksums are right
 	closed   bool   // nothing can follow
 	memory   [offloadLen + maxHeaders]byte
-	first    []byte   // the whole first packet
 	parts    [][]byte // headers, then payloads
+	packets  [][]byte // as they came
 }
 
 // add takes a packet, which must stay as it is until the next flush.
 func (c *coalescer) add(p []byte) {
-	tcp, ok := tcpOf(p)
+	u, ok := unitOf(p)
 	if !ok {
-		if !isUDP(p) { // it may belong to a connection that waits
-			c.flush()
+		if c.udp || u.proto != protoUDP { // it may belong to a connection that waits
+			c.flushFlows()
 		}
 		c.alone(p)
 		return
 	}
-	f := c.flowOf(p, tcp)
+	if u.proto == protoUDP && !c.udp {
+		c.alone(p)
+		return
+	}
+	f := c.flowOf(u)
 	if f != nil {
-		if f.takes(p, tcp) {
-			f.append(p, tcp)
+		if f.takes(u) {
+			f.append(u)
 			return
 		}
 		c.flushFlow(f)
 	}
-	if payload := len(p) - headersLen(p, tcp); payload <= 0 || tcp[tcpFlags]&^tcpPSH != tcpACK {
+	if !u.begins() {
 		c.alone(p)
 		return
 	}
@@ -72,120 +78,157 @@ func (c *coalescer) add(p []byte) {
 		c.next = (c.next + 1) % maxFlows
 		c.flushFlow(f)
 	}
-	f.begin(p, tcp)
+	f.begin(u)
 }
 
-func isUDP(p []byte) bool {
-	return len(p) >= ipv4HeaderLen && p[0]>>4 == 4 && p[9] == protoUDP || len(p) >= ipv6HeaderLen && p[0]>>4 == 6 && p[6] == protoUDP
+// unit is a packet that can be coalesced.
+type unit struct {
+	packet    []byte
+	ipv6      bool
+	proto     byte
+	transport int // where the TCP or UDP header begins
+	headers   int // bytes
 }
 
-// tcpOf returns the TCP segment of a packet that can be coalesced: without IPv4 options,
-// fragmentation, or extension headers.
-func tcpOf(p []byte) ([]byte, bool) {
-	transport := ipv4HeaderLen
+// unitOf looks at a packet. It can be coalesced if it has no IPv4 options, fragmentation, or
+// extension headers.
+func unitOf(p []byte) (u unit, ok bool) {
+	u.packet = p
 	switch {
-	case len(p) >= ipv4HeaderLen && p[0] == 0x45:
-		flags := binary.BigEndian.Uint16(p[6:])
-		if p[9] != protoTCP || int(binary.BigEndian.Uint16(p[2:])) != len(p) || flags&(ipv4MoreFragments|ipv4OffsetMask) != 0 {
-			return nil, false
-		}
+	case len(p) >= ipv4HeaderLen && p[0]>>4 == 4:
+		u.proto, u.transport = p[9], ipv4HeaderLen
+		ok = p[0] == 0x45 && int(binary.BigEndian.Uint16(p[2:])) == len(p) &&
+			binary.BigEndian.Uint16(p[6:])&(ipv4MoreFragments|ipv4OffsetMask) == 0
 	case len(p) >= ipv6HeaderLen && p[0]>>4 == 6:
-		if p[6] != protoTCP || int(binary.BigEndian.Uint16(p[4:])) != len(p)-ipv6HeaderLen {
-			return nil, false
-		}
-		transport = ipv6HeaderLen
-	default:
-		return nil, false
+		u.proto, u.transport, u.ipv6 = p[6], ipv6HeaderLen, true
+		ok = int(binary.BigEndian.Uint16(p[4:])) == len(p)-ipv6HeaderLen
 	}
-	tcp := p[transport:]
-	if len(tcp) < tcpHeaderLen {
-		return nil, false
+	transport := p[min(u.transport, len(p)):]
+	switch {
+	case u.proto == protoTCP && len(transport) >= tcpHeaderLen:
+		header := int(transport[12]>>4) * 4
+		u.headers = u.transport + header
+		return u, ok && header >= tcpHeaderLen && header <= len(transport)
+	case u.proto == protoUDP && len(transport) >= udpHeaderLen:
+		u.headers = u.transport + udpHeaderLen
+		return u, ok && int(binary.BigEndian.Uint16(transport[udpLength:])) == len(transport)
 	}
-	header := int(tcp[12]>>4) * 4
-	return tcp, header >= tcpHeaderLen && header <= len(tcp)
+	return u, false
 }
 
-// headersLen is the length in bytes of all headers of a packet.
-func headersLen(p, tcp []byte) int { return len(p) - len(tcp) + int(tcp[12]>>4)*4 }
+// payload is what the packet carries.
+func (u *unit) payload() []byte { return u.packet[u.headers:] }
+
+// begins says whether others could follow the packet.
+func (u *unit) begins() bool { return len(u.payload()) > 0 && u.plain() }
+
+// plain says whether a packet has nothing about it that one in a row may not have.
+func (u *unit) plain() bool {
+	return u.proto == protoUDP || u.packet[u.transport+tcpFlags]&^tcpPSH == tcpACK
+}
+
+// ends says whether nothing can follow the packet.
+func (u *unit) ends() bool { return u.proto == protoTCP && u.packet[u.transport+tcpFlags]&tcpPSH != 0 }
 
 // flowOf finds what is waiting of the same connection.
-func (c *coalescer) flowOf(p, tcp []byte) *flow {
+func (c *coalescer) flowOf(u unit) *flow {
+	p := u.packet
 	for i := range c.flows {
 		f := &c.flows[i]
-		if f.count == 0 || f.first[0]>>4 != p[0]>>4 {
+		if f.count == 0 || f.ipv6 != u.ipv6 || f.proto != u.proto {
 			continue
 		}
 		from, to := 12, 24 // addresses and ports
 		if f.ipv6 {
 			from, to = 8, 44
 		}
-		if bytes.Equal(f.first[from:to], p[from:to]) {
+		if bytes.Equal(f.packet[from:to], p[from:to]) {
 			return f
 		}
 	}
 	return nil
 }
 
-func (f *flow) begin(p, tcp []byte) {
-	f.headers = headersLen(p, tcp)
-	payload := p[f.headers:]
-	f.count, f.ipv6, f.size, f.total = 1, p[0]>>4 == 6, len(payload), len(payload)
-	f.sequence = binary.BigEndian.Uint32(tcp[4:]) + uint32(len(payload))
-	f.id = binary.BigEndian.Uint16(p[4:])
-	f.verified, f.closed = false, tcp[tcpFlags]&tcpPSH != 0
-	f.first = p
-	f.parts = append(f.parts[:0], nil, payload)
+func (f *flow) begin(u unit) {
+	size := len(u.payload())
+	f.unit = u
+	f.count, f.size, f.total = 1, size, size
+	if u.proto == protoTCP {
+		f.sequence = binary.BigEndian.Uint32(u.packet[u.transport+4:]) + uint32(size)
+	}
+	f.id = binary.BigEndian.Uint16(u.packet[4:])
+	f.checked, f.closed = false, u.ends()
+	f.parts = append(f.parts[:0], nil, u.payload())
+	f.packets = append(f.packets[:0], u.packet)
 }
 
-// takes reports whether the segment of a packet is the next one, with headers that say
-// the same, and whether the checksums of all are right.
-func (f *flow) takes(p, tcp []byte) bool {
-	first, headers := f.first, headersLen(p, tcp)
-	transport, payload := len(p)-len(tcp), len(p)-headers
-	if f.closed || headers != f.headers || payload == 0 || payload > f.size || tcp[tcpFlags]&^tcpPSH != tcpACK ||
-		f.count == maxCoalesced || f.headers+f.total+payload > MaxMTU || binary.BigEndian.Uint32(tcp[4:]) != f.sequence {
+// takes reports whether a packet is the next one, with headers that say the same, and
+// whether the checksums of all are right.
+func (f *flow) takes(u unit) bool {
+	payload := len(u.payload())
+	if f.closed || u.headers != f.headers || payload == 0 || payload > f.size || !u.plain() ||
+		f.count == maxCoalesced || f.headers+f.total+payload > MaxMTU || !f.sameIP(u.packet) {
 		return false
 	}
-	old := first[transport:]
-	if !bytes.Equal(old[8:12], tcp[8:12]) || // acknowledgement
-		!bytes.Equal(old[14:16], tcp[14:16]) || // window
-		!bytes.Equal(old[18:headers-transport], tcp[18:headers-transport]) { // urgent pointer, options
+	if u.proto == protoTCP && !f.sameTCP(u.packet[u.transport:u.headers]) {
 		return false
 	}
+	f.checked = f.checked || f.verified()
+	return f.checked && u.verified()
+}
+
+// sameIP compares IP headers.
+func (f *flow) sameIP(p []byte) bool {
+	first := f.packet
 	if f.ipv6 {
-		if !bytes.Equal(first[:4], p[:4]) || first[7] != p[7] {
-			return false
-		}
-	} else if first[1] != p[1] || first[6] != p[6] || first[8] != p[8] ||
-		p[6]&(ipv4DontFragment>>8) == 0 && binary.BigEndian.Uint16(p[4:]) != f.id+1 {
-		return false
+		return bytes.Equal(first[:4], p[:4]) && first[7] == p[7]
 	}
-	f.verified = f.verified || verified(first, old)
-	return f.verified && verified(p, tcp)
+	return first[1] == p[1] && first[6] == p[6] && first[8] == p[8] &&
+		(p[6]&(ipv4DontFragment>>8) != 0 || binary.BigEndian.Uint16(p[4:]) == f.id+1)
 }
 
-// verified reports whether the checksums of a packet are right.
-func verified(p, tcp []byte) bool {
-	if p[0]>>4 == 4 && checksum.Checksum(p[:ipv4HeaderLen], 0) != 0xffff {
-		return false
-	}
-	return checksum.Checksum(tcp, checksum.Combine(addressSum(p, protoTCP), uint16(len(tcp)))) == 0xffff
+// sameTCP compares TCP headers.
+func (f *flow) sameTCP(tcp []byte) bool {
+	old := f.packet[f.transport:f.headers]
+	return binary.BigEndian.Uint32(tcp[4:]) == f.sequence &&
+		bytes.Equal(old[8:12], tcp[8:12]) && // acknowledgement
+		bytes.Equal(old[14:16], tcp[14:16]) && // window
+		bytes.Equal(old[18:], tcp[18:]) // urgent pointer, options
 }
 
-func (f *flow) append(p, tcp []byte) {
+// verified reports whether the checksums of a packet are right; that of UDP must be there.
+func (u *unit) verified() bool {
+	p := u.packet
+	if !u.ipv6 && checksum.Checksum(p[:ipv4HeaderLen], 0) != 0xffff {
+		return false
+	}
+	transport := p[u.transport:]
+	return checksum.Checksum(transport, checksum.Combine(addressSum(p, u.proto), uint16(len(transport)))) == 0xffff
+}
+
+func (f *flow) append(u unit) {
 	if f.count == 1 {
-		copy(f.memory[offloadLen:], f.first[:f.headers])
+		copy(f.memory[offloadLen:], f.packet[:f.headers])
 	}
-	payload := p[f.headers:]
-	f.parts = append(f.parts, payload)
+	payload := u.payload()
+	f.parts, f.packets = append(f.parts, payload), append(f.packets, u.packet)
 	f.count, f.total, f.sequence = f.count+1, f.total+len(payload), f.sequence+uint32(len(payload))
-	f.id = binary.BigEndian.Uint16(p[4:])
-	f.memory[offloadLen+len(p)-len(tcp)+tcpFlags] |= tcp[tcpFlags]
-	f.closed = len(payload) < f.size || tcp[tcpFlags]&tcpPSH != 0
+	f.id = binary.BigEndian.Uint16(u.packet[4:])
+	if u.proto == protoTCP {
+		f.memory[offloadLen+u.transport+tcpFlags] |= u.packet[u.transport+tcpFlags]
+	}
+	f.closed = len(payload) < f.size || u.ends()
 }
 
-// flush writes all that waits.
-func (c *coalescer) flush() {
+// flush writes all that waits. The error is of the first packet that was refused since the
+// last flush.
+func (c *coalescer) flush() (refused error) {
+	c.flushFlows()
+	refused, c.err = c.err, nil
+	return refused
+}
+
+func (c *coalescer) flushFlows() {
 	for i := range c.flows {
 		c.flushFlow(&c.flows[i])
 	}
@@ -194,29 +237,61 @@ func (c *coalescer) flush() {
 func (c *coalescer) flushFlow(f *flow) {
 	switch {
 	case f.count == 1:
-		c.alone(f.first)
+		c.alone(f.packet)
 	case f.count > 1:
 		f.finish()
-		c.write(f.parts)
+		err := c.write(f.parts)
+		if err != nil && f.proto == protoUDP {
+			c.separate(f)
+		} else {
+			c.note(err)
+		}
 	}
 	f.count = 0
+}
+
+// separate writes datagrams that were refused together. If they are taken it was because of
+// that, and no more are put together.
+func (c *coalescer) separate(f *flow) {
+	before := c.err
+	c.err = nil
+	for _, p := range f.packets {
+		c.alone(p)
+	}
+	if c.err == nil {
+		c.udp = false
+	}
+	if before != nil {
+		c.err = before
+	}
+}
+
+func (c *coalescer) note(err error) {
+	if c.err == nil {
+		c.err = err
+	}
 }
 
 // finish makes the headers those of the whole.
 func (f *flow) finish() {
 	header := f.memory[offloadLen:][:f.headers]
-	o := offload{flags: offloadChecksum, kind: offloadTCP4, size: f.size, checksumStart: ipv4HeaderLen, checksumField: tcpChecksum}
+	o := offload{flags: offloadChecksum, size: f.size, checksumStart: f.transport, checksumField: tcpChecksum}
 	if f.ipv6 {
-		o.kind, o.checksumStart = offloadTCP6, ipv6HeaderLen
+		o.kind = offloadTCP6
 		binary.BigEndian.PutUint16(header[4:], uint16(f.headers-ipv6HeaderLen+f.total))
 	} else {
+		o.kind = offloadTCP4
 		binary.BigEndian.PutUint16(header[2:], uint16(f.headers+f.total))
 		clear(header[ipv4Checksum:][:2])
 		complete(header[:ipv4HeaderLen], ipv4Checksum, 0)
 	}
-	tcp := header[o.checksumStart:]
-	sum := checksum.Combine(addressSum(header, protoTCP), uint16(len(tcp)+f.total))
-	binary.BigEndian.PutUint16(tcp[tcpChecksum:], sum)
+	transport := header[f.transport:]
+	size := uint16(len(transport) + f.total)
+	if f.proto == protoUDP {
+		o.kind, o.checksumField = offloadUDP, udpChecksum
+		binary.BigEndian.PutUint16(transport[udpLength:], size)
+	}
+	binary.BigEndian.PutUint16(transport[o.checksumField:], checksum.Combine(addressSum(header, f.proto), size))
 	o.put(f.memory[:], f.headers)
 	f.parts[0] = f.memory[:offloadLen+f.headers]
 }
@@ -224,5 +299,5 @@ func (f *flow) finish() {
 // alone writes a packet as it is.
 func (c *coalescer) alone(p []byte) {
 	c.pair = [2][]byte{c.plain[:], p}
-	c.write(c.pair[:])
+	c.note(c.write(c.pair[:]))
 }

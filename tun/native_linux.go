@@ -42,7 +42,6 @@ type writing struct {
 	count   int
 	errno   unix.Errno
 	call    func(fd uintptr) bool // try; made once
-	err     error                 // of the first packet that was refused
 }
 
 func newNative(dev wgtun.Device) (*native, error) {
@@ -53,8 +52,17 @@ func newNative(dev wgtun.Device) (*native, error) {
 	n := &native{Device: dev, conn: conn}
 	n.in.buf = make([]byte, offloadLen+MaxMTU+1+Tailroom)
 	n.in.call, n.out.call = n.in.try, n.out.try
-	n.coalesce.write = n.write
+	n.coalesce.write, n.coalesce.udp = n.write, takesDatagrams(conn)
 	return n, nil
+}
+
+// takesDatagrams says whether the host takes datagrams that were put together: Linux 6.2
+// and later. It asks for what the library has asked for already.
+func takesDatagrams(conn syscall.RawConn) bool {
+	const all = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_USO4 | unix.TUN_F_USO6
+	var refused error
+	err := conn.Control(func(fd uintptr) { refused = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, all) })
+	return err == nil && refused == nil
 }
 
 func (r *reading) try(fd uintptr) bool {
@@ -110,7 +118,7 @@ func (w *writing) try(fd uintptr) bool {
 }
 
 // write hands a packet to the host.
-func (n *native) write(parts [][]byte) {
+func (n *native) write(parts [][]byte) error {
 	w := &n.out
 	for i, p := range parts {
 		w.vectors[i].Base = unsafe.SliceData(p)
@@ -121,22 +129,19 @@ func (n *native) write(parts [][]byte) {
 	if err == nil && w.errno != 0 {
 		err = os.NewSyscallError("writev", w.errno)
 	}
-	if err != nil && w.err == nil {
-		w.err = err
-	}
+	return err
 }
 
 // Write implements Device.
 func (n *native) Write(packets [][]byte) error {
-	n.out.err = nil
 	for _, p := range packets {
 		n.coalesce.add(p)
 	}
-	n.coalesce.flush()
-	if n.out.err != nil && n.closed.Load() {
+	err := n.coalesce.flush()
+	if err != nil && n.closed.Load() {
 		return os.ErrClosed
 	}
-	return n.out.err
+	return err
 }
 
 // Close implements Device.

@@ -287,13 +287,56 @@ func FuzzSplit(f *testing.F) {
 }
 
 // coalesced runs packets through a coalescer and gives what it writes.
-func coalesced(packets [][]byte) (written [][]byte) {
-	c := &coalescer{write: func(parts [][]byte) { written = append(written, bytes.Join(parts, nil)) }}
+func coalesced(t testing.TB, packets [][]byte, udp bool) (written [][]byte) {
+	t.Helper()
+	c := &coalescer{udp: udp, write: func(parts [][]byte) error {
+		whole := bytes.Join(parts, nil)
+		checkWhole(t, whole)
+		written = append(written, whole)
+		return nil
+	}}
 	for _, p := range packets {
 		c.add(p)
 	}
-	c.flush()
+	if err := c.flush(); err != nil {
+		t.Error(err)
+	}
 	return written
+}
+
+// checkWhole checks what the host does of a packet that was put together: it drops one with
+// a wrong header, and whoever waits for it waits for ever.
+func checkWhole(t testing.TB, whole []byte) {
+	t.Helper()
+	o, p := parseOffload(whole), whole[offloadLen:]
+	if o.kind == offloadNone {
+		return
+	}
+	start, addresses, proto := 20, p[12:20], byte(6)
+	if p[0]>>4 == 6 {
+		start, addresses = 40, p[8:40]
+		if n := binary.BigEndian.Uint16(p[4:]); int(n) != len(p)-40 {
+			t.Errorf("a length of %d in a packet of %d bytes", n, len(p))
+		}
+	} else if n := binary.BigEndian.Uint16(p[2:]); fold(p[:20]) != 0xffff || int(n) != len(p) {
+		t.Errorf("the header % x of a packet of %d bytes", p[:20], len(p))
+	}
+	header, field := start+8, 6
+	if o.kind == offloadUDP {
+		proto = 17
+		if n := binary.BigEndian.Uint16(p[start+4:]); int(n) != len(p)-start {
+			t.Errorf("a datagram's length of %d in a packet of %d bytes", n, len(p))
+		}
+	} else {
+		header, field = start+int(p[start+12]>>4)*4, 16
+	}
+	pseudo := slices.Concat(addresses, []byte{0, proto}, binary.BigEndian.AppendUint16(nil, uint16(len(p)-start)))
+	if got, want := binary.BigEndian.Uint16(p[start+field:]), fold(pseudo); got != want {
+		t.Errorf("a sum of %#x before the payload, want %#x", got, want)
+	}
+	if n := int(binary.NativeEndian.Uint16(whole[2:])); o.flags != 1 || o.checksumStart != start || o.checksumField != field || n != header {
+		t.Errorf("offload header %+v, %d bytes of headers", o, n)
+	}
 }
 
 // TestCoalesce: what is put together, by how many segments.
@@ -353,7 +396,7 @@ func TestCoalesce(t *testing.T) {
 				packets = append(packets, in.packet())
 			}
 			var counts []int
-			for _, whole := range coalesced(packets) {
+			for _, whole := range coalesced(t, packets, true) {
 				got, err := splitAll(t, new(splitter), whole)
 				if err != nil {
 					t.Fatalf("%s: %v", tt.name, err)
@@ -379,7 +422,7 @@ func TestCoalesceIdentification(t *testing.T) {
 	next.sequence += 50
 	for id, want := range map[uint16]int{8: 1, 7: 2, 9: 2} {
 		next.id = id
-		if n := len(coalesced([][]byte{in.packet(), next.packet()})); n != want {
+		if n := len(coalesced(t, [][]byte{in.packet(), next.packet()}, true)); n != want {
 			t.Errorf("%d: %d packets, want %d", id, n, want)
 		}
 	}
@@ -404,7 +447,7 @@ func TestCoalesceVerifies(t *testing.T) {
 				}
 				packets[i][at] ^= 0x40
 				var back [][]byte
-				for _, whole := range coalesced(packets) {
+				for _, whole := range coalesced(t, packets, true) {
 					got, err := splitAll(t, new(splitter), whole)
 					if err != nil {
 						t.Fatal(err)
@@ -447,7 +490,20 @@ func flowsOf(data []byte) (packets [][]byte) {
 		}
 		in.payload = bytes.Repeat([]byte{salt}, size)
 		p := in.packet()
+		if in.port > 8 {
+			p = in.datagram()
+		}
 		switch what {
+		case 0xf5: // a first fragment
+			p[6] |= 0x20
+			if !in.ipv6 {
+				clear(p[10:12])
+				binary.BigEndian.PutUint16(p[10:], ^fold(p[:20]))
+			}
+		case 0xf6: // without a checksum
+			if n := len(p) - size; in.port > 8 {
+				clear(p[n-2 : n])
+			}
 		case 0xf7:
 			p = in.datagram()
 		case 0xf8:
@@ -480,6 +536,7 @@ func connection(p []byte) string {
 func FuzzCoalesce(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{1, 9, 100, 7}, 70))
 	f.Add(random(800))
+	f.Add(bytes.Repeat([]byte{9, 9, 20, 7, 10, 9, 100, 7}, 70))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 4000 {
 			return
@@ -489,24 +546,27 @@ func FuzzCoalesce(f *testing.F) {
 		for i, p := range packets {
 			given[i] = bytes.Clone(p)
 		}
-		want, got := make(map[string][][]byte), make(map[string][][]byte)
+		want := make(map[string][][]byte)
 		for _, p := range given {
 			want[connection(p)] = append(want[connection(p)], plain(p))
 		}
-		for _, whole := range coalesced(packets) {
-			back, err := splitAll(t, new(splitter), whole)
-			if err != nil {
-				t.Fatalf("%x: %v", whole, err)
+		for _, udp := range []bool{true, false} {
+			got := make(map[string][][]byte)
+			for _, whole := range coalesced(t, packets, udp) {
+				back, err := splitAll(t, new(splitter), whole)
+				if err != nil {
+					t.Fatalf("%x: %v", whole, err)
+				}
+				for _, p := range back {
+					got[connection(p)] = append(got[connection(p)], plain(p))
+				}
 			}
-			for _, p := range back {
-				got[connection(p)] = append(got[connection(p)], plain(p))
+			for name, w := range want {
+				wantPackets(t, fmt.Sprintf("UDP %v, %x", udp, name), got[name], w)
 			}
-		}
-		for name, w := range want {
-			wantPackets(t, fmt.Sprintf("%x", name), got[name], w)
-		}
-		if len(got) != len(want) {
-			t.Errorf("%d connections, want %d", len(got), len(want))
+			if len(got) != len(want) {
+				t.Errorf("%d connections, want %d", len(got), len(want))
+			}
 		}
 		for i := range packets {
 			if !bytes.Equal(packets[i], given[i]) {
@@ -519,7 +579,7 @@ func FuzzCoalesce(f *testing.F) {
 // plain is a packet without what the fuzzer lets differ.
 func plain(p []byte) []byte {
 	p = bytes.Clone(p)
-	if len(p) >= 40 && p[0] == 0x45 && p[6]&0x40 != 0 && p[9] == 6 && ^fold(p[:20]) == 0 {
+	if len(p) >= 40 && p[0] == 0x45 && p[6]&0x40 != 0 && (p[9] == 6 || p[9] == 17) && ^fold(p[:20]) == 0 {
 		clear(p[4:6])
 		clear(p[10:12])
 	}
@@ -541,7 +601,7 @@ func TestOffloadAllocations(t *testing.T) {
 	}); n != 0 || count == 0 {
 		t.Errorf("splitting allocates %v times", n)
 	}
-	c := &coalescer{write: func([][]byte) {}}
+	c := &coalescer{udp: true, write: func([][]byte) error { return nil }}
 	if n := testing.AllocsPerRun(100, func() {
 		for _, p := range packets {
 			c.add(p)
@@ -568,7 +628,7 @@ func BenchmarkSplit(b *testing.B) {
 func BenchmarkCoalesce(b *testing.B) {
 	in := inner{df: true, ttl: 64, flags: 0x10, payload: random(61_200)}
 	packets := in.segments(offloadTCP4, 1360)
-	c := &coalescer{write: func([][]byte) {}}
+	c := &coalescer{udp: true, write: func([][]byte) error { return nil }}
 	b.SetBytes(int64(len(in.payload)))
 	for b.Loop() {
 		for _, p := range packets {
