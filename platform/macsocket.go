@@ -42,6 +42,7 @@ func (h *macHost) listenPacket(ctx context.Context, gateway netip.Addr, port uin
 	if err != nil {
 		return nil, err
 	}
+	_ = udp.SetReadBuffer(receiveBuffer) // a refusal only makes the tunnel slower
 	s := &macSocket{UDPConn: udp, h: h, gateway: gateway}
 	s.pass = macPass{protocol: "udp", from: udp.LocalAddr().(*net.UDPAddr).AddrPort().Port(), to: gateway.WithZone("")}
 	if s.raw, err = udp.SyscallConn(); err == nil {

@@ -1,7 +1,9 @@
 package platform
 
 import (
+	"errors"
 	"net/netip"
+	"syscall"
 	"testing"
 	"unsafe"
 )
@@ -50,5 +52,13 @@ func TestSoundBatches(t *testing.T) {
 		if got := soundBatches(release); got != want {
 			t.Errorf("%q: %v", release, got)
 		}
+	}
+}
+
+// TestMacTrialRefused: calls that are refused are not used.
+func TestMacTrialRefused(t *testing.T) {
+	refused := func(uintptr, *macMessage, int) (int, syscall.Errno) { return -1, syscall.ENOSYS }
+	if err := (macCalls{send: refused, receive: refused}).trial(); !errors.Is(err, errTrial) {
+		t.Errorf("%v", err)
 	}
 }
