@@ -42,7 +42,7 @@ func TestInboundPolicy(t *testing.T) {
 	} {
 		for _, named := range []bool{true, false} {
 			t.Run(fmt.Sprint(tt.src, " ", named), func(t *testing.T) {
-				inWorld(t, func(w *world) {
+				inWorlds(t, func(w *world) {
 					w.gateway.Settings.SplitInclude = nil
 					w.gateway.Settings.DNS = []netip.Addr{netip.MustParseAddr("192.168.77.53")}
 					if named {
@@ -86,7 +86,7 @@ func TestInboundPolicyOfTheConfig(t *testing.T) {
 		{"nothing", func(*Config) {}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				tt.config(&w.client)
 				w.start()
 				s := w.dial()
@@ -111,7 +111,7 @@ func TestInboundPolicyOfTheConfig(t *testing.T) {
 
 // TestSAsForAddedNetworks: per-network selectors cover the Config's networks as well.
 func TestSAsForAddedNetworks(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.client.Selectors = SelectorsPerNetwork
 		w.client.Networks = []netip.Prefix{netip.MustParsePrefix("172.16.0.0/12"), w.gateway.Settings.SplitInclude[0]}
 		w.start()
@@ -173,7 +173,7 @@ func TestInboundDestination(t *testing.T) {
 
 // TestOutboundPolicy: what no SA covers does not leave.
 func TestOutboundPolicy(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.gateway.Narrow, w.gateway.Networks = true, []netip.Prefix{netip.MustParsePrefix("10.10.0.0/16")}
 		w.start()
 		s := w.dial()
@@ -328,7 +328,7 @@ func TestEarlyESP(t *testing.T) {
 		wait time.Duration
 		want int
 	}{{time.Second, 16}, {2 * time.Second, 16}, {2*time.Second + time.Millisecond, 0}} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.start()
 			s := w.dial()
 			received := receive(s)
@@ -393,7 +393,7 @@ func TestStaleHeldPackets(t *testing.T) {
 // TestMTU: what fits a path of 1,400 bytes, and never more than 1,300.
 func TestMTU(t *testing.T) {
 	for suite, want := range map[string]int{"aes256gcm16": 1300, "aes256-sha1": 1300, "aes256-sha512": 1300, "3des-sha1": 1300} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.client.ESP, w.client.AllowWeak = suites(w.t, ParseESPSuite, suite), Weak3DES
 			w.start()
 			s := w.dial()

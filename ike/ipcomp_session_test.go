@@ -62,7 +62,7 @@ func TestIPComp(t *testing.T) {
 		{"not asked for", false, true, NATTAuto, "aes128gcm16"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				w.client.IPComp, w.gateway.IPComp = tt.asked, tt.offered
 				w.client.NATT, w.client.ESP = tt.natt, suites(t, ParseESPSuite, tt.esp)
 				w.gateway.NATT = []string{"rfc3947", "draft-02"}
@@ -81,7 +81,7 @@ func TestIPComp(t *testing.T) {
 // unless asked.
 func TestIPCompOffer(t *testing.T) {
 	for _, asked := range []bool{true, false} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.client.IPComp = asked
 			w.start()
 			w.dial()
@@ -121,7 +121,7 @@ func TestIPCompOffer(t *testing.T) {
 // TestIPCompRefusedWhole: a gateway that refuses the offer because of its bundle gets
 // one without.
 func TestIPCompRefusedWhole(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.client.IPComp, w.client.PFS = true, PFSOff
 		w.start()
 		refuse := true
@@ -157,7 +157,7 @@ func TestIPCompRefusedWhole(t *testing.T) {
 // TestIPCompRekey: compression is kept, whoever rekeys, with CPIs of its own.
 func TestIPCompRekey(t *testing.T) {
 	for _, byGateway := range []bool{false, true} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.client.IPComp, w.gateway.IPComp = true, true
 			w.gateway.ESPLifetime = 2 * time.Minute
 			w.start()
@@ -188,7 +188,7 @@ func TestIPCompRekey(t *testing.T) {
 // only if the profile asks for it.
 func TestIPCompGatewayBegins(t *testing.T) {
 	for _, asked := range []bool{true, false} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.client.IPComp, w.gateway.IPComp = true, true
 			w.start()
 			s := w.dial()
@@ -206,7 +206,7 @@ func TestIPCompGatewayBegins(t *testing.T) {
 // TestIPCompTwoTunnels: a gateway whose IPComp and ESP are a tunnel each puts a header
 // between them.
 func TestIPCompTwoTunnels(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.client.IPComp, w.gateway.IPComp, w.gateway.Quirks.TwoTunnels = true, true, true
 		w.start()
 		s := w.dial()

@@ -160,7 +160,7 @@ func TestRekey(t *testing.T) {
 func TestWhenTheNewOneSends(t *testing.T) {
 	for name, answers := range map[string]bool{"gateway sends": true, "gateway is silent": false} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				w.setRule(slow)
 				w.start()
 				s := w.dial()
@@ -185,7 +185,7 @@ func TestWhenTheNewOneSends(t *testing.T) {
 		})
 	}
 	t.Run("by us", func(t *testing.T) {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.setRule(slow)
 			w.start()
 			s := w.dial()
@@ -203,7 +203,7 @@ func TestWhenTheNewOneSends(t *testing.T) {
 		})
 	})
 	t.Run("by us, gateway sends", func(t *testing.T) {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.setRule(slow)
 			w.start()
 			s := w.dial()
@@ -237,7 +237,7 @@ func (w *world) rekey(s *Session) {
 // TestOldReceives: packets on the old SA are taken until its grace is over.
 func TestOldReceives(t *testing.T) {
 	for delay, taken := range map[time.Duration]bool{oldChildGrace - 2*time.Second: true, oldChildGrace + 2*time.Second: false} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.start()
 			s := w.dial()
 			received := receive(s)
@@ -369,7 +369,7 @@ func TestLostQM3(t *testing.T) {
 
 // TestQM2Again: QM3 is repeated, byte for byte.
 func TestQM2Again(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		theirs := quickModeOf(false)
 		w.setRule(func(from, to netip.AddrPort, data []byte) []gateway.Delivery {
 			if theirs(from, to, data) {
@@ -412,7 +412,7 @@ func TestGatewayQuickModeRefused(t *testing.T) {
 		{"two SAs", func(m *gateway.Message) { m.Add(isakmp.PayloadSA, m.Payload(isakmp.PayloadSA)) }, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				w.start()
 				s := w.dial()
 				received := receive(s)
@@ -443,7 +443,7 @@ func TestGatewayQuickModeRefused(t *testing.T) {
 // TestUnfinishedQuickMode: a Quick Mode of the gateway that ends without QM3 leaves
 // nothing behind, and holds nothing up for long.
 func TestUnfinishedQuickMode(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		received := receive(s)
@@ -462,7 +462,7 @@ func TestUnfinishedQuickMode(t *testing.T) {
 			t.Errorf("ESP SAs %x", got)
 		}
 	})
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		received := receive(s)
@@ -523,7 +523,7 @@ func TestGatewayDeletesESPAtOnce(t *testing.T) {
 // TestGatewayBeginsToDeleteESP: a tunnel that has carried packets may do so again in
 // another session.
 func TestGatewayBeginsToDeleteESP(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		w.exchangePackets(s, receive(s), "hello")
@@ -540,7 +540,7 @@ func TestGatewayBeginsToDeleteESP(t *testing.T) {
 // TestRekeyedOftenThenDeleted: that the gateway deletes what it has replaced is no row,
 // however soon it does.
 func TestRekeyedOftenThenDeleted(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		received := receive(s)
@@ -571,7 +571,7 @@ func networksOf(n int) (ps []netip.Prefix) {
 // TestDeletedTogether: ESP SAs that the gateway deletes in one breath, one for each of
 // its networks, are no row.
 func TestDeletedTogether(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.client.Selectors = SelectorsPerNetwork
 		w.gateway.Settings.SplitInclude = networksOf(2 * maxShortLived)
 		w.start()
@@ -630,7 +630,7 @@ func TestGatewayDeletesESP(t *testing.T) {
 		})
 	}
 	t.Run("the old one", func(t *testing.T) {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.start()
 			s := w.dial()
 			received := receive(s)
@@ -651,7 +651,7 @@ func TestGatewayDeletesESP(t *testing.T) {
 
 // TestRekeyRefused: a refusal is survived for as long as the old SA lives.
 func TestRekeyRefused(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.gateway.ESPLifetime = 300 * time.Second
 		w.start()
 		s := w.dial()
@@ -672,7 +672,7 @@ func TestRekeyRefused(t *testing.T) {
 
 // TestRekeyUnanswered: a gateway that answers nothing else but probes is given up.
 func TestRekeyUnanswered(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
@@ -688,7 +688,7 @@ func TestRekeyUnanswered(t *testing.T) {
 // TestRekeyBySequence: before the sequence numbers of an SA end, it is replaced,
 // once, however many packets follow until the new one sends.
 func TestRekeyBySequence(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.setRule(slow)
 		w.start()
 		s := w.dial()
@@ -705,7 +705,7 @@ func TestRekeyBySequence(t *testing.T) {
 		st.wantNoLoss()
 	})
 	// A refusal is not followed by the next try at every opportunity.
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
@@ -731,7 +731,7 @@ func refuseProposal(m *gateway.Message) []*gateway.Message {
 // TestSweet32: with 64-bit blocks an SA carries less than a gigabyte.
 func TestSweet32(t *testing.T) {
 	for suite, want := range map[string]uint32{"3des-sha1": 1 << 19, "aes128-sha1": 3 << 30} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.client.ESP, w.client.AllowWeak = suites(w.t, ParseESPSuite, suite), Weak3DES
 			w.start()
 			s := w.dial()
@@ -745,7 +745,7 @@ func TestSweet32(t *testing.T) {
 // With ordinary lifetimes and a packet each way every minute, nothing is lost in a day,
 // nor in a week, and nothing piles up.
 func TestADay(t *testing.T)  { inBoth(t, func(w *world) { w.live(1) }) }
-func TestAWeek(t *testing.T) { inWorld(t, func(w *world) { w.live(7) }) }
+func TestAWeek(t *testing.T) { inWorlds(t, func(w *world) { w.live(7) }) }
 
 func (w *world) live(days int) {
 	const day = 24 * time.Hour

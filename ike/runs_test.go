@@ -104,24 +104,59 @@ func (c *runConn) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort) (
 	return len(runs), nil
 }
 
-// inWorlds runs a test with sockets that move single datagrams and with such that move
-// runs.
+// addrConn gives and takes addresses without an allocation, as *net.UDPConn does.
+type addrConn struct{ net.PacketConn }
+
+func (c addrConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
+	n, from, err := c.ReadFrom(b)
+	return n, addrPortOf(from), err
+}
+
+func (c addrConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	return c.WriteTo(b, net.UDPAddrFromAddrPort(to))
+}
+
+// runsOut takes runs, and gives datagrams one by one, as sockets of Windows do.
+type runsOut struct{ *runConn }
+
+func (c runsOut) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
+	d, ok := <-c.arrivals
+	if !ok {
+		return 0, net.ErrClosed
+	}
+	sizes[0], segments[0], from[0] = copy(bufs[0], d.data), len(d.data), d.from
+	return 1, nil
+}
+
+// sockets are the ways in which sockets may move datagrams.
+var sockets = []struct {
+	name string
+	of   func(testing.TB, net.PacketConn) net.PacketConn
+}{
+	{"datagrams", func(_ testing.TB, c net.PacketConn) net.PacketConn { return c }},
+	{"addresses", func(_ testing.TB, c net.PacketConn) net.PacketConn { return addrConn{c} }},
+	{"runs", func(t testing.TB, c net.PacketConn) net.PacketConn { return newRunConn(t, c) }},
+	{"runs out", func(t testing.TB, c net.PacketConn) net.PacketConn { return runsOut{newRunConn(t, c)} }},
+}
+
+// inWorlds runs a test with sockets of each kind.
 func inWorlds(t *testing.T, test func(*world)) {
 	t.Helper()
-	t.Run("datagrams", func(t *testing.T) { inWorld(t, test) })
-	t.Run("runs", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			listen := w.client.ListenPacket
-			w.client.ListenPacket = func(ctx context.Context, gw netip.Addr, port uint16) (net.PacketConn, error) {
-				conn, err := listen(ctx, gw, port)
-				if err != nil {
-					return nil, err
+	for _, socket := range sockets {
+		t.Run(socket.name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				listen := w.client.ListenPacket
+				w.client.ListenPacket = func(ctx context.Context, gw netip.Addr, port uint16) (net.PacketConn, error) {
+					conn, err := listen(ctx, gw, port)
+					if err != nil {
+						return nil, err
+					}
+					return socket.of(t, conn), nil
 				}
-				return newRunConn(t, conn), nil
-			}
-			test(w)
+				test(w)
+			})
 		})
-	})
+	}
 }
 
 // TestRunsAreUsed: packets of one size leave as one run, and what comes in runs is taken
@@ -584,6 +619,33 @@ func TestRunShapes(t *testing.T) {
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%v: runs of %v, want %v", tt.sizes, got, tt.want)
+		}
+	}
+}
+
+// TestTinySegments: what a large packet of the host is cut into may be any number of tiny
+// ones: all go, in their order, though they take far more room than it did.
+func TestTinySegments(t *testing.T) {
+	for _, runs := range []bool{false, true} {
+		p := newPipe(t, runs, nonIKEMarkerLen)
+		sa := p.add(0)
+		const many = 64 << 10 / 8
+		for i := range many {
+			packet := pipePacket(0, 8, true)
+			binary.BigEndian.PutUint32(packet[len(packet)-4:], uint32(i))
+			if err := p.WritePacket(withTail(packet)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.Flush()
+		if len(p.conn.sent) != many {
+			t.Fatalf("runs %v: %d datagrams, want %d", runs, len(p.conn.sent), many)
+		}
+		for i, b := range p.conn.sent {
+			inner, err := sa.in.Open(make([]byte, len(b)), b[nonIKEMarkerLen:])
+			if err != nil || binary.BigEndian.Uint32(inner[len(inner)-4:]) != uint32(i) {
+				t.Fatalf("runs %v: datagram %d: % x, %v", runs, i, inner, err)
+			}
 		}
 	}
 }
