@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -286,4 +287,53 @@ func TestPumpWithStacks(t *testing.T) {
 			t.Errorf("%d of %d bytes: %v", n, size, err)
 		}
 	}
+}
+
+// bulk is a device that always has more: a Read gives some packets, as a kernel's does.
+type bulk struct {
+	fakeTUN
+	reads, left int
+}
+
+func (d *bulk) Read(take func([]byte)) error {
+	if d.left == 0 {
+		return os.ErrClosed
+	}
+	d.left--
+	for range d.reads {
+		take(make([]byte, 60, 100))
+	}
+	return nil
+}
+
+// TestPumpFlushes: what a Read has given leaves before the next one, however much there
+// is.
+func TestPumpFlushes(t *testing.T) {
+	s := &flushed{fakeSession: newSession()}
+	var session Session = s
+	p := &pump{device: &bulk{reads: 5, left: 10}, failed: make(chan error, 1), stopped: make(chan struct{})}
+	p.setLimit(1280)
+	p.session.Store(&session)
+	p.outward()
+	if s.most != 5 || len(s.written()) != 50 || s.flushes < 10 {
+		t.Errorf("at most %d packets waited, %d went in %d turns", s.most, len(s.written()), s.flushes)
+	}
+}
+
+// flushed counts what waits for Flush.
+type flushed struct {
+	*fakeSession
+	waiting, most, flushes int
+}
+
+func (s *flushed) WritePacket(packet []byte) error {
+	s.waiting++
+	s.most = max(s.most, s.waiting)
+	return s.fakeSession.WritePacket(packet)
+}
+
+func (s *flushed) Flush() {
+	s.waiting = 0
+	s.flushes++
+	s.fakeSession.Flush()
 }
