@@ -62,3 +62,18 @@ func TestMacTrialRefused(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestMacReadiness: a call waits for the socket when the system says so, and when nothing
+// was moved.
+func TestMacReadiness(t *testing.T) {
+	for _, tt := range []struct {
+		n     int
+		errno syscall.Errno
+		want  bool
+	}{{-1, syscall.EAGAIN, false}, {0, 0, false}, {3, 0, true}, {-1, syscall.ENOBUFS, true}} {
+		m := newMacMessages(func(uintptr, *macMessage, int) (int, syscall.Errno) { return tt.n, tt.errno })
+		if got := m.try(0); got != tt.want || m.done != tt.n || m.errno != tt.errno {
+			t.Errorf("%d, %v: ready %v", tt.n, tt.errno, got)
+		}
+	}
+}
