@@ -320,10 +320,10 @@ func (n *Network) Close() error {
 }
 
 // check refuses what no host can have.
-func (c Config) check() error {
+func (cfg Config) check() error {
 	names := map[string]bool{}
 	routes := map[netip.Prefix]string{}
-	for _, t := range c.Tunnels {
+	for _, t := range cfg.Tunnels {
 		switch {
 		case t.Interface == "" || names[t.Interface]:
 			return &Error{PartAddress, fmt.Errorf("interface %q is missing or twice in the wish", t.Interface)}
