@@ -304,6 +304,39 @@ func coalesced(t testing.TB, packets [][]byte, udp bool) (written [][]byte) {
 	return written
 }
 
+// FuzzSegments: what a large packet is cut into are the packets that a host without
+// offloads sends.
+func FuzzSegments(f *testing.F) {
+	f.Add(false, false, byte(0x18), uint16(1360), uint16(20_000), uint32(0xffffff00), uint16(0xfffe), byte(12))
+	f.Add(true, false, byte(0xd9), uint16(1), uint16(100), uint32(1), uint16(0), byte(0))
+	f.Add(true, true, byte(0), uint16(500), uint16(501), uint32(0), uint16(7), byte(0))
+	s := new(splitter)
+	f.Fuzz(func(t *testing.T, ipv6, udp bool, flags byte, size, total uint16, sequence uint32, id uint16, options byte) {
+		if size == 0 || total == 0 || total > 65_000 || total/size > 2000 {
+			return
+		}
+		in := inner{ipv6: ipv6, id: id, df: true, ttl: 64, sequence: sequence, flags: flags, payload: make([]byte, total)}
+		for i := range in.payload {
+			in.payload[i] = byte(i*31) ^ flags
+		}
+		kind := byte(offloadTCP4)
+		switch {
+		case udp:
+			kind = offloadUDP
+		case ipv6:
+			kind = offloadTCP6
+		}
+		if !udp {
+			in.options = make([]byte, options%11*4)
+		}
+		got, err := splitAll(t, s, in.super(kind, int(size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantPackets(t, fmt.Sprintf("kind %d, %d bytes by %d", kind, total, size), got, in.segments(kind, int(size)))
+	})
+}
+
 // checkWhole checks what the host does of a packet that was put together: it drops one with
 // a wrong header, and whoever waits for it waits for ever.
 func checkWhole(t testing.TB, whole []byte) {
