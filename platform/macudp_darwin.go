@@ -11,7 +11,7 @@ import (
 // The calls are private to Apple, so libSystem is asked for them while the program runs:
 // one that is not there, some day, is no reason not to start. What stands here is all that
 // is linked to, by what the standard library has for golang.org/x/sys; the variable's
-// address is the function's.
+// address, taken in code, is the function's. (In data nothing would put it there.)
 //
 //go:cgo_import_dynamic wayfarer_dlsym dlsym "/usr/lib/libSystem.B.dylib"
 //go:linkname dlsym wayfarer_dlsym

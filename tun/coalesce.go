@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// maxFlows is how many TCP connections are looked at side by side; those of a
+	// maxFlows is how many connections are looked at side by side; those of a
 	// batch are few.
 	maxFlows = 8
 	// maxCoalesced is how many segments become one packet.
