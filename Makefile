@@ -21,7 +21,7 @@ PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 # All packages that a system can build without cgo; on macOS Fyne needs it.
 packages = $$(GOOS=$(1) CGO_ENABLED=0 $(GO) list -tags lab,gui ./... | grep -v '$(if $(filter darwin,$(1)),/app/gui$$,^$$)')
 
-.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-cross test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench bench-go cover lab soak lab-6 lab-pluto lab-connect-time packages packages-tools packages-linux packages-windows test-packages clean
+.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-cross test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench bench-go cover lab soak lab-6 lab-pluto lab-connect-time packages packages-tools packages-linux packages-windows packages-macos test-packages clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -189,7 +189,7 @@ lab-connect-time: build ## time to connect, beside the reference client's
 	$(GO) test -tags lab -count=1 -v -run '^TestConnectTime$$' ./test/lab -connect-time
 
 # One target for each system; installer/seal does what is for all of them.
-packages: packages-linux packages-windows ## all packages, their bills of materials and checksums, into build/packages; SIGN_GPG_KEY signs
+packages: packages-linux packages-windows packages-macos ## all packages, their bills of materials and checksums, into build/packages; SIGN_GPG_KEY signs
 	installer/seal
 
 packages-tools: need-go
@@ -202,6 +202,9 @@ packages-linux: need-go packages-tools ## deb and rpm of the commit that is chec
 packages-windows: gui-windows icons ## msi of the commit that is checked out, into build/packages; WINTUN_DLL, SIGN_WINDOWS_CERT
 	test/need-wixl
 	installer/windows/build
+
+packages-macos: need-go ## pkg of the commit that is checked out, into build/packages, on a Mac with the window; SIGN_MACOS_IDENTITY
+	installer/macos/build.sh
 
 test-packages: packages ## install, upgrade and remove the packages in a container with a real systemd, which reaches a gateway (root, Linux)
 	test/packages/prereqs

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# The package for Windows under Wine, in a namespace of the lab: installed, upgraded, not
+# downgraded, removed; files, registry and services are compared before and after. The
+# programs are Wine's own builds of them (test/wine/run), the package is made of these by
+# the same installer/windows/pack.
+#
+#	windows.sh OUT GATEWAY REMOTE-ID USER IKE ESP
+#
+# OUT has new.msi, old.msi, and Wine's prefix as it is before, with ca.pem and password.txt.
+set -euo pipefail
+OUT=$1 GATEWAY=$2 REMOTE=$3 LOGIN=$4 IKE=$5 ESP=$6
+DISK=$OUT/prefix/drive_c
+PROGRAMS="C:\\Program Files\\Wayfarer"
+export WINEPREFIX=$OUT/prefix WINEDEBUG=-all PATH=$PATH:/usr/lib/wine
+cd "$DISK"
+ip link set lo up
+fail() { echo "test/packages: $*" >&2; exit 1; }
+step() { echo "# $*"; }
+
+# Wine's server runs as long as this does: what it starts keeps the output of the first
+# program open.
+# shellcheck disable=SC2034 # its input stays open
+coproc AWAKE { wine cmd >/dev/null 2>&1; }
+trap 'wineserver -k; kill $(jobs -p) 2>/dev/null || true' EXIT
+sleep 3
+
+msi() { timeout 180 wine msiexec "$@" /qn /l*v 'C:\msi.log' >/dev/null 2>&1; }
+query() { timeout 60 wine reg query "$@" 2>/dev/null | tr -d '\r'; }
+state() { timeout 60 wine sc query wayfarerd 2>/dev/null | tr -d '\r' | awk '/STATE/ {print $4}'; }
+process() {
+	local id
+	for id in $(pgrep -f '^C:.Program Files.Wayfarer.wayfarerd.exe'); do
+		tr '\0' '\n' <"/proc/$id/environ" 2>/dev/null | grep -qxF "WINEPREFIX=$WINEPREFIX" && echo "$id"
+	done
+}
+client() { timeout 90 wine "$PROGRAMS\\wayfarer.exe" "$@"; }
+serving() {
+	for _ in $(seq 40); do client status --json 2>/dev/null | grep -q '"connections"' && return; sleep .5; done
+	fail "the service does not answer: $(state), $(client status 2>&1)"
+}
+# The registry, a line for each value.
+registry() {
+	sleep 2 && wineserver -k && wine reg export HKLM 'C:\hklm.reg' /y >/dev/null 2>&1 && wine reg export HKCU 'C:\hkcu.reg' /y >/dev/null 2>&1
+	iconv -f UTF-16 -t UTF-8 hklm.reg hkcu.reg | tr -d '\r' | sed -e ':a' -e '/\\$/{N;s/\\\n *//;ba' -e '}' | awk '/^\[/ {key = $0} NF {print key " " $0}' | grep -vE "$NOISE" | sort
+	rm -f hklm.reg hkcu.reg
+	# Wine leaves a semicolon where it removes something from there.
+	query "$ENVIRONMENT" /v PATH | sed 's/;;*/;/g; s/;$//'
+}
+files() { find . \( -path './windows/temp' -o -path './users/*/Temp' -o -path './users/*/AppData/Local/Temp' \) -prune -o -not -name '*.log' -printf '%y %p\n' | sort; }
+NOISE='"DriverDateData"=|Session Manager\\Environment\] "PATH"='
+# Keys without anything in them: Windows's installer makes some for itself when it is used for
+# the first time, and takes others away with the last value, which only Wine has as few.
+NOISE+='|^\[[^]]*\\(Installer|Installer\\(Features|Products|UpgradeCodes|UserData)|UserData\\S-1-5-18(\\(Components|Products))?|CurrentVersion\\Run|Eventlog\\Application)\] \['
+has() { query "$1" ${2:+/v "$2"} | grep -qF -- "$3" || fail "registry: $1 $2 is not $3: $(query "$1" /v "$2")"; }
+hasnot() { [ -z "$(query "$@")" ] || fail "registry: there is $*"; }
+same() { diff "$OUT/$1-before" "$OUT/$1-after" || fail "$1 are others than before"; }
+look() { registry >"$OUT/registry-$1"; files >"$OUT/files-$1"; }
+
+ENVIRONMENT='HKLM\System\CurrentControlSet\Control\Session Manager\Environment'
+RUN='HKLM\Software\Microsoft\Windows\CurrentVersion\Run'
+UNINSTALL='HKLM\Software\Microsoft\Windows\CurrentVersion\Uninstall'
+
+step before
+msi /i 'C:\nothing.msi' || true # the service of Windows's installer has been started once
+look before
+
+step install
+msi /i 'C:\old.msi' || fail "install: $(iconv -f UTF-16 -t UTF-8 msi.log 2>/dev/null | tail -n 20)"
+serving
+has "$RUN" Wayfarer "\"$PROGRAMS\\wayfarer-gui.exe\" --hidden"
+# Windows's own installer quotes the path.
+has 'HKLM\System\CurrentControlSet\Services\wayfarerd' ImagePath "$PROGRAMS\\wayfarerd.exe service"
+has 'HKLM\System\CurrentControlSet\Services\wayfarerd' Start 0x2
+has 'HKLM\System\CurrentControlSet\Services\EventLog\Application\Wayfarer' EventMessageFile EventCreate.exe
+has 'HKLM\Software\Classes\Wayfarer.Profile\shell\open\command' '' "\"$PROGRAMS\\wayfarer-gui.exe\" \"%1\""
+has 'HKLM\Software\Classes\.pcf' '' Wayfarer.Profile
+has "$ENVIRONMENT" PATH "C:\\Program Files\\Wayfarer\\"
+find . -path '*Start Menu*' -name 'Wayfarer.lnk' | grep -q . || fail "nothing in the Start menu"
+query "$UNINSTALL" /s | grep -q 'DisplayName.*Wayfarer' || fail "it is not in the list of programs"
+du -sk "Program Files/Wayfarer" | sed 's/\t.*/ KiB installed/'
+
+step upgrade
+printf 'version = 1\ngateway = "vpn.example.test"\nauth = "hybrid"\npin = "%064d"\n' 0 >ProgramData/Wayfarer/profiles.d/office.toml
+cp ProgramData/Wayfarer/profiles.d/office.toml "$OUT/office.toml"
+before=$(process)
+msi /i 'C:\new.msi' || fail "upgrade"
+serving
+[ "$before" != "$(process)" ] || fail "the service was not started again"
+cmp "$OUT/office.toml" ProgramData/Wayfarer/profiles.d/office.toml || fail "a profile is lost"
+# It belongs to nobody whom Wine knows as an administrator.
+client logs | grep -q 'left out.*office.toml' || fail "the service does not read the profile"
+[ "$(query "$UNINSTALL" /s | grep -c 'DisplayName.*Wayfarer')" = 1 ] || fail "both versions are in the list of programs"
+query "$UNINSTALL" /s | grep -q 'DisplayVersion.*1\.2\.0' || fail "the new version is not in the list of programs"
+query "$ENVIRONMENT" /v PATH | grep -o 'Program Files.Wayfarer' | grep -c . | grep -qx 1 || fail "PATH has not exactly one entry"
+
+step "no downgrade"
+! msi /i 'C:\old.msi' || fail "a downgrade was not refused"
+serving
+query "$UNINSTALL" /s | grep -q 'DisplayVersion.*1\.2\.0' || fail "the new version is gone"
+
+step "uninstall, connected"
+rm ProgramData/Wayfarer/profiles.d/office.toml
+client connect --gateway "$GATEWAY" --remote-id "$REMOTE" --ike "$IKE" --esp "$ESP" --auth hybrid --ca 'C:\ca.pem' \
+	--login "$LOGIN" --password-file 'C:\password.txt' --timeout 40s </dev/null || fail "no connection"
+client status --json | grep -q '"state":"connected"' || fail "not connected"
+msi /x 'C:\new.msi' || fail "uninstall"
+[ -z "$(state)" ] || fail "the service is left: $(state)"
+tail -n 1 wishes.txt | grep -q 'Tunnels:\[\]' || fail "the network was not given back: $(tail -n 1 wishes.txt)"
+rm -f wishes.txt
+look after
+same registry
+same files
+
+step "silent, with properties"
+mkdir -p preset && printf 'version = 1\ngateway = "vpn.example.test"\nauth = "hybrid"\npin = "%064d"\n' 0 >preset/site.toml
+echo 'another' >preset/ca.pem
+wine reg add 'HKLM\Software\Classes\.pcf' /ve /d Other.Program /f >/dev/null 2>&1
+msi /i 'C:\old.msi' AUTOSTART=0 'PROFILES=C:\preset' || fail "install"
+serving
+hasnot "$RUN" /v Wayfarer
+has 'HKLM\Software\Classes\.pcf' '' Other.Program
+client logs | grep -q 'left out.*site.toml' || fail "the preset profile is not read"
+[ -e ProgramData/Wayfarer/profiles.d/ca.pem ] || fail "what lies beside the profile was not copied"
+msi /i 'C:\new.msi' || fail "upgrade"
+hasnot "$RUN" /v Wayfarer
+client logs | grep -q 'left out.*site.toml' || fail "the preset profile is lost"
+msi /x 'C:\new.msi' || fail "uninstall"
+has 'HKLM\Software\Classes\.pcf' '' Other.Program
+[ -e ProgramData/Wayfarer/profiles.d/site.toml ] || fail "the administrator's profile is gone"
+rm -r ProgramData/Wayfarer preset
+wine reg delete 'HKLM\Software\Classes\.pcf' /f >/dev/null 2>&1
+look after
+same registry
+same files
+echo "ok: installed, upgraded, not downgraded, removed while connected, nothing left"
