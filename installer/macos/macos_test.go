@@ -14,18 +14,27 @@ import (
 // tools stand in for those of a Mac. The go command only says what it was asked for, in the
 // place of programs.
 var tools = map[string]string{
-	"uname":    "echo Darwin",
-	"xcrun":    "exit 0",
-	"plutil":   "exit 0",
-	"codesign": "exit 0",
-	"lipo":     `cat "$4" "$5" >"$3"`,
+	"uname":       "echo Darwin",
+	"xcrun":       `echo "xcrun $*" >>"$LOG"`,
+	"plutil":      "exit 0",
+	"codesign":    `echo "codesign $*" >>"$LOG"`,
+	"git":         "echo 1700000000",
+	"id":          "echo 0",
+	"launchctl":   `echo "launchctl $*" >>"$LOG"`,
+	"pkgutil":     `echo "pkgutil $*" >>"$LOG"`,
+	"pkill":       `echo "pkill $*" >>"$LOG"`,
+	"productsign": `echo "productsign $*" >>"$LOG"; cp "$4" "$5"`,
 	"go": `case $1 in
 	build)
 		while [ "$1" != -o ]; do shift; done
 		out=$2; shift 2
 		for p; do echo "$GOOS $GOARCH $CGO_ENABLED $MACOSX_DEPLOYMENT_TARGET" >"$out/${p##*/}"; done ;;
 	run)
-		mkdir -p "$4"; echo icon >"$4/wayfarer.icns" ;;
+		case $2 in
+		*/generate) mkdir -p "$4"; echo icon >"$4/wayfarer.icns" ;;
+		*/universal) cat "$4" "$5" >"$3" ;;
+		*/pkg) echo "$*" >>"$LOG"; (cd "$4" && find . | LC_ALL=C sort) >>"$LOG"; while [ "$1" != -out ]; do shift; done; echo package >"$2" ;;
+		esac ;;
 	esac`,
 }
 
@@ -36,18 +45,22 @@ func checkout(t *testing.T) (root string, env []string) {
 		t.Skip(err)
 	}
 	root = t.TempDir()
-	for _, file := range []string{"build.sh", "Info.plist", "io.github.wayfarer.wayfarerd.plist"} {
+	for _, file := range []string{
+		"build.sh", "Info.plist", "io.github.wayfarer.wayfarerd.plist", "uninstall.sh", "resources/welcome.txt", "scripts/preinstall", "scripts/postinstall",
+	} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(root, "installer", "macos", file), string(text))
 	}
+	write(t, filepath.Join(root, "LICENSE"), "Licence\n")
+	write(t, filepath.Join(root, "installer", "notices"), "#!/bin/sh\necho Notices of \"$@\"\n")
 	write(t, filepath.Join(root, "installer", "version"), "#!/bin/sh\necho 1.2.3~rc1+4.gabc1234\n")
 	for name, script := range tools {
 		write(t, filepath.Join(root, "tools", name), "#!/bin/sh\n"+script+"\n")
 	}
-	return root, append(os.Environ(), "PATH="+filepath.Join(root, "tools")+string(os.PathListSeparator)+os.Getenv("PATH"))
+	return root, append(os.Environ(), "LOG="+filepath.Join(root, "log"), "SIGN_MACOS_IDENTITY=", "NOTARIZE_MACOS_PROFILE=", "PATH="+filepath.Join(root, "tools")+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
 func write(t *testing.T, path, text string) {
@@ -72,10 +85,8 @@ func read(t *testing.T, path string) string {
 // What the script puts where, for which processors, and what the application says of itself.
 func TestBuild(t *testing.T) {
 	root, env := checkout(t)
-	build := exec.Command("sh", filepath.Join(root, "installer", "macos", "build.sh"))
-	build.Env = env
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if says, _, err := build(t, root, env); err != nil {
+		t.Fatalf("%v: %s", err, says)
 	}
 	out := filepath.Join(root, "build", "macos")
 	contents := filepath.Join(out, "Wayfarer.app", "Contents")
@@ -125,24 +136,156 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// build runs the script, and returns what it says and what the tools were asked for.
+func build(t *testing.T, root string, env []string) (says, log string, err error) {
+	t.Helper()
+	script := exec.Command("sh", filepath.Join(root, "installer", "macos", "build.sh"))
+	script.Env = env
+	out, err := script.CombinedOutput()
+	if asked, e := os.ReadFile(filepath.Join(root, "log")); e == nil {
+		log = string(asked)
+	}
+	return string(out), log, err
+}
+
+// The package has all that is built, and names what it lacks.
+func TestPackage(t *testing.T) {
+	const service = `./Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist
+./Library/PrivilegedHelperTools
+./Library/PrivilegedHelperTools/wayfarer
+./Library/PrivilegedHelperTools/wayfarer-uninstall
+./Library/PrivilegedHelperTools/wayfarerd
+`
+	for system, tt := range map[string]struct {
+		name   string
+		window bool
+	}{
+		"Darwin": {"wayfarer_1.2.3~rc1+4.gabc1234.pkg", true},
+		"Linux":  {"wayfarer-without-window_1.2.3~rc1+4.gabc1234.pkg", false},
+	} {
+		root, env := checkout(t)
+		write(t, filepath.Join(root, "tools", "uname"), "#!/bin/sh\necho "+system+"\n")
+		says, log, err := build(t, root, env)
+		if err != nil {
+			t.Fatalf("%v: %s", err, says)
+		}
+		if !strings.Contains(says, "nothing is signed but ad hoc") || strings.Contains(says, "no window") == tt.window {
+			t.Errorf("%s: it says %s", system, says)
+		}
+		if got := read(t, filepath.Join(root, "build", "packages", tt.name)); got != "package\n" {
+			t.Errorf("%s: %q", system, got)
+		}
+		if !strings.Contains(log, service) || strings.Contains(log, "./Applications/Wayfarer.app/Contents/MacOS/wayfarer-gui\n") != tt.window {
+			t.Errorf("%s: the package has %s", system, log)
+		}
+		if !strings.Contains(log, "-id io.github.wayfarer.pkg -version 1.2.3 -title Wayfarer 1.2.3~rc1+4.gabc1234 -time 1700000000") {
+			t.Errorf("%s: the package is made by %s", system, log)
+		}
+	}
+}
+
+// With an identity, programs, application and package are signed; Apple is asked if wanted.
+func TestSigned(t *testing.T) {
+	root, env := checkout(t)
+	says, log, err := build(t, root, append(env, "SIGN_MACOS_IDENTITY=Ada (ABC)", "NOTARIZE_MACOS_PROFILE=mine"))
+	if err != nil {
+		t.Fatalf("%v: %s", err, says)
+	}
+	for _, want := range []string{
+		"codesign --force --options runtime --timestamp --sign Developer ID Application: Ada (ABC) build/macos/wayfarer build/macos/wayfarerd\n",
+		"codesign --force --options runtime --timestamp --sign Developer ID Application: Ada (ABC) build/macos/Wayfarer.app\n",
+		"productsign --timestamp --sign Developer ID Installer: Ada (ABC) build/packages/wayfarer_1.2.3~rc1+4.gabc1234.pkg ",
+		"xcrun notarytool submit --wait --keychain-profile mine build/packages/wayfarer_1.2.3~rc1+4.gabc1234.pkg\n",
+		"xcrun stapler staple build/packages/wayfarer_1.2.3~rc1+4.gabc1234.pkg\n",
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no %q in\n%s", want, log)
+		}
+	}
+	if strings.Contains(says, "nothing is signed") {
+		t.Errorf("it says %s", says)
+	}
+}
+
 // What is missing is named, before anything is built.
 func TestBuildElsewhere(t *testing.T) {
-	for name, tt := range map[string]struct{ tool, script, says string }{
-		"Linux":  {"uname", "echo Linux", "needs a Mac"},
-		"no SDK": {"xcrun", "exit 1", "xcode-select --install"},
+	for name, tt := range map[string]struct{ tool, script, env, says string }{
+		"no SDK":                 {"xcrun", "exit 1", "", "xcode-select --install"},
+		"signing on Linux":       {"uname", "echo Linux", "SIGN_MACOS_IDENTITY=Ada", "sign on a Mac only"},
+		"notarised but unsigned": {"uname", "echo Darwin", "NOTARIZE_MACOS_PROFILE=mine", "set SIGN_MACOS_IDENTITY"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root, env := checkout(t)
 			write(t, filepath.Join(root, "tools", tt.tool), "#!/bin/sh\n"+tt.script+"\n")
-			build := exec.Command("sh", filepath.Join(root, "installer", "macos", "build.sh"))
-			build.Env = env
-			out, err := build.CombinedOutput()
-			if err == nil || !strings.Contains(string(out), tt.says) {
-				t.Errorf("%v: %s", err, out)
+			says, _, err := build(t, root, append(env, tt.env))
+			if err == nil || !strings.Contains(says, tt.says) {
+				t.Errorf("%v: %s", err, says)
 			}
 			if _, err := os.Stat(filepath.Join(root, "build")); err == nil {
 				t.Error("something was built")
 			}
 		})
+	}
+}
+
+// The uninstaller leaves what an administrator has placed, and nothing else; without the
+// network restored it removes nothing.
+func TestUninstall(t *testing.T) {
+	for _, placed := range []bool{false, true} {
+		root, env := checkout(t)
+		mac := filepath.Join(root, "mac")
+		tools := "Library/PrivilegedHelperTools/"
+		const state = "Library/Application Support/Wayfarer/"
+		for _, file := range []string{
+			tools + "wayfarerd", tools + "wayfarer-uninstall", "Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist",
+			"Applications/Wayfarer.app/Contents/Info.plist", "Users/ada/Library/LaunchAgents/io.github.wayfarer.plist",
+			"var/log/wayfarerd.log", "var/run/wayfarer/wayfarerd.sock", "usr/local/share/doc/wayfarer/LICENSE", state + "network.lock",
+		} {
+			write(t, filepath.Join(mac, file), "")
+		}
+		if err := os.MkdirAll(filepath.Join(mac, state, "profiles.d"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if placed {
+			want = "/" + state + "profiles.d/office.toml\n"
+			write(t, filepath.Join(mac, state, "profiles.d", "office.toml"), "")
+		}
+		write(t, filepath.Join(mac, "usr/local/bin/other"), "")
+		for _, name := range []string{"wayfarer", "wayfarer-uninstall"} {
+			if err := os.Symlink("/"+tools+name, filepath.Join(mac, "usr/local/bin", name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		uninstall := func() (string, error) {
+			cmd := exec.Command("sh", "uninstall.sh")
+			cmd.Env = append(env, "WAYFARER_ROOT="+mac)
+			out, err := cmd.CombinedOutput()
+			return string(out), err
+		}
+		write(t, filepath.Join(mac, tools, "wayfarer"), "#!/bin/sh\nexit 7\n")
+		if out, err := uninstall(); err == nil || !strings.Contains(out, "nothing was removed") {
+			t.Errorf("with the network as it is: %v, %s", err, out)
+		}
+		read(t, filepath.Join(mac, tools, "wayfarerd"))
+		write(t, filepath.Join(mac, tools, "wayfarer"), "#!/bin/sh\necho wayfarer \"$@\" >>\"$LOG\"\n")
+		if out, err := uninstall(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		left := ""
+		err := filepath.WalkDir(mac, func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				left += strings.TrimPrefix(path, mac) + "\n"
+			}
+			return err
+		})
+		if err != nil || left != want+"/usr/local/bin/other\n" {
+			t.Errorf("left is %q, %v", left, err)
+		}
+		log := read(t, filepath.Join(root, "log"))
+		const stop, restore = "launchctl bootout system/io.github.wayfarer.wayfarerd\n", "wayfarer restore-network\n"
+		if at := strings.Index(log, restore); at < strings.Index(log, stop) || !strings.Contains(log, "pkgutil --forget io.github.wayfarer.pkg\n") {
+			t.Errorf("it did %s", log)
+		}
 	}
 }

@@ -47,7 +47,7 @@ registry() {
 	query "$ENVIRONMENT" /v PATH | sed 's/;;*/;/g; s/;$//'
 }
 files() { find . \( -path './windows/temp' -o -path './users/*/Temp' -o -path './users/*/AppData/Local/Temp' \) -prune -o -not -name '*.log' -printf '%y %p\n' | sort; }
-NOISE='"DriverDateData"=|Session Manager\\Environment\] "PATH"='
+NOISE='"DriverDateData"=|\\ServiceCurrent\]|\\Control\\Video\\|Session Manager\\Environment\] "PATH"='
 # Keys without anything in them: Windows's installer makes some for itself when it is used for
 # the first time, and takes others away with the last value, which only Wine has as few.
 NOISE+='|^\[[^]]*\\(Installer|Installer\\(Features|Products|UpgradeCodes|UserData)|UserData\\S-1-5-18(\\(Components|Products))?|CurrentVersion\\Run|Eventlog\\Application)\] \['

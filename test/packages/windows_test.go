@@ -53,7 +53,10 @@ func TestWindowsSigned(t *testing.T) {
 	for _, file := range packages {
 		parts := t.TempDir()
 		run(t, nil, "msiextract", "--directory", parts, file)
-		programs, _ := filepath.Glob(parts + "/*/*/wayfarer*.exe")
+		var programs []string
+		for line := range strings.Lines(run(t, nil, "find", parts, "-name", "*.exe")) {
+			programs = append(programs, strings.TrimSpace(line))
+		}
 		if len(programs) < 2 {
 			t.Errorf("%s has %v", file, programs)
 		}
