@@ -51,6 +51,18 @@ func (a *Autostart) Enable(program string, args ...string) error {
 	return nil
 }
 
+// Declined says that this user wants no start at login, though an installer has it for all
+// users: the system may start the program all the same. It is only so on Windows.
+func (a *Autostart) Declined() bool {
+	r, ok := a.entry.(runKey)
+	if !ok {
+		return false
+	}
+	forAll, err := r.values.machine()
+	on, err2 := r.enabled()
+	return forAll && !on && errors.Join(err, err2) == nil
+}
+
 // Disable ends that. Without an entry it does nothing.
 func (a *Autostart) Disable() error {
 	if err := a.entry.disable(); err != nil {
@@ -169,7 +181,8 @@ func (l launchAgent) enable(program string, args []string) error {
 func (l launchAgent) disable() error { return removeIfThere(l.file) }
 
 // runKey is a value of Windows's registry, in the user's
-// Software\Microsoft\Windows\CurrentVersion\Run.
+// Software\Microsoft\Windows\CurrentVersion\Run. An installer may have made one in the
+// machine's, which starts the program for all users who do not decline.
 type runKey struct {
 	values registryValues
 	quote  func(program string, args []string) string // a command line
@@ -179,31 +192,54 @@ type runKey struct {
 // Task Manager notes in the key Explorer\StartupApproved\Run. Removing what is not there
 // is no error.
 type registryValues interface {
+	machine() (bool, error)   // whether there is a command for all users
 	command() (string, error) // empty: there is none
 	approval() ([]byte, error)
 	setCommand(string) error
+	setApproval([]byte) error
 	removeCommand() error
 	removeApproval() error
 }
 
+// switchedOff is an approval: the Task Manager makes the first byte odd, and notes the
+// time of it.
+var switchedOff = []byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
 func (r runKey) enabled() (bool, error) {
 	command, err := r.values.command()
-	if err != nil || command == "" {
+	forAll, err2 := r.values.machine()
+	if err := errors.Join(err, err2); err != nil || command == "" && !forAll {
 		return false, err
 	}
 	approval, err := r.values.approval()
 	if err != nil {
 		return false, err
 	}
-	// The Task Manager makes the first byte odd for what its user switched off.
 	return len(approval) == 0 || approval[0]&1 == 0, nil
 }
 
+// enable adds no command to that for all users: it would start twice.
 func (r runKey) enable(program string, args []string) error {
-	return errors.Join(r.values.setCommand(r.quote(program, args)), r.values.removeApproval())
+	forAll, err := r.values.machine()
+	switch {
+	case err != nil:
+		return err
+	case forAll:
+		err = r.values.removeCommand()
+	default:
+		err = r.values.setCommand(r.quote(program, args))
+	}
+	return errors.Join(err, r.values.removeApproval())
 }
 
 func (r runKey) disable() error {
+	forAll, err := r.values.machine()
+	switch {
+	case err != nil:
+		return err
+	case forAll:
+		return errors.Join(r.values.removeCommand(), r.values.setApproval(switchedOff))
+	}
 	return errors.Join(r.values.removeCommand(), r.values.removeApproval())
 }
 

@@ -11,16 +11,19 @@ import (
 
 // memoryValues is a registry of one name.
 type memoryValues struct {
+	forAll   bool
 	run      string
 	approved []byte
 	broken   error
 }
 
-func (m *memoryValues) command() (string, error)  { return m.run, m.broken }
-func (m *memoryValues) approval() ([]byte, error) { return m.approved, m.broken }
-func (m *memoryValues) setCommand(c string) error { m.run = c; return m.broken }
-func (m *memoryValues) removeCommand() error      { m.run = ""; return m.broken }
-func (m *memoryValues) removeApproval() error     { m.approved = nil; return m.broken }
+func (m *memoryValues) machine() (bool, error)     { return m.forAll, m.broken }
+func (m *memoryValues) setApproval(a []byte) error { m.approved = a; return m.broken }
+func (m *memoryValues) command() (string, error)   { return m.run, m.broken }
+func (m *memoryValues) approval() ([]byte, error)  { return m.approved, m.broken }
+func (m *memoryValues) setCommand(c string) error  { m.run = c; return m.broken }
+func (m *memoryValues) removeCommand() error       { m.run = ""; return m.broken }
+func (m *memoryValues) removeApproval() error      { m.approved = nil; return m.broken }
 
 func spaced(program string, args []string) string {
 	return strings.Join(append([]string{program}, args...), " ")
@@ -161,5 +164,32 @@ func TestRunKey(t *testing.T) {
 	}
 	if err := a.Disable(); !errors.Is(err, values.broken) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What an installer has started for all users each can decline, and have again, without
+// two starts.
+func TestRunKeyOfAllUsers(t *testing.T) {
+	values := &memoryValues{run: "of before"}
+	a := &Autostart{runKey{values, spaced}}
+	if a.Declined() {
+		t.Error("declined what there is not")
+	}
+	values.forAll = true
+	mustBe(t, a, true)
+	must(t, a.Disable())
+	mustBe(t, a, false)
+	if !a.Declined() || values.run != "" {
+		t.Errorf("after Disable: %+v", values)
+	}
+	must(t, a.Enable(filepath.Join(t.TempDir(), "w.exe"), "--hidden"))
+	mustBe(t, a, true)
+	if a.Declined() || values.run != "" {
+		t.Errorf("after Enable: %+v", values)
+	}
+	values.forAll, values.run = false, "mine"
+	must(t, a.Disable())
+	if a.Declined() || values.run != "" || values.approved != nil {
+		t.Errorf("without it: %+v", values)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"golang.org/x/sys/windows/registry"
 )
 
-// Keys below HKEY_CURRENT_USER.
+// Keys below HKEY_CURRENT_USER; the first is below HKEY_LOCAL_MACHINE as well.
 const (
 	runPath      = `Software\Microsoft\Windows\CurrentVersion\Run`
 	approvedPath = `Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run`
@@ -20,6 +20,16 @@ func NewAutostart() (*Autostart, error) {
 
 // registryEntry is the values of one name.
 type registryEntry struct{ name string }
+
+func (r registryEntry) machine() (bool, error) {
+	key, err := registry.OpenKey(registry.LOCAL_MACHINE, runPath, registry.QUERY_VALUE|registry.WOW64_64KEY)
+	if err != nil {
+		return false, unlessAbsent(err)
+	}
+	defer key.Close()
+	command, _, err := key.GetStringValue(r.name)
+	return command != "", unlessAbsent(err)
+}
 
 func (r registryEntry) command() (string, error) {
 	key, err := registry.OpenKey(registry.CURRENT_USER, runPath, registry.QUERY_VALUE)
@@ -48,6 +58,15 @@ func (r registryEntry) setCommand(command string) error {
 	}
 	defer key.Close()
 	return key.SetStringValue(r.name, command)
+}
+
+func (r registryEntry) setApproval(value []byte) error {
+	key, _, err := registry.CreateKey(registry.CURRENT_USER, approvedPath, registry.SET_VALUE)
+	if err != nil {
+		return err
+	}
+	defer key.Close()
+	return key.SetBinaryValue(r.name, value)
 }
 
 func (r registryEntry) removeCommand() error  { return r.remove(runPath) }

@@ -78,6 +78,10 @@ func parse(list []string, usage io.Writer) (*arguments, error) {
 }
 
 func run(args *arguments) error {
+	// At login the system starts it for users who have declined that, too.
+	if entry, err := platform.NewAutostart(); args.hidden && err == nil && entry.Declined() {
+		return nil
+	}
 	instance, err := claim(args)
 	if errors.Is(err, platform.ErrHandedOver) {
 		return nil

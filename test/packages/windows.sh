@@ -46,7 +46,7 @@ registry() {
 	# Wine leaves a semicolon where it removes something from there.
 	query "$ENVIRONMENT" /v PATH | sed 's/;;*/;/g; s/;$//'
 }
-files() { find . \( -path './windows/temp' -o -path './users/*/Temp' -o -path './users/*/AppData/Local/Temp' \) -prune -o -not -name '*.log' -printf '%y %p\n' | sort; }
+files() { find . \( -path './windows/temp' -o -path './users/*/Temp' -o -path './users/*/AppData/Local/Temp' \) -prune -o -not -name '*.log' -printf '%y %p\n' | grep -vx 'd ./windows/Installer' | sort; }
 NOISE='"DriverDateData"=|\\ServiceCurrent\]|\\Control\\Video\\|Session Manager\\Environment\] "PATH"='
 # Keys without anything in them: Windows's installer makes some for itself when it is used for
 # the first time, and takes others away with the last value, which only Wine has as few.
