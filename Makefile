@@ -124,7 +124,7 @@ lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, i
 		GOOS=$(os) build/tools/staticcheck -tags lab,gui $(call packages,$(os));)
 	@if test/need-gui; then echo "with the window: staticcheck"; $(GUI) build/tools/staticcheck ./cmd/wayfarer-gui; fi
 	$(GO) test ./test/arch
-	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/bench/prereqs test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session test/wine/window installer/macos/build.sh && cd test/lab && shellcheck lab lib/*.sh; \
+	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/bench/prereqs test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session test/wine/window installer/macos/build.sh installer/macos/uninstall.sh installer/macos/scripts/* installer/windows/build installer/windows/pack installer/windows/wintun && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
 	@if command -v desktop-file-validate && command -v appstreamcli; then \
 		desktop-file-validate installer/linux/io.github.wayfarer.desktop && appstreamcli validate --no-net installer/linux/io.github.wayfarer.metainfo.xml; \
@@ -206,7 +206,7 @@ packages-windows: gui-windows icons ## msi of the commit that is checked out, in
 packages-macos: need-go ## pkg of the commit that is checked out, into build/packages, on a Mac with the window; SIGN_MACOS_IDENTITY
 	installer/macos/build.sh
 
-test-packages: packages ## install, upgrade and remove the packages in a container with a real systemd, which reaches a gateway (root, Linux)
+test-packages: packages ## install, upgrade and remove the packages in a container with a real systemd, and under Wine, where they reach a gateway (root, Linux)
 	test/packages/prereqs
 	test/lab/lab prereqs --install
 	$(GO) test -tags packages -count=1 -timeout 30m -v ./test/packages

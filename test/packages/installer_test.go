@@ -59,8 +59,8 @@ func TestContents(t *testing.T) {
 
 // TestScripts has shells and shellcheck read the scripts.
 func TestScripts(t *testing.T) {
-	scripts := slices.Concat(glob(t, "installer/linux/scripts/*"), glob(t, "test/packages/*.sh"),
-		[]string{"installer/linux/build", "installer/notices", "installer/seal", "installer/version", "test/packages/prereqs"})
+	scripts := slices.Concat(glob(t, "installer/linux/scripts/*"), glob(t, "installer/macos/scripts/*"), glob(t, "installer/macos/*.sh"), glob(t, "test/packages/*.sh"),
+		[]string{"installer/windows/build", "installer/windows/pack", "installer/windows/wintun", "installer/linux/build", "installer/notices", "installer/seal", "installer/version", "test/packages/prereqs"})
 	for _, script := range scripts {
 		shell := "sh"
 		if strings.HasPrefix(script, "test/") {
