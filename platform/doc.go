@@ -242,8 +242,8 @@
 // (NRPT, [MS-GPNRPT]) in the registry, with GUIDs of our own: the nth rule has always the
 // same. A tunnel that resolves all names has a rule for all, and its servers at the
 // interface; one with split DNS has no servers there, for Windows would ask them for all
-// names. Search domains are the interface's. Where group policy has rules Windows heeds no
-// others: then [Report] says that the names are taken. WINS servers are the interface's
+// names. Search domains are the interface's. Where group policy has a table of rules, also an
+// empty one, Windows heeds no others: then [Report] says that the names are taken. WINS servers are the interface's
 // NetBT parameters. All of this outlives a restart, and is undone by the journal.
 //
 // # Windows: events

@@ -269,8 +269,8 @@ func text(value any) string {
 }
 
 // Where Windows keeps what interfaces have, by their GUIDs, and the rules that say which
-// servers are asked for which names (NRPT). Where group policy has rules the others do
-// not count.
+// servers are asked for which names (NRPT). Where group policy has a table of rules the
+// others do not count.
 const (
 	tcpip4Key     = `SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces\`
 	tcpip6Key     = `SYSTEM\CurrentControlSet\Services\Tcpip6\Parameters\Interfaces\`

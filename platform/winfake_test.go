@@ -237,12 +237,13 @@ func (w *fakeWindows) removeKey(path string) error {
 
 func (w *fakeWindows) subkeys(path string) ([]string, error) {
 	var names []string
+	_, there := w.keys[path]
 	for key := range w.keys {
 		if name, below := strings.CutPrefix(key, path+`\`); below {
 			names = append(names, name)
 		}
 	}
-	if names == nil {
+	if names == nil && !there {
 		return nil, fs.ErrNotExist
 	}
 	slices.Sort(names)

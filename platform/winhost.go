@@ -312,19 +312,17 @@ func (h *winHost) nameservers(applied []change) []netip.Addr {
 	return view.nameservers(tunnelsOf(Config{}, applied))
 }
 
-// verify implements host: rules of group policy are the only ones that count.
+// verify implements host. As soon as group policy has a table of rules, an empty one too,
+// its rules are the only ones that count.
 func (h *winHost) verify(_ context.Context, _ Config, report *Report) error {
 	if report.DNS == "" {
 		return nil
 	}
-	rules, err := h.net.subkeys(nrptPolicyKey)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if len(rules) > 0 {
+	_, err := h.net.subkeys(nrptPolicyKey)
+	if err == nil {
 		report.NamesTaken = GroupPolicy
 	}
-	return err
+	return unlessAbsent(err)
 }
 
 // overlaps implements host.

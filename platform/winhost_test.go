@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -324,12 +325,33 @@ func TestWindowsForeignNames(t *testing.T) {
 	if w.keys[nrptKey+`\`+ruleGUID(0)] == nil || len(w.keys[netBTKey+"{LINK-4}"]) == 0 {
 		t.Error("what is another's was undone")
 	}
-	w.keys[nrptPolicyKey+`\{DOMAIN}`] = map[string]any{"Name": []string{".corp.example"}}
-	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}}); err != nil {
-		t.Fatal(err)
-	}
-	if r := n.Report(); r.NamesTaken != GroupPolicy {
-		t.Errorf("report %+v", r)
+}
+
+// TestWindowsGroupPolicy: a table of rules of group policy's, also one without a rule, is
+// the only one that Windows heeds.
+func TestWindowsGroupPolicy(t *testing.T) {
+	rule := map[string]any{"Name": []string{".corp.example"}}
+	for _, tt := range []struct {
+		name string
+		keys map[string]map[string]any
+		want string
+	}{
+		{"none", nil, ""},
+		{"a rule", map[string]map[string]any{nrptPolicyKey + `\{DOMAIN}`: rule}, GroupPolicy},
+		{"a table without rules", map[string]map[string]any{nrptPolicyKey: {}}, GroupPolicy},
+		{"rules of this computer's", map[string]map[string]any{nrptKey + `\{OTHER}`: rule}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newFakeWindows()
+			maps.Copy(w.keys, tt.keys)
+			n := w.on(t, t.TempDir())
+			if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}}); err != nil {
+				t.Fatal(err)
+			}
+			if r := n.Report(); r.NamesTaken != tt.want {
+				t.Errorf("report %+v", r)
+			}
+		})
 	}
 }
 
