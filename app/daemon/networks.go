@@ -112,11 +112,10 @@ func (s *settings) settle(local []netip.Prefix, own []netip.Addr) {
 
 // fit sets how large packets may be. An interface must take more than small paths carry
 // whole: the pump cuts what is too large for them. What a profile says counts instead
-// of what was found out.
+// of what was found out; but below its least MTU an interface has no IPv6.
 func (s *settings) fit(p *app.Profile, limit int) {
 	if p.MTU != 0 {
-		s.mtu, s.limit = p.MTU, p.MTU
-		return
+		limit = p.MTU
 	}
 	s.mtu, s.limit = max(limit, tun.MinMTU), limit
 	if s.hasFamily(allIPv6) {

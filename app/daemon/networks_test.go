@@ -212,6 +212,16 @@ func TestSettingsOfAProfile(t *testing.T) {
 	if got := newSettings(&app.Profile{MTU: 1400}, &fakeSession{}, nil).mtu; got != 1400 {
 		t.Errorf("MTU of the profile: %d", got)
 	}
+	for _, tt := range []struct {
+		addresses string
+		mtu       int // of the profile
+		of        int // of the interface
+	}{{"10.0.0.1/32", 1000, 1000}, {"10.0.0.1/32 fd00::1/128", 1000, 1280}, {"fd00::1/128", 1400, 1400}} {
+		a := ike.Assignment{Addresses: nets(tt.addresses)}
+		if s := newSettings(&app.Profile{MTU: tt.mtu}, &fakeSession{assignment: a}, nil); s.mtu != tt.of || s.limit != tt.mtu {
+			t.Errorf("%s, MTU %d of the profile: interface %d, path %d", tt.addresses, tt.mtu, s.mtu, s.limit)
+		}
+	}
 	s := newSettings(&app.Profile{}, &fakeSession{assignment: ike.Assignment{ForbidSave: true}}, nil)
 	if len(s.warnings) != 1 || s.warnings[0].Code != app.WarningNoSave {
 		t.Errorf("warnings %v", s.warnings)
