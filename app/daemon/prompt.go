@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/hex"
@@ -111,11 +112,11 @@ func (t *tunnel) answerGateway(ctx context.Context, d *dialled, p ike.Prompt) (i
 	defer cancel(nil)
 	lives := context.AfterFunc(d.ctx, func() { cancel(context.Cause(d.ctx)) })
 	defer lives()
-	answer, err := t.ask(ctx, d.clock, app.Prompt{
-		Kind:   app.PromptKind(p.Kind),
-		Text:   printable(p.Text, maxText),
-		Secret: p.Secret,
-	})
+	question := app.Prompt{Kind: app.PromptKind(p.Kind), Text: printable(p.Text, maxText), Secret: p.Secret}
+	if p.Once { // a kind whose answers nobody keeps
+		question.Kind, question.Text = app.PromptChallenge, cmp.Or(question.Text, "Another password, or a one-time code")
+	}
+	answer, err := t.ask(ctx, d.clock, question)
 	if err != nil {
 		d.end(err)
 		return ike.Answer{}, err

@@ -104,6 +104,11 @@ func (q *asker) ask(ctx context.Context, p *app.Prompt) ([]byte, error) {
 	case text := <-answer:
 		return text, nil
 	case <-ctx.Done():
+		select {
+		case text := <-answer:
+			clear(text)
+		default:
+		}
 		return nil, errCancelled
 	}
 }
@@ -204,6 +209,7 @@ func (c *controller) moveAttempt(a *attempt, key string) {
 	}
 	if c.model.selected == from {
 		c.model.selected = key
+		c.composing = false
 	}
 }
 
@@ -256,6 +262,7 @@ func (c *controller) back(key string) {
 	}
 	c.dismiss(key)
 	if !saved {
+		c.composing = true
 		c.selectItem("")
 	}
 }
@@ -339,7 +346,7 @@ func (c *controller) answer(key string, text []byte, accept, keep bool) {
 		err := c.svc.Answer(c.ctx, id, answer)
 		clear(answer.Text)
 		if failure, ok := errors.AsType[*app.Failure](err); ok && failure.Code != app.CodeUsage { // else it came too late
-			c.do(func() { c.change(key, func(o *own) { o.failure = failure }) })
+			c.do(func() { c.complain(failure) })
 		}
 	}()
 }
@@ -379,6 +386,9 @@ func (c *controller) settle() {
 		c.model.own[key] = o
 	}
 	for key, a := range c.attempts {
+		if c.model.status == nil {
+			break // the connection may still be there
+		}
 		conn := c.find(a.id)
 		if conn != nil && connectionKey(conn) != key {
 			conn = nil // of a service that was restarted, and numbers anew
@@ -411,9 +421,7 @@ func (c *controller) deselect() {
 		return
 	}
 	c.model.selected = ""
-	if !c.composing {
-		c.selectFirst()
-	}
+	c.selectFirst()
 }
 
 // keep saves what the person wants kept of an attempt whose connection stands now, and
@@ -426,7 +434,7 @@ func (c *controller) keep(a *attempt, conn *app.Connection) {
 	case len(a.retyped) > 0:
 		a.entry.ForgetPassword()
 		a.entry.Password, a.retyped, a.save = a.retyped, nil, true
-	case !a.keepPassword, a.asked && !saved:
+	case !a.keepPassword, a.asked && (a.save || !saved):
 		// Which of two passwords is the right one only the person knows.
 		a.entry.ForgetPassword()
 	}

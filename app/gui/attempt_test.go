@@ -266,6 +266,144 @@ func TestOldFailure(t *testing.T) {
 	})
 }
 
+// TestEditedAfterFailure: trying again takes the profile as it is now, and what a removed
+// one has left is gone.
+func TestEditedAfterFailure(t *testing.T) {
+	inWorld(t, withOffice, func(w *world) {
+		w.press(w.home.form.connect)
+		w.service.set(failedWith(app.NewFailure(app.CodeSignInRefused, app.StepSignIn, "no", "")))
+		w.want("failure")
+		w.press(w.home.failure.edit)
+		entries(w.page)["Gateway"].SetText("new.example.com")
+		entries(w.page)["Password"].SetText("byron")
+		w.ctrl(fyne.KeyS)
+		w.press(w.home.failure.retry)
+		if r := w.service.requests; len(r) != 2 || r[1].Profile.Gateway != "new.example.com" || string(r[1].Password) != "byron" {
+			t.Errorf("requests %+v", r)
+		}
+		w.service.set(failedWith(app.NewFailure(app.CodeNoAnswer, "", "no", "")))
+		w.settleDown()
+		w.remove("office")
+		w.confirm()
+		if len(w.attempts) > 0 || len(w.model.items()) > 0 {
+			t.Errorf("%d attempts, %d lines in the list", len(w.attempts), len(w.model.items()))
+		}
+	})
+}
+
+// TestWrongPasswordIsNotKept: of a typed one after which the gateway asked again, nobody
+// knows whether it was right.
+func TestWrongPasswordIsNotKept(t *testing.T) {
+	bare := func(w *world, _ *Options) {
+		e := officeEntry()
+		e.Password = nil
+		w.save(e)
+	}
+	inWorld(t, bare, func(w *world) {
+		w.home.form.password.SetText("wrong")
+		w.home.form.remember.SetChecked(true)
+		w.press(w.home.form.connect)
+		w.service.set(promptedBy(app.Prompt{Kind: app.PromptPassword, Secret: true}))
+		w.want("prompt")
+		w.home.prompt.secret.SetText("right")
+		w.home.prompt.keep.SetChecked(false)
+		w.press(w.home.prompt.ok)
+		w.service.set(connection(app.StateConnected, nil))
+		w.want("connected")
+		if e, _ := w.store.Load("office"); len(e.Password) > 0 {
+			t.Errorf("stored %q", e.Password)
+		}
+	})
+}
+
+// TestFormStays: while somebody types, nothing else takes the form's place.
+func TestFormStays(t *testing.T) {
+	for name, disturb := range map[string]func(*world){
+		"the service comes back": func(w *world) {
+			w.service.lose(app.NewFailure(app.CodeNoService, "", "gone", ""))
+			w.settleDown()
+			w.service.lose(nil)
+			time.Sleep(lastRetry)
+		},
+		"the list is read": func(w *world) { w.reload("") },
+	} {
+		inWorld(t, withOffice, func(w *world) {
+			w.ctrl(fyne.KeyN)
+			w.home.form.password.SetText("typed")
+			disturb(w)
+			w.want("form")
+			if w.model.selected != "" || w.home.form.password.Text != "typed" {
+				t.Errorf("%s: selected %q, password %q", name, w.model.selected, w.home.form.password.Text)
+			}
+		})
+	}
+	inWorld(t, withOffice, func(w *world) {
+		w.ctrl(fyne.KeyN)
+		w.types(false)
+		w.service.set(unsaved("c1", app.StateFailed))
+		w.want("failure")
+		w.press(w.home.failure.back)
+		w.reload("")
+		w.wantDraft()
+	})
+}
+
+// TestEscapeCancels: also an attempt of the form, at once.
+func TestEscapeCancels(t *testing.T) {
+	for _, shown := range []bool{true, false} {
+		inWorld(t, withOffice, func(w *world) {
+			w.ctrl(fyne.KeyN)
+			gate := make(chan struct{})
+			if !shown {
+				w.service.hang = gate
+			}
+			w.types(false)
+			if shown {
+				w.service.set(unsaved("c1", app.StateConnecting))
+			}
+			w.want("progress")
+			w.keys.press(fyne.KeyEscape)
+			close(gate)
+			w.settleDown()
+			if len(w.attempts) > 0 || len(w.service.ended) != 1 || w.model.selected != "" {
+				t.Errorf("shown %v: %d attempts, ended %q, selected %q", shown, len(w.attempts), w.service.ended, w.model.selected)
+			}
+		})
+	}
+}
+
+// TestDialogFirst: beneath a dialog the shortcuts do nothing.
+func TestDialogFirst(t *testing.T) {
+	inWorld(t, withOffice, func(w *world) {
+		w.remove("office")
+		w.ctrl(fyne.KeyE)
+		w.ctrl(fyne.KeyN)
+		if w.page != nil || w.composing {
+			t.Error("a page opens beneath the dialog")
+		}
+	})
+}
+
+// TestServiceAway: an attempt outlives a moment in which the service is not seen.
+func TestServiceAway(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.types(true)
+		named := func(c *app.Connection) { c.Profile = "vpn.example.com" }
+		w.service.set(connection(app.StateConnecting, named))
+		w.want("progress")
+		w.service.lose(app.NewFailure(app.CodeNoService, "", "gone", ""))
+		w.settleDown()
+		w.change("", func(*own) {})
+		w.service.lose(nil)
+		time.Sleep(lastRetry)
+		w.service.set(connection(app.StateConnected, named))
+		w.want("connected")
+		if got := w.names(); len(got) != 1 {
+			t.Errorf("profiles %q", got)
+		}
+	})
+}
+
 // TestNameInUse: the service knows a connection by its profile's name, and so do the
 // settings.
 func TestNameInUse(t *testing.T) {

@@ -18,12 +18,18 @@ import (
 
 // bindKeys gives the keyboard its commands.
 func (c *controller) bindKeys() {
-	c.keys.shortcuts = map[fyne.KeyName]func(){
+	c.keys.shortcuts = map[fyne.KeyName]func(){fyne.KeyQ: c.quit}
+	for key, do := range map[fyne.KeyName]func(){
 		fyne.KeyN: c.compose,
 		fyne.KeyE: c.editSelected,
 		fyne.KeyO: c.chooseImport,
 		fyne.KeyS: c.saveOpen,
-		fyne.KeyQ: c.quit,
+	} {
+		c.keys.shortcuts[key] = func() {
+			if c.dialog == nil { // which waits for an answer
+				do()
+			}
+		}
 	}
 	c.keys.plain = map[fyne.KeyName]func(){
 		fyne.KeyEscape: c.escape,
@@ -48,7 +54,7 @@ func (c *controller) escape() {
 		c.dialog.Hide()
 	case c.page != nil:
 		c.leave(c.closePage, nil)
-	case c.composing:
+	case c.composing && it.key == "" && it.state == app.StateDisconnected:
 		c.composing = false
 		c.selectFirst()
 		c.render()
@@ -155,8 +161,8 @@ func (c *controller) editSelected() {
 		if c.model.item(c.model.selected).managed != nil {
 			return // it is the administrator's
 		}
-		if a := c.attempts[c.model.selected]; a != nil && !active(c.model.item(a.key).state) {
-			c.back(a.key)
+		if it := c.model.item(c.model.selected); it.state == app.StateFailed {
+			c.back(it.key)
 		}
 		c.editDraft()
 	}, nil)
@@ -223,6 +229,7 @@ func (c *controller) openEditor(heading string, entry *store.Entry, name string)
 					c.closePage()
 				}
 				c.composing = false
+				c.changed(name)
 				c.renamed(name, to)
 				c.reload(to)
 			}
@@ -247,8 +254,22 @@ func errConnected() error {
 
 // renamed has the settings follow a profile to its new name; empty: it was removed.
 func (c *controller) renamed(from, to string) {
-	if from != "" && c.prefs.connectOnStart() == from {
+	if from == "" || from == to {
+		return
+	}
+	if c.prefs.connectOnStart() == from {
 		c.prefs.SetString(prefConnect, to)
+	}
+	c.dismiss(profileKey(from)) // what has failed under that name
+}
+
+// changed forgets what is left of a failed attempt of a profile that is another one now.
+func (c *controller) changed(name string) {
+	key := profileKey(name)
+	if a := c.attempts[key]; a != nil && !c.busy(name) {
+		delete(c.attempts, key)
+		delete(c.model.own, key)
+		a.zero()
 	}
 }
 

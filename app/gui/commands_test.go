@@ -182,6 +182,15 @@ func TestUnchanged(t *testing.T) {
 		if w.page != nil || w.dialog != nil {
 			t.Error("Escape does not close the editor, or asks")
 		}
+		w.ctrl(fyne.KeyE)
+		entries(w.page)["Password"].SetText("byron")
+		entries(w.page)["Name"].SetText("lab") // which there is
+		w.ctrl(fyne.KeyS)
+		entries(w.page)["Name"].SetText("office")
+		w.key(fyne.KeyEscape)
+		if w.page == nil || w.dialog == nil {
+			t.Error("a password that a refused Save has taken is lost")
+		}
 	})
 }
 

@@ -256,15 +256,17 @@ func (c *controller) change(key string, f func(*own)) {
 
 // selectItem shows an item on the right side.
 func (c *controller) selectItem(key string) {
-	c.model.selected = key
-	c.closePage()
-	c.render()
+	c.leave(func() {
+		c.model.selected = key
+		c.closePage()
+		c.render()
+	}, nil)
 }
 
 // selectFirst selects what matters most when the window opens: a connection that
 // lives, else the first profile.
 func (c *controller) selectFirst() {
-	if c.model.selected != "" {
+	if c.model.selected != "" || c.composing {
 		return
 	}
 	items := c.model.items()
@@ -319,7 +321,7 @@ func (c *controller) loaded(list []saved, noKeyring error, selectName string) {
 	switch {
 	case selectName != "":
 		c.model.selected = profileKey(selectName)
-	case c.model.selected == "" && c.model.status != nil && !c.composing:
+	case c.model.status != nil:
 		c.selectFirst()
 	}
 	c.settle()
@@ -468,7 +470,7 @@ func (c *controller) renderHome() {
 	it := c.model.item(c.model.selected)
 	if c.model.noKeyring == nil {
 		a := c.attempts[it.key]
-		it.canKeep = it.profile != nil || a != nil && a.save
+		it.canKeep = a != nil && (it.profile != nil || a.save)
 		// One that was refused is forgotten: the next is typed in its place.
 		it.keeps = a != nil && a.save && len(a.entry.Password) == 0
 	}

@@ -315,12 +315,13 @@ func (v *editorView) secret(name string, to *[]byte) fyne.CanvasObject {
 		forget.Hide()
 	}
 	f.OnSubmitted = func(string) { v.save() }
-	v.differs = append(v.differs, func() bool { return f.Text != "" || forget.Checked })
+	taken := false // by a commit; it is not saved yet
+	v.differs = append(v.differs, func() bool { return f.Text != "" || forget.Checked || taken })
 	v.commits = append(v.commits, func() error {
 		switch {
 		case f.Text != "":
 			clear(*to)
-			*to = f.take()
+			*to, taken = f.take(), true
 		case forget.Checked:
 			clear(*to)
 			*to = nil

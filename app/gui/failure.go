@@ -65,6 +65,7 @@ func (v *failureView) update(it *item) {
 	setText(v.words, words)
 	v.report = strings.Join([]string{headline, advice, words, string(f.Code) + " " + string(f.Step)}, "\n")
 	showIf(v.steps.content(), name != "")
+	showIf(v.edit, it.managed == nil)
 	v.steps.update(it)
 }
 

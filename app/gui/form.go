@@ -80,6 +80,9 @@ func (v *formView) update(p *saved, noKeyring error) {
 	showIf(v.remember, asks && noKeyring == nil && !managed)
 	if (p == nil) != (v.shown == nil) || p != nil && p.name != v.shown.name {
 		v.password.empty()
+		if managed || v.shown != nil && v.shown.managed {
+			v.login.SetText("") // that of another connection
+		}
 	}
 	v.shown = p
 	if p == nil {

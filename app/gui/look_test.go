@@ -35,6 +35,7 @@ func screens() []screen {
 		}},
 		{"trust", fyne.NewSize(760, 760), func(w *world) { w.service.set(promptedBy(trustPrompt())) }},
 		{"password", wide, func(w *world) {
+			w.press(w.home.form.connect)
 			w.service.set(promptedBy(app.Prompt{Kind: app.PromptPassword, Text: "Password for ada at vpn.example.com", Secret: true}))
 		}},
 		{"otp", wide, func(w *world) {

@@ -54,7 +54,12 @@ func (c *controller) makeTray() {
 // connectFromTray connects a profile, and shows the window where that needs a person.
 func (c *controller) connectFromTray(key string) {
 	c.connectKey(key)
-	if p := c.model.profile(key); p == nil || p.signsIn && !p.hasPassword {
+	it := c.model.item(key)
+	p := it.profile
+	if p == nil {
+		p = it.managed
+	}
+	if p == nil || p.signsIn && !p.hasPassword {
 		c.model.selected = key
 		c.raise()
 	}

@@ -71,7 +71,10 @@ func (r *rest) run(ctx context.Context, still func() bool) {
 	go r.watchMenu(ctx)
 	for ctx.Err() == nil {
 		pause := liveTime
-		if still() && !r.choosing() {
+		switch {
+		case !still():
+			r.touch() // something goes on
+		case !r.choosing():
 			fyne.DoAndWait(func() { pause = r.once() })
 		}
 		select {
@@ -121,16 +124,15 @@ func (r *rest) once() time.Duration {
 	if !r.lie() {
 		return turnTime
 	}
-	err := r.events.Read(readable)
+	_ = r.events.Read(readable) // until the end of the time, too
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	woken := r.woken
 	r.resting, r.woken = false, false
-	if woken || errors.Is(err, os.ErrDeadlineExceeded) {
-		return turnTime
+	r.mu.Unlock()
+	if C.XPending(display) > 0 { // else it was the end of a frame
+		r.touch()
+		return liveTime
 	}
-	r.touched = time.Now()
-	return liveTime
+	return turnTime
 }
 
 func (r *rest) touch() {
