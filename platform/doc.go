@@ -180,7 +180,9 @@
 // never the service's. [Autostart] is an entry among what starts at login: a desktop entry
 // (Desktop Application Autostart Specification), a launch agent (launchd.plist(5), through
 // howett.net/plist) or a value of the registry's key Run. Each form is plain code that any
-// system can test; what the desktop's own settings switch off counts as off.
+// system can test; what the desktop's own settings switch off counts as off. On Windows the
+// installer may have an entry for all users, which each can decline: the program, started
+// all the same, ends.
 //
 // [ClaimInstance] makes a process the one of its program in a session; a later one hands
 // its arguments over, by a unix socket in XDG_RUNTIME_DIR or a named pipe, to nobody but a
