@@ -367,12 +367,15 @@
 // Each tunnel with name servers is a service in the dynamic store, with a UUID that follows
 // from the interface's number. Only State: keys are used, which a restart forgets. Its
 // domains are SupplementalMatchDomains; an empty one stands for all names, and comes before
-// the servers of the primary service. The tunnel is never the primary service, for configd
+// the servers of the primary service. Domains that complete names are in a key of their own:
+// configd removes SearchDomains of a service without addresses, and completes names with
+// supplemental domains unless their key says SupplementalMatchDomainsNoSearch, as all others
+// of ours do. So the tunnel's servers also resolve what is below its search domains. The tunnel is never the primary service, for configd
 // would lead the default route to it and, if the process died, leave it there. Each key is
 // read back after it was written, and after each Set it is looked who is asked (scutil --dns).
 // Words for scutil are checked: a gateway's domains cannot become commands. WINS servers are
-// WINSAddresses of the same service's SMB; as long as it is not the primary one, it is up to
-// the system whether it heeds them.
+// written as WINSAddresses of the same service's SMB, and will hardly have an effect: configd
+// takes the primary service's only, and none of a service without addresses. [Report] says so.
 //
 // # macOS: events
 //

@@ -165,8 +165,13 @@ func (h *macHost) plan(ctx context.Context, cfg Config, applied []change) ([]cha
 	if err != nil {
 		return nil, Report{}, &Error{PartDNS, err}
 	}
-	if len(names) > 0 {
-		report.DNS = "configd"
+	for _, t := range cfg.Tunnels {
+		if len(t.DNS) > 0 {
+			report.DNS = "configd"
+		}
+		if len(t.WINS) > 0 {
+			report.WINSUnheeded = winsUnheeded
+		}
 	}
 	return append(changes, names...), report, nil
 }

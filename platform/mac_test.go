@@ -45,8 +45,9 @@ link utun4 mtu 1300 up true [10.1.2.3/32]
 route 10.0.0.0/8 via invalid IP dev 12 scoped false cloned false
 route 10.1.2.3/32 via invalid IP dev 12 scoped false cloned false
 ` + guards + `
-` + macService + `DNS map["SearchDomains":["corp.example"] "ServerAddresses":["10.1.1.1" "10.1.1.2"] "SupplementalMatchDomains":["corp.example" "lab.example"] "SupplementalMatchDomainsNoSearch #":["1"]]
-` + macService + `SMB map["WINSAddresses":["10.1.1.5"]]`},
+` + macService + `DNS map["ServerAddresses":["10.1.1.1" "10.1.1.2"] "SupplementalMatchDomains":["lab.example"] "SupplementalMatchDomainsNoSearch #":["1"]]
+` + macService + `SMB map["WINSAddresses":["10.1.1.5"]]
+store State:/Network/Service/5741F7A2-66A3-4E5C-9D4B-000000040001/DNS map["ServerAddresses":["10.1.1.1" "10.1.1.2"] "SupplementalMatchDomains":["corp.example"]]`},
 		{"the home network is the company's too", Config{Tunnels: []Tunnel{home}}, `filter on true
 link utun4 mtu 1300 up true [10.1.2.3/32]
 route 10.1.1.0/24 via invalid IP dev 12 scoped false cloned false
@@ -141,6 +142,10 @@ rule 12 block return out quick all`},
 				}
 			}
 			run(tt.cfg)
+			wins := slices.ContainsFunc(tt.cfg.Tunnels, func(t Tunnel) bool { return len(t.WINS) > 0 })
+			if r := n.Report(); (r.WINSUnheeded != "") != wins {
+				t.Errorf("report %+v", r)
+			}
 			if got := added(before, f.String()); got != tt.want {
 				t.Errorf("new is\n%s\ninstead of\n%s", got, tt.want)
 			}

@@ -275,6 +275,9 @@ func (f *fakeMac) scutil(input string) (string, error) {
 			}
 		case words[0] == "d.add" && words[2] == "#":
 			lists[words[1]+" #"] = words[3:]
+			if len(words) != 4 {
+				return "", fmt.Errorf("scutil: %q", line)
+			}
 		case words[0] == "set" || words[0] == "remove":
 			if err := f.changes("scutil " + strings.TrimSpace(line)); err != nil {
 				return "", err
@@ -321,12 +324,18 @@ func (f *fakeMac) show(key string) string {
 	return b.String() + "}\n"
 }
 
-// resolvers is what configd makes of the store, the primary service's servers last.
+// resolvers is what configd makes of the store, the primary service's servers last. It
+// takes no SearchDomains of services that have no addresses, as ours; names are completed
+// with the supplemental domains of those that do not say otherwise.
 func (f *fakeMac) resolvers() string {
 	var b strings.Builder
 	b.WriteString("DNS configuration\n" + f.others)
-	add := func(domain string, servers []string) {
+	var search []string
+	add := func(domain string, servers, search []string) {
 		b.WriteString("\nresolver #1\n")
+		for i, s := range search {
+			fmt.Fprintf(&b, "  search domain[%d] : %s\n", i, s)
+		}
 		if domain != "" {
 			fmt.Fprintf(&b, "  domain   : %s\n", domain)
 		}
@@ -337,10 +346,13 @@ func (f *fakeMac) resolvers() string {
 	}
 	for _, key := range slices.Sorted(maps.Keys(f.store)) {
 		for _, domain := range f.store[key]["SupplementalMatchDomains"] {
-			add(domain, f.store[key]["ServerAddresses"])
+			add(domain, f.store[key]["ServerAddresses"], nil)
+			if domain != "" && f.store[key][noSearchName+" #"] == nil {
+				search = append(search, domain)
+			}
 		}
 	}
-	add("", f.store["State:/Network/Global/DNS"]["ServerAddresses"])
+	add("", f.store["State:/Network/Global/DNS"]["ServerAddresses"], search)
 	b.WriteString("\nDNS configuration (for scoped queries)\n\nresolver #1\n  nameserver[0] : 192.0.2.77\n")
 	return b.String()
 }

@@ -65,6 +65,9 @@ const (
 // ours is what a key of ours may be, also in a journal.
 var ours = regexp.MustCompile(`^` + regexp.QuoteMeta(storePrefix) + `[0-9A-F]{12}/(DNS|SMB)$`)
 
+// noSearchName is the number by which a key's domains do not complete names.
+const noSearchName = "SupplementalMatchDomainsNoSearch"
+
 // storeWord is what may be written to scutil without a quote.
 var storeWord = regexp.MustCompile(`^[A-Za-z0-9._:-]+$`)
 
@@ -94,7 +97,7 @@ func (c *macStoreChange) script() (string, error) {
 		b.WriteString("\n")
 	}
 	if c.NoSearch {
-		b.WriteString("d.add SupplementalMatchDomainsNoSearch # 1\n")
+		b.WriteString("d.add " + noSearchName + " # 1\n")
 	}
 	b.WriteString("set " + c.Key + "\n")
 	return b.String(), nil
@@ -139,10 +142,17 @@ func (c *macStoreChange) undo(ctx context.Context) error {
 // stands says whether the store has the key as wished.
 func (c *macStoreChange) stands(ctx context.Context) (bool, error) {
 	is, err := c.h.show(ctx, c.Key)
-	if err != nil || len(is) != len(c.Lists) {
+	if err != nil {
 		return false, err
 	}
-	for _, l := range c.Lists {
+	lists := c.Lists
+	if c.NoSearch {
+		lists = append(slices.Clone(lists), storeList{noSearchName, []string{"1"}})
+	}
+	if len(is) != len(lists) {
+		return false, nil
+	}
+	for _, l := range lists {
 		if !slices.Equal(is[l.Name], l.Values) {
 			return false, nil
 		}
@@ -150,7 +160,7 @@ func (c *macStoreChange) stands(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// show reads the lists of a key of the dynamic store; nil if there is no such key.
+// show reads the values of a key of the dynamic store; nil if there is no such key.
 func (h *macHost) show(ctx context.Context, key string) (map[string][]string, error) {
 	said, err := h.sys.run(ctx, "show "+key+"\n", scutilPath)
 	if err != nil {
@@ -159,8 +169,8 @@ func (h *macHost) show(ctx context.Context, key string) (map[string][]string, er
 	return parseStore(said), nil
 }
 
-// parseStore reads what scutil(8) shows of a dictionary: the lists of texts in it. It is
-// nil if there is no dictionary.
+// parseStore reads what scutil(8) shows of a dictionary: the lists of texts in it, and
+// single values as lists of one. It is nil if there is no dictionary.
 func parseStore(said string) map[string][]string {
 	var lists map[string][]string
 	list := ""
@@ -179,6 +189,8 @@ func parseStore(said string) map[string][]string {
 			lists[list] = nil
 		case list != "" && len(words) >= 2 && words[1] == ":":
 			lists[list] = append(lists[list], strings.Join(words[2:], " "))
+		case len(words) == 3 && words[1] == ":":
+			lists[words[0]] = words[2:]
 		}
 	}
 	return lists
@@ -188,24 +200,22 @@ func parseStore(said string) map[string][]string {
 // are supplemental, so that it is asked beside the service that has the default route; the
 // empty one stands for all names. That service stays the primary one, to whose interface
 // the system leads the default route.
+//
+// The system ignores SearchDomains of a service without addresses of its own, but completes
+// names with supplemental domains, unless their key says otherwise. So search domains are
+// supplemental, too, in keys that do not.
 func (h *macHost) planNames(cfg Config) ([]change, error) {
 	var changes []change
 	for _, t := range cfg.Tunnels {
-		servers := texts(t.DNS)
-		for n, domains := range chunks(t.MatchDomains) {
-			if len(t.DNS) == 0 {
-				break
-			}
-			c := &macStoreChange{h: h, NoSearch: true, Lists: []storeList{{"ServerAddresses", servers}}}
-			if n == 0 && len(t.SearchDomains) > 0 {
-				c.Lists = append(c.Lists, storeList{"SearchDomains", chunks(t.SearchDomains)[0]})
-			}
-			c.Lists = append(c.Lists, storeList{"SupplementalMatchDomains", domains})
-			var err error
-			if c.Key, err = storeKey(t.Interface, n, "DNS"); err != nil {
+		search, match := namesOf(&t)
+		for n, domains := range slices.Concat(match, search) {
+			key, err := storeKey(t.Interface, n, "DNS")
+			if err != nil {
 				return nil, err
 			}
-			changes = append(changes, c)
+			changes = append(changes, &macStoreChange{h: h, Key: key, NoSearch: n < len(match), Lists: []storeList{
+				{"ServerAddresses", texts(t.DNS)}, {"SupplementalMatchDomains", domains},
+			}})
 		}
 		if len(t.WINS) > 0 {
 			key, err := storeKey(t.Interface, 0, "SMB")
@@ -218,11 +228,28 @@ func (h *macHost) planNames(cfg Config) ([]change, error) {
 	return changes, nil
 }
 
-// chunks cuts domains into lists that one key can have. No domains are all of them.
-func chunks(domains []string) [][]string {
-	if len(domains) == 0 {
-		return [][]string{{""}}
+// winsUnheeded: configd takes SMB of the primary service only.
+const winsUnheeded = "written, but macOS heeds those of the primary network only"
+
+// namesOf are the domains of a tunnel with servers: those that complete names, and the
+// others that its servers resolve, each cut into lists that one key can have.
+func namesOf(t *Tunnel) (search, match [][]string) {
+	if len(t.DNS) == 0 {
+		return nil, nil
 	}
+	search = chunks(t.SearchDomains)
+	if len(t.MatchDomains) == 0 {
+		return search, [][]string{{""}}
+	}
+	return search, chunks(slices.DeleteFunc(slices.Clone(t.MatchDomains), func(d string) bool {
+		return slices.ContainsFunc(t.SearchDomains, func(s string) bool {
+			return strings.EqualFold(strings.TrimSuffix(s, "."), strings.TrimSuffix(d, "."))
+		})
+	}))
+}
+
+// chunks cuts domains into lists that one key can have.
+func chunks(domains []string) [][]string {
 	var all [][]string
 	size := 0
 	for _, d := range domains {
@@ -360,8 +387,12 @@ func namesTaken(cfg Config, resolvers []macResolver) string {
 		if len(t.DNS) == 0 {
 			continue
 		}
-		for _, domain := range slices.Concat(chunks(t.MatchDomains)...) {
-			r := asked(domain)
+		domains := t.MatchDomains
+		if resolvesAll(t) {
+			domains = []string{""}
+		}
+		for _, domain := range domains {
+			r := asked(strings.TrimSuffix(domain, "."))
 			if r == nil || !slices.ContainsFunc(r.servers, func(a netip.Addr) bool { return slices.Contains(t.DNS, a) }) {
 				if r != nil && r.link != "" {
 					return r.link

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,12 +21,10 @@ func TestMacStoreScript(t *testing.T) {
 			"split",
 			macStoreChange{Key: macKey, NoSearch: true, Lists: []storeList{
 				{"ServerAddresses", []string{"10.1.1.1", "2001:db8::1"}},
-				{"SearchDomains", []string{"corp.example"}},
 				{"SupplementalMatchDomains", []string{"corp.example", "_x.lab-2.example"}},
 			}},
 			`d.init
 d.add ServerAddresses * 10.1.1.1 2001:db8::1
-d.add SearchDomains * corp.example
 d.add SupplementalMatchDomains * corp.example _x.lab-2.example
 d.add SupplementalMatchDomainsNoSearch # 1
 set ` + macKey + "\n",
@@ -72,8 +71,8 @@ func TestMacParseStore(t *testing.T) {
 	for said, want := range map[string]string{
 		"":                "map[]",
 		"  No such key\n": "map[]",
-		"<dictionary> {\n  SearchDomains : <array> {\n    0 : corp.example\n  }\n  ServerAddresses : <array> {\n    0 : 10.1.1.1\n    1 : fe80::1%en0\n  }\n  SupplementalMatchDomains : <array> {\n    0 : \n  }\n  SupplementalMatchDomainsNoSearch : 1\n}\n": `map["SearchDomains":["corp.example"] "ServerAddresses":["10.1.1.1" "fe80::1%en0"] "SupplementalMatchDomains":[""]]`,
-		"<dictionary> {\n  ServerPort : 53\n}\n":                      "map[]",
+		"<dictionary> {\n  SearchDomains : <array> {\n    0 : corp.example\n  }\n  ServerAddresses : <array> {\n    0 : 10.1.1.1\n    1 : fe80::1%en0\n  }\n  SupplementalMatchDomains : <array> {\n    0 : \n  }\n  SupplementalMatchDomainsNoSearch : 1\n}\n": `map["SearchDomains":["corp.example"] "ServerAddresses":["10.1.1.1" "fe80::1%en0"] "SupplementalMatchDomains":[""] "SupplementalMatchDomainsNoSearch":["1"]]`,
+		"<dictionary> {\n  ServerPort : 53\n}\n":                      `map["ServerPort":["53"]]`,
 		"<dictionary> {\n  ServerAddresses : <array> {\n    0 : 10.1": `map["ServerAddresses":["10.1"]]`,
 	} {
 		if got := fmt.Sprintf("%q", parseStore(said)); got != want {
@@ -177,6 +176,61 @@ func resolversOf(domain, server, link string) string {
 	return text
 }
 
+// TestMacSearch: which domains complete names, and whose servers are asked for them.
+func TestMacSearch(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		search, match string
+		wantSearch    string // domains that complete names
+		wantDomains   string // that the tunnel's servers resolve, "." is all
+	}{
+		{"all names", "corp.example lab.example", "", "corp.example lab.example", ". corp.example lab.example"},
+		{"all names, none completed", "", "", "", "."},
+		{"split, one of them completes", "Corp.example.", "corp.example lab.example", "Corp.example", "lab.example Corp.example"},
+		{"split, all of them complete", "corp.example", "corp.example", "corp.example", "corp.example"},
+		{"split, another one completes", "lab.example", "corp.example", "lab.example", "corp.example lab.example"},
+		{"split, none completes", "", "corp.example", "", "corp.example"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeMac()
+			n, _ := f.network(t, t.TempDir())
+			tunnel := macTunnel
+			tunnel.SearchDomains, tunnel.MatchDomains = strings.Fields(tt.search), strings.Fields(tt.match)
+			run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}}))
+			var search, domains []string
+			for line := range strings.Lines(f.resolvers()) {
+				if _, domain, found := strings.Cut(strings.TrimSpace(line), "] : "); found && strings.Contains(line, "search domain[") {
+					search = append(search, domain)
+				}
+			}
+			for _, r := range parseResolvers(f.resolvers()) {
+				if slices.Contains(r.servers, tunnel.DNS[0]) {
+					domains = append(domains, cmp.Or(r.domain, "."))
+				}
+			}
+			if strings.Join(search, " ") != tt.wantSearch || strings.Join(domains, " ") != tt.wantDomains {
+				t.Errorf("names are completed with %q, the tunnel resolves %q", search, domains)
+			}
+		})
+	}
+}
+
+// TestMacSearchChanges: a domain that begins to complete names, or ends, keeps its key,
+// which is written again.
+func TestMacSearchChanges(t *testing.T) {
+	f := newFakeMac()
+	n, _ := f.network(t, t.TempDir())
+	tunnel := macTunnel
+	tunnel.MatchDomains = []string{"corp.example"}
+	for _, search := range [][]string{nil, tunnel.MatchDomains, nil} {
+		tunnel.SearchDomains = search
+		run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{tunnel}}))
+		if is := f.resolvers(); strings.Contains(is, "search domain[0] : corp.example") != (search != nil) {
+			t.Errorf("search %q: %s", search, is)
+		}
+	}
+}
+
 // TestMacManyDomains: what does not fit into one key has several, and all of it comes back.
 func TestMacManyDomains(t *testing.T) {
 	tunnel := macTunnel
@@ -198,7 +252,7 @@ func TestMacManyDomains(t *testing.T) {
 			found = append(found, domains...)
 		}
 	}
-	var want []string
+	want := slices.Clone(tunnel.SearchDomains)
 	for _, d := range tunnel.MatchDomains {
 		want = append(want, strings.TrimSuffix(d, "."))
 	}

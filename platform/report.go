@@ -35,11 +35,15 @@ type Report struct {
 	// whenever they were put back: a program's name, "another program", or
 	// [GroupPolicy]. Empty if they are in use.
 	NamesTaken string
+	// WINSUnheeded says why programs will not ask the tunnels' WINS servers although they
+	// were set. Empty if they can, or there are none.
+	WINSUnheeded string
 	// Overlaps are the places where the local network has a tunnel's addresses.
 	Overlaps []Overlap
 }
 
-// GroupPolicy has taken the names where it has rules for them: Windows heeds no others.
+// GroupPolicy has taken the names where it has a table of rules for them, also an empty
+// one: Windows heeds no others.
 const GroupPolicy = "group policy"
 
 // NameClaim is a tunnel's domain, or one below that, for which another interface's DNS

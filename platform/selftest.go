@@ -50,7 +50,7 @@ func (n *Network) SelfTest(ctx context.Context, iface string, mtu int, tell func
 		{"name servers", func() {
 			t.DNS, t.MatchDomains = []netip.Addr{testRoute4.Addr()}, []string{"selftest.invalid"}
 		}, func(r Report) string { return r.DNS }},
-		{"WINS servers", func() { t.WINS = []netip.Addr{testRoute4.Addr()} }, nil},
+		{"WINS servers", func() { t.WINS = []netip.Addr{testRoute4.Addr()} }, func(r Report) string { return r.WINSUnheeded }},
 		{"block of all other traffic", func() { cfg.BlockOutside, cfg.AllowLocal = true, true }, nil},
 	} {
 		step.add()
