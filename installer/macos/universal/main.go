@@ -23,7 +23,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: universal OUT FILE...")
+		return errors.New("usage: universal OUT FILE, and more of them")
 	}
 	programs := make([][]byte, len(args)-1)
 	for i, name := range args[1:] {
