@@ -382,7 +382,7 @@ func TestMacSelfTest(t *testing.T) {
 	})
 	want := []string{
 		"address  <nil>", "route and rule  <nil>", "IPv6 address, route and rule  <nil>", "guard against forged packets  <nil>",
-		"name servers configd <nil>", "WINS servers  <nil>", "block of all other traffic  <nil>", "undo all of it  <nil>",
+		"name servers configd <nil>", "WINS servers " + winsUnheeded + " <nil>", "block of all other traffic  <nil>", "undo all of it  <nil>",
 	}
 	if !slices.Equal(got, want) || f.String() != before {
 		t.Errorf("%q, left is\n%s", got, added(before, f.String()))
