@@ -29,6 +29,7 @@ type fakeWindows struct {
 	listeners []func()
 	power     []func(bool)
 	late      int // so many looks see no interface
+	late6     int // so many looks see no IPv6 on an interface
 	looks     int
 }
 
@@ -125,6 +126,10 @@ func (w *fakeWindows) links() ([]winLink, error) {
 
 func (w *fakeWindows) settings(luid uint64, ipv6 bool) (winSettings, error) {
 	s, ok := w.stack[stackKey(luid, ipv6)]
+	if ipv6 && w.late6 > 0 {
+		w.late6--
+		ok = false
+	}
 	if !ok {
 		return s, fs.ErrNotExist
 	}

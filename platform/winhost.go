@@ -25,6 +25,8 @@ type winHost struct {
 	// seen is the interfaces as they were when the first change was undone for this wish;
 	// nil: none was. Owned by Network.Set.
 	seen *winView
+	// noIPv6 are interfaces of the wish whose IPv6 was awaited in vain. Owned by Network.Set.
+	noIPv6 map[string]bool
 
 	mu      sync.Mutex
 	own     []winRoute          // that Set has made
@@ -66,13 +68,15 @@ func (h *winHost) plan(ctx context.Context, cfg Config, applied []change) ([]cha
 	h.mu.Lock()
 	h.tunnels = tunnels
 	h.mu.Unlock()
-	if len(cfg.Tunnels) == 0 && !cfg.BlockOutside {
-		return nil, Report{}, nil
-	}
-	for _, t := range cfg.Tunnels {
-		if err := h.await(ctx, t.Interface); err != nil {
-			return nil, Report{}, &Error{PartAddress, fmt.Errorf("interface %s: %w", t.Interface, err)}
+	if len(cfg.Tunnels) == 0 {
+		h.noIPv6 = nil
+		if !cfg.BlockOutside {
+			return nil, Report{}, nil
 		}
+	}
+	cfg, err := h.awaitTunnels(ctx, cfg)
+	if err != nil {
+		return nil, Report{}, err
 	}
 	view, err := viewWindows(h.net)
 	if err != nil {
@@ -120,9 +124,57 @@ const (
 	awaitPause = 125 * time.Millisecond
 )
 
-// await waits until an interface can be given addresses. The error wraps ErrNoInterface
-// if there is none.
-func (h *winHost) await(ctx context.Context, name string) error {
+// awaitTunnels waits until the tunnels' interfaces can be given what they are to have, and
+// returns the wish without the IPv6 of those that have none: Windows can do without it, or
+// without it on some interfaces.
+func (h *winHost) awaitTunnels(ctx context.Context, cfg Config) (Config, error) {
+	cfg.Tunnels = slices.Clone(cfg.Tunnels)
+	for i := range cfg.Tunnels {
+		t := &cfg.Tunnels[i]
+		err := h.await(ctx, t.Interface, false, awaitTries)
+		if err == nil && needsIPv6(t) {
+			err = h.awaitIPv6(ctx, t)
+		}
+		if err != nil {
+			return cfg, &Error{PartAddress, fmt.Errorf("interface %s: %w", t.Interface, err)}
+		}
+	}
+	return cfg, nil
+}
+
+// needsIPv6 says whether a tunnel's interface is to have IPv6.
+func needsIPv6(t *Tunnel) bool {
+	return slices.ContainsFunc(slices.Concat(t.Addresses, t.Routes), func(p netip.Prefix) bool { return p.Addr().Is6() })
+}
+
+// awaitIPv6 waits for an interface's IPv6, once, and leaves it out if it does not come.
+func (h *winHost) awaitIPv6(ctx context.Context, t *Tunnel) error {
+	tries := awaitTries
+	if h.noIPv6[t.Interface] {
+		tries = 1
+	}
+	err := h.await(ctx, t.Interface, true, tries)
+	if !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+		delete(h.noIPv6, t.Interface)
+		return err
+	}
+	if tries > 1 {
+		h.log.Warn("network: the interface has no IPv6, so its IPv6 addresses and routes are left out; look whether IPv6 is switched off on this computer", "interface", t.Interface)
+		if h.noIPv6 == nil {
+			h.noIPv6 = map[string]bool{}
+		}
+		h.noIPv6[t.Interface] = true
+	}
+	is6 := func(p netip.Prefix) bool { return p.Addr().Is6() }
+	t.Addresses = slices.DeleteFunc(slices.Clone(t.Addresses), is6)
+	t.Routes = slices.DeleteFunc(slices.Clone(t.Routes), is6)
+	t.DNS = slices.DeleteFunc(slices.Clone(t.DNS), netip.Addr.Is6)
+	return nil
+}
+
+// await waits until an interface can be given addresses of a family. The error wraps
+// ErrNoInterface if there is none, and fs.ErrNotExist if it has not got the family.
+func (h *winHost) await(ctx context.Context, name string, ipv6 bool, tries int) error {
 	for try := 1; ; try++ {
 		links, err := h.net.links()
 		if err != nil {
@@ -130,11 +182,11 @@ func (h *winHost) await(ctx context.Context, name string) error {
 		}
 		view := winView{links: links}
 		if link := view.byName(name); link != nil {
-			_, err = h.net.settings(link.LUID, false)
+			_, err = h.net.settings(link.LUID, ipv6)
 		} else {
 			err = ErrNoInterface
 		}
-		if !errors.Is(err, ErrNoInterface) && !errors.Is(err, fs.ErrNotExist) || try == awaitTries {
+		if !errors.Is(err, ErrNoInterface) && !errors.Is(err, fs.ErrNotExist) || try == tries {
 			return err
 		}
 		select {
@@ -149,7 +201,7 @@ func (h *winHost) await(ctx context.Context, name string) error {
 func (h *winHost) planLink(link *winLink, t Tunnel) ([]change, error) {
 	var changes []change
 	for _, ipv6 := range []bool{false, true} {
-		if ipv6 && !slices.ContainsFunc(slices.Concat(t.Addresses, t.Routes), func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		if ipv6 && !needsIPv6(&t) {
 			continue
 		}
 		was, err := h.net.settings(link.LUID, ipv6)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func winSplit() Tunnel {
@@ -392,12 +393,65 @@ func TestWindowsAwaits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w.late = 1000
-	if err := w.host().await(ctx, "wayfarer0"); !errors.Is(err, ErrNoInterface) {
+	if err := w.host().await(ctx, "wayfarer0", false, awaitTries); !errors.Is(err, ErrNoInterface) {
 		t.Errorf("cancelled: %v", err)
 	}
 	delete(w.stack, stackKey(luidTunnel, false))
 	w.late = 0
-	if err := w.host().await(ctx, "wayfarer0"); !errors.Is(err, fs.ErrNotExist) {
+	if err := w.host().await(ctx, "wayfarer0", false, awaitTries); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without IPv4: %v", err)
+	}
+}
+
+// TestWindowsAwaitsIPv6: an interface's IPv6 may come later than its IPv4, or never: then
+// there is a tunnel without it, and no IPv6 past the tunnel.
+func TestWindowsAwaitsIPv6(t *testing.T) {
+	both := winFull()
+	both.Addresses, both.Routes = append(both.Addresses, prefixes("2001:db8::7/128")...), append(both.Routes, prefixes("::/0")...)
+	both.DNS = append(both.DNS, addrs("2001:db8::53")...)
+	const never = 1000
+	for _, tt := range []struct {
+		name  string
+		late6 int
+		has   bool          // IPv6
+		waits time.Duration // for it
+	}{{"at once", 0, true, 0}, {"late", 5, true, 5 * awaitPause}, {"never", never, false, (awaitTries - 1) * awaitPause}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newFakeWindows()
+				w.late6 = tt.late6
+				n := w.on(t, t.TempDir())
+				start := time.Now()
+				for range 2 { // for the second it is not waited again
+					if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{both}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if waited := time.Since(start); waited != tt.waits {
+					t.Errorf("waited %v; want %v", waited, tt.waits)
+				}
+				calls := strings.Join(w.calls, "\n")
+				for _, call := range []string{"set wayfarer0 IPv6", "add address 2001:db8::7", "add route ::/0", "set names of wayfarer0 IPv6"} {
+					if strings.Contains(calls, call) != tt.has {
+						t.Errorf("%s: %v", call, !tt.has)
+					}
+				}
+				if r := n.Report(); r.IPv6Blocked == tt.has || !strings.Contains(calls, "add route 0.0.0.0/0") {
+					t.Errorf("report %+v, calls\n%s", r, calls)
+				}
+				if w.late6 = 0; !tt.has { // it is switched on again
+					if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{both}}); err != nil || n.Report().IPv6Blocked {
+						t.Errorf("switched on: %v, %+v", err, n.Report())
+					}
+				}
+			})
+		})
+	}
+	w := newFakeWindows()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.late6 = never
+	if err := w.host().awaitIPv6(ctx, &both); !errors.Is(err, fs.ErrNotExist) || !needsIPv6(&both) {
+		t.Errorf("cancelled: %v", err)
 	}
 }

@@ -17,17 +17,17 @@ type winSocket struct {
 func (h *winHost) keepOutside(s *winSocket) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.unwatch == nil { // before it is looked: what changes after that is told
+		if err := h.watchLocked(); err != nil {
+			return err
+		}
+	}
 	index, err := h.outsideLocked(s.gateway)
 	if err != nil {
 		return err
 	}
 	if err := s.bindTo(index); err != nil {
 		return err
-	}
-	if h.unwatch == nil {
-		if err := h.watchLocked(); err != nil {
-			return err
-		}
 	}
 	if h.sockets == nil {
 		h.sockets = map[*winSocket]bool{}

@@ -260,3 +260,29 @@ func TestWindowsSockets(t *testing.T) {
 		t.Error("a socket that would not be renewed")
 	}
 }
+
+// TestWindowsSocketFirst: what changes while the first socket is bound is not missed.
+func TestWindowsSocketFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWindows()
+		h := w.host()
+		var bound []uint32
+		s := &winSocket{gateway: addrs("203.0.113.1")[0], bind: func(index uint32) error {
+			if bound = append(bound, index); len(bound) == 1 {
+				w.find(luidWiFi).Up = false
+				w.changed()
+			}
+			return nil
+		}}
+		if err := h.keepOutside(s); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if want := []uint32{12, 1}; !slices.Equal(bound, want) {
+			t.Errorf("bound to %v; want %v", bound, want)
+		}
+		if err := h.close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
