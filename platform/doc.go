@@ -246,7 +246,8 @@
 // interface; one with split DNS has no servers there, for Windows would ask them for all
 // names. Search domains are the interface's. Where group policy has a table of rules, also an
 // empty one, Windows heeds no others: then [Report] says that the names are taken. WINS servers are the interface's
-// NetBT parameters. All of this outlives a restart, and is undone by the journal.
+// NetBT parameters, written before its addresses: NetBT reads them when an address comes, and
+// those that change beside an address not until the next one. All of this outlives a restart, and is undone by the journal.
 //
 // # Windows: events
 //
@@ -282,7 +283,9 @@
 //  3. As an ordinary user: ".\wayfarer connect --gateway GATEWAY --login USER".
 //     "Get-NetRoute -InterfaceAlias wayfarer0", "Get-NetIPInterface wayfarer0" (NlMtu,
 //     InterfaceMetric 0), "Get-DnsClientNrptRule", "ipconfig /all" (Primary WINS Server)
-//     show what "wayfarer status --json" does. A name of the company's resolves, and for
+//     show what "wayfarer status --json" does. "nbtstat -n" lists wayfarer0 with its address,
+//     and after "nbtstat -R" and a "net view" of a server that only WINS knows, "nbtstat -r"
+//     counts a name resolved by the name server: NetBT has taken the WINS servers. A name of the company's resolves, and for
 //     split DNS "Resolve-DnsName" of another goes to the local server.
 //  4. With a full tunnel, "Find-NetRoute -RemoteIPAddress" of an address of the local
 //     network names wayfarer0, with --local-network the local interface. "Resolve-DnsName

@@ -108,11 +108,8 @@ func (h *winHost) plan(ctx context.Context, cfg Config, applied []change) ([]cha
 		}
 	}
 	changes = slices.Concat(changes, routes, h.planOutside(cfg, view, tunnels, stay), h.planTaken(cfg, view, tunnels, stay))
-	dns, err := h.planNames(cfg, view)
-	if err != nil {
-		return nil, Report{}, &Error{PartDNS, err}
-	}
-	if slices.ContainsFunc(dns, func(c change) bool { return c.kind() != "win-wins" }) {
+	dns := h.planNames(cfg, view)
+	if len(dns) > 0 {
 		report.DNS = "NRPT"
 	}
 	return append(changes, dns...), report, nil
@@ -197,7 +194,9 @@ func (h *winHost) await(ctx context.Context, name string, ipv6 bool, tries int) 
 	}
 }
 
-// planLink gives the interface settings and addresses, IPv6's only if it has any.
+// planLink gives the interface settings and addresses, IPv6's only if it has any. WINS
+// servers come before the addresses: NetBT does not watch the registry, and reads it when an
+// interface gets an address.
 func (h *winHost) planLink(link *winLink, t Tunnel) ([]change, error) {
 	var changes []change
 	for _, ipv6 := range []bool{false, true} {
@@ -209,6 +208,13 @@ func (h *winHost) planLink(link *winLink, t Tunnel) ([]change, error) {
 			return nil, err
 		}
 		changes = append(changes, &winLinkChange{h: h, Name: link.Name, LUID: link.LUID, IPv6: ipv6, MTU: t.MTU, Was: was})
+	}
+	if len(t.WINS) > 0 {
+		was, err := h.wins(link.GUID)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, &winWINSChange{h: h, Name: link.Name, GUID: link.GUID, Servers: strings.Split(joined(t.WINS, " "), " "), Was: was})
 	}
 	for _, a := range t.Addresses {
 		was := slices.ContainsFunc(link.Addresses, func(p netip.Prefix) bool { return p.Addr() == a.Addr() })
@@ -293,19 +299,12 @@ const ruleDomains = 50
 // and as the interface's servers too, for programs that ask those themselves. An interface
 // that has servers is asked for all names, whatever the rules say of some; so a tunnel
 // with split DNS has none.
-func (h *winHost) planNames(cfg Config, view *winView) ([]change, error) {
+func (h *winHost) planNames(cfg Config, view *winView) []change {
 	var changes []change
 	byDomain := map[string][]netip.Addr{}
 	var domains []string
 	for _, t := range cfg.Tunnels {
 		link := view.byName(t.Interface)
-		if len(t.WINS) > 0 {
-			was, err := h.wins(link.GUID)
-			if err != nil {
-				return nil, err
-			}
-			changes = append(changes, &winWINSChange{h: h, Name: link.Name, GUID: link.GUID, Servers: strings.Split(joined(t.WINS, " "), " "), Was: was})
-		}
 		if len(t.DNS) == 0 {
 			continue
 		}
@@ -327,7 +326,7 @@ func (h *winHost) planNames(cfg Config, view *winView) ([]change, error) {
 		c.h, c.GUID = h, ruleGUID(i)
 		changes = append(changes, c)
 	}
-	return changes, nil
+	return changes
 }
 
 // rulesFor makes rules of the domains that have the same servers.

@@ -64,10 +64,10 @@ func TestWindowsCalls(t *testing.T) {
 		want string
 	}{
 		{"split", Config{Tunnels: []Tunnel{winSplit()}}, settings + `
-			add address 10.99.0.7 to wayfarer0
-			add route 10.1.0.0/16 via 0.0.0.0 to wayfarer0
 			make key Tcpip_{LINK-4}
 			write Tcpip_{LINK-4} NameServerList = [10.1.0.5 10.1.0.6]
+			add address 10.99.0.7 to wayfarer0
+			add route 10.1.0.0/16 via 0.0.0.0 to wayfarer0
 			set names of wayfarer0 IPv4:  search corp.example` + ruleCalls(rule0, ".corp.example .lab.example", "10.1.0.53")},
 		{"full: the local network is the tunnel's", Config{Tunnels: []Tunnel{winFull()}}, `
 			set 26 filters
@@ -99,12 +99,12 @@ func TestWindowsCalls(t *testing.T) {
 			add route 192.168.7.0/24 via 192.168.1.1 to Wi-Fi
 			add route 192.168.1.0/24 via 0.0.0.0 to wayfarer0`},
 		{"two tunnels, one domain", Config{Tunnels: []Tunnel{first, second}}, settings + `
+			make key Tcpip_{LINK-4}
+			write Tcpip_{LINK-4} NameServerList = [10.1.0.5 10.1.0.6]
 			add address 10.99.0.7 to wayfarer0
 			set wayfarer1 IPv4 mtu 1300 metric 0 auto false dad 0 discovery 0
 			add route 10.1.0.0/16 via 0.0.0.0 to wayfarer0
 			add route 10.2.0.0/16 via 0.0.0.0 to wayfarer1
-			make key Tcpip_{LINK-4}
-			write Tcpip_{LINK-4} NameServerList = [10.1.0.5 10.1.0.6]
 			set names of wayfarer0 IPv4:  search corp.example
 			set names of wayfarer1 IPv4:  search corp.example` +
 			ruleCalls(rule0, ".corp.example", "10.1.0.53;10.2.0.53") +
