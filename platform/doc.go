@@ -180,9 +180,10 @@
 // never the service's. [Autostart] is an entry among what starts at login: a desktop entry
 // (Desktop Application Autostart Specification), a launch agent (launchd.plist(5), through
 // howett.net/plist) or a value of the registry's key Run. Each form is plain code that any
-// system can test; what the desktop's own settings switch off counts as off. On Windows the
-// installer may have an entry for all users, which each can decline: the program, started
-// all the same, ends.
+// system can test; what the desktop's own settings switch off counts as off, but on macOS:
+// there Login Items (macOS 13) and launchctl disable have a list of the system's, of which
+// the agent's file does not tell. On Windows the installer may have an entry for all users,
+// which each can decline: the program, started all the same, ends.
 //
 // [ClaimInstance] makes a process the one of its program in a session; a later one hands
 // its arguments over, by a unix socket in XDG_RUNTIME_DIR or a named pipe, to nobody but a
@@ -229,14 +230,19 @@
 //
 // The leak block are filters of our own provider and sublayer in the Windows Filtering
 // Platform, replaced in one transaction. They belong to no session and are not persistent:
-// they outlive a killed service and are gone after a restart. Where a program begins to
+// they outlive a killed service and are gone after a restart, and after a shutdown without
+// fast startup: that hibernates session 0, the filtering engine with it, so that filters of
+// a killed service may be there still when the computer is switched on. The service undoes
+// them when it starts. Where a program begins to
 // send, where something comes in, and where the host is a router, all is blocked but what
 // this program sends, loopback, the tunnels, DHCP, neighbour discovery, a Portal, and with
 // AllowLocal the local networks. Other programs' blocks are not overruled. Without
 // BlockOutside, a tunnel that takes all IPv4 but not all IPv6 holds IPv6 back, and one that
 // takes all IPv4 and resolves all names holds back DNS (port 53) outside.
 //
-// A filter's name is its text, by which Set sees whether all are there.
+// A filter's name is its text, by which Set sees whether all are there. The engine would tell
+// of each change of filters (FwpmFilterSubscribeChanges0); that is not used, so filters that
+// another program removes are noticed when the network changes.
 //
 // # Windows: names
 //
@@ -275,30 +281,39 @@
 // wayfarerd.exe and wayfarer-gui.exe of "make gui-windows" and wintun.dll (wintun.net, 0.14)
 // in one folder:
 //
-//  1. ".\wayfarer selftest": each line says ok. Afterwards "Get-NetAdapter",
-//     "Get-DnsClientNrptRule" and "netsh wfp show filters file=-" have nothing of Wayfarer.
-//  2. sc.exe create wayfarerd binPath= '"C:\...\wayfarerd.exe" service', sc.exe start
+//  1. sc.exe create wayfarerd binPath= '"C:\...\wayfarerd.exe" service', sc.exe start
 //     wayfarerd: the event log (Application) has "wayfarerd runs" of the source Wayfarer;
-//     "icacls C:\ProgramData\Wayfarer" lists SYSTEM and Administrators only.
+//     "icacls C:\ProgramData\Wayfarer" lists SYSTEM and Administrators only. On a computer
+//     that never had wintun ("pnputil /enum-drivers" has no wintun.inf) connect as in step 3
+//     before the self-test, which runs with more privileges than the service: the driver is
+//     put in place when the first interface is made, and the service has only
+//     SeLoadDriverPrivilege by then. If step 3 fails at build-tunnel, and no more after the
+//     self-test, that is too little.
+//  2. Stop the service. ".\wayfarer selftest": each line says ok. Afterwards
+//     "Get-NetAdapter", "Get-DnsClientNrptRule" and "netsh wfp show filters file=-" have
+//     nothing of Wayfarer. Start the service.
 //  3. As an ordinary user: ".\wayfarer connect --gateway GATEWAY --login USER".
 //     "Get-NetRoute -InterfaceAlias wayfarer0", "Get-NetIPInterface wayfarer0" (NlMtu,
 //     InterfaceMetric 0), "Get-DnsClientNrptRule", "ipconfig /all" (Primary WINS Server)
 //     show what "wayfarer status --json" does. "nbtstat -n" lists wayfarer0 with its address,
 //     and after "nbtstat -R" and a "net view" of a server that only WINS knows, "nbtstat -r"
-//     counts a name resolved by the name server: NetBT has taken the WINS servers. A name of the company's resolves, and for
-//     split DNS "Resolve-DnsName" of another goes to the local server.
+//     counts a name resolved by the name server: NetBT has taken the WINS servers. A name of
+//     the company's resolves, and for split DNS "Resolve-DnsName" of another goes to the
+//     local server.
 //  4. With a full tunnel, "Find-NetRoute -RemoteIPAddress" of an address of the local
 //     network names wayfarer0, with --local-network the local interface. "Resolve-DnsName
 //     example.com -Server 192.168.1.1" (the router) fails.
 //  5. Change from Wi-Fi to a cable and back, and sleep for a minute: the connection comes
 //     back, and "wayfarer logs" tells why it went.
 //  6. Connect with --block-outside, then "Stop-Process -Force -Name wayfarerd": "ping"
-//     fails. Start the service: ping works. Once more, and restart the computer instead.
+//     fails. Start the service: ping works. Once more, and restart the computer instead: ping
+//     works. Once more with "sc.exe config wayfarerd start= disabled", and shut it down and
+//     switch it on: with fast startup ping may fail until ".\wayfarer restore-network".
 //  7. As an ordinary user, ".\wayfarer-gui --demo" from the Explorer: no console opens, the
 //     text is sharp also on a second display, the icon stands in the notification area and
 //     turns green when connected. End it in the Task Manager: wayfarer.exe is gone, too.
 //     With "start at login" switched on, the Task Manager's list of what starts has it.
-//  8. "sc.exe stop wayfarerd; sc.exe delete wayfarerd": as in step 1, nothing is left.
+//  8. "sc.exe stop wayfarerd; sc.exe delete wayfarerd": as in step 2, nothing is left.
 //
 // # macOS: routes
 //
@@ -387,6 +402,10 @@
 // clocks: the one that goes on during sleep (CLOCK_MONOTONIC_RAW) is compared with the one
 // that does not (CLOCK_UPTIME_RAW), every 30 s, for IOKit needs cgo.
 //
+// The service's log is the file that launchd opened for it (/var/log/wayfarerd.log). Nothing
+// shortens it: newsyslog would rename it, and the service go on in the old one until its
+// next start.
+//
 // # macOS: what was not run
 //
 // On Linux run: planning, undoing and crashes on a Mac of the tests, the rules' and scripts'
@@ -410,7 +429,10 @@
 //     has "wayfarerd runs"; "/Library/Application Support/Wayfarer" is root's, mode 0711.
 //  3. As the user at the screen: "./wayfarer connect --gateway GATEWAY --login USER".
 //     "ifconfig" (mtu, inet), "netstat -rn", "scutil --dns" show what "wayfarer status --json"
-//     does. A name of the company's resolves; for split DNS "scutil --dns" has a resolver for
+//     does. A name of the company's resolves, also without its domain where there is a search
+//     domain ("scutil --dns" has it in resolver #1); where the local network has no IPv6 and
+//     the tunnel has, also one that has only an IPv6 address: macOS asks for those (AAAA) as
+//     long as a service of the network has IPv6, and ours has none. For split DNS "scutil --dns" has a resolver for
 //     each domain. By ssh, as a user who is not at the screen nor in the group wayfarer, it
 //     is refused (exit 8).
 //  4. With a full tunnel, "route -n get" of an address of the local network and of 1.1.1.1

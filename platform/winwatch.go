@@ -40,7 +40,7 @@ func (h *winHost) hints() (_ <-chan struct{}, stop func(), _ error) {
 
 // intact says whether routes and filters are as they were made. What has gone with its
 // interface is no news. That filters are removed is noticed when something else happens:
-// Windows tells nobody.
+// what the engine would tell of them (FwpmFilterSubscribeChanges0) is not listened to.
 func (h *winHost) intact(standing []change) (bool, error) {
 	view, err := viewWindows(h.net)
 	if err != nil {
