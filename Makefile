@@ -120,9 +120,13 @@ tools:
 
 lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, import directions, all systems
 	@echo gofumpt; out=$$(git ls-files -z "*.go" | xargs -0 build/tools/gofumpt -l) && [ -z "$$out" ] || { echo "not formatted: $$out"; exit 1; }
-	@set -e; export CGO_ENABLED=0; $(foreach os,$(SYSTEMS),echo "$(os): staticcheck"; \
-		GOOS=$(os) build/tools/staticcheck -tags lab,gui $(call packages,$(os));)
+	@set -e; export CGO_ENABLED=0; $(foreach p,$(PLATFORMS),echo "$(p): staticcheck"; \
+		export GOOS=$(patsubst %/,%,$(dir $(p))) GOARCH=$(notdir $(p)); \
+		build/tools/staticcheck -tags lab,gui $(call packages,$(patsubst %/,%,$(dir $(p))));)
 	@if test/need-gui; then echo "with the window: staticcheck"; $(GUI) build/tools/staticcheck ./cmd/wayfarer-gui; fi
+	@if command -v x86_64-w64-mingw32-gcc >/dev/null; then echo "with the window for Windows: staticcheck"; \
+		GOOS=windows GOARCH=amd64 CC=x86_64-w64-mingw32-gcc GOFLAGS=-trimpath CGO_ENABLED=1 build/tools/staticcheck ./cmd/wayfarer-gui; \
+	else echo "skipped: no mingw-w64 for the window on Windows"; fi
 	$(GO) test ./test/arch
 	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/bench/prereqs test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session test/wine/window installer/macos/build.sh installer/macos/uninstall.sh installer/macos/scripts/* installer/windows/build installer/windows/pack installer/windows/wintun && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
@@ -130,9 +134,12 @@ lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, i
 		desktop-file-validate installer/linux/io.github.wayfarer.desktop && appstreamcli validate --no-net installer/linux/io.github.wayfarer.metainfo.xml; \
 	else echo "skipped: no desktop-file-validate or appstreamcli"; fi
 	$(GO) mod tidy -diff
-	@echo govulncheck; out=$$(build/tools/govulncheck ./... 2>&1) && echo "$$out" || case $$out in \
-		*"fetching vulnerabilities"*) echo "skipped: the vulnerability database cannot be reached" ;; \
-		*) echo "$$out"; exit 1 ;; esac
+	@check() { echo "$$1: govulncheck"; shift; out=$$(build/tools/govulncheck "$$@" 2>&1) && echo "$$out" || case $$out in \
+		*"fetching vulnerabilities"*) echo "skipped: the vulnerability database cannot be reached"; exit ;; \
+		*) echo "$$out"; exit 1 ;; esac; }; \
+	check "this computer" ./...; export CGO_ENABLED=0; $(foreach p,$(PLATFORMS), \
+		export GOOS=$(patsubst %/,%,$(dir $(p))) GOARCH=$(notdir $(p)); \
+		check $(p) -tags lab,gui $(call packages,$(patsubst %/,%,$(dir $(p))));)
 
 exhaustive: ## tests that "make test" takes in strides, in full: every bit, every pair of losses
 	EXHAUSTIVE=1 $(GO) test -count=1 -timeout 30m -run '^(TestFlippedBits|TestPairsOfFaults)$$' ./ike

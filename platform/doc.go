@@ -230,13 +230,12 @@
 //
 // The leak block are filters of our own provider and sublayer in the Windows Filtering
 // Platform, replaced in one transaction. They belong to no session and are not persistent:
-// they outlive a killed service and are gone after a restart, and after a shutdown without
-// fast startup: that hibernates session 0, the filtering engine with it, so that filters of
-// a killed service may be there still when the computer is switched on. The service undoes
-// them when it starts. Where a program begins to
-// send, where something comes in, and where the host is a router, all is blocked but what
-// this program sends, loopback, the tunnels, DHCP, neighbour discovery, a Portal, and with
-// AllowLocal the local networks. Other programs' blocks are not overruled. Without
+// they outlive a killed service and are gone after a restart. A shutdown with fast startup
+// hibernates session 0, so that they may be there still when the computer is switched on;
+// the service undoes them when it starts. Where a program begins to send, where something
+// comes in, and where the host is a router, all is blocked but what this program sends,
+// loopback, the tunnels, DHCP, neighbour discovery, a Portal, and with AllowLocal the local
+// networks. Other programs' blocks are not overruled. Without
 // BlockOutside, a tunnel that takes all IPv4 but not all IPv6 holds IPv6 back, and one that
 // takes all IPv4 and resolves all names holds back DNS (port 53) outside.
 //
@@ -431,10 +430,10 @@
 //     "ifconfig" (mtu, inet), "netstat -rn", "scutil --dns" show what "wayfarer status --json"
 //     does. A name of the company's resolves, also without its domain where there is a search
 //     domain ("scutil --dns" has it in resolver #1); where the local network has no IPv6 and
-//     the tunnel has, also one that has only an IPv6 address: macOS asks for those (AAAA) as
-//     long as a service of the network has IPv6, and ours has none. For split DNS "scutil --dns" has a resolver for
-//     each domain. By ssh, as a user who is not at the screen nor in the group wayfarer, it
-//     is refused (exit 8).
+//     the tunnel has, also one that has only an IPv6 address: macOS looks such up (AAAA) as
+//     long as a service of the network has IPv6, and ours has none. For split DNS
+//     "scutil --dns" has a resolver for each domain. By ssh, as a user who is not at the
+//     screen nor in the group wayfarer, it is refused (exit 8).
 //  4. With a full tunnel, "route -n get" of an address of the local network and of 1.1.1.1
 //     name utun, that of the router en0; with --local-network the first one is en0's, too.
 //     "nslookup example.com ROUTER" fails, "sudo pfctl -a com.apple/wayfarer -v -s rules"
