@@ -28,7 +28,6 @@ type attempt struct {
 	id                 string // of the connection; empty: preparing
 	before             string // of the connection that failed, and for which this one stands in
 	seen               bool   // the service has shown it
-	trusted            bool   // the person trusted the gateway
 	// pin is the fingerprint of the gateway that the person trusted, so that trying
 	// again does not ask once more; empty: none.
 	pin string
@@ -141,7 +140,7 @@ func (c *controller) begin(a *attempt) {
 	if a.id != "" {
 		a.before = a.id
 	}
-	a.cancel, a.id, a.seen, a.trusted, a.answer = cancel, "", false, false, nil
+	a.cancel, a.id, a.seen, a.answer = cancel, "", false, nil
 	c.attempts[a.key] = a
 	c.change(a.key, func(o *own) { *o = own{starting: true} })
 	block, local, pin := c.prefs.blockOutside(), c.prefs.localNetwork(), a.pin
@@ -220,9 +219,7 @@ func (c *controller) prepareFailed(a *attempt, err error) {
 		return
 	}
 	failure, ok := errors.AsType[*app.Failure](err)
-	if errors.Is(err, profiles.ErrPassphrase) {
-		failure = app.NewFailure(app.CodeUsage, "", err.Error(), "try again")
-	} else if !ok {
+	if !ok {
 		failure = app.NewFailure(app.CodeUsage, "", err.Error(), "")
 	}
 	c.fail(a.key, failure)
@@ -385,10 +382,10 @@ func (c *controller) settle() {
 		}
 		c.model.own[key] = o
 	}
+	if c.model.status == nil {
+		return // what became of connections will be seen
+	}
 	for key, a := range c.attempts {
-		if c.model.status == nil {
-			break // the connection may still be there
-		}
 		conn := c.find(a.id)
 		if conn != nil && connectionKey(conn) != key {
 			conn = nil // of a service that was restarted, and numbers anew
@@ -416,8 +413,7 @@ func (c *controller) settle() {
 func (c *controller) deselect() {
 	key := c.model.selected
 	it := c.model.item(key)
-	if key == "" || it.profile != nil || it.managed != nil || it.conn != nil || c.attempts[key] != nil || c.model.own[key] != (own{}) ||
-		!c.listed || c.model.status == nil {
+	if key == "" || it.profile != nil || it.managed != nil || it.conn != nil || c.attempts[key] != nil || c.model.own[key] != (own{}) || !c.listed {
 		return
 	}
 	c.model.selected = ""
@@ -491,7 +487,7 @@ func (c *controller) amend(name string, conn *app.Connection, trusted bool, pass
 
 // learn is amend for connections that the window did not begin.
 func (c *controller) learn() {
-	if c.model.status == nil || !c.listed {
+	if !c.listed {
 		return
 	}
 	for i := range c.model.status.Connections {

@@ -3,6 +3,7 @@ package esp
 import (
 	"bytes"
 	"crypto/aes"
+	"crypto/cipher"
 	"errors"
 	"os"
 	"os/exec"
@@ -25,6 +26,12 @@ func kernel(t testing.TB, key []byte) cbcCipher {
 func stdAES(t testing.TB, key []byte) cbcCipher {
 	t.Helper()
 	block, err := aes.NewCipher(key)
+	return overBlocks(t, block, err)
+}
+
+// overBlocks is the standard library's CBC with a cipher that was just made.
+func overBlocks(t testing.TB, block cipher.Block, err error) cbcCipher {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}

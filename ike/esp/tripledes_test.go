@@ -83,14 +83,7 @@ func TestTripleDESVectors(t *testing.T) {
 func stdTripleDES(t testing.TB, key []byte) cbcCipher {
 	t.Helper()
 	block, err := des.NewTripleDESCipher(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := newStdCBC(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return overBlocks(t, block, err)
 }
 
 // TestWeakDESKeys: the weak and the semi-weak keys (SP 800-67), and keys that

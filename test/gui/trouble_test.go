@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// Who does not trust a gateway is back at the form, with what was typed but for the
-// password, and nothing is left of the attempt.
-func TestDistrust(t *testing.T) {
+// doubting has connected for the first time, and is asked whether to trust the gateway.
+func doubting(t *testing.T) (*desktop, *service, icon) {
+	t.Helper()
 	needLab(t)
 	d := newDesktop(t)
 	d.tray()
@@ -19,6 +19,13 @@ func TestDistrust(t *testing.T) {
 	d.fills(officeHost, officeLogin, officePass)
 	d.press("Return")
 	s.asks("trust")
+	return d, s, tray
+}
+
+// Who does not trust a gateway is back at the form, with what was typed but for the
+// password, and nothing is left of the attempt.
+func TestDistrust(t *testing.T) {
+	d, s, tray := doubting(t)
 	d.clicks(0.28, -30) // Cancel
 	d.until("the end of the connection", func() bool { return s.connections() == 0 })
 	tray.is(grey)
@@ -46,15 +53,7 @@ func (d *desktop) again(s *service, tray icon) {
 // The service is killed while a question is open: the question goes, the window says what
 // is wrong, and once the service is back the form stands there as it was filled.
 func TestKilledWhileAsking(t *testing.T) {
-	needLab(t)
-	d := newDesktop(t)
-	d.tray()
-	d.keyring()
-	s := d.service()
-	_, tray := d.shows()
-	d.fills(officeHost, officeLogin, officePass)
-	d.press("Return")
-	s.asks("trust")
+	d, s, tray := doubting(t)
 	tray.starts(officeHost + ": Waiting for you")
 	s.end(syscall.SIGKILL)
 	tray.is(amber)
