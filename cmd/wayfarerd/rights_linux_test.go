@@ -100,6 +100,24 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// TestThread: whatever thread is free, the limits of the service never become those that
+// the kernel shows of the whole process.
+func TestThread(t *testing.T) {
+	var first int
+	for range 2000 {
+		plain, limited := make(chan int), make(chan int)
+		go func() { plain <- unix.Gettid() }()
+		if <-plain == unix.Getpid() {
+			first++ // the next goroutine will mostly be on it, too
+		}
+		onThread(func() { limited <- unix.Gettid() })
+		if <-limited == unix.Getpid() {
+			t.Fatal("on the first thread")
+		}
+	}
+	t.Logf("of 2000 other goroutines %d were on the first thread", first)
+}
+
 // openPath lets other users walk to a test's directory.
 func openPath(t *testing.T, dir string) {
 	t.Helper()

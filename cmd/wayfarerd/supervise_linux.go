@@ -195,10 +195,7 @@ func startService(as account, capabilities []cap.Value, listener net.Listener, s
 		cmd.SysProcAttr.AmbientCaps = append(cmd.SysProcAttr.AmbientCaps, uintptr(c))
 	}
 	started := make(chan error)
-	go func() {
-		// The service inherits this thread's limits, and dies with the thread: it
-		// is never given back.
-		runtime.LockOSThread()
+	onThread(func() {
 		err := limitThread(capabilities)
 		if err == nil {
 			err = cmd.Start()
@@ -207,11 +204,29 @@ func startService(as account, capabilities []cap.Value, listener net.Listener, s
 		if err == nil {
 			s.ended <- cmd.Wait()
 		}
-	}()
+	})
 	if err := <-started; err != nil {
 		return nil, errors.Join(err, stop.Close(), names.Close(), managed.Close())
 	}
 	return s, nil
+}
+
+// onThread starts f on a thread of its own, which ends with it: what f starts inherits the
+// thread's limits, and may die with it. It is never the process's first thread, by whose
+// limits the kernel shows those of the process.
+func onThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// While this goroutine has the first thread, f cannot begin on it.
+			begun := make(chan struct{})
+			onThread(func() { close(begun); f() })
+			<-begun
+			runtime.UnlockOSThread()
+			return
+		}
+		f()
+	}()
 }
 
 // limitThread makes sure that whatever the calling thread starts gets no more than the
