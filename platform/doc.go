@@ -193,8 +193,8 @@
 //
 // # Windows: routes
 //
-// All calls go through an interface, winNet, so that planning and undoing (win*.go) run
-// and are tested on any system; the real one (*_windows.go) is winipcfg of
+// All calls go through the fields of a winSystem, so that planning and undoing (win*.go) run
+// and are tested on any system; the real ones (*_windows.go) are winipcfg of
 // golang.zx2c4.com/wireguard/windows (MIT), x/sys, and our own declarations of
 // fwpuclnt.dll. Interfaces come from wintun, with a GUID that follows from the name.
 //

@@ -22,7 +22,22 @@ func newHost(log *slog.Logger, _ string) (_ host, boot string, _ error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("find this program: %w", err)
 	}
-	return &winHost{log: log, net: realWindows{}, program: program}, "", nil
+	return &winHost{log: log, sys: thisWindows(program)}, "", nil
+}
+
+// thisWindows is this computer.
+func thisWindows(program string) winSystem {
+	return winSystem{
+		program: program,
+		links:   readLinks, settings: readSettings, setSettings: writeSettings,
+		addAddress: addAddress, removeAddress: removeAddress,
+		routes: readRoutes, addRoute: addRoute, removeRoute: removeRoute,
+		setNames: setNames, reloadNames: reloadNames,
+		readKey: readKey, writeKey: writeKey, removeKey: removeKey, subkeys: subkeys,
+		engine: openEngine,
+		notify: notifyChanges, notifyPower: notifyPower,
+		listen: listenOutside, bind: bindTo,
+	}
 }
 
 // Options that x/sys does not have (ws2ipdef.h). The two families' have the same numbers.
@@ -49,13 +64,15 @@ func ipLevel(ipv6 bool) int {
 	return windows.IPPROTO_IP
 }
 
-// leaveBy has a socket's packets leave by an interface. IPv4's option takes the number in
+// bindTo has a socket's packets leave by an interface. IPv4's option takes the number in
 // network byte order.
-func leaveBy(fd windows.Handle, ipv6 bool, index uint32) error {
+func bindTo(raw syscall.RawConn, ipv6 bool, index uint32) error {
 	if !ipv6 {
 		index = bits.ReverseBytes32(index)
 	}
-	return windows.SetsockoptInt(fd, ipLevel(ipv6), ipUnicastIF, int(index))
+	return onSocket(raw, func(fd windows.Handle) error {
+		return windows.SetsockoptInt(fd, ipLevel(ipv6), ipUnicastIF, int(index))
+	})
 }
 
 // pathSocket is a UDP socket of which it can be told whether its datagrams are fragmented,
@@ -143,59 +160,25 @@ func (s *pathSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []neti
 // outsideSocket is a UDP socket that stays outside of the tunnels.
 type outsideSocket struct {
 	*pathSocket
-	forget func()
+	closed func()
 }
 
 // Close closes the socket.
 func (s *outsideSocket) Close() error {
-	s.forget()
+	s.closed()
 	return s.pathSocket.Close()
 }
 
-// listenPacket implements host.
-func (h *winHost) listenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
+func listenOutside(ctx context.Context, gateway netip.Addr, port uint16, closed func()) (net.PacketConn, syscall.RawConn, error) {
 	conn, err := ListenPacket(ctx, gateway, port)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	path, ok := conn.(*pathSocket)
 	if !ok {
-		conn.Close()
-		return nil, fmt.Errorf("a %T is no UDP socket", conn)
+		return nil, nil, errors.Join(fmt.Errorf("a %T is no UDP socket", conn), conn.Close())
 	}
 	// The system's default holds some 50 packets; a refusal only makes the tunnel slower.
 	_ = path.SetReadBuffer(receiveBuffer)
-	s := &winSocket{gateway: gateway, bind: func(index uint32) error {
-		return onSocket(path.raw, func(fd windows.Handle) error { return leaveBy(fd, gateway.Is6(), index) })
-	}}
-	if err := h.keepOutside(s); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return &outsideSocket{path, func() { h.forget(s) }}, nil
-}
-
-// errOwnESP: Windows' own IPsec takes all packets of IP protocol 50.
-var errOwnESP = errors.New("plain ESP is taken by Windows itself; let it be sent in UDP (nat_t = \"auto\")")
-
-// listenESP implements host.
-func (h *winHost) listenESP(context.Context, netip.Addr) (net.PacketConn, error) {
-	return nil, errOwnESP
-}
-
-// dialer implements host. A connection is short, so it is bound once.
-func (h *winHost) dialer() *net.Dialer {
-	return &net.Dialer{Control: func(_, address string, raw syscall.RawConn) error {
-		to, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return err
-		}
-		h.mu.Lock()
-		index, err := h.outsideLocked(to.Addr().Unmap())
-		h.mu.Unlock()
-		if err != nil || index == 0 {
-			return err
-		}
-		return onSocket(raw, func(fd windows.Handle) error { return leaveBy(fd, to.Addr().Is6(), index) })
-	}}
+	return &outsideSocket{path, closed}, path.raw, nil
 }

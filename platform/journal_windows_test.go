@@ -47,7 +47,7 @@ func TestStateDirIsNoLink(t *testing.T) {
 
 func TestRegistry(t *testing.T) {
 	const path = `SOFTWARE\WayfarerTest`
-	var keys machineKeys
+	keys := thisWindows("")
 	if err := keys.writeKey(path+`\{ONE}`, map[string]any{"Name": []string{".a", ".b"}, "Version": uint32(2), "Comment": "ours", "Gone": nil}); err != nil {
 		t.Skipf("no right to write to the registry: %v", err)
 	}
@@ -78,7 +78,8 @@ func TestRegistry(t *testing.T) {
 
 // TestRealLinks: the loopback interface is always there.
 func TestRealLinks(t *testing.T) {
-	view, err := viewWindows(realWindows{})
+	system := thisWindows("")
+	view, err := system.view()
 	if err != nil {
 		t.Fatal(err)
 	}

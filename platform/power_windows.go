@@ -49,7 +49,7 @@ func powerChanged(id, event, _ uintptr) uintptr {
 }
 
 // notifyPower works in a service and in a program of a terminal alike.
-func (realWindows) notifyPower(f func(asleep bool)) (stop func(), err error) {
+func notifyPower(f func(asleep bool)) (stop func(), err error) {
 	if err := registerSuspendResume.Find(); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package platform
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,10 +10,6 @@ import (
 
 	"golang.org/x/sys/windows"
 )
-
-// wfp is the Windows Filtering Platform. What it is given belongs to no session and is not
-// persistent: it outlives the process, and goes with the next start of the computer.
-type wfp struct{}
 
 var (
 	fwpuclnt                    = windows.NewLazySystemDLL("fwpuclnt.dll")
@@ -28,7 +23,7 @@ var (
 	fwpmSubLayerAdd0            = fwpuclnt.NewProc("FwpmSubLayerAdd0")
 	fwpmSubLayerDeleteByKey0    = fwpuclnt.NewProc("FwpmSubLayerDeleteByKey0")
 	fwpmFilterAdd0              = fwpuclnt.NewProc("FwpmFilterAdd0")
-	fwpmFilterDeleteByKey0      = fwpuclnt.NewProc("FwpmFilterDeleteByKey0")
+	fwpmFilterDeleteByID0       = fwpuclnt.NewProc("FwpmFilterDeleteById0")
 	fwpmFilterCreateEnumHandle0 = fwpuclnt.NewProc("FwpmFilterCreateEnumHandle0")
 	fwpmFilterDestroyEnumHandle = fwpuclnt.NewProc("FwpmFilterDestroyEnumHandle0")
 	fwpmFilterEnum0             = fwpuclnt.NewProc("FwpmFilterEnum0")
@@ -36,11 +31,12 @@ var (
 	fwpmFreeMemory0             = fwpuclnt.NewProc("FwpmFreeMemory0")
 )
 
-// Errors that say that there is nothing to delete.
+// Errors of the engine (fwpmu.h).
 const (
 	fwpFilterNotFound   = windows.Errno(0x80320003)
 	fwpProviderNotFound = windows.Errno(0x80320005)
 	fwpSublayerNotFound = windows.Errno(0x80320007)
+	fwpAlreadyExists    = windows.Errno(0x80320009)
 )
 
 // call asks the engine; its functions return their error. What the numbers point at stays
@@ -52,21 +48,43 @@ func call(proc *windows.LazyProc, args ...uintptr) error {
 		return err
 	}
 	if code, _, _ := proc.Call(args...); code != 0 {
-		return fmt.Errorf("%s: %w", proc.Name, rights(windows.Errno(code)))
+		return fmt.Errorf("%s: %w", proc.Name, meant(windows.Errno(code)))
 	}
 	return nil
 }
 
-// with opens the engine for f.
-func (wfp) with(f func(engine uintptr) error) error {
+// openEngine opens the Windows Filtering Platform. What it is given belongs to no session
+// and is not persistent: it outlives the process, and goes with the next start of the
+// computer.
+func openEngine() (winEngine, error) {
+	engine, err := openSession()
+	if err != nil {
+		return winEngine{}, err
+	}
+	ask := func(proc *windows.LazyProc, args ...uintptr) func() error {
+		return func() error { return call(proc, append([]uintptr{engine}, args...)...) }
+	}
+	remove := func(proc *windows.LazyProc, key windows.GUID) func() error {
+		return func() error { return call(proc, engine, uintptr(unsafe.Pointer(&key))) }
+	}
+	return winEngine{
+		begin: ask(fwpmTransactionBegin0, 0), commit: ask(fwpmTransactionCommit0), abort: ask(fwpmTransactionAbort0),
+		filters:        func() ([]winFilterRef, error) { return ownFilters(engine) },
+		addProvider:    func() error { return addProvider(engine) },
+		removeProvider: remove(fwpmProviderDeleteByKey0, wfpProviderKey),
+		addSublayer:    func() error { return addSublayer(engine) },
+		removeSublayer: remove(fwpmSubLayerDeleteByKey0, wfpSublayerKey),
+		addFilter:      func(f winFilter) error { return addFilter(engine, f) },
+		removeFilter:   func(id uint64) error { return call(fwpmFilterDeleteByID0, engine, uintptr(id)) },
+		close:          ask(fwpmEngineClose0),
+	}, nil
+}
+
+func openSession() (engine uintptr, err error) {
 	const authentication = 10 // RPC_C_AUTHN_WINNT
 	session := fwpmSession0{displayData: display("Wayfarer"), txnWaitTimeoutInMSec: 10_000}
-	var engine uintptr
-	err := call(fwpmEngineOpen0, 0, authentication, 0, uintptr(unsafe.Pointer(&session)), uintptr(unsafe.Pointer(&engine)))
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(engine), call(fwpmEngineClose0, engine))
+	err = call(fwpmEngineOpen0, 0, authentication, 0, uintptr(unsafe.Pointer(&session)), uintptr(unsafe.Pointer(&engine)))
+	return engine, err
 }
 
 func display(name string) fwpmDisplayData0 {
@@ -77,101 +95,45 @@ func display(name string) fwpmDisplayData0 {
 	return fwpmDisplayData0{name: text}
 }
 
-func (w wfp) filters() (texts []string, err error) {
-	err = w.with(func(engine uintptr) error {
-		return eachOwnFilter(engine, func(f *fwpmFilter0) {
-			texts = append(texts, windows.UTF16PtrToString(f.displayData.name))
-		})
-	})
-	return texts, err
-}
-
 // filterPage is how many filters are read at once.
 const filterPage = 256
 
-// eachOwnFilter calls f for each filter of our provider.
-func eachOwnFilter(engine uintptr, f func(*fwpmFilter0)) error {
+// ownFilters are the filters of our provider.
+func ownFilters(engine uintptr) (own []winFilterRef, err error) {
 	var list uintptr
 	if err := call(fwpmFilterCreateEnumHandle0, engine, 0, uintptr(unsafe.Pointer(&list))); err != nil {
-		return err
+		return nil, err
 	}
 	defer call(fwpmFilterDestroyEnumHandle, engine, list)
 	for {
 		var entries **fwpmFilter0
 		var n uint32
 		if err := call(fwpmFilterEnum0, engine, list, filterPage, uintptr(unsafe.Pointer(&entries)), uintptr(unsafe.Pointer(&n))); err != nil {
-			return err
+			return nil, err
 		}
 		for _, entry := range unsafe.Slice(entries, n) {
 			if entry.providerKey != nil && *entry.providerKey == wfpProviderKey {
-				f(entry)
+				own = append(own, winFilterRef{entry.filterID, windows.UTF16PtrToString(entry.displayData.name)})
 			}
 		}
 		fwpmFreeMemory0.Call(uintptr(unsafe.Pointer(&entries)))
 		if n < filterPage {
-			return nil
+			return own, nil
 		}
 	}
 }
 
-func (w wfp) setFilters(all []winFilter) error {
-	return w.with(func(engine uintptr) error {
-		if err := call(fwpmTransactionBegin0, engine, 0); err != nil {
-			return err
-		}
-		err := clearFilters(engine)
-		if err == nil && len(all) > 0 {
-			err = addFilters(engine, all)
-		}
-		if err != nil {
-			return errors.Join(err, call(fwpmTransactionAbort0, engine))
-		}
-		return call(fwpmTransactionCommit0, engine)
-	})
-}
-
-// clearFilters removes all that is ours.
-func clearFilters(engine uintptr) error {
-	var keys []windows.GUID
-	if err := eachOwnFilter(engine, func(f *fwpmFilter0) { keys = append(keys, f.filterKey) }); err != nil {
-		return err
-	}
-	remove := func(proc *windows.LazyProc, key windows.GUID, gone windows.Errno) error {
-		err := call(proc, engine, uintptr(unsafe.Pointer(&key)))
-		if errors.Is(err, gone) {
-			return nil
-		}
-		return err
-	}
-	for _, key := range keys {
-		if err := remove(fwpmFilterDeleteByKey0, key, fwpFilterNotFound); err != nil {
-			return err
-		}
-	}
-	if err := remove(fwpmSubLayerDeleteByKey0, wfpSublayerKey, fwpSublayerNotFound); err != nil {
-		return err
-	}
-	return remove(fwpmProviderDeleteByKey0, wfpProviderKey, fwpProviderNotFound)
-}
-
-// addFilters adds provider, sublayer and filters.
-func addFilters(engine uintptr, all []winFilter) error {
+func addProvider(engine uintptr) error {
 	provider := fwpmProvider0{providerKey: wfpProviderKey, displayData: display("Wayfarer")}
-	if err := call(fwpmProviderAdd0, engine, uintptr(unsafe.Pointer(&provider)), 0); err != nil {
-		return err
-	}
-	// Within a sublayer the greatest weight decides; over all, whichever blocks.
+	return call(fwpmProviderAdd0, engine, uintptr(unsafe.Pointer(&provider)), 0)
+}
+
+// addSublayer adds ours. Within a sublayer the greatest weight decides; over all, whichever
+// blocks.
+func addSublayer(engine uintptr) error {
 	providerKey := wfpProviderKey
 	sublayer := fwpmSublayer0{subLayerKey: wfpSublayerKey, displayData: display("Wayfarer"), providerKey: &providerKey, weight: 0xffff}
-	if err := call(fwpmSubLayerAdd0, engine, uintptr(unsafe.Pointer(&sublayer)), 0); err != nil {
-		return err
-	}
-	for _, f := range all {
-		if err := addFilter(engine, f); err != nil {
-			return fmt.Errorf("filter %q: %w", f, err)
-		}
-	}
-	return nil
+	return call(fwpmSubLayerAdd0, engine, uintptr(unsafe.Pointer(&sublayer)), 0)
 }
 
 func addFilter(engine uintptr, f winFilter) error {

@@ -46,32 +46,32 @@ func (c *winLinkChange) wanted() winSettings {
 }
 
 func (c *winLinkChange) apply(context.Context) error {
-	is, err := c.h.net.settings(c.LUID, c.IPv6)
+	is, err := c.h.sys.settings(c.LUID, c.IPv6)
 	if err != nil || is == c.wanted() {
 		return err
 	}
-	return c.h.net.setSettings(c.LUID, c.IPv6, c.wanted())
+	return c.h.sys.setSettings(c.LUID, c.IPv6, c.wanted())
 }
 
 func (c *winLinkChange) undo(context.Context) error {
 	if same, err := c.h.same(c.LUID, c.Name); err != nil || !same {
 		return err
 	}
-	is, err := c.h.net.settings(c.LUID, c.IPv6)
+	is, err := c.h.sys.settings(c.LUID, c.IPv6)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && is != c.wanted() {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return c.h.net.setSettings(c.LUID, c.IPv6, c.Was)
+	return c.h.sys.setSettings(c.LUID, c.IPv6, c.Was)
 }
 
 // same says whether an interface still has both name and number: after a restart of the
 // service the number may be another interface's.
 func (h *winHost) same(luid uint64, name string) (bool, error) {
 	if h.seen == nil {
-		links, err := h.net.links()
+		links, err := h.sys.links()
 		if err != nil {
 			return false, err
 		}
@@ -102,7 +102,7 @@ func (c *winAddressChange) apply(context.Context) error {
 	if err != nil || present {
 		return err
 	}
-	return c.h.net.addAddress(c.LUID, c.Address)
+	return unlessThere(c.h.sys.addAddress(c.LUID, c.Address))
 }
 
 func (c *winAddressChange) undo(context.Context) error {
@@ -112,14 +112,22 @@ func (c *winAddressChange) undo(context.Context) error {
 	if same, err := c.h.same(c.LUID, c.Name); err != nil || !same {
 		return err
 	}
-	return unlessAbsent(c.h.net.removeAddress(c.LUID, c.Address))
+	return unlessAbsent(c.h.sys.removeAddress(c.LUID, c.Address))
 }
 
 func (h *winHost) hasAddress(luid uint64, a netip.Addr) (bool, error) {
-	links, err := h.net.links()
+	links, err := h.sys.links()
 	return slices.ContainsFunc(links, func(l winLink) bool {
 		return l.LUID == luid && slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 	}), err
+}
+
+// unlessThere is nil where err says that somebody has made meanwhile what was to be made.
+func unlessThere(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 // winRouteChange is a route: into a tunnel, or past it for what stays outside.
@@ -152,7 +160,7 @@ func (c *winRouteChange) route() winRoute {
 }
 
 func (c *winRouteChange) apply(context.Context) error {
-	routes, err := c.h.net.routes()
+	routes, err := c.h.sys.routes()
 	if err != nil {
 		return err
 	}
@@ -161,7 +169,7 @@ func (c *winRouteChange) apply(context.Context) error {
 		return nil
 	}
 	c.h.setOwn(&want, true)
-	return c.h.net.addRoute(want)
+	return unlessThere(c.h.sys.addRoute(want))
 }
 
 func (c *winRouteChange) undo(context.Context) error {
@@ -173,7 +181,7 @@ func (c *winRouteChange) undo(context.Context) error {
 	}
 	route := c.route()
 	c.h.setOwn(&route, false)
-	return unlessAbsent(c.h.net.removeRoute(route))
+	return unlessAbsent(c.h.sys.removeRoute(route))
 }
 
 // setOwn remembers which routes are ours, for they are no news.
@@ -225,13 +233,13 @@ func (c *winNamesChange) undo(context.Context) error {
 		return c.set(nil, nil)
 	}
 	for _, path := range []string{tcpip4Key + c.GUID, tcpip6Key + c.GUID} {
-		if _, err := c.h.net.readKey(path); err != nil {
+		if _, err := c.h.sys.readKey(path); err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			continue
 		}
-		if err := c.h.net.writeKey(path, map[string]any{"NameServer": nil, "SearchList": nil}); err != nil {
+		if err := c.h.sys.writeKey(path, map[string]any{"NameServer": nil, "SearchList": nil}); err != nil {
 			return err
 		}
 	}
@@ -248,14 +256,14 @@ func (c *winNamesChange) set(servers []netip.Addr, search []string) error {
 		}
 		family := slices.DeleteFunc(slices.Clone(servers), func(a netip.Addr) bool { return !isFamily(a) })
 		path := map[bool]string{false: tcpip4Key, true: tcpip6Key}[ipv6] + c.GUID
-		is, err := c.h.net.readKey(path)
+		is, err := c.h.sys.readKey(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		if text(is["NameServer"]) == joined(family, ",") && text(is["SearchList"]) == strings.Join(search, ",") {
 			continue
 		}
-		if err := c.h.net.setNames(c.LUID, ipv6, family, search); err != nil {
+		if err := c.h.sys.setNames(c.LUID, ipv6, family, search); err != nil {
 			return err
 		}
 	}
@@ -313,32 +321,32 @@ func (c *winRuleChange) values() map[string]any {
 }
 
 func (c *winRuleChange) apply(context.Context) error {
-	is, err := c.h.net.readKey(c.path())
+	is, err := c.h.sys.readKey(c.path())
 	if err == nil && reflect.DeepEqual(is, c.values()) {
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := c.h.net.writeKey(c.path(), c.values()); err != nil {
+	if err := c.h.sys.writeKey(c.path(), c.values()); err != nil {
 		return err
 	}
-	c.h.net.reloadNames()
+	c.h.sys.reloadNames()
 	return nil
 }
 
 func (c *winRuleChange) undo(context.Context) error {
-	is, err := c.h.net.readKey(c.path())
+	is, err := c.h.sys.readKey(c.path())
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(is) > 0 && is["Comment"] != nrptComment {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if err := unlessAbsent(c.h.net.removeKey(c.path())); err != nil {
+	if err := unlessAbsent(c.h.sys.removeKey(c.path())); err != nil {
 		return err
 	}
-	c.h.net.reloadNames()
+	c.h.sys.reloadNames()
 	return nil
 }
 
@@ -369,7 +377,7 @@ func (c *winWINSChange) apply(context.Context) error {
 	if err != nil || slices.Equal(is, c.Servers) {
 		return err
 	}
-	return c.h.net.writeKey(netBTKey+c.GUID, map[string]any{winsValue: c.Servers})
+	return c.h.sys.writeKey(netBTKey+c.GUID, map[string]any{winsValue: c.Servers})
 }
 
 func (c *winWINSChange) undo(context.Context) error {
@@ -381,12 +389,12 @@ func (c *winWINSChange) undo(context.Context) error {
 	if len(c.Was) > 0 {
 		values[winsValue] = c.Was
 	}
-	return c.h.net.writeKey(netBTKey+c.GUID, values)
+	return c.h.sys.writeKey(netBTKey+c.GUID, values)
 }
 
 // wins are the WINS servers that an interface has been given.
 func (h *winHost) wins(guid string) ([]string, error) {
-	values, err := h.net.readKey(netBTKey + guid)
+	values, err := h.sys.readKey(netBTKey + guid)
 	servers, _ := values[winsValue].([]string)
 	return servers, unlessAbsent(err)
 }

@@ -11,21 +11,26 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // fakeWindows behaves as Windows' network does, as far as it is used: addresses bring
-// their routes, interfaces take theirs with them, names stand in the registry.
+// their routes, interfaces take theirs with them, names stand in the registry, what is there
+// is not made again, and filters change by transactions.
 type fakeWindows struct {
-	ifs      []winLink
-	table    []winRoute
-	stack    map[string]winSettings // by "LUID family"
-	keys     map[string]map[string]any
-	provider []string // filters of ours
+	ifs   []winLink
+	table []winRoute
+	stack map[string]winSettings // by "LUID family"
+	keys  map[string]map[string]any
+	wfp   fakeFilters // what was committed
+	txn   *fakeEngine // the session whose transaction is open
 
 	calls     []string // that change something
-	before    func()   // is called before each of these
+	steps     []string // these, and the calls within a transaction
+	before    func()   // is called before each step
 	fail      map[string]error
+	sockets   []string // what was bound to what
 	listeners []func()
 	power     []func(bool)
 	late      int // so many looks see no interface
@@ -82,13 +87,27 @@ func (w *fakeWindows) removeLink(luid uint64) {
 
 // change notes a call that changes something, and fails if the test wants it.
 func (w *fakeWindows) change(format string, args ...any) error {
+	err := w.step(format, args...)
+	w.calls = append(w.calls, fmt.Sprintf(format, args...))
+	return err
+}
+
+// step is change for what counts later.
+func (w *fakeWindows) step(format string, args ...any) error {
 	if w.before != nil {
 		w.before()
 	}
 	call := fmt.Sprintf(format, args...)
-	w.calls = append(w.calls, call)
+	w.steps = append(w.steps, call)
 	return w.fail[call]
 }
+
+// What Windows answers.
+var (
+	errWinMissing  = fmt.Errorf("%w: ERROR_NOT_FOUND", fs.ErrNotExist)
+	errWinThere    = fmt.Errorf("%w: ERROR_OBJECT_ALREADY_EXISTS", fs.ErrExist)
+	errWinHasBelow = errors.New("ERROR_ACCESS_DENIED: the key has keys below")
+)
 
 func (w *fakeWindows) find(luid uint64) *winLink {
 	i := slices.IndexFunc(w.ifs, func(l winLink) bool { return l.LUID == luid })
@@ -131,7 +150,7 @@ func (w *fakeWindows) settings(luid uint64, ipv6 bool) (winSettings, error) {
 		ok = false
 	}
 	if !ok {
-		return s, fs.ErrNotExist
+		return s, errWinMissing
 	}
 	return s, nil
 }
@@ -139,6 +158,9 @@ func (w *fakeWindows) settings(luid uint64, ipv6 bool) (winSettings, error) {
 func (w *fakeWindows) setSettings(luid uint64, ipv6 bool, s winSettings) error {
 	if err := w.change("set %s %s mtu %d metric %d auto %v dad %d discovery %d", w.name(luid), ipName(ipv6), s.MTU, s.Metric, s.AutoMetric, s.DADTransmits, s.RouterDiscovery); err != nil {
 		return err
+	}
+	if _, there := w.stack[stackKey(luid, ipv6)]; !there {
+		return errWinMissing
 	}
 	w.stack[stackKey(luid, ipv6)] = s
 	return nil
@@ -149,6 +171,12 @@ func (w *fakeWindows) addAddress(luid uint64, a netip.Addr) error {
 		return err
 	}
 	l := w.find(luid)
+	if l == nil || w.stack[stackKey(luid, a.Is6())].MTU == 0 {
+		return errWinMissing
+	}
+	if slices.Contains(l.Addresses, single(a)) {
+		return errWinThere
+	}
 	l.Addresses = append(l.Addresses, single(a))
 	w.table = append(w.table, winRoute{luid, single(a), unspecified(a), 256})
 	return nil
@@ -160,7 +188,7 @@ func (w *fakeWindows) removeAddress(luid uint64, a netip.Addr) error {
 	}
 	l := w.find(luid)
 	if l == nil || !slices.Contains(l.Addresses, single(a)) {
-		return fs.ErrNotExist
+		return errWinMissing
 	}
 	l.Addresses = slices.DeleteFunc(l.Addresses, func(p netip.Prefix) bool { return p == single(a) })
 	gone := winRoute{luid, single(a), unspecified(a), 256}
@@ -174,6 +202,12 @@ func (w *fakeWindows) addRoute(r winRoute) error {
 	if err := w.change("add route %v via %v to %s", r.Dst, r.NextHop, w.name(r.LUID)); err != nil {
 		return err
 	}
+	if w.find(r.LUID) == nil || w.stack[stackKey(r.LUID, r.Dst.Addr().Is6())].MTU == 0 {
+		return errWinMissing
+	}
+	if slices.ContainsFunc(w.table, func(is winRoute) bool { return is.same(&r) }) {
+		return errWinThere
+	}
 	w.table = append(w.table, r)
 	return nil
 }
@@ -185,7 +219,7 @@ func (w *fakeWindows) removeRoute(r winRoute) error {
 	before := len(w.table)
 	w.table = slices.DeleteFunc(w.table, func(is winRoute) bool { return is.same(&r) })
 	if len(w.table) == before {
-		return fs.ErrNotExist
+		return errWinMissing
 	}
 	return nil
 }
@@ -194,18 +228,21 @@ func (w *fakeWindows) setNames(luid uint64, ipv6 bool, servers []netip.Addr, sea
 	if err := w.change("set names of %s %s: %s search %s", w.name(luid), ipName(ipv6), joined(servers, " "), strings.Join(search, " ")); err != nil {
 		return err
 	}
-	path := tcpip4Key
+	l, path := w.find(luid), tcpip4Key
 	if ipv6 {
 		path = tcpip6Key
 	}
-	w.keys[path+w.find(luid).GUID] = map[string]any{"NameServer": joined(servers, ","), "SearchList": strings.Join(search, ",")}
+	if l == nil || w.stack[stackKey(luid, ipv6)].MTU == 0 {
+		return errWinMissing
+	}
+	w.keys[path+l.GUID] = map[string]any{"NameServer": joined(servers, ","), "SearchList": strings.Join(search, ",")}
 	return nil
 }
 
 func (w *fakeWindows) readKey(path string) (map[string]any, error) {
 	values, ok := w.keys[path]
 	if !ok {
-		return nil, fs.ErrNotExist
+		return nil, errWinMissing
 	}
 	return maps.Clone(values), nil
 }
@@ -236,6 +273,12 @@ func (w *fakeWindows) removeKey(path string) error {
 	if err := w.change("remove key %s", path[strings.LastIndex(path, `\`)+1:]); err != nil {
 		return err
 	}
+	if _, there := w.keys[path]; !there {
+		return errWinMissing
+	}
+	if below, _ := w.subkeys(path); len(below) > 0 {
+		return errWinHasBelow
+	}
 	delete(w.keys, path)
 	return nil
 }
@@ -249,28 +292,13 @@ func (w *fakeWindows) subkeys(path string) ([]string, error) {
 		}
 	}
 	if names == nil && !there {
-		return nil, fs.ErrNotExist
+		return nil, errWinMissing
 	}
 	slices.Sort(names)
 	return names, nil
 }
 
 func (w *fakeWindows) reloadNames() { _ = w.change("reload names") }
-
-func (w *fakeWindows) filters() ([]string, error) {
-	return slices.Clone(w.provider), w.fail["filters"]
-}
-
-func (w *fakeWindows) setFilters(all []winFilter) error {
-	if err := w.change("set %d filters", len(all)); err != nil {
-		return err
-	}
-	w.provider = nil
-	for _, f := range all {
-		w.provider = append(w.provider, f.String())
-	}
-	return nil
-}
 
 func (w *fakeWindows) notify(f func()) (func(), error) {
 	w.listeners = append(w.listeners, f)
@@ -314,33 +342,58 @@ func (w *fakeWindows) String() string {
 			}
 		}
 	}
-	lines = append(lines, w.provider...)
+	lines = append(lines, w.wfp.String())
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
 
+// system is Windows with this network.
+func (w *fakeWindows) system() winSystem {
+	return winSystem{
+		program: `C:\Program Files\Wayfarer\wayfarerd.exe`,
+		links:   w.links, settings: w.settings, setSettings: w.setSettings,
+		addAddress: w.addAddress, removeAddress: w.removeAddress,
+		routes: w.routes, addRoute: w.addRoute, removeRoute: w.removeRoute,
+		setNames: w.setNames, reloadNames: w.reloadNames,
+		readKey: w.readKey, writeKey: w.writeKey, removeKey: w.removeKey, subkeys: w.subkeys,
+		engine: w.engine,
+		notify: w.notify, notifyPower: w.notifyPower,
+		listen: w.listen, bind: w.bind,
+	}
+}
+
+// listen opens a socket of the system that the test runs on.
+func (w *fakeWindows) listen(ctx context.Context, gateway netip.Addr, port uint16, closed func()) (net.PacketConn, syscall.RawConn, error) {
+	udp, err := listenUDP(ctx, gateway, port)
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := udp.SyscallConn()
+	return closing{udp, closed}, raw, err
+}
+
+type closing struct {
+	*net.UDPConn
+	closed func()
+}
+
+func (c closing) Close() error {
+	c.closed()
+	return c.UDPConn.Close()
+}
+
+func (w *fakeWindows) bind(_ syscall.RawConn, ipv6 bool, index uint32) error {
+	w.sockets = append(w.sockets, fmt.Sprintf("%s by %d", ipName(ipv6), index))
+	return w.fail["bind"]
+}
+
 // host is a computer with this network.
 func (w *fakeWindows) host() *winHost {
-	return &winHost{log: slog.New(slog.DiscardHandler), net: w, program: `C:\Program Files\Wayfarer\wayfarerd.exe`}
+	return &winHost{log: slog.New(slog.DiscardHandler), sys: w.system()}
 }
-
-// winTestHost is a host without sockets, which are the system's own.
-type winTestHost struct{ *winHost }
-
-var errNoSockets = errors.New("no sockets here")
-
-func (winTestHost) listenPacket(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
-	return nil, errNoSockets
-}
-
-func (winTestHost) listenESP(context.Context, netip.Addr) (net.PacketConn, error) {
-	return nil, errNoSockets
-}
-
-func (winTestHost) dialer() *net.Dialer { return &net.Dialer{} }
 
 // on is a Network on it, with a journal in dir.
 func (w *fakeWindows) on(t *testing.T, dir string) *Network {
 	t.Helper()
-	return &Network{log: slog.New(slog.DiscardHandler), host: winTestHost{w.host()}, journal: testJournal(t, dir, "")}
+	return &Network{log: slog.New(slog.DiscardHandler), host: w.host(), journal: testJournal(t, dir, "")}
 }

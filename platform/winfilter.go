@@ -120,7 +120,7 @@ func (h *winHost) planFilters(cfg Config, view *winView, home *home, servers []n
 	w := cfg.withholds(home, servers)
 	report := Report{IPv6Blocked: w.noIPv6}
 	c := &winFilterChange{
-		h: h, Program: h.program, Block: cfg.BlockOutside, BlockIPv6: w.noIPv6 && !cfg.BlockOutside,
+		h: h, Program: h.sys.program, Block: cfg.BlockOutside, BlockIPv6: w.noIPv6 && !cfg.BlockOutside,
 		BlockDNS: w.dns, Local: w.local, Portal: w.portal,
 	}
 	for _, t := range cfg.Tunnels {
@@ -129,7 +129,7 @@ func (h *winHost) planFilters(cfg Config, view *winView, home *home, servers []n
 	if len(c.filters()) == 0 {
 		return nil, report, nil
 	}
-	if _, err := h.net.filters(); err != nil {
+	if _, err := h.sys.filters(); err != nil {
 		if cfg.BlockOutside {
 			return nil, report, err
 		}
@@ -165,12 +165,12 @@ func (c *winFilterChange) apply(context.Context) error {
 	if stands, err := c.stands(); err != nil || stands {
 		return err
 	}
-	return c.h.net.setFilters(c.filters())
+	return c.h.sys.setFilters(c.filters())
 }
 
 // stands says whether the filters are there; Windows lists them in any order.
 func (c *winFilterChange) stands() (bool, error) {
-	is, err := c.h.net.filters()
+	is, err := c.h.sys.filters()
 	wanted := c.texts()
 	slices.Sort(is)
 	slices.Sort(wanted)
@@ -178,11 +178,11 @@ func (c *winFilterChange) stands() (bool, error) {
 }
 
 func (c *winFilterChange) undo(context.Context) error {
-	is, err := c.h.net.filters()
+	is, err := c.h.sys.filters()
 	if err != nil || len(is) == 0 {
 		return err
 	}
-	return c.h.net.setFilters(nil)
+	return c.h.sys.setFilters(nil)
 }
 
 // filters are those of the change. The model are wireguard-windows' filters; unlike them

@@ -86,8 +86,8 @@ func TestWindowsFilters(t *testing.T) {
 					want = append(want, layer+" "+rest)
 				}
 			}
-			if !slices.Equal(w.provider, want) {
-				t.Errorf("filters\n%s\nwant\n%s", strings.Join(w.provider, "\n"), strings.Join(want, "\n"))
+			if !slices.Equal(w.wfp.names(), want) {
+				t.Errorf("filters\n%s\nwant\n%s", strings.Join(w.wfp.names(), "\n"), strings.Join(want, "\n"))
 			}
 		})
 	}
@@ -96,7 +96,7 @@ func TestWindowsFilters(t *testing.T) {
 // TestWindowsWithoutFilters: where they cannot be reached there are tunnels, but no block.
 func TestWindowsWithoutFilters(t *testing.T) {
 	w := newFakeWindows()
-	w.fail["filters"] = errors.New("no engine")
+	w.fail["open the engine"] = errors.New("no engine")
 	n := w.on(t, t.TempDir())
 	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winFull()}}); err != nil {
 		t.Fatal(err)
@@ -123,14 +123,14 @@ func TestWindowsFiltersComeBack(t *testing.T) {
 		}
 	}
 	set()
-	all := len(w.provider)
-	slices.Reverse(w.provider)
+	all := len(w.wfp.filters)
+	slices.Reverse(w.wfp.filters)
 	w.calls = nil
 	if set(); len(w.calls) != 0 {
 		t.Errorf("in another order: %q", w.calls)
 	}
-	w.provider = w.provider[1:]
-	if set(); len(w.provider) != all {
-		t.Errorf("%d of %d filters", len(w.provider), all)
+	w.wfp.filters = w.wfp.filters[1:]
+	if set(); len(w.wfp.filters) != all {
+		t.Errorf("%d of %d filters", len(w.wfp.filters), all)
 	}
 }

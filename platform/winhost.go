@@ -18,9 +18,7 @@ import (
 // winHost is a Windows computer.
 type winHost struct {
 	log *slog.Logger
-	net winNet
-	// program is the path of this one, whose packets the filters let through.
-	program string
+	sys winSystem
 
 	// seen is the interfaces as they were when the first change was undone for this wish;
 	// nil: none was. Owned by Network.Set.
@@ -78,7 +76,7 @@ func (h *winHost) plan(ctx context.Context, cfg Config, applied []change) ([]cha
 	if err != nil {
 		return nil, Report{}, err
 	}
-	view, err := viewWindows(h.net)
+	view, err := h.sys.view()
 	if err != nil {
 		return nil, Report{}, &Error{PartRoute, err}
 	}
@@ -173,13 +171,13 @@ func (h *winHost) awaitIPv6(ctx context.Context, t *Tunnel) error {
 // ErrNoInterface if there is none, and fs.ErrNotExist if it has not got the family.
 func (h *winHost) await(ctx context.Context, name string, ipv6 bool, tries int) error {
 	for try := 1; ; try++ {
-		links, err := h.net.links()
+		links, err := h.sys.links()
 		if err != nil {
 			return err
 		}
 		view := winView{links: links}
 		if link := view.byName(name); link != nil {
-			_, err = h.net.settings(link.LUID, ipv6)
+			_, err = h.sys.settings(link.LUID, ipv6)
 		} else {
 			err = ErrNoInterface
 		}
@@ -203,7 +201,7 @@ func (h *winHost) planLink(link *winLink, t Tunnel) ([]change, error) {
 		if ipv6 && !needsIPv6(&t) {
 			continue
 		}
-		was, err := h.net.settings(link.LUID, ipv6)
+		was, err := h.sys.settings(link.LUID, ipv6)
 		if err != nil {
 			return nil, err
 		}
@@ -354,7 +352,7 @@ func ruleGUID(n int) string {
 
 // nameservers implements host.
 func (h *winHost) nameservers(applied []change) []netip.Addr {
-	links, err := h.net.links()
+	links, err := h.sys.links()
 	if err != nil {
 		h.log.Warn("network: cannot see the host", "error", err)
 		return nil
@@ -369,7 +367,7 @@ func (h *winHost) verify(_ context.Context, _ Config, report *Report) error {
 	if report.DNS == "" {
 		return nil
 	}
-	_, err := h.net.subkeys(nrptPolicyKey)
+	_, err := h.sys.subkeys(nrptPolicyKey)
 	if err == nil {
 		report.NamesTaken = GroupPolicy
 	}
@@ -378,7 +376,7 @@ func (h *winHost) verify(_ context.Context, _ Config, report *Report) error {
 
 // overlaps implements host.
 func (h *winHost) overlaps(cfg Config, applied []change) ([]Overlap, error) {
-	view, err := viewWindows(h.net)
+	view, err := h.sys.view()
 	if err != nil {
 		return nil, err
 	}

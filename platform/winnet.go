@@ -1,44 +1,50 @@
 package platform
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 )
 
-// winNet is what is asked of Windows' network. What is missing is an error that wraps
-// fs.ErrNotExist. Paths of the registry are below HKEY_LOCAL_MACHINE.
-type winNet interface {
+// winSystem is what is asked of Windows. What is missing is an error that wraps
+// fs.ErrNotExist, what is there already one that wraps fs.ErrExist. Paths of the registry
+// are below HKEY_LOCAL_MACHINE.
+type winSystem struct {
+	program string // path of this one, whose packets the filters let through
 	// links lists the interfaces, with what they have been given.
-	links() ([]winLink, error)
-	settings(luid uint64, ipv6 bool) (winSettings, error)
-	setSettings(luid uint64, ipv6 bool, s winSettings) error
-	addAddress(luid uint64, a netip.Addr) error
-	removeAddress(luid uint64, a netip.Addr) error
-	routes() ([]winRoute, error)
-	addRoute(r winRoute) error
-	removeRoute(r winRoute) error
+	links         func() ([]winLink, error)
+	settings      func(luid uint64, ipv6 bool) (winSettings, error)
+	setSettings   func(luid uint64, ipv6 bool, s winSettings) error
+	addAddress    func(luid uint64, a netip.Addr) error
+	removeAddress func(luid uint64, a netip.Addr) error
+	routes        func() ([]winRoute, error)
+	addRoute      func(winRoute) error
+	removeRoute   func(winRoute) error
 	// setNames replaces the DNS servers of an interface and the domains that complete
 	// names, for one address family.
-	setNames(luid uint64, ipv6 bool, servers []netip.Addr, search []string) error
+	setNames func(luid uint64, ipv6 bool, servers []netip.Addr, search []string) error
 	// readKey reads those values of a key that are a string, []string or uint32.
-	readKey(path string) (map[string]any, error)
+	readKey func(path string) (map[string]any, error)
 	// writeKey makes a key if necessary and sets values; one that is nil is removed.
-	writeKey(path string, values map[string]any) error
-	removeKey(path string) error
-	subkeys(path string) ([]string, error)
+	writeKey  func(path string, values map[string]any) error
+	removeKey func(path string) error
+	subkeys   func(path string) ([]string, error)
 	// reloadNames has the DNS client read the registry and forget what it knows. It
 	// also watches the registry, so that being refused only delays.
-	reloadNames()
-	// filters are the texts of our filters, in any order.
-	filters() ([]string, error)
-	// setFilters replaces all of our filters at once. Without any, nothing of ours
-	// stays.
-	setFilters(all []winFilter) error
+	reloadNames func()
+	// engine opens a session with the Windows Filtering Platform.
+	engine func() (winEngine, error)
 	// notify calls f whenever interfaces, addresses or routes have changed.
-	notify(f func()) (stop func(), err error)
+	notify func(f func()) (stop func(), err error)
 	// notifyPower calls f before the computer sleeps and after that.
-	notifyPower(f func(asleep bool)) (stop func(), err error)
+	notifyPower func(f func(asleep bool)) (stop func(), err error)
+	// listen opens a UDP socket, which calls closed when it is closed.
+	listen func(ctx context.Context, gateway netip.Addr, port uint16, closed func()) (net.PacketConn, syscall.RawConn, error)
+	// bind has a socket send by one interface only (IP_UNICAST_IF), whatever the routes.
+	bind func(c syscall.RawConn, ipv6 bool, index uint32) error
 }
 
 // winLink is an interface.
@@ -119,12 +125,12 @@ type winView struct {
 	routes []winRoute
 }
 
-func viewWindows(net winNet) (*winView, error) {
-	links, err := net.links()
+func (s *winSystem) view() (*winView, error) {
+	links, err := s.links()
 	if err != nil {
 		return nil, err
 	}
-	routes, err := net.routes()
+	routes, err := s.routes()
 	return &winView{links, routes}, err
 }
 

@@ -11,16 +11,15 @@ import (
 	"golang.zx2c4.com/wireguard/windows/tunnel/winipcfg"
 )
 
-// realWindows is the network of this computer.
-type realWindows struct {
-	machineKeys
-	wfp
-}
-
-// missing adds to the system's answer that there is nothing of the kind.
-func missing(err error) error {
-	if errors.Is(err, windows.ERROR_NOT_FOUND) || errors.Is(err, windows.ERROR_FILE_NOT_FOUND) {
+// meant adds to the system's answer that there is nothing of the kind, or something
+// already.
+func meant(err error) error {
+	switch {
+	case errors.Is(err, windows.ERROR_NOT_FOUND), errors.Is(err, windows.ERROR_FILE_NOT_FOUND),
+		errors.Is(err, fwpFilterNotFound), errors.Is(err, fwpSublayerNotFound), errors.Is(err, fwpProviderNotFound):
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	case errors.Is(err, windows.ERROR_OBJECT_ALREADY_EXISTS), errors.Is(err, fwpAlreadyExists):
+		return fmt.Errorf("%w: %w", fs.ErrExist, err)
 	}
 	return rights(err)
 }
@@ -40,7 +39,7 @@ func family(ipv6 bool) winipcfg.AddressFamily {
 	return windows.AF_INET
 }
 
-func (realWindows) links() ([]winLink, error) {
+func readLinks() ([]winLink, error) {
 	rows, err := winipcfg.GetIfTable2Ex(winipcfg.MibIfEntryNormalWithoutStatistics)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
@@ -87,10 +86,10 @@ func (realWindows) links() ([]winLink, error) {
 	return links, nil
 }
 
-func (realWindows) settings(luid uint64, ipv6 bool) (winSettings, error) {
+func readSettings(luid uint64, ipv6 bool) (winSettings, error) {
 	row, err := winipcfg.LUID(luid).IPInterface(family(ipv6))
 	if err != nil {
-		return winSettings{}, missing(err)
+		return winSettings{}, meant(err)
 	}
 	return winSettings{
 		MTU: row.NLMTU, Metric: row.Metric, AutoMetric: row.UseAutomaticMetric,
@@ -98,29 +97,25 @@ func (realWindows) settings(luid uint64, ipv6 bool) (winSettings, error) {
 	}, nil
 }
 
-func (realWindows) setSettings(luid uint64, ipv6 bool, s winSettings) error {
+func writeSettings(luid uint64, ipv6 bool, s winSettings) error {
 	row, err := winipcfg.LUID(luid).IPInterface(family(ipv6))
 	if err != nil {
-		return missing(err)
+		return meant(err)
 	}
 	row.NLMTU, row.Metric, row.UseAutomaticMetric = s.MTU, s.Metric, s.AutoMetric
 	row.DadTransmits, row.RouterDiscoveryBehavior = s.DADTransmits, winipcfg.RouterDiscoveryBehavior(s.RouterDiscovery)
-	return missing(row.Set())
+	return meant(row.Set())
 }
 
-func (realWindows) addAddress(luid uint64, a netip.Addr) error {
-	err := winipcfg.LUID(luid).AddIPAddress(single(a))
-	if errors.Is(err, windows.ERROR_OBJECT_ALREADY_EXISTS) {
-		return nil
-	}
-	return missing(err)
+func addAddress(luid uint64, a netip.Addr) error {
+	return meant(winipcfg.LUID(luid).AddIPAddress(single(a)))
 }
 
-func (realWindows) removeAddress(luid uint64, a netip.Addr) error {
-	return missing(winipcfg.LUID(luid).DeleteIPAddress(single(a)))
+func removeAddress(luid uint64, a netip.Addr) error {
+	return meant(winipcfg.LUID(luid).DeleteIPAddress(single(a)))
 }
 
-func (realWindows) routes() ([]winRoute, error) {
+func readRoutes() ([]winRoute, error) {
 	rows, err := winipcfg.GetIPForwardTable2(windows.AF_UNSPEC)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
@@ -138,24 +133,20 @@ func (realWindows) routes() ([]winRoute, error) {
 	return routes, nil
 }
 
-func (realWindows) addRoute(r winRoute) error {
-	err := winipcfg.LUID(r.LUID).AddRoute(r.Dst, r.NextHop, r.Metric)
-	if errors.Is(err, windows.ERROR_OBJECT_ALREADY_EXISTS) {
-		return nil
-	}
-	return missing(err)
+func addRoute(r winRoute) error {
+	return meant(winipcfg.LUID(r.LUID).AddRoute(r.Dst, r.NextHop, r.Metric))
 }
 
-func (realWindows) removeRoute(r winRoute) error {
-	return missing(winipcfg.LUID(r.LUID).DeleteRoute(r.Dst, r.NextHop))
+func removeRoute(r winRoute) error {
+	return meant(winipcfg.LUID(r.LUID).DeleteRoute(r.Dst, r.NextHop))
 }
 
-func (realWindows) setNames(luid uint64, ipv6 bool, servers []netip.Addr, search []string) error {
-	return missing(winipcfg.LUID(luid).SetDNS(family(ipv6), servers, search))
+func setNames(luid uint64, ipv6 bool, servers []netip.Addr, search []string) error {
+	return meant(winipcfg.LUID(luid).SetDNS(family(ipv6), servers, search))
 }
 
-// notify registers with all three lists. Each change of one is a call.
-func (realWindows) notify(f func()) (stop func(), err error) {
+// notifyChanges registers with all three lists. Each change of one is a call.
+func notifyChanges(f func()) (stop func(), err error) {
 	var registered []winipcfg.ChangeCallback
 	stop = func() {
 		for _, r := range slices.Backward(registered) {
@@ -183,7 +174,7 @@ func (realWindows) notify(f func()) (stop func(), err error) {
 }
 
 // reloadNames has the service read its parameters, as netsh does, and drop its cache.
-func (realWindows) reloadNames() {
+func reloadNames() {
 	if flush := windows.NewLazySystemDLL("dnsapi.dll").NewProc("DnsFlushResolverCache"); flush.Find() == nil {
 		flush.Call()
 	}

@@ -8,13 +8,11 @@ import (
 	"golang.org/x/sys/windows/registry"
 )
 
-// machineKeys is HKEY_LOCAL_MACHINE.
-type machineKeys struct{}
-
-func (machineKeys) readKey(path string) (map[string]any, error) {
+// readKey reads below HKEY_LOCAL_MACHINE.
+func readKey(path string) (map[string]any, error) {
 	key, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.QUERY_VALUE)
 	if err != nil {
-		return nil, missing(err)
+		return nil, meant(err)
 	}
 	defer key.Close()
 	names, err := key.ReadValueNames(-1)
@@ -50,16 +48,16 @@ func (machineKeys) readKey(path string) (map[string]any, error) {
 
 // writeKey sets the values in the order of their names, so that a key which a crash has
 // left half written has the first of them.
-func (machineKeys) writeKey(path string, values map[string]any) error {
+func writeKey(path string, values map[string]any) error {
 	key, _, err := registry.CreateKey(registry.LOCAL_MACHINE, path, registry.SET_VALUE)
 	if err != nil {
-		return missing(err)
+		return meant(err)
 	}
 	defer key.Close()
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch value := values[name].(type) {
 		case nil:
-			err = unlessAbsent(missing(key.DeleteValue(name)))
+			err = unlessAbsent(meant(key.DeleteValue(name)))
 		case string:
 			err = key.SetStringValue(name, value)
 		case []string:
@@ -74,14 +72,14 @@ func (machineKeys) writeKey(path string, values map[string]any) error {
 	return nil
 }
 
-func (machineKeys) removeKey(path string) error {
-	return missing(registry.DeleteKey(registry.LOCAL_MACHINE, path))
+func removeKey(path string) error {
+	return meant(registry.DeleteKey(registry.LOCAL_MACHINE, path))
 }
 
-func (machineKeys) subkeys(path string) ([]string, error) {
+func subkeys(path string) ([]string, error) {
 	key, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.ENUMERATE_SUB_KEYS)
 	if err != nil {
-		return nil, missing(err)
+		return nil, meant(err)
 	}
 	defer key.Close()
 	return key.ReadSubKeyNames(-1)

@@ -1,6 +1,12 @@
 package platform
 
-import "net/netip"
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+)
 
 // winSocket is a socket whose packets leave by an interface outside of the tunnels. It
 // has to be told which: Windows looks a route up for each packet.
@@ -10,6 +16,45 @@ type winSocket struct {
 	bind func(index uint32) error
 	// bound is that index. Owned by the host, under its lock.
 	bound uint32
+}
+
+// listenPacket implements host.
+func (h *winHost) listenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error) {
+	s := &winSocket{gateway: gateway}
+	conn, raw, err := h.sys.listen(ctx, gateway, port, func() { h.forget(s) })
+	if err != nil {
+		return nil, err
+	}
+	s.bind = func(index uint32) error { return h.sys.bind(raw, gateway.Is6(), index) }
+	if err := h.keepOutside(s); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// errOwnESP: Windows' own IPsec takes all packets of IP protocol 50.
+var errOwnESP = errors.New("plain ESP is taken by Windows itself; let it be sent in UDP (nat_t = \"auto\")")
+
+// listenESP implements host.
+func (h *winHost) listenESP(context.Context, netip.Addr) (net.PacketConn, error) {
+	return nil, errOwnESP
+}
+
+// dialer implements host. A connection is short, so it is bound once.
+func (h *winHost) dialer() *net.Dialer {
+	return &net.Dialer{Control: func(_, address string, raw syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		h.mu.Lock()
+		index, err := h.outsideLocked(to.Addr().Unmap())
+		h.mu.Unlock()
+		if err != nil || index == 0 {
+			return err
+		}
+		return h.sys.bind(raw, to.Addr().Is6(), index)
+	}}
 }
 
 // keepOutside binds a socket, now and whenever the network has changed, until it is
@@ -62,7 +107,7 @@ func (h *winHost) outsideLocked(to netip.Addr) (uint32, error) {
 	if to.IsLoopback() {
 		return 0, nil
 	}
-	view, err := viewWindows(h.net)
+	view, err := h.sys.view()
 	if err != nil {
 		return 0, err
 	}

@@ -17,7 +17,7 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 	}
 	context.AfterFunc(ctx, stop)
 	look := func() (surroundings, error) {
-		view, err := viewWindows(h.net)
+		view, err := h.sys.view()
 		if err != nil {
 			return surroundings{}, err
 		}
@@ -29,7 +29,7 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 // hints is a channel with a value whenever interfaces, addresses or routes have changed.
 func (h *winHost) hints() (_ <-chan struct{}, stop func(), _ error) {
 	hints := make(chan struct{}, 1)
-	stop, err := h.net.notify(func() {
+	stop, err := h.sys.notify(func() {
 		select {
 		case hints <- struct{}{}:
 		default:
@@ -42,7 +42,7 @@ func (h *winHost) hints() (_ <-chan struct{}, stop func(), _ error) {
 // interface is no news. That filters are removed is noticed when something else happens:
 // what the engine would tell of them (FwpmFilterSubscribeChanges0) is not listened to.
 func (h *winHost) intact(standing []change) (bool, error) {
-	view, err := viewWindows(h.net)
+	view, err := h.sys.view()
 	if err != nil {
 		return false, err
 	}
@@ -66,7 +66,7 @@ func (h *winHost) intact(standing []change) (bool, error) {
 // last thing told counts.
 func (h *winHost) sleeps(ctx context.Context) <-chan bool {
 	told := make(chan bool, 1)
-	stop, err := h.net.notifyPower(func(asleep bool) {
+	stop, err := h.sys.notifyPower(func(asleep bool) {
 		select {
 		case <-told:
 		default:
@@ -117,7 +117,7 @@ var vpnIfTypes = map[uint32]string{ifPPP: "ppp", ifPropVirtual: "virtual", ifTun
 
 // conflicts implements host.
 func (h *winHost) conflicts(_ context.Context, tunnels []string) ([]Conflict, error) {
-	view, err := viewWindows(h.net)
+	view, err := h.sys.view()
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func (v *winView) takesAll(tunnels []string, ipv6 bool) bool {
 
 // online implements host.
 func (h *winHost) online(tunnels []string) (bool, error) {
-	view, err := viewWindows(h.net)
+	view, err := h.sys.view()
 	if err != nil {
 		return false, err
 	}
@@ -158,7 +158,7 @@ func (h *winHost) online(tunnels []string) (bool, error) {
 
 // describe implements host. What the system gives and takes away by itself is left out.
 func (h *winHost) describe() (string, error) {
-	view, err := viewWindows(h.net)
+	view, err := h.sys.view()
 	if err != nil {
 		return "", err
 	}
@@ -182,14 +182,14 @@ func (h *winHost) describe() (string, error) {
 			lines = append(lines, fmt.Sprintf("route %v via %v dev %s", r.Dst, r.NextHop, l.Name))
 		}
 	}
-	rules, err := h.net.subkeys(nrptKey)
+	rules, err := h.sys.subkeys(nrptKey)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	for _, guid := range rules {
 		lines = append(lines, "rule "+guid)
 	}
-	filters, err := h.net.filters()
+	filters, err := h.sys.filters()
 	if err == nil { // a system without the engine has nothing of ours
 		lines = append(lines, filters...)
 	}

@@ -55,7 +55,7 @@ func TestWindowsWatch(t *testing.T) {
 		}
 		expect("our own changes")
 		for what, lose := range map[string]func(){
-			"filters": func() { w.provider = nil },
+			"filters": func() { w.wfp.filters = nil },
 			"routes":  func() { w.table = slices.DeleteFunc(w.table, func(r winRoute) bool { return r.LUID == luidTunnel }) },
 		} {
 			lose()
@@ -203,7 +203,7 @@ func TestWindowsDescribe(t *testing.T) {
 func TestWindowsSockets(t *testing.T) {
 	w := newFakeWindows()
 	h := w.host()
-	n := &Network{log: h.log, host: winTestHost{h}, journal: testJournal(t, t.TempDir(), "")}
+	n := &Network{log: h.log, host: h, journal: testJournal(t, t.TempDir(), "")}
 	synctest.Test(t, func(t *testing.T) {
 		var bound []uint32
 		s := &winSocket{gateway: addrs("203.0.113.1")[0], bind: func(index uint32) error {
@@ -285,4 +285,44 @@ func TestWindowsSocketFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestWindowsOpensSockets: a UDP socket and a connection leave by the outside, and a closed
+// one is bound no more.
+func TestWindowsOpensSockets(t *testing.T) {
+	w := newFakeWindows()
+	n := w.on(t, t.TempDir())
+	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winFull()}}); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := n.ListenPacket(t.Context(), addrs("203.0.113.1")[0], 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"IPv4 by 12"}; !slices.Equal(w.sockets, want) {
+		t.Errorf("bound %q", w.sockets)
+	}
+	h := n.host.(*winHost)
+	if err := conn.Close(); err != nil || len(h.sockets) > 0 {
+		t.Errorf("closed: %v, %d sockets", err, len(h.sockets))
+	}
+	w.sockets = nil
+	for _, address := range []string{"203.0.113.1:80", "127.0.0.1:80"} {
+		if err := n.Dialer().Control("tcp4", address, nil); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if want := []string{"IPv4 by 12"}; !slices.Equal(w.sockets, want) {
+		t.Errorf("connections bound %q", w.sockets)
+	}
+	if _, err := n.ListenESP(t.Context(), addrs("203.0.113.1")[0]); !errors.Is(err, errOwnESP) {
+		t.Errorf("plain ESP: %v", err)
+	}
+	w.fail["bind"] = errors.New("refused")
+	if _, err := n.ListenPacket(t.Context(), addrs("203.0.113.1")[0], 0); !errors.Is(err, w.fail["bind"]) || len(h.sockets) > 0 {
+		t.Errorf("refused: %v, %d sockets", err, len(h.sockets))
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
 }
