@@ -130,9 +130,6 @@ lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, i
 	$(GO) test ./test/arch
 	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/bench/prereqs test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session test/wine/window installer/macos/build.sh installer/macos/uninstall.sh installer/macos/scripts/* installer/windows/build installer/windows/pack installer/windows/wintun && cd test/lab && shellcheck lab lib/*.sh; \
 	else echo "skipped: no shellcheck"; fi
-	@if command -v desktop-file-validate && command -v appstreamcli; then \
-		desktop-file-validate installer/linux/io.github.wayfarer.desktop && appstreamcli validate --no-net installer/linux/io.github.wayfarer.metainfo.xml; \
-	else echo "skipped: no desktop-file-validate or appstreamcli"; fi
 	$(GO) mod tidy -diff
 	@check() { echo "$$1: govulncheck"; shift; out=$$(build/tools/govulncheck "$$@" 2>&1) && echo "$$out" || case $$out in \
 		*"fetching vulnerabilities"*) echo "skipped: the vulnerability database cannot be reached"; exit ;; \
@@ -216,7 +213,7 @@ packages-macos: need-go ## pkg of the commit that is checked out, into build/pac
 test-packages: packages ## install, upgrade and remove the packages in a container with a real systemd, and under Wine, where they reach a gateway (root, Linux)
 	test/packages/prereqs
 	test/lab/lab prereqs --install
-	$(GO) test -tags packages -count=1 -timeout 30m -v ./test/packages
+	$(GO) test -tags packages -count=1 -timeout 30m -v ./installer/... ./test/packages
 
 clean: ## remove what was built
 	rm -rf build cmd/*/*.syso

@@ -28,3 +28,9 @@ INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES 
 INSERT INTO `InstallExecuteSequence` (`Action`, `Sequence`) VALUES ('WriteEnvironmentStrings', 5200)
 INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('MsiConfigureServices', 'VersionMsi >= "5.00"', 5850)
 UPDATE `InstallExecuteSequence` SET `Condition` = 'VersionNT' WHERE `Action` = 'StopServices'
+-- The window hides in the tray when it is closed, and a file in use is not replaced before the computer's next start.
+INSERT INTO `CustomAction` (`Action`, `Type`, `Source`, `Target`) VALUES ('EndWindow', 98, 'System64Folder', '[System64Folder]taskkill.exe /F /IM wayfarer-gui.exe')
+INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('EndWindow', 'Installed OR WIX_UPGRADE_DETECTED', 1350)
+-- Wintun's driver stays only where another program has an interface of it (pack leaves this out where there is no wintun).
+INSERT INTO `CustomAction` (`Action`, `Type`, `Source`, `Target`) VALUES ('DeleteDriver', 3153, 'wintun.dll', 'WintunDeleteDriver')
+INSERT INTO `InstallExecuteSequence` (`Action`, `Condition`, `Sequence`) VALUES ('DeleteDriver', 'REMOVE="ALL" AND NOT UPGRADINGPRODUCTCODE', 1950)

@@ -84,6 +84,25 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// TestDesktop: desktops and software centres understand what they are told of the window.
+func TestDesktop(t *testing.T) {
+	for _, command := range [][]string{
+		{"desktop-file-validate", "installer/linux/io.github.wayfarer.desktop"},
+		{"appstreamcli", "validate", "--no-net", "installer/linux/io.github.wayfarer.metainfo.xml"},
+	} {
+		t.Run(command[0], func(t *testing.T) {
+			if _, err := exec.LookPath(command[0]); err != nil {
+				t.Skip(err)
+			}
+			cmd := exec.Command(command[0], command[1:]...)
+			cmd.Dir = source
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
 // TestVersions: what git says becomes versions that dpkg orders as they were made.
 func TestVersions(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {

@@ -6,7 +6,8 @@
 #
 #	windows.sh OUT GATEWAY REMOTE-ID USER IKE ESP
 #
-# OUT has new.msi, old.msi, and Wine's prefix as it is before, with ca.pem and password.txt.
+# OUT has old.msi, new.msi, next.msi (the commit after, with another window's program), and
+# Wine's prefix as it is before, with ca.pem and password.txt.
 set -euo pipefail
 OUT=$1 GATEWAY=$2 REMOTE=$3 LOGIN=$4 IKE=$5 ESP=$6
 DISK=$OUT/prefix/drive_c
@@ -28,9 +29,9 @@ sleep 3
 msi() { timeout 180 wine msiexec "$@" /qn /l*v 'C:\msi.log' >/dev/null 2>&1; }
 query() { timeout 60 wine reg query "$@" 2>/dev/null | tr -d '\r'; }
 state() { timeout 60 wine sc query wayfarerd 2>/dev/null | tr -d '\r' | awk '/STATE/ {print $4}'; }
-process() {
+process() { # PROGRAM
 	local id
-	for id in $(pgrep -f '^C:.Program Files.Wayfarer.wayfarerd.exe'); do
+	for id in $(pgrep -f "^\"?C:.Program Files.Wayfarer.$1.exe"); do
 		tr '\0' '\n' <"/proc/$id/environ" 2>/dev/null | grep -qxF "WINEPREFIX=$WINEPREFIX" && echo "$id"
 	done
 }
@@ -83,10 +84,10 @@ du -sk "Program Files/Wayfarer" | sed 's/\t.*/ KiB installed/'
 step upgrade
 printf 'version = 1\ngateway = "vpn.example.test"\nauth = "hybrid"\npin = "%064d"\n' 0 >ProgramData/Wayfarer/profiles.d/office.toml
 cp ProgramData/Wayfarer/profiles.d/office.toml "$OUT/office.toml"
-before=$(process)
+before=$(process wayfarerd)
 msi /i 'C:\new.msi' || fail "upgrade"
 serving
-[ "$before" != "$(process)" ] || fail "the service was not started again"
+[ "$before" != "$(process wayfarerd)" ] || fail "the service was not started again"
 cmp "$OUT/office.toml" ProgramData/Wayfarer/profiles.d/office.toml || fail "a profile is lost"
 # It belongs to nobody whom Wine knows as an administrator.
 client logs | grep -q 'left out.*office.toml' || fail "the service does not read the profile"
@@ -99,12 +100,24 @@ step "no downgrade"
 serving
 query "$UNINSTALL" /s | grep -q 'DisplayVersion.*1\.2\.0' || fail "the new version is gone"
 
+step "the same version, by a double click"
+timeout 180 wine msiexec /i 'C:\next.msi' >/dev/null 2>&1 || fail "a later commit of the same version"
+serving
+client version | grep -qF '1.2.0+1.gabc1234' || fail "it is not the later commit: $(client version)"
+[ "$(query "$UNINSTALL" /s | grep -c 'DisplayName.*Wayfarer')" = 1 ] || fail "both commits are in the list of programs"
+for _ in $(seq 20); do [ -n "$(process wayfarer-gui)" ] && break; sleep .5; done
+rm shown || fail "the window was not shown"
+[ -n "$(process wayfarer-gui)" ] || fail "the window does not run"
+
 step "uninstall, connected"
 rm ProgramData/Wayfarer/profiles.d/office.toml
 client connect --gateway "$GATEWAY" --remote-id "$REMOTE" --ike "$IKE" --esp "$ESP" --auth hybrid --ca 'C:\ca.pem' \
 	--login "$LOGIN" --password-file 'C:\password.txt' --timeout 40s </dev/null || fail "no connection"
 client status --json | grep -q '"state":"connected"' || fail "not connected"
-msi /x 'C:\new.msi' || fail "uninstall"
+[ ! -e driver-deleted ] || fail "an upgrade removed wintun's driver"
+msi /x 'C:\next.msi' || fail "uninstall"
+rm driver-deleted || fail "wintun's driver is left"
+[ -z "$(process wayfarer-gui)" ] || fail "the window still runs"
 [ -z "$(state)" ] || fail "the service is left: $(state)"
 tail -n 1 wishes.txt | grep -q 'Tunnels:\[\]' || fail "the network was not given back: $(tail -n 1 wishes.txt)"
 rm -f wishes.txt
@@ -122,10 +135,12 @@ hasnot "$RUN" /v Wayfarer
 has 'HKLM\Software\Classes\.pcf' '' Other.Program
 client logs | grep -q 'left out.*site.toml' || fail "the preset profile is not read"
 [ -e ProgramData/Wayfarer/profiles.d/ca.pem ] || fail "what lies beside the profile was not copied"
-msi /i 'C:\new.msi' || fail "upgrade"
+msi /i 'C:\next.msi' || fail "upgrade"
 hasnot "$RUN" /v Wayfarer
 client logs | grep -q 'left out.*site.toml' || fail "the preset profile is lost"
-msi /x 'C:\new.msi' || fail "uninstall"
+[ ! -e shown ] || fail "a silent installation showed the window"
+msi /x 'C:\next.msi' || fail "uninstall"
+rm driver-deleted || fail "wintun's driver is left"
 has 'HKLM\Software\Classes\.pcf' '' Other.Program
 [ -e ProgramData/Wayfarer/profiles.d/site.toml ] || fail "the administrator's profile is gone"
 rm -r ProgramData/Wayfarer preset

@@ -134,3 +134,9 @@ EXPORT void WINAPI WintunSendPacket(struct session *s, BYTE *data)
 	sendto(s->socket, (char *)p->data, p->size, 0, (struct sockaddr *)&s->out, sizeof s->out);
 	free(p);
 }
+
+// What removes the driver when Wayfarer is removed; it only leaves a sign.
+EXPORT BOOL WINAPI WintunDeleteDriver(void)
+{
+	return CloseHandle(CreateFileW(L"C:\\driver-deleted", GENERIC_WRITE, 0, NULL, CREATE_NEW, 0, NULL));
+}
