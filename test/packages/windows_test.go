@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -18,6 +20,68 @@ func TestWindows(t *testing.T) {
 	}
 	run(t, nil, "test/wine/prereqs")
 	t.Log(run(t, nil, "test/wine/run", "msi"))
+}
+
+// sequence is the order of a package's actions, with their conditions, as msiinfo has it.
+func sequence(t *testing.T, file, table string) (order map[string]int, conditions map[string]string) {
+	t.Helper()
+	order, conditions = make(map[string]int), make(map[string]string)
+	for line := range strings.Lines(run(t, nil, "msiinfo", "export", file, table)) {
+		if f := strings.Split(strings.TrimRight(line, "\r\n"), "\t"); len(f) == 3 {
+			conditions[f[0]] = f[1]
+			order[f[0]], _ = strconv.Atoi(f[2]) // there are two lines about the columns
+		}
+	}
+	return order, conditions
+}
+
+// TestWindowsOrder: Windows refuses what stands in the wrong place, which Wine runs all the
+// same; and Wine does not tell an old version that it is replaced.
+func TestWindowsOrder(t *testing.T) {
+	packages, _ := filepath.Glob(filepath.Join(built, "*.msi"))
+	if len(packages) != 2 {
+		t.Fatalf("make packages: %v", packages)
+	}
+	for _, file := range packages {
+		file = "build/packages/" + filepath.Base(file) // as run finds it
+		order, conditions := sequence(t, file, "InstallExecuteSequence")
+		actions := map[string]string{} // to their types
+		for line := range strings.Lines(run(t, nil, "msiinfo", "export", file, "CustomAction")) {
+			if f := strings.Split(line, "\t"); len(f) > 2 {
+				actions[f[0]] = f[1]
+			}
+		}
+		wanted := [][]string{
+			{"AppSearch", "KeepAutostart", "EndWindow", "InstallValidate", "InstallInitialize", "RemoveExistingProducts", "ProcessComponents"},
+			{"StopServices", "RestoreNetwork", "DeleteServices", "RemoveFiles", "MoveFiles", "StartServices", "InstallFinalize"},
+		}
+		last := []string{"RestoreNetwork"}
+		if !strings.Contains(file, "-without-wintun") {
+			last = append(last, "DeleteDriver")
+			wanted = append(wanted, []string{"StopServices", "DeleteDriver", "RemoveFiles"})
+		}
+		for _, list := range wanted {
+			if !slices.IsSortedFunc(list, func(a, b string) int { return order[a] - order[b] }) || order[list[0]] == 0 {
+				t.Errorf("%s: %v is not the order: %v", file, list, order)
+			}
+		}
+		for _, action := range last {
+			if conditions[action] != `REMOVE="ALL" AND NOT UPGRADINGPRODUCTCODE` {
+				t.Errorf("%s: %s when %s", file, action, conditions[action])
+			}
+		}
+		for action, kind := range actions {
+			bits, _ := strconv.Atoi(kind)
+			deferred := bits&0x400 != 0 && order[action] != 0
+			if deferred && (order[action] < order["InstallInitialize"] || order[action] > order["InstallFinalize"]) {
+				t.Errorf("%s: %s stands outside of the transaction", file, action)
+			}
+		}
+		shown, _ := sequence(t, file, "InstallUISequence")
+		if window := !strings.Contains(file, "-without-window"); window != (shown["ShowWindow"] > shown["ExecuteAction"]) {
+			t.Errorf("%s: the window is shown at %d", file, shown["ShowWindow"])
+		}
+	}
 }
 
 // windowsClone is a copy of the sources with the programs for Windows that have been built.

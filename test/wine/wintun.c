@@ -64,7 +64,13 @@ EXPORT void *WINAPI WintunOpenAdapter(const WCHAR *name)
 }
 
 EXPORT void WINAPI WintunCloseAdapter(void *adapter) { free(adapter); }
-EXPORT BOOL WINAPI WintunDeleteDriver(void) { return TRUE; }
+
+// What removes the driver when Wayfarer is removed; it only leaves a sign.
+EXPORT BOOL WINAPI WintunDeleteDriver(void)
+{
+	return CloseHandle(CreateFileW(L"C:\\driver-deleted", GENERIC_WRITE, 0, NULL, CREATE_NEW, 0, NULL));
+}
+
 EXPORT void WINAPI WintunGetAdapterLUID(void *adapter, ULONG64 *luid) { *luid = (ULONG64)53 << 48 | 1 << 24; }
 EXPORT DWORD WINAPI WintunGetRunningDriverVersion(void) { return 14; }
 EXPORT void WINAPI WintunSetLogger(void *callback) {}
@@ -133,10 +139,4 @@ EXPORT void WINAPI WintunSendPacket(struct session *s, BYTE *data)
 	struct packet *p = (struct packet *)(data - offsetof(struct packet, data));
 	sendto(s->socket, (char *)p->data, p->size, 0, (struct sockaddr *)&s->out, sizeof s->out);
 	free(p);
-}
-
-// What removes the driver when Wayfarer is removed; it only leaves a sign.
-EXPORT BOOL WINAPI WintunDeleteDriver(void)
-{
-	return CloseHandle(CreateFileW(L"C:\\driver-deleted", GENERIC_WRITE, 0, NULL, CREATE_NEW, 0, NULL));
 }
