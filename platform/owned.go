@@ -43,20 +43,6 @@ func ReadOwned(path string, access Access, limit int) ([]byte, error) {
 	return data[:n], nil
 }
 
-// CheckOwned says what is wrong with a file's owner and rights, as ReadOwned does,
-// without reading it.
-func CheckOwned(path string, access Access) error {
-	file, err := openRegular(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	if err := checkAccess(file, access); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
 // openRegular opens a regular file for reading. A pipe or a device, on which opening or
 // reading could wait for ever, is refused.
 func openRegular(path string) (*os.File, error) {

@@ -145,7 +145,7 @@ func readMaterial(m *Managed, dir string, passphrase []byte) (err error) {
 		if app.IsPEM([]byte(text)) {
 			continue
 		}
-		if p.CA[i], err = profiles.ReadCertificates(inDir(dir, text)); err != nil {
+		if p.CA[i], err = profiles.ReadCertificates(ownedFile, inDir(dir, text)); err != nil {
 			return fmt.Errorf("ca: %w", err)
 		}
 	}
@@ -160,20 +160,26 @@ func readMaterial(m *Managed, dir string, passphrase []byte) (err error) {
 	if app.IsPEM([]byte(holder)) {
 		return errors.New("key: the path of a file that only the administrator reads is expected, not the key itself")
 	}
-	if err := platform.CheckOwned(holder, platform.Private); err != nil {
-		return fmt.Errorf("key: %w", err)
-	}
-	credentials, err := profiles.ReadCredentials(certificate, key, func() ([]byte, error) {
+	credentials, err := profiles.ReadCredentials(ownedFile, certificate, key, func() ([]byte, error) {
 		if passphrase == nil {
 			return nil, errors.New("it needs a passphrase, which the secret file does not have")
 		}
 		return bytes.Clone(passphrase), nil
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("certificate and key: %w", err)
 	}
 	p.Certificate, p.Key, m.Key = credentials.Certificate, "", credentials.Key
 	return nil
+}
+
+// ownedFile reads a file that the administrator has placed, and nobody else can change.
+func ownedFile(path string, secret bool, limit int) ([]byte, error) {
+	access := platform.OthersMayRead
+	if secret {
+		access = platform.Private
+	}
+	return platform.ReadOwned(path, access, limit)
 }
 
 // secrets are what a secret file may have.

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +12,7 @@ import (
 )
 
 // place writes files as the administrator would: 0600 unless the name ends in "!", which
-// it loses.
+// it loses; with "!!" the file is somebody else's.
 func place(t *testing.T, files map[string]string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -18,15 +20,17 @@ func place(t *testing.T, files map[string]string) string {
 	}
 	dir := t.TempDir()
 	for name, text := range files {
-		mode := os.FileMode(0o600)
-		if public, ok := strings.CutSuffix(name, "!"); ok {
+		mode, owner := os.FileMode(0o600), 0
+		if theirs, ok := strings.CutSuffix(name, "!!"); ok {
+			name, mode, owner = theirs, 0o644, 12345
+		} else if public, ok := strings.CutSuffix(name, "!"); ok {
 			name, mode = public, 0o644
 		}
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		if err := errors.Join(os.WriteFile(path, []byte(text), mode), os.Chown(path, owner, owner)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -152,14 +156,16 @@ func TestReadManagedCertificates(t *testing.T) {
 		{"open key", "certificate = 'ada.pem'\nkey = 'open.key'\n", map[string]string{"open.key!": testFile("ada.key")}, "open.key: others may read it"},
 		{"open PKCS #12", "certificate = 'open.p12'\n", map[string]string{"open.p12!": testFile("empty.p12")}, "open.p12: others may read it"},
 		{"another's key", "certificate = 'ada.pem'\nkey = 'other.key'\n", map[string]string{"other.key": testFile("other.key")}, "does not belong to the certificate"},
+		{"somebody's CA", "certificate = 'ada.pem'\nkey = 'ada.key'\n", map[string]string{"cas.pem!!": testFile("cas.pem")}, "cas.pem: it belongs to uid 12345"},
+		{"somebody's certificate", "certificate = 'his.pem'\nkey = 'ada.key'\n", map[string]string{"his.pem!!": testFile("ada.pem")}, "his.pem: it belongs to uid 12345"},
 		{"the key itself", "certificate = 'ada.pem'\nkey = '''" + testFile("ada.key") + "'''\n", nil, "not the key itself"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files := map[string]string{"site.toml!": rsaProfile + tt.profile}
-			for _, more := range []map[string]string{pem, tt.files} {
-				for name, text := range more {
-					files[name] = text
-				}
+			maps.Copy(files, pem)
+			maps.Copy(files, tt.files)
+			if _, foreign := tt.files["cas.pem!!"]; foreign {
+				delete(files, "cas.pem!")
 			}
 			list, errs := ReadManaged(place(t, files))
 			if tt.says != "" {

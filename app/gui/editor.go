@@ -360,7 +360,7 @@ func (v *editorView) authorities(p *app.Profile) fyne.CanvasObject {
 	show()
 	add := newButton(v.keys, lang.L("Choose file"), theme.FolderOpenIcon(), func() {
 		v.pick(func(path string) {
-			text, err := profiles.ReadCertificates(path)
+			text, err := profiles.ReadCertificates(profiles.AnyOwner, path)
 			if err != nil {
 				v.complain(err.Error())
 				return

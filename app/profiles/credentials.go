@@ -37,6 +37,10 @@ type Credentials struct {
 // Zero overwrites the key.
 func (c *Credentials) Zero() { clear(c.Key) }
 
+// Source reads a file that a profile names, of at most limit bytes; secret says that a key
+// may be in it. The error names the file.
+type Source func(path string, secret bool, limit int) ([]byte, error)
+
 // ReadCredentials reads a user's certificate and key from files. The first holds PEM
 // certificates in any order, one in DER, or PKCS #12 (RFC 7292), which is told by what
 // is in it; certificate may also be the PEM text itself. The key is in the second, in
@@ -45,11 +49,11 @@ func (c *Credentials) Zero() { clear(c.Key) }
 // A PKCS #12 file is tried without a passphrase, then with that which passphrase
 // returns, once; ReadCredentials overwrites it. The error names the file and wraps
 // ErrPassphrase, the error of passphrase, or the operating system's.
-func ReadCredentials(certificate, key string, passphrase func() ([]byte, error)) (*Credentials, error) {
+func ReadCredentials(read Source, certificate, key string, passphrase func() ([]byte, error)) (*Credentials, error) {
 	data, name := []byte(certificate), "the profile"
 	if !app.IsPEM(data) {
 		var err error
-		if data, err = readFile(certificate); err != nil {
+		if data, err = read(certificate, key == "", maxCredentials); err != nil {
 			return nil, err
 		}
 		name = certificate
@@ -61,9 +65,9 @@ func ReadCredentials(certificate, key string, passphrase func() ([]byte, error))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		return readKey(certs, data, name, key)
+		return readKey(read, certs, data, name, key)
 	case err == nil:
-		return readKey([]*x509.Certificate{cert}, nil, name, key)
+		return readKey(read, []*x509.Certificate{cert}, nil, name, key)
 	case key != "":
 		return nil, fmt.Errorf("%s is no certificate, and PKCS #12 brings its own key: leave %s out", name, key)
 	}
@@ -72,8 +76,8 @@ func ReadCredentials(certificate, key string, passphrase func() ([]byte, error))
 
 // ReadCertificates reads a file of CA certificates, in PEM or one in DER, as PEM. The
 // error names the file.
-func ReadCertificates(path string) (string, error) {
-	data, err := readFile(path)
+func ReadCertificates(read Source, path string) (string, error) {
+	data, err := read(path, false, maxCredentials)
 	if err != nil {
 		return "", err
 	}
@@ -95,25 +99,25 @@ func ReadCAs(p *app.Profile) error {
 			continue
 		}
 		var err error
-		if p.CA[i], err = ReadCertificates(text); err != nil {
+		if p.CA[i], err = ReadCertificates(AnyOwner, text); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// readFile reads a file of bounded size.
-func readFile(name string) ([]byte, error) {
-	file, err := os.Open(name)
+// AnyOwner is the Source of a user who names files of his own: whatever can be opened.
+func AnyOwner(path string, _ bool, limit int) ([]byte, error) {
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	// One buffer, so that no copy of a growing one stays behind.
-	buf := make([]byte, maxCredentials+1)
+	buf := make([]byte, limit+1)
 	n, err := io.ReadFull(file, buf)
 	if err == nil {
-		err = fmt.Errorf("%s is larger than %d bytes", name, maxCredentials)
+		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
 	if err != io.ErrUnexpectedEOF && err != io.EOF {
 		clear(buf)
@@ -123,11 +127,11 @@ func readFile(name string) ([]byte, error) {
 }
 
 // readKey finds the key of one of certs, in a file or else in beside.
-func readKey(certs []*x509.Certificate, beside []byte, name, file string) (*Credentials, error) {
+func readKey(read Source, certs []*x509.Certificate, beside []byte, name, file string) (*Credentials, error) {
 	text, where := beside, name
 	if file != "" {
 		var err error
-		if text, err = readFile(file); err != nil {
+		if text, err = read(file, true, maxCredentials); err != nil {
 			return nil, err
 		}
 		defer clear(text)

@@ -80,7 +80,7 @@ func TestReadCredentials(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			secret := []byte(filePassphrase)
 			asked := 0
-			c, err := ReadCredentials(tt.certificate, tt.key, func() ([]byte, error) {
+			c, err := ReadCredentials(AnyOwner, tt.certificate, tt.key, func() ([]byte, error) {
 				asked++
 				return secret, nil
 			})
@@ -147,7 +147,7 @@ func TestReadCredentialsErrors(t *testing.T) {
 		{certificate: edwards, passphrase: "x", says: "neither RSA nor ECDSA"},
 	} {
 		t.Run(fmt.Sprintf("%.20s %s", filepath.Base(tt.certificate), filepath.Base(tt.key)), func(t *testing.T) {
-			c, err := ReadCredentials(tt.certificate, tt.key, func() ([]byte, error) {
+			c, err := ReadCredentials(AnyOwner, tt.certificate, tt.key, func() ([]byte, error) {
 				if tt.passphrase == "" {
 					return nil, cancelled
 				}
@@ -240,7 +240,7 @@ func FuzzReadCredentials(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c, err := ReadCredentials(path, "", func() ([]byte, error) { return nil, errors.New("none") })
+		c, err := ReadCredentials(AnyOwner, path, "", func() ([]byte, error) { return nil, errors.New("none") })
 		if err != nil {
 			return
 		}
@@ -252,10 +252,10 @@ func FuzzReadCredentials(f *testing.F) {
 
 func TestReadCertificates(t *testing.T) {
 	want := testFile(t, "cas.pem")
-	if got, err := ReadCertificates("testdata/cas.pem"); err != nil || got != want {
+	if got, err := ReadCertificates(AnyOwner, "testdata/cas.pem"); err != nil || got != want {
 		t.Errorf("PEM: %v", err)
 	}
-	got, err := ReadCertificates("testdata/ada.der")
+	got, err := ReadCertificates(AnyOwner, "testdata/ada.der")
 	if block, rest := pem.Decode([]byte(got)); err != nil || block == nil || len(rest) > 0 || string(block.Bytes) != testFile(t, "ada.der") {
 		t.Errorf("DER became %q, %v", got, err)
 	}
@@ -266,7 +266,7 @@ func TestReadCertificates(t *testing.T) {
 	for path, says := range map[string]string{
 		"toml.go": "toml.go is neither PEM nor a certificate in DER", "missing": syscall.Errno(2).Error(), big: "larger than",
 	} {
-		if _, err := ReadCertificates(path); err == nil || !strings.Contains(err.Error(), says) {
+		if _, err := ReadCertificates(AnyOwner, path); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

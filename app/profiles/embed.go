@@ -13,7 +13,7 @@ func Embed(p *app.Profile) (outside []string, err error) {
 		return nil, err
 	}
 	if p.Certificate != "" && !app.IsPEM([]byte(p.Certificate)) {
-		text, err := readFile(p.Certificate)
+		text, err := AnyOwner(p.Certificate, false, maxCredentials)
 		if err != nil {
 			return nil, err
 		}

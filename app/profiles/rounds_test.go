@@ -84,7 +84,7 @@ func TestHostileRounds(t *testing.T) {
 		if err := os.WriteFile(path, bytes.ReplaceAll(file, count, most), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := ReadCredentials(path, "", func() ([]byte, error) {
+		_, err := ReadCredentials(AnyOwner, path, "", func() ([]byte, error) {
 			t.Errorf("%s: the passphrase was asked for", name)
 			return nil, errors.New("no")
 		})
@@ -145,7 +145,7 @@ func TestLargePKCS12(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Repeat([]byte{0x30}, maxPKCS12+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadCredentials(path, "", nil); err == nil || !strings.Contains(err.Error(), "PKCS #12 of less than") {
+	if _, err := ReadCredentials(AnyOwner, path, "", nil); err == nil || !strings.Contains(err.Error(), "PKCS #12 of less than") {
 		t.Errorf("%v", err)
 	}
 }

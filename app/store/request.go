@@ -44,7 +44,7 @@ func (e *Entry) Request(ctx context.Context, ask Asker) (_ *control.ConnectReque
 		return nil, err
 	}
 	if method.Certificate {
-		c, err := profiles.ReadCredentials(e.Profile.Certificate, e.Profile.Key, func() ([]byte, error) {
+		c, err := profiles.ReadCredentials(profiles.AnyOwner, e.Profile.Certificate, e.Profile.Key, func() ([]byte, error) {
 			return ask.Passphrase(ctx, e.Profile.Certificate)
 		})
 		if err != nil {
