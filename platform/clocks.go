@@ -13,8 +13,9 @@ const (
 	clockJump = time.Second
 )
 
-// watchClocks reports each growth of slept.
-func watchClocks(ctx context.Context, slept func() (time.Duration, error)) <-chan bool {
+// watchClocks reports each growth of slept, at the latest after clockTime, and at once if
+// it has grown when there is a hint that something has happened.
+func watchClocks(ctx context.Context, slept func() (time.Duration, error), hints <-chan struct{}) <-chan bool {
 	sleeps := make(chan bool)
 	go func() {
 		before, err := slept()
@@ -28,6 +29,7 @@ func watchClocks(ctx context.Context, slept func() (time.Duration, error)) <-cha
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
+			case <-hints:
 			}
 			now, err := slept()
 			if err != nil || now-before < clockJump {

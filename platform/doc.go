@@ -239,9 +239,10 @@
 // BlockOutside, a tunnel that takes all IPv4 but not all IPv6 holds IPv6 back, and one that
 // takes all IPv4 and resolves all names holds back DNS (port 53) outside.
 //
-// A filter's name is its text, by which Set sees whether all are there. The engine would tell
-// of each change of filters (FwpmFilterSubscribeChanges0); that is not used, so filters that
-// another program removes are noticed when the network changes.
+// A filter's name is its text, by which Set sees whether all are there. The engine tells of
+// each filter that is removed (FwpmFilterSubscribeChanges0): if it was ours, that is an
+// EventTaken, a quarter of a second later. An engine that is started again has forgotten
+// filters and subscriptions; so while BlockOutside stands it is looked every ten seconds, too.
 //
 // # Windows: names
 //
@@ -273,7 +274,7 @@
 // that only tells what it was asked for. Wine cannot show that a second service is refused
 // (TestSecondService), nor what a full service says before it hangs up
 // (TestConnectionsAreBounded). On no Windows was run: wintun's driver, setting addresses,
-// routes, metrics and DNS, the filtering engine, what the DNS client and NetBT make of the
+// routes, metrics and DNS, the filtering engine and what it tells, what the DNS client and NetBT make of the
 // registry, whether IP_UNICAST_IF holds beside a full tunnel, UDP_SEND_MSG_SIZE, power events,
 // access control lists, displays of several densities, anything on arm64. An owner of a Windows 10 or 11
 // finds out in ten minutes, in PowerShell as administrator, with wayfarer.exe,
@@ -304,10 +305,12 @@
 //     example.com -Server 192.168.1.1" (the router) fails.
 //  5. Change from Wi-Fi to a cable and back, and sleep for a minute: the connection comes
 //     back, and "wayfarer logs" tells why it went.
-//  6. Connect with --block-outside, then "Stop-Process -Force -Name wayfarerd": "ping"
-//     fails. Start the service: ping works. Once more, and restart the computer instead: ping
-//     works. Once more with "sc.exe config wayfarerd start= disabled", and shut it down and
-//     switch it on: with fast startup ping may fail until ".\wayfarer restore-network".
+//  6. Connect with --block-outside, "Restart-Service -Force bfe": within half a minute "netsh
+//     wfp show filters file=-" has Wayfarer's filters again. Then "Stop-Process -Force -Name
+//     wayfarerd": "ping" fails. Start the service: ping works. Once more, and restart the
+//     computer instead: ping works. Once more with "sc.exe config wayfarerd start= disabled",
+//     and shut it down and switch it on: with fast startup ping may fail until
+//     ".\wayfarer restore-network".
 //  7. As an ordinary user, ".\wayfarer-gui --demo" from the Explorer: no console opens, the
 //     text is sharp also on a second display, the icon stands in the notification area and
 //     turns green when connected. End it in the Task Manager: wayfarer.exe is gone, too.
@@ -396,10 +399,18 @@
 //
 // # macOS: events
 //
-// The routing socket tells that something has changed; what has is seen by looking. Rules
-// or keys that another program removes are noticed by the next Set. Sleep is seen by the
-// clocks: the one that goes on during sleep (CLOCK_MONOTONIC_RAW) is compared with the one
-// that does not (CLOCK_UPTIME_RAW), every 30 s, for IOKit needs cgo.
+// The routing socket tells that something has changed; what has is seen by looking. Nothing
+// tells that rules of pf were removed, or pf switched off. While BlockOutside stands it is
+// looked every ten seconds (pfctl -s), and a block that has gone is an EventTaken; when it is
+// back, states are flushed again. Other rules, and keys, that another program removes are
+// noticed by the next Set.
+//
+// Sleep is seen by the clocks: the one that goes on during sleep (CLOCK_MONOTONIC_RAW) is
+// compared with the one that does not (CLOCK_UPTIME_RAW), whenever the routing socket tells
+// something, as it does when interfaces come back after a wake, and every 30 s.
+// IORegisterForSystemPower would tell both before and after, but calls a function of the
+// program's from a run loop, which a program without cgo does not have; that the computer is
+// about to sleep is not told.
 //
 // The service's log is the file that launchd opened for it (/var/log/wayfarerd.log). Nothing
 // shortens it: newsyslog would rename it, and the service go on in the old one until its
@@ -439,7 +450,10 @@
 //     "nslookup example.com ROUTER" fails, "sudo pfctl -a com.apple/wayfarer -v -s rules"
 //     counts its packets.
 //  5. Change from Wi-Fi to a cable and back, and sleep for a minute: the connection comes
-//     back, within 30 s after the wake, and "wayfarer logs" tells why it went.
+//     back, within 30 s after the wake, and "wayfarer logs" tells why it went. With
+//     --block-outside, "sudo pfctl -a com.apple/wayfarer -F rules", and "sudo pfctl -d":
+//     ten seconds later "sudo pfctl -a com.apple/wayfarer -s rules" and "-s info" show
+//     both again.
 //  6. Connect, and "sudo kill -9" the service: launchd starts it again, and "netstat -rn",
 //     "scutil --dns" have nothing of the tunnel.
 //  7. "open Wayfarer.app --args --demo": an icon in the menu bar that follows light and dark,

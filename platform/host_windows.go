@@ -35,7 +35,7 @@ func thisWindows(program string) winSystem {
 		setNames: setNames, reloadNames: reloadNames,
 		readKey: readKey, writeKey: writeKey, removeKey: removeKey, subkeys: subkeys,
 		engine: openEngine,
-		notify: notifyChanges, notifyPower: notifyPower,
+		notify: notifyChanges, notifyFilters: notifyFilters, notifyPower: notifyPower,
 		listen: listenOutside, bind: bindTo,
 	}
 }

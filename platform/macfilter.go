@@ -126,10 +126,17 @@ func (c *macFilterChange) apply(ctx context.Context) error {
 	f := &c.h.filter
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	blocked := f.standing != nil && f.standing.Block
+	if blocked {
+		stands, err := c.h.holdsLocked(ctx)
+		if err != nil {
+			return err
+		}
+		blocked = stands
+	}
 	if err := c.h.enable(ctx); err != nil {
 		return err
 	}
-	blocked := f.standing != nil && f.standing.Block
 	if err := c.h.load(ctx, c); err != nil {
 		return err
 	}
@@ -137,8 +144,8 @@ func (c *macFilterChange) apply(ctx context.Context) error {
 	if !c.Block || blocked {
 		return nil
 	}
-	// What another program's rules have let through before goes on without a look at
-	// the rules.
+	// What another program's rules have let through while there was no block goes on
+	// without a look at the rules.
 	_, err := c.h.pfctl(ctx, "", "-F", "states")
 	return err
 }
@@ -176,6 +183,34 @@ func (h *macHost) load(ctx context.Context, c *macFilterChange) error {
 	f.text, f.loaded = text, is
 	return nil
 }
+
+// holds says whether the packet filter is on, and has the rules that this process, or an
+// earlier one, has given it.
+func (h *macHost) holds(ctx context.Context) (bool, error) {
+	h.filter.mu.Lock()
+	defer h.filter.mu.Unlock()
+	return h.holdsLocked(ctx)
+}
+
+func (h *macHost) holdsLocked(ctx context.Context) (bool, error) {
+	if err := h.evaluated(ctx); errors.Is(err, errNoAnchor) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	info, err := h.pfctl(ctx, "", "-s", "info")
+	if err != nil || !strings.Contains(info, pfEnabled) {
+		return false, err
+	}
+	is, err := h.loadedRules(ctx)
+	if h.filter.text == "" { // of an earlier process
+		return is != "", err
+	}
+	return is == h.filter.loaded, err
+}
+
+// pfEnabled is what the packet filter says of itself when it is on.
+const pfEnabled = "Status: Enabled"
 
 // loadedRules are our rules as the system writes them. Beside these pfctl says what has
 // nothing to do with them.
@@ -244,7 +279,7 @@ func (h *macHost) enable(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if held, err := h.held(ctx, h.token()); err != nil || held && strings.Contains(info, "Status: Enabled") {
+	if held, err := h.held(ctx, h.token()); err != nil || held && strings.Contains(info, pfEnabled) {
 		return err
 	}
 	if err := h.release(ctx); err != nil { // a token that keeps nothing on

@@ -9,27 +9,37 @@ import (
 )
 
 // watch implements host. Of what the routing socket says only the fact counts that it
-// says something; what has changed is seen by looking. Sleep is seen by the clocks: what
-// tells of it, IOKit, cannot be reached without cgo.
+// says something; what has changed is seen by looking. Sleep is seen by the clocks, which
+// are compared then, too: interfaces that come back are the first that a wake is noticed by.
+// What would tell of it, IOKit, calls back into the program, which needs cgo.
 func (h *macHost) watch(ctx context.Context, tunnels func() []string) (*watchSource, error) {
 	hints, err := h.sys.changes(ctx)
 	if err != nil {
 		return nil, err
 	}
+	compare := make(chan struct{}, 1)
 	look := func() (surroundings, error) {
+		select {
+		case compare <- struct{}{}:
+		default:
+		}
 		view, err := h.view(tunnels())
 		if err != nil {
 			return surroundings{}, err
 		}
 		return view.surroundings(), nil
 	}
-	return &watchSource{hints: hints, sleeps: watchClocks(ctx, h.sys.slept), look: look, intact: h.intact}, nil
+	return &watchSource{
+		hints: hints, sleeps: watchClocks(ctx, h.sys.slept, compare), look: look, intact: h.intact,
+		blockIntact: func(standing []change) (bool, error) { return h.blockIntact(ctx, standing) },
+	}, nil
 }
 
 // intact says whether the routes are as they were made. That the packet filter's rules or
 // a key of the dynamic store are gone, the routing socket does not tell, and to ask at
-// each of its messages would keep the computer awake: the next Set finds it. What has gone
-// with its interface is no news: who reads packets from that is told.
+// each of its messages would keep the computer awake: blockIntact looks after a leak block,
+// and the next Set finds the rest. What has gone with its interface is no news: who reads
+// packets from that is told.
 func (h *macHost) intact(standing []change) (bool, error) {
 	h.lookAgain()
 	for _, c := range standing {
@@ -43,6 +53,16 @@ func (h *macHost) intact(standing []change) (bool, error) {
 		}
 		if !stands && h.names[route.Index] == route.Name {
 			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// blockIntact says whether the packet filter still holds back what a leak block holds back.
+func (h *macHost) blockIntact(ctx context.Context, standing []change) (bool, error) {
+	for _, c := range standing {
+		if filter, ok := c.(*macFilterChange); ok && filter.Block {
+			return h.holds(ctx)
 		}
 	}
 	return true, nil

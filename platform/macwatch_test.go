@@ -2,6 +2,7 @@ package platform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -172,9 +173,86 @@ func TestMacWatch(t *testing.T) {
 		f.links = slices.DeleteFunc(f.links, func(l macLink) bool { return l.Name == "utun4" })
 		hint("")
 		f.slept.Add(int64(time.Hour))
+		f.link("en0").Running = false
+		hint("network wake") // as soon as anything happens
+		f.slept.Add(int64(time.Hour))
 		time.Sleep(clockTime)
 		hint("wake")
 		cancel()
 		synctest.Wait()
 	})
+}
+
+// TestMacBlockTaken: a leak block that somebody takes away is noticed within ten seconds,
+// stands again with the next wish, and what got out meanwhile goes on no more.
+func TestMacBlockTaken(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(*fakeMac)
+		mend  func(*fakeMac) // what Set cannot
+	}{
+		{"rules flushed", func(f *fakeMac) { f.rules = nil }, nil},
+		{"a rule of somebody's", func(f *fakeMac) { f.rules = append([]string{"pass out quick all"}, f.rules...) }, nil},
+		{"switched off", func(f *fakeMac) { f.off = true }, nil},
+		{"token given back", func(f *fakeMac) { f.tokens = nil }, nil},
+		{"no anchor", func(f *fakeMac) { f.mainRules = "" }, func(f *fakeMac) { f.mainRules = newFakeMac().mainRules }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				f := newFakeMac()
+				n, _ := f.network(t, t.TempDir())
+				events, err := n.Watch(ctx)
+				run(t, "Watch", err)
+				// next is the time until something of ours is taken.
+				next := func() time.Duration {
+					start := time.Now()
+					select {
+					case e := <-events:
+						if e.Kind != EventTaken {
+							t.Errorf("%v", e)
+						}
+						return time.Since(start)
+					case <-time.After(3*blockTime - time.Second):
+						return 0
+					}
+				}
+				cfg := Config{Tunnels: []Tunnel{macTunnel}, BlockOutside: true}
+				run(t, "Set", n.Set(ctx, cfg))
+				whole := f.String()
+				if waited := next(); waited != 0 {
+					t.Errorf("nothing was taken, and told after %v", waited)
+				}
+				n.mu.Lock() // as the watch has it when it looks
+				tt.spoil(f)
+				n.mu.Unlock()
+				if waited := next(); waited == 0 || waited > blockTime {
+					t.Errorf("noticed after %v", waited)
+				}
+				if f.diary = nil; tt.mend != nil {
+					if err := n.Set(ctx, cfg); !errors.Is(err, errNoAnchor) {
+						t.Errorf("%v", err)
+					}
+					tt.mend(f)
+				}
+				run(t, "Set again", n.Set(ctx, cfg))
+				if is := f.String(); is != whole || f.off {
+					t.Errorf("is\n%s\nand was\n%s", is, whole)
+				}
+				if tt.mend == nil && !slices.Contains(f.diary, "pfctl -F states") {
+					t.Errorf("what got out goes on: %q", f.diary)
+				}
+				if waited := next(); waited != 0 {
+					t.Errorf("told again after %v", waited)
+				}
+				run(t, "Set", n.Set(ctx, Config{Tunnels: []Tunnel{macTunnel}})) // without a block
+				f.rules = nil
+				if waited := next(); waited != 0 {
+					t.Errorf("without a block told after %v", waited)
+				}
+				cancel()
+				synctest.Wait()
+			})
+		})
+	}
 }

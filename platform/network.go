@@ -114,8 +114,9 @@ type Network struct {
 
 	mu      sync.Mutex
 	journal *journal
-	applied []change // in the order of their application
-	report  Report   // of the wish that stands
+	applied []change      // in the order of their application
+	changed chan struct{} // is closed when applied changes; nil: nobody waits
+	report  Report        // of the wish that stands
 
 	tunnels atomic.Pointer[[]string] // interfaces of the wish that stands or comes
 }
@@ -206,8 +207,9 @@ func (n *Network) recoverLocked(ctx context.Context, keepBlock bool) error {
 		return nil
 	}
 	n.host.lookAgain()
-	standing, err := n.journal.recover(ctx, n.host, keepBlock)
-	n.applied = standing
+	left, err := n.journal.recover(ctx, n.host, keepBlock)
+	n.applied = left
+	n.changedLocked()
 	return err
 }
 
@@ -230,6 +232,7 @@ func (n *Network) Set(ctx context.Context, cfg Config) error {
 	before := n.interfaces()
 	n.tunnels.Store(new(slices.Concat(before, interfaces(cfg)))) // none of them is news
 	n.applied, err = converge(ctx, n.log, n.journal, n.applied, wanted)
+	n.changedLocked()
 	if err != nil {
 		n.tunnels.Store(&before)
 		return err

@@ -25,50 +25,62 @@ type subscription struct {
 	callback, context uintptr
 }
 
-// powerListeners are those who want to know. The system's callback is made once: Go never
-// frees one.
-var powerListeners struct {
+// listeners are those whom a callback of the system's is for, by the number that it gives
+// back. The callback is made once: Go never frees one.
+type listeners struct {
 	sync.Mutex
 	callback uintptr
-	next     uintptr
-	byID     map[uintptr]func(asleep bool)
+	last     uintptr
+	byID     map[uintptr]func(event uintptr)
 }
 
-func powerChanged(id, event, _ uintptr) uintptr {
-	powerListeners.Lock()
-	f := powerListeners.byID[id]
-	powerListeners.Unlock()
-	switch {
-	case f == nil:
-	case event == pbtSuspend:
-		f(true)
-	case event == pbtResumeAutomatic:
-		f(false)
+// add gives the callback's address, made of a function, and the number of a new listener.
+func (l *listeners) add(function any, f func(event uintptr)) (callback, id uintptr, forget func()) {
+	l.Lock()
+	defer l.Unlock()
+	if l.callback == 0 {
+		l.callback, l.byID = windows.NewCallback(function), map[uintptr]func(uintptr){}
+	}
+	l.last++
+	id = l.last
+	l.byID[id] = f
+	return l.callback, id, func() {
+		l.Lock()
+		defer l.Unlock()
+		delete(l.byID, id)
+	}
+}
+
+// tell passes on what the system says.
+func (l *listeners) tell(id, event uintptr) uintptr {
+	l.Lock()
+	f := l.byID[id]
+	l.Unlock()
+	if f != nil {
+		f(event)
 	}
 	return 0
 }
+
+var powerListeners listeners
+
+func powerChanged(id, event, _ uintptr) uintptr { return powerListeners.tell(id, event) }
 
 // notifyPower works in a service and in a program of a terminal alike.
 func notifyPower(f func(asleep bool)) (stop func(), err error) {
 	if err := registerSuspendResume.Find(); err != nil {
 		return nil, err
 	}
-	l := &powerListeners
-	l.Lock()
-	if l.callback == 0 {
-		l.callback, l.byID = windows.NewCallback(powerChanged), map[uintptr]func(bool){}
-	}
-	l.next++
-	id := l.next
-	l.byID[id] = f
-	l.Unlock()
-	forget := func() {
-		l.Lock()
-		delete(l.byID, id)
-		l.Unlock()
-	}
+	callback, id, forget := powerListeners.add(powerChanged, func(event uintptr) {
+		switch event {
+		case pbtSuspend:
+			f(true)
+		case pbtResumeAutomatic:
+			f(false)
+		}
+	})
 	const deviceNotifyCallback = 2
-	s := &subscription{l.callback, id}
+	s := &subscription{callback, id}
 	var pinner runtime.Pinner
 	pinner.Pin(s)
 	var handle uintptr

@@ -20,8 +20,8 @@ const (
 	// EventNames: another program has written the file that says how names are
 	// resolved. If it was a tunnel's, Set makes it so again.
 	EventNames EventKind = "names"
-	// EventTaken: another program has removed a rule, a route or the firewall's table that
-	// is ours. Set makes it so again.
+	// EventTaken: another program has removed a rule, a route or the firewall's table or
+	// filters that are ours. Set makes it so again.
 	EventTaken EventKind = "taken"
 	// EventSleep: the computer is about to sleep. Not every system tells.
 	EventSleep EventKind = "sleep"
@@ -49,6 +49,21 @@ type watchSource struct {
 	look func() (surroundings, error)
 	// intact says whether changes that were made are still there.
 	intact func(standing []change) (bool, error)
+	// blockIntact says so of leak blocks, where it may be that nothing tells when they are
+	// removed; nil: it is told.
+	blockIntact func(standing []change) (bool, error)
+}
+
+// blockTime is how often it is looked then whether a leak block is still there.
+const blockTime = 10 * time.Second
+
+// standing is what Set has made, as far as a watch asks about it.
+type standing struct {
+	// taken says whether something of it is gone.
+	taken func(intact func([]change) (bool, error)) bool
+	// block says whether there is a leak block, and gives a channel that is closed when
+	// that may be otherwise.
+	block func() (bool, <-chan struct{})
 }
 
 // surroundings are what events are about, as text that differs when they do.
@@ -68,31 +83,62 @@ func (n *Network) Watch(ctx context.Context) (<-chan Event, error) {
 		return nil, &Error{PartWatch, err}
 	}
 	events := make(chan Event)
-	go watchLoop(ctx, n.log, source, before, func() bool { return n.taken(source) }, events)
+	go watchLoop(ctx, n.log, source, before, standing{n.taken, n.block}, events)
 	return events, nil
 }
 
 // taken says whether something is gone that Set has made. A Set that is at work is
 // waited for.
-func (n *Network) taken(source *watchSource) bool {
+func (n *Network) taken(intact func([]change) (bool, error)) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	intact, err := source.intact(n.applied)
+	is, err := intact(n.applied)
 	if err != nil {
 		n.log.Warn("network: cannot see what is left of the changes", "error", err)
 		return false
 	}
-	return !intact
+	return !is
 }
 
-func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last surroundings, taken func() bool, events chan<- Event) {
+// block says whether a leak block stands, until the channel is closed.
+func (n *Network) block() (bool, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.changed == nil {
+		n.changed = make(chan struct{})
+	}
+	return slices.ContainsFunc(n.applied, change.blocks), n.changed
+}
+
+// changedLocked tells those who wait that something else may stand.
+func (n *Network) changedLocked() {
+	if n.changed != nil {
+		close(n.changed)
+		n.changed = nil
+	}
+}
+
+func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last surroundings, own standing, events chan<- Event) {
 	defer close(events)
 	var pending []Event
 	report := func(kind EventKind) {
 		e := Event{kind}
 		pending = append(slices.DeleteFunc(pending, func(p Event) bool { return p == e }), e)
 	}
-	var settled, written <-chan time.Time
+	var settled, written, again <-chan time.Time
+	var otherwise <-chan struct{}
+	guard := func() {
+		if source.blockIntact == nil {
+			return
+		}
+		stands := false
+		if stands, otherwise = own.block(); stands {
+			again = time.After(blockTime)
+		} else {
+			again = nil
+		}
+	}
+	guard()
 	for {
 		var out chan<- Event
 		var first Event
@@ -110,7 +156,7 @@ func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last 
 			}
 		case <-settled:
 			settled = nil
-			if taken() {
+			if own.taken(source.intact) {
 				report(EventTaken)
 			}
 			now, err := source.look()
@@ -133,6 +179,13 @@ func watchLoop(ctx context.Context, log *slog.Logger, source *watchSource, last 
 			if written = nil; source.foreign() {
 				report(EventNames)
 			}
+		case <-otherwise:
+			guard()
+		case <-again:
+			if own.taken(source.blockIntact) {
+				report(EventTaken)
+			}
+			guard()
 		case asleep := <-source.sleeps:
 			if asleep {
 				report(EventSleep)

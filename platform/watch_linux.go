@@ -49,7 +49,7 @@ func (h *linuxHost) watch(ctx context.Context, tunnels func() []string) (*watchS
 	if err != nil {
 		h.log.Warn("network: nobody tells when another program replaces the name servers", "error", err)
 	}
-	return &watchSource{hints, names, h.sleeps(ctx, sleptFor), h.foreignNames, look, h.intact}, nil
+	return &watchSource{hints: hints, names: names, sleeps: h.sleeps(ctx, sleptFor), foreign: h.foreignNames, look: look, intact: h.intact}, nil
 }
 
 // intact says whether rules, routes and firewall are as they were made. Managers of
@@ -149,7 +149,7 @@ func (h *linuxHost) sleeps(ctx context.Context, slept func() (time.Duration, err
 	told, err := h.bus.sleeps(ctx)
 	if err != nil {
 		h.log.Debug("network: no login manager tells of sleep, the clocks do", "error", err)
-		return watchClocks(ctx, slept)
+		return watchClocks(ctx, slept, nil)
 	}
 	all := make(chan bool)
 	go func() {
@@ -160,7 +160,7 @@ func (h *linuxHost) sleeps(ctx context.Context, slept func() (time.Duration, err
 			case asleep, open := <-told:
 				if !open {
 					h.log.Debug("network: the login manager tells of sleep no more, the clocks do")
-					told = watchClocks(ctx, slept)
+					told = watchClocks(ctx, slept, nil)
 					continue
 				}
 				select {

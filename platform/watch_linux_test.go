@@ -123,10 +123,11 @@ func flushRuleset() error {
 func TestWatchClocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var slept, asked atomic.Int64
+		hints := make(chan struct{})
 		wakes := watchClocks(t.Context(), func() (time.Duration, error) {
 			asked.Add(1)
 			return time.Duration(slept.Load()), nil
-		})
+		}, hints)
 		select {
 		case <-wakes:
 			t.Error("woke up without sleep")
@@ -146,11 +147,17 @@ func TestWatchClocks(t *testing.T) {
 		select {
 		case <-wakes:
 			t.Error("woke up after the blink of an eye")
-		case <-time.After(10 * clockTime):
+		case <-time.After(10*clockTime + clockTime/2):
+		}
+		slept.Add(int64(time.Hour))
+		start := time.Now()
+		hints <- struct{}{}
+		if asleep := <-wakes; asleep || time.Since(start) > 0 {
+			t.Errorf("with a hint after %v: %v", time.Since(start), asleep)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		watchClocks(t.Context(), func() (time.Duration, error) { return 0, errors.New("no clock") })
+		watchClocks(t.Context(), func() (time.Duration, error) { return 0, errors.New("no clock") }, nil)
 	})
 	if slept, err := sleptFor(); err != nil || slept < 0 {
 		t.Errorf("%v, %v", slept, err)

@@ -29,12 +29,17 @@ type scene struct {
 }
 
 func (s *scene) source() *watchSource {
-	return &watchSource{s.hints, s.names, s.sleeps, s.foreign.Load, func() (surroundings, error) {
+	return &watchSource{hints: s.hints, names: s.names, sleeps: s.sleeps, foreign: s.foreign.Load, look: func() (surroundings, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.looks++
 		return s.now, s.err
-	}, nil}
+	}}
+}
+
+// standing is something that Set has made, of which taken says whether it is gone.
+func (s *scene) standing() standing {
+	return standing{taken: func(func([]change) (bool, error)) bool { return s.taken.Load() }}
 }
 
 // set is how it looks from now on.
@@ -55,7 +60,7 @@ func TestWatchLoop(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &scene{hints: make(chan struct{}, 1), sleeps: make(chan bool), names: make(chan struct{}, 1), now: surroundings{"n0", "d0"}}
 		events := make(chan Event)
-		go watchLoop(ctx, slog.New(slog.DiscardHandler), s.source(), s.now, s.taken.Load, events)
+		go watchLoop(ctx, slog.New(slog.DiscardHandler), s.source(), s.now, s.standing(), events)
 		synctest.Wait()
 		// got is what comes until nothing more does, with the time it took.
 		got := func() string {
@@ -155,6 +160,60 @@ func TestWatchLoop(t *testing.T) {
 		if _, open := <-events; open {
 			t.Error("the channel is open")
 		}
+	})
+}
+
+// TestWatchBlock: a leak block of whose end nobody tells is looked after, and only that.
+func TestWatchBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := &scene{}
+		source := s.source()
+		source.blockIntact = func([]change) (bool, error) { return false, nil }
+		n := &Network{}
+		var asked atomic.Int32
+		own := standing{block: n.block, taken: func(func([]change) (bool, error)) bool {
+			asked.Add(1)
+			return s.taken.Load()
+		}}
+		events := make(chan Event)
+		go watchLoop(ctx, slog.New(slog.DiscardHandler), source, s.now, own, events)
+		expect := func(what string, want time.Duration, looks int32) {
+			t.Helper()
+			start := time.Now()
+			asked.Store(0)
+			got := time.Duration(0)
+			select {
+			case e := <-events:
+				if got = time.Since(start); e.Kind != EventTaken {
+					t.Errorf("%s: %v", what, e)
+				}
+			case <-time.After(6*blockTime - time.Second):
+			}
+			if synctest.Wait(); got != want || asked.Load() != looks {
+				t.Errorf("%s: after %v, looked %d times", what, got, asked.Load())
+			}
+		}
+		become := func(now bool) {
+			n.mu.Lock()
+			n.applied = []change{&winFilterChange{Block: now}}
+			n.changedLocked()
+			n.mu.Unlock()
+			synctest.Wait()
+		}
+		synctest.Wait()
+		expect("no block", 0, 0)
+		become(true)
+		expect("a block stands", 0, 5)
+		s.taken.Store(true)
+		expect("it is gone", time.Second, 1)
+		s.taken.Store(false)
+		become(true) // by Set
+		expect("it is back", 0, 5)
+		become(false)
+		expect("no more", 0, 0)
+		cancel()
+		synctest.Wait()
 	})
 }
 

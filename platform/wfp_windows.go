@@ -2,6 +2,7 @@ package platform
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -27,6 +28,8 @@ var (
 	fwpmFilterCreateEnumHandle0 = fwpuclnt.NewProc("FwpmFilterCreateEnumHandle0")
 	fwpmFilterDestroyEnumHandle = fwpuclnt.NewProc("FwpmFilterDestroyEnumHandle0")
 	fwpmFilterEnum0             = fwpuclnt.NewProc("FwpmFilterEnum0")
+	fwpmFilterSubscribe0        = fwpuclnt.NewProc("FwpmFilterSubscribeChanges0")
+	fwpmFilterUnsubscribe0      = fwpuclnt.NewProc("FwpmFilterUnsubscribeChanges0")
 	fwpmGetAppIDFromFileName0   = fwpuclnt.NewProc("FwpmGetAppIdFromFileName0")
 	fwpmFreeMemory0             = fwpuclnt.NewProc("FwpmFreeMemory0")
 )
@@ -85,6 +88,32 @@ func openSession() (engine uintptr, err error) {
 	session := fwpmSession0{displayData: display("Wayfarer"), txnWaitTimeoutInMSec: 10_000}
 	err = call(fwpmEngineOpen0, 0, authentication, 0, uintptr(unsafe.Pointer(&session)), uintptr(unsafe.Pointer(&engine)))
 	return engine, err
+}
+
+var filterListeners listeners
+
+func filterRemoved(id, _ uintptr) uintptr { return filterListeners.tell(id, 0) }
+
+// notifyFilters asks for word of every filter that is removed: a subscription without a
+// template is for all, and nobody's filters change often. What is changed by the session
+// that asks is not told, so that it is one of its own.
+func notifyFilters(f func()) (stop func(), err error) {
+	engine, err := openSession()
+	if err != nil {
+		return nil, err
+	}
+	callback, id, forget := filterListeners.add(filterRemoved, func(uintptr) { f() })
+	s := fwpmFilterSubscription0{flags: fwpmSubscriptionFlagNotifyOnDelete}
+	var handle uintptr
+	if err := call(fwpmFilterSubscribe0, engine, uintptr(unsafe.Pointer(&s)), callback, id, uintptr(unsafe.Pointer(&handle))); err != nil {
+		forget()
+		return nil, errors.Join(err, call(fwpmEngineClose0, engine))
+	}
+	return func() {
+		_ = call(fwpmFilterUnsubscribe0, engine, handle) // the session's end does it, too
+		_ = call(fwpmEngineClose0, engine)
+		forget()
+	}, nil
 }
 
 func display(name string) fwpmDisplayData0 {

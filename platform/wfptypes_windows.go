@@ -111,6 +111,16 @@ type fwpmFilter0 struct {
 	effectiveWeight     fwpValue0
 }
 
+// fwpmFilterSubscription0 is what somebody wants to be told of.
+type fwpmFilterSubscription0 struct {
+	enumTemplate uintptr // 0: all filters
+	flags        uint32
+	sessionKey   windows.GUID
+}
+
+// fwpmSubscriptionFlagNotifyOnDelete has removed filters told of.
+const fwpmSubscriptionFlagNotifyOnDelete = 2
+
 // fwpConditionFlagIsLoopback is a bit of the condition on flags.
 const fwpConditionFlagIsLoopback = 1
 

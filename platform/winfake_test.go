@@ -32,6 +32,7 @@ type fakeWindows struct {
 	fail      map[string]error
 	sockets   []string // what was bound to what
 	listeners []func()
+	removed   []func() // who is told of removed filters
 	power     []func(bool)
 	late      int // so many looks see no interface
 	late6     int // so many looks see no IPv6 on an interface
@@ -306,6 +307,25 @@ func (w *fakeWindows) notify(f func()) (func(), error) {
 	return func() { w.listeners[at] = func() {} }, w.fail["notify"]
 }
 
+func (w *fakeWindows) notifyFilters(f func()) (func(), error) {
+	if err := w.fail["notifyFilters"]; err != nil {
+		return nil, err
+	}
+	w.removed = append(w.removed, f)
+	at := len(w.removed) - 1
+	return func() { w.removed[at] = func() {} }, nil
+}
+
+// loseFilters is what another program does, or the engine's own end, of which nobody tells.
+func (w *fakeWindows) loseFilters(told bool) {
+	w.wfp = fakeFilters{}
+	for _, f := range w.removed {
+		if told {
+			f()
+		}
+	}
+}
+
 func (w *fakeWindows) notifyPower(f func(bool)) (func(), error) {
 	w.power = append(w.power, f)
 	return func() {}, w.fail["notifyPower"]
@@ -357,7 +377,7 @@ func (w *fakeWindows) system() winSystem {
 		setNames: w.setNames, reloadNames: w.reloadNames,
 		readKey: w.readKey, writeKey: w.writeKey, removeKey: w.removeKey, subkeys: w.subkeys,
 		engine: w.engine,
-		notify: w.notify, notifyPower: w.notifyPower,
+		notify: w.notify, notifyFilters: w.notifyFilters, notifyPower: w.notifyPower,
 		listen: w.listen, bind: w.bind,
 	}
 }

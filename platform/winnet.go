@@ -39,6 +39,9 @@ type winSystem struct {
 	engine func() (winEngine, error)
 	// notify calls f whenever interfaces, addresses or routes have changed.
 	notify func(f func()) (stop func(), err error)
+	// notifyFilters calls f whenever a filter of the Windows Filtering Platform, whoever's,
+	// was removed.
+	notifyFilters func(f func()) (stop func(), err error)
 	// notifyPower calls f before the computer sleeps and after that.
 	notifyPower func(f func(asleep bool)) (stop func(), err error)
 	// listen opens a UDP socket, which calls closed when it is closed.

@@ -122,7 +122,8 @@ func (h *winHost) outsideLocked(to netip.Addr) (uint32, error) {
 
 // watchLocked binds the open sockets again whenever the network has changed.
 func (h *winHost) watchLocked() error {
-	hints, stop, err := h.hints()
+	hints, hint := newHints()
+	stop, err := h.sys.notify(hint)
 	if err != nil {
 		return err
 	}

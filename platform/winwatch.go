@@ -11,11 +11,17 @@ import (
 
 // watch implements host. What has changed is seen by looking.
 func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSource, error) {
-	hints, stop, err := h.hints()
+	hints, hint := newHints()
+	stop, err := h.sys.notify(hint)
 	if err != nil {
 		return nil, err
 	}
 	context.AfterFunc(ctx, stop)
+	if stop, err := h.sys.notifyFilters(hint); err != nil {
+		h.log.Warn("network: nobody tells when filters are removed, so it is looked now and then", "error", err)
+	} else {
+		context.AfterFunc(ctx, stop)
+	}
 	look := func() (surroundings, error) {
 		view, err := h.sys.view()
 		if err != nil {
@@ -23,24 +29,23 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 		}
 		return view.surroundings(tunnels(), h.isOwn), nil
 	}
-	return &watchSource{hints: hints, sleeps: h.sleeps(ctx), look: look, intact: h.intact}, nil
+	return &watchSource{hints: hints, sleeps: h.sleeps(ctx), look: look, intact: h.intact, blockIntact: h.intact}, nil
 }
 
-// hints is a channel with a value whenever interfaces, addresses or routes have changed.
-func (h *winHost) hints() (_ <-chan struct{}, stop func(), _ error) {
+// newHints is a channel that has a value after hint was called.
+func newHints() (_ <-chan struct{}, hint func()) {
 	hints := make(chan struct{}, 1)
-	stop, err := h.sys.notify(func() {
+	return hints, func() {
 		select {
 		case hints <- struct{}{}:
 		default:
 		}
-	})
-	return hints, stop, err
+	}
 }
 
 // intact says whether routes and filters are as they were made. What has gone with its
-// interface is no news. That filters are removed is noticed when something else happens:
-// what the engine would tell of them (FwpmFilterSubscribeChanges0) is not listened to.
+// interface is no news. It is asked now and then while a leak block stands, too: a filter
+// engine that was started again has forgotten its filters, and whom to tell.
 func (h *winHost) intact(standing []change) (bool, error) {
 	view, err := h.sys.view()
 	if err != nil {

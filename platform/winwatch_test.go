@@ -93,6 +93,59 @@ func TestWindowsWatch(t *testing.T) {
 	})
 }
 
+// TestWindowsBlockTaken: a leak block that somebody takes away is noticed at once, or within
+// ten seconds if the engine tells nobody.
+func TestWindowsBlockTaken(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		refused error // by the engine, to tell
+		told    bool
+		within  time.Duration
+	}{
+		{"told", nil, true, settleTime},
+		{"the engine has started again", nil, false, blockTime},
+		{"not told", errors.New("no subscription"), true, blockTime},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				w := newFakeWindows()
+				w.fail["notifyFilters"] = tt.refused
+				n := w.on(t, t.TempDir())
+				events, err := n.Watch(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				cfg := Config{BlockOutside: true}
+				if err := n.Set(ctx, cfg); err != nil {
+					t.Fatal(err)
+				}
+				whole := w.wfp.String()
+				synctest.Wait()
+				for range 2 {
+					start := time.Now()
+					n.mu.Lock() // as the watch has it when it looks
+					w.loseFilters(tt.told)
+					n.mu.Unlock()
+					if e := <-events; e.Kind != EventTaken || time.Since(start) != tt.within {
+						t.Errorf("%v after %v", e, time.Since(start))
+					}
+					if err := n.Set(ctx, cfg); err != nil || w.wfp.String() != whole {
+						t.Errorf("%v: %v", err, &w.wfp)
+					}
+					synctest.Wait()
+				}
+				if got := nextEvents(events); len(got) > 0 {
+					t.Errorf("nothing is taken: %v", got)
+				}
+				cancel()
+				synctest.Wait()
+				w.loseFilters(tt.told) // nobody is told
+			})
+		})
+	}
+}
+
 func TestWindowsWatchRefused(t *testing.T) {
 	w := newFakeWindows()
 	n := w.on(t, t.TempDir())
