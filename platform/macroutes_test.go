@@ -92,11 +92,7 @@ func checkWays(t *testing.T, wanted []macWay, host []netip.Prefix, got []macWay)
 		}
 	}
 	for _, w := range slices.Concat(wanted, table) {
-		last := w.Addr().AsSlice()
-		for i := w.Bits(); i < len(last)*8; i++ {
-			last[i/8] |= 1 << (7 - i%8)
-		}
-		end, _ := netip.AddrFromSlice(last)
+		end := lastOf(w.Prefix)
 		for _, a := range []netip.Addr{w.Addr(), end, w.Addr().Prev(), end.Next()} {
 			if !a.IsValid() || slices.Contains(host, single(a)) {
 				continue // what the host has a route of its own for stays outside

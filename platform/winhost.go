@@ -261,17 +261,18 @@ func (h *winHost) planTaken(cfg Config, view *winView, tunnels []string, stay []
 	for _, r := range view.routes {
 		a := r.Dst.Addr()
 		some, all := routesOf(cfg, r.Dst)
+		link := view.outside(&r, tunnels)
 		switch {
-		case view.outside(&r, tunnels) == nil, r.Dst.Bits() == 0, len(some) == 0 && !all, slices.Contains(taken, r.Dst):
+		case link == nil, r.Dst.Bits() == 0, len(some) == 0 && !all, slices.Contains(taken, r.Dst):
 			continue
-		case r.Dst.IsSingleIP() && r.onLink(), a.IsMulticast(), a.IsLinkLocalUnicast():
+		case r.Dst.IsSingleIP() && r.onLink() && link.ends(a), a.IsMulticast(), a.IsLinkLocalUnicast():
 			continue // the host's own addresses, and what never leaves the link
 		case slices.ContainsFunc(stay, func(p netip.Prefix) bool { return covers(p, r.Dst) }):
 			continue
 		}
 		taken = append(taken, r.Dst)
-		link := view.byName(tunnelOf(cfg, r.Dst))
-		changes = append(changes, h.planRoute(view, link, r.Dst, unspecified(a)))
+		tunnel := view.byName(tunnelOf(cfg, r.Dst))
+		changes = append(changes, h.planRoute(view, tunnel, r.Dst, unspecified(a)))
 	}
 	return changes
 }

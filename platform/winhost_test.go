@@ -140,11 +140,19 @@ func TestWindowsTakesRoutes(t *testing.T) {
 	w := newFakeWindows()
 	router := addrs("192.168.1.1")[0]
 	w.table = append(w.table, winRoute{luidWiFi, netip.MustParsePrefix("203.0.113.0/24"), router, 0},
-		winRoute{luidWiFi, netip.MustParsePrefix("203.0.113.9/32"), router, 0}, winRoute{luidWiFi, netip.MustParsePrefix("224.0.0.0/4"), netip.IPv4Unspecified(), 256})
+		winRoute{luidWiFi, netip.MustParsePrefix("203.0.113.9/32"), router, 0})
+	onLink := func(networks ...string) {
+		for _, p := range prefixes(networks...) {
+			w.table = append(w.table, winRoute{luidWiFi, p, unspecified(p.Addr()), 256})
+		}
+	}
+	onLink("224.0.0.0/4", "255.255.255.255/32", "192.0.2.5/32", "192.168.1.77/32", "192.0.2.8/30", "192.0.2.11/32", "2001:db8:7::5/128")
 	w.find(luidWiFi).Addresses = append(w.find(luidWiFi).Addresses, netip.MustParsePrefix("198.51.100.8/24"))
-	w.table = append(w.table, winRoute{luidWiFi, netip.MustParsePrefix("198.51.100.0/24"), netip.IPv4Unspecified(), 256})
+	onLink("198.51.100.0/24", "198.51.100.8/32", "198.51.100.255/32")
+	full := winFull()
+	full.Addresses, full.Routes = append(full.Addresses, prefixes("2001:db8::7/128")...), append(full.Routes, prefixes("::/0")...)
 	n := w.on(t, t.TempDir())
-	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winFull()}, AllowLocal: true}); err != nil {
+	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{full}, AllowLocal: true}); err != nil {
 		t.Fatal(err)
 	}
 	view, err := n.host.(*winHost).sys.view()
@@ -156,7 +164,8 @@ func TestWindowsTakesRoutes(t *testing.T) {
 	}
 	for to, want := range map[string]string{
 		"203.0.113.1": "wayfarer0", "203.0.113.9": "wayfarer0", "198.51.100.9": "wayfarer0", "8.8.8.8": "wayfarer0",
-		"192.168.1.40": "Wi-Fi", "172.20.0.9": "vEthernet",
+		"192.0.2.5": "wayfarer0", "192.0.2.11": "wayfarer0", "2001:db8:7::5": "wayfarer0", "192.168.1.40": "Wi-Fi", "192.168.1.77": "Wi-Fi", "172.20.0.9": "vEthernet",
+		"198.51.100.8": "Wi-Fi", "198.51.100.255": "Wi-Fi", "255.255.255.255": "Wi-Fi", "224.0.0.9": "Wi-Fi",
 	} {
 		if _, link := view.way(netip.MustParseAddr(to), nil); link == nil || link.Name != want {
 			t.Errorf("%s goes by %v; want %s", to, link, want)

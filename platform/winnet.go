@@ -174,6 +174,17 @@ func (v *winView) outside(r *winRoute, tunnels []string) *winLink {
 	return nil
 }
 
+// ends says whether packets to an address end at the interface: it is one of its own, or a
+// broadcast address (RFC 919 §7). Of any other a DHCP server, too, can say that it is on the
+// link (RFC 3442).
+func (l *winLink) ends(to netip.Addr) bool {
+	return to == limitedBroadcast || slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool {
+		return p.Addr() == to || to.Is4() && p.Bits() < 31 && lastOf(p) == to
+	})
+}
+
+var limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 // way is the route by which packets to an address leave outside of the tunnels: the
 // longest prefix, then the smallest metric, as Windows chooses.
 func (v *winView) way(to netip.Addr, tunnels []string) (way winRoute, link *winLink) {
