@@ -246,15 +246,14 @@ func (c *winNamesChange) undo(context.Context) error {
 	return nil
 }
 
-// set replaces what the interface has. IPv6 may be switched off, so it is not touched
-// without a server of it.
+// set replaces what the interface has. IPv6 may be switched off, so nothing is wished of it
+// without a server of it; what it has from an earlier wish goes.
 func (c *winNamesChange) set(servers []netip.Addr, search []string) error {
 	for _, ipv6 := range []bool{false, true} {
-		isFamily := func(a netip.Addr) bool { return a.Is6() == ipv6 }
-		if ipv6 && !slices.ContainsFunc(c.Servers, isFamily) {
-			continue
+		family := slices.DeleteFunc(slices.Clone(servers), func(a netip.Addr) bool { return a.Is6() != ipv6 })
+		if ipv6 && len(family) == 0 {
+			search = nil
 		}
-		family := slices.DeleteFunc(slices.Clone(servers), func(a netip.Addr) bool { return !isFamily(a) })
 		path := map[bool]string{false: tcpip4Key, true: tcpip6Key}[ipv6] + c.GUID
 		is, err := c.h.sys.readKey(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

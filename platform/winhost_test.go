@@ -215,10 +215,13 @@ func winLife() []Config {
 	full.WINS = addrs("10.1.0.9")
 	moved.Routes = append(prefixes("0.0.0.0/0"), moved.Routes...)
 	moved.Exclude, moved.MTU = prefixes("10.1.7.0/24"), 1200
+	both := winFull()
+	both.Addresses, both.DNS = append(both.Addresses, prefixes("2001:db8::7/128")...), append(both.DNS, addrs("2001:db8::53")...)
 	return []Config{
 		{BlockOutside: true},
-		{Tunnels: []Tunnel{full}, BlockOutside: true, AllowLocal: true},
-		{Tunnels: []Tunnel{moved}}, // with IPv6 blocked
+		{Tunnels: []Tunnel{both}, BlockOutside: true},
+		{Tunnels: []Tunnel{full}, BlockOutside: true, AllowLocal: true}, // without IPv6 servers
+		{Tunnels: []Tunnel{moved}},                                      // with IPv6 blocked
 		{},
 	}
 }
