@@ -40,7 +40,7 @@ func family(ipv6 bool) winipcfg.AddressFamily {
 }
 
 func readLinks() ([]winLink, error) {
-	rows, err := winipcfg.GetIfTable2Ex(winipcfg.MibIfEntryNormalWithoutStatistics)
+	rows, err := winipcfg.GetIfTable2Ex(winipcfg.MibIfEntryNormal)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
