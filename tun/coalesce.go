@@ -3,6 +3,8 @@ package tun
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
@@ -119,12 +121,11 @@ func unitOf(p []byte) (u unit, ok bool) {
 // payload is what the packet carries.
 func (u *unit) payload() []byte { return u.packet[u.headers:] }
 
-// begins says whether others could follow the packet.
-func (u *unit) begins() bool { return len(u.payload()) > 0 && u.plain() }
-
-// plain says whether a packet has nothing about it that one in a row may not have.
-func (u *unit) plain() bool {
-	return u.proto == protoUDP || u.packet[u.transport+tcpFlags]&^tcpPSH == tcpACK
+// begins says whether others could follow the packet. What tells of congestion may be in
+// it (ECE, and the counter of AccECN), if it is in all of them; CWR is of one packet.
+func (u *unit) begins() bool {
+	const of = tcpSYN | tcpFIN | tcpRST | tcpURG | tcpCWR | tcpACK
+	return len(u.payload()) > 0 && (u.proto == protoUDP || u.packet[u.transport+tcpFlags]&of == tcpACK)
 }
 
 // ends says whether nothing can follow the packet.
@@ -166,7 +167,7 @@ func (f *flow) begin(u unit) {
 // whether the checksums of all are right.
 func (f *flow) takes(u unit) bool {
 	payload := len(u.payload())
-	if f.closed || u.headers != f.headers || payload == 0 || payload > f.size || !u.plain() ||
+	if f.closed || u.headers != f.headers || payload == 0 || payload > f.size ||
 		f.count == maxCoalesced || f.headers+f.total+payload > MaxMTU || !f.sameIP(u.packet) {
 		return false
 	}
@@ -192,6 +193,7 @@ func (f *flow) sameTCP(tcp []byte) bool {
 	old := f.packet[f.transport:f.headers]
 	return binary.BigEndian.Uint32(tcp[4:]) == f.sequence &&
 		bytes.Equal(old[8:12], tcp[8:12]) && // acknowledgement
+		old[tcpOffset] == tcp[tcpOffset] && old[tcpFlags]&^tcpPSH == tcp[tcpFlags]&^tcpPSH &&
 		bytes.Equal(old[14:16], tcp[14:16]) && // window
 		bytes.Equal(old[18:], tcp[18:]) // urgent pointer, options
 }
@@ -240,25 +242,22 @@ func (c *coalescer) flushFlow(f *flow) {
 		c.alone(f.packet)
 	case f.count > 1:
 		f.finish()
-		err := c.write(f.parts)
-		if err != nil && f.proto == protoUDP {
-			c.separate(f)
-		} else {
-			c.note(err)
+		if err := c.write(f.parts); err != nil {
+			c.separate(f, err)
 		}
 	}
 	f.count = 0
 }
 
-// separate writes datagrams that were refused together. If they are taken it was because of
-// that, and no more are put together.
-func (c *coalescer) separate(f *flow) {
+// separate writes packets that were refused together, for some reason. If datagrams were
+// invalid together and are taken each by itself, no more are put together.
+func (c *coalescer) separate(f *flow, reason error) {
 	before := c.err
 	c.err = nil
 	for _, p := range f.packets {
 		c.alone(p)
 	}
-	if c.err == nil {
+	if c.err == nil && f.proto == protoUDP && errors.Is(reason, syscall.EINVAL) {
 		c.udp = false
 	}
 	if before != nil {

@@ -158,3 +158,32 @@ func TestCoalesceWithoutDatagrams(t *testing.T) {
 		t.Errorf("all is taken: %v, %d tries", err, tries)
 	}
 }
+
+// TestCoalesceRefused: what a host has no memory for together goes one by one, and nothing
+// follows from it.
+func TestCoalesceRefused(t *testing.T) {
+	in := inner{df: true, ttl: 64, flags: 0x10, payload: random(50)}
+	var segments, datagrams [][]byte
+	for range 3 {
+		segments, datagrams = append(segments, in.packet()), append(datagrams, in.datagram())
+		in.sequence += 50
+	}
+	for _, packets := range [][][]byte{segments, datagrams} {
+		var written [][]byte
+		c := &coalescer{udp: true, write: func(parts [][]byte) error {
+			whole := bytes.Join(parts, nil)
+			if whole[1] != 0 {
+				return syscall.ENOMEM
+			}
+			written = append(written, whole[offloadLen:])
+			return nil
+		}}
+		for _, p := range packets {
+			c.add(p)
+		}
+		if err := c.flush(); err != nil || !c.udp {
+			t.Errorf("%v, UDP %v", err, c.udp)
+		}
+		wantPackets(t, "separate", written, packets)
+	}
+}

@@ -49,12 +49,15 @@ const (
 	protoUDP     = 17
 	udpHeaderLen = 8
 
-	tcpFIN = 0x01
+	tcpFIN = 0x01 // tcpSYN is beside the MSS
+	tcpRST = 0x04
 	tcpPSH = 0x08
 	tcpACK = 0x10
+	tcpURG = 0x20
 	tcpCWR = 0x80
 
-	tcpFlags  = 13 // places in the header
+	tcpOffset = 12 // places in the header; beside the offset is the flag AE
+	tcpFlags  = 13
 	udpLength = 4
 
 	// maxHeaders is as much as the headers of a packet that is to be cut may have:

@@ -21,6 +21,7 @@ type inner struct {
 	sequence uint32
 	ack      uint32
 	flags    byte
+	ae       byte   // 1: the flag beside the offset (AccECN)
 	options  []byte // of TCP
 	payload  []byte
 }
@@ -30,7 +31,7 @@ func (in inner) packet() []byte {
 	tcp := []byte{0x30, in.port, 0, 80}
 	tcp = binary.BigEndian.AppendUint32(tcp, in.sequence)
 	tcp = binary.BigEndian.AppendUint32(tcp, in.ack)
-	tcp = append(tcp, byte(20+len(in.options))/4<<4, in.flags, 0x12, 0x34, 0, 0, 0, 0)
+	tcp = append(tcp, byte(20+len(in.options))/4<<4|in.ae, in.flags, 0x12, 0x34, 0, 0, 0, 0)
 	return in.around(6, 16, slices.Concat(tcp, in.options, in.payload))
 }
 
@@ -390,6 +391,13 @@ func TestCoalesce(t *testing.T) {
 		change(&packets[i])
 		return packets
 	}
+	all := func(change func(*inner)) []inner {
+		packets := sized(100, 100, 100)
+		for i := range packets {
+			change(&packets[i])
+		}
+		return packets
+	}
 	for _, tt := range []struct {
 		name    string
 		packets []inner
@@ -408,6 +416,10 @@ func TestCoalesce(t *testing.T) {
 		{"URG", changed(1, func(in *inner) { in.flags |= 0x20 }), []int{1, 1, 1}},
 		{"ECE", changed(1, func(in *inner) { in.flags |= 0x40 }), []int{1, 1, 1}},
 		{"CWR", changed(1, func(in *inner) { in.flags |= 0x80 }), []int{1, 1, 1}},
+		{"AE", changed(1, func(in *inner) { in.ae = 1 }), []int{1, 1, 1}},
+		{"ECE in all", all(func(in *inner) { in.flags |= 0x40 }), []int{3}},
+		{"AE and ECE in all", all(func(in *inner) { in.flags, in.ae = in.flags|0x40, 1 }), []int{3}},
+		{"CWR in all", all(func(in *inner) { in.flags |= 0x80 }), []int{1, 1, 1}},
 		{"no ACK", changed(1, func(in *inner) { in.flags = 0 }), []int{1, 1, 1}},
 		{"another acknowledgement", changed(2, func(in *inner) { in.ack++ }), []int{2, 1}},
 		{"another option", changed(2, func(in *inner) { in.options = []byte{1, 1, 1, 0} }), []int{2, 1}},
@@ -506,7 +518,7 @@ func flowsOf(data []byte) (packets [][]byte) {
 		in := &flows[int(data[0])%len(flows)]
 		what, size, salt := data[1], int(data[2])*5, data[3]
 		data = data[4:]
-		in.flags = 0x10
+		in.flags, in.ae = 0x10, 0
 		switch what % 16 {
 		case 0:
 			in.flags = salt
@@ -520,6 +532,8 @@ func flowsOf(data []byte) (packets [][]byte) {
 			in.options = make([]byte, salt%11*4)
 		case 5:
 			in.id += uint16(salt)
+		case 6:
+			in.flags, in.ae = in.flags|salt&0x40, salt&1
 		}
 		in.payload = bytes.Repeat([]byte{salt}, size)
 		p := in.packet()
