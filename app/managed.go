@@ -1,9 +1,20 @@
 package app
 
+import "slices"
+
 // Managed is what an administrator has set up for all users of a computer.
 type Managed struct {
 	Policy   Policy           `json:"policy"`
 	Profiles []ManagedProfile `json:"profiles"`
+}
+
+// Find is the profile of that name; nil: there is none.
+func (m *Managed) Find(name string) *ManagedProfile {
+	i := slices.IndexFunc(m.Profiles, func(p ManagedProfile) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &m.Profiles[i]
 }
 
 // ManagedProfile is a profile that an administrator has placed, without its secrets.
@@ -25,6 +36,13 @@ type Policy struct {
 	ForceBlockOutside bool `toml:"force_block_outside" json:"force_block_outside"`
 	// ForbidAdding: only profiles that an administrator has placed are connected.
 	ForbidAdding bool `toml:"forbid_adding_gateways" json:"forbid_adding_gateways"`
+}
+
+// NotPlaced is the failure of a connection that Policy.ForbidAdding forbids: its profile
+// is not one that an administrator has placed.
+func NotPlaced() *Failure {
+	return NewFailure(CodePolicy, "", "this computer's policy allows the administrator's profiles only",
+		"`wayfarer profile list` shows them")
 }
 
 // Rules are the rules of the policy in words, none if it allows everything.

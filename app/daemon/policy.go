@@ -57,8 +57,7 @@ func imposePolicy(policy app.Policy, req *control.ConnectRequest, managed bool) 
 	p := &req.Profile
 	switch {
 	case policy.ForbidAdding && !managed:
-		return app.NewFailure(app.CodePolicy, "", "this computer's policy allows the administrator's profiles only",
-			"`wayfarer profile list` shows them")
+		return app.NotPlaced()
 	case policy.ForbidWeak && len(p.AllowWeak) > 0:
 		return app.NewFailure(app.CodePolicy, "", "this computer's policy forbids weak algorithms: allow_weak = "+strings.Join(p.AllowWeak, ","),
 			"leave it out, and have the gateway offer stronger ones")

@@ -23,7 +23,8 @@ func newConnect(e *env) *cobra.Command {
 		Short: "Connect to a gateway",
 		Long: "Connect with the saved profile NAME, or to the gateway that the flags describe. The connection\n" +
 			"stays when the command ends; `wayfarer disconnect` ends it. NAME may also be a profile that the\n" +
-			"administrator has placed for all users.",
+			"administrator has placed for all users; a saved one of the same name comes first, unless this\n" +
+			"computer's policy allows the administrator's only.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: e.completeProfiles,
 	}
@@ -42,9 +43,23 @@ func newConnect(e *env) *cobra.Command {
 }
 
 func (e *env) connect(ctx context.Context, flags *connectFlags, name, save string, asJSON bool) error {
+	svc := e.service(e.socket)
+	set, noService := e.setUp(ctx, svc)
+	if noService == nil && set.Policy.ForbidAdding {
+		p, err := onlyManaged(set, flags, name)
+		if err != nil {
+			return err
+		}
+		return e.connectManaged(ctx, svc, flags, p, asJSON)
+	}
 	entry, err := flags.entry(e, name)
-	if unsaved, ok := errors.AsType[*unsavedError](err); ok && flags.forManaged() {
-		return e.connectManaged(ctx, flags, name, asJSON, unsaved.Failure)
+	if _, unsaved := errors.AsType[*unsavedError](err); unsaved && flags.forManaged() {
+		if noService != nil {
+			return noService
+		}
+		if p := set.Find(name); p != nil {
+			return e.connectManaged(ctx, svc, flags, p, asJSON)
+		}
 	}
 	if err != nil {
 		return err
@@ -56,7 +71,6 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 			return err
 		}
 	}
-	svc := e.service(e.socket)
 	req, err := e.request(ctx, svc, flags, entry)
 	if err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"wayfarer/app"
@@ -18,35 +17,32 @@ var forManaged = []string{
 	"timeout", "json", "socket", "login", "password-file", "group-secret-file", "trust-new", "no-reconnect",
 }
 
-// managed finds a profile that the administrator has placed. Without one of this name, or
-// with a service too old to have any, it is nil.
-func (e *env) managed(ctx context.Context, svc installed, name string) (*app.ManagedProfile, error) {
+// setUp asks the service what the administrator has set up. One that is too old to tell
+// has nothing.
+func (e *env) setUp(ctx context.Context, svc installed) (*app.Managed, error) {
 	set, err := svc.Managed(ctx)
 	if failure, ok := errors.AsType[*app.Failure](err); ok && failure.Code == app.CodeUsage {
-		return nil, nil
+		return &app.Managed{}, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(set.Profiles, func(p app.ManagedProfile) bool { return p.Name == name })
-	if i < 0 {
-		return nil, nil
-	}
-	return &set.Profiles[i], nil
+	return set, err
 }
 
-// connectManaged connects a profile that the administrator has placed with the service,
-// for a user whose keyring has none of that name; that is the failure unsaved, which
-// holds if the service has none either.
-func (e *env) connectManaged(ctx context.Context, flags *connectFlags, name string, asJSON bool, unsaved *app.Failure) error {
-	svc := e.service(e.socket)
-	p, err := e.managed(ctx, svc, name)
+// onlyManaged finds the profile to connect where the policy allows no other than the
+// administrator's: one of the user's own of the same name does not hide it.
+func onlyManaged(set *app.Managed, flags *connectFlags, name string) (*app.ManagedProfile, error) {
+	p := set.Find(name)
 	switch {
-	case err != nil:
-		return err
 	case p == nil:
-		return unsaved
+		return nil, app.NotPlaced()
+	case !flags.forManaged():
+		return nil, usage(name+" is the administrator's, who alone changes it",
+			"give no more than --"+strings.Join(forManaged, ", --"))
 	}
+	return p, nil
+}
+
+// connectManaged connects a profile that the administrator has placed with the service.
+func (e *env) connectManaged(ctx context.Context, svc service, flags *connectFlags, p *app.ManagedProfile, asJSON bool) error {
 	req, err := e.managedRequest(ctx, svc, flags, p)
 	if err != nil {
 		return err
@@ -98,7 +94,7 @@ func (e *env) managedRequest(ctx context.Context, svc service, flags *connectFla
 
 // placed is what the administrator has set up; without a service that tells it, nothing.
 func (e *env) placed(ctx context.Context) *app.Managed {
-	if set, err := e.service(e.socket).Managed(ctx); err == nil {
+	if set, err := e.setUp(ctx, e.service(e.socket)); err == nil {
 		return set
 	}
 	return &app.Managed{}

@@ -209,3 +209,48 @@ func TestManagedIsShown(t *testing.T) {
 		t.Errorf("exit %d, stdout %q, stderr %q", got, &w.out, &w.err)
 	}
 }
+
+// TestOnlyManaged: where the policy allows the administrator's profiles only, one of the
+// user's own does not hide that of the same name, and nobody types a password for nothing.
+func TestOnlyManaged(t *testing.T) {
+	const forbidden = "wayfarer: this computer's policy allows the administrator's profiles only; `wayfarer profile list` shows them\n"
+	for _, tt := range []struct {
+		name   string
+		policy app.Policy
+		args   []string
+		exit   int
+		own    bool   // it is the user's that is connected
+		says   string // on the standard error; empty: anything
+	}{
+		{"own first", app.Policy{}, []string{"office"}, 0, true, ""},
+		{"managed only", app.Policy{ForbidAdding: true}, []string{"office"}, 0, false, ""},
+		{"own one", app.Policy{ForbidAdding: true}, []string{"lab"}, 12, false, forbidden},
+		{"unsaved", app.Policy{ForbidAdding: true}, []string{"--gateway", "vpn.example.com", "--login", "ada"}, 12, false, forbidden},
+		{"changed", app.Policy{ForbidAdding: true}, []string{"office", "--set", "mtu=1300"}, 2, false, "wayfarer: office is the administrator's, who alone changes it; " +
+			"give no more than --timeout, --json, --socket, --login, --password-file, --group-secret-file, --trust-new, --no-reconnect\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			lab := office()
+			lab.Profile.Name, lab.Password = "lab", nil
+			w := savedWorld(t, office(), lab)
+			w.svc.placed = placed(func(p *app.ManagedProfile) { p.Name, p.Gateway = "office", "managed.example.com" })
+			w.svc.placed.Policy = tt.policy
+			if got := w.run(t, append([]string{"connect"}, tt.args...)...); got != tt.exit || tt.says != "" && w.err.String() != tt.says {
+				t.Fatalf("exit %d, stderr %q", got, &w.err)
+			}
+			if tt.exit != 0 {
+				if len(w.svc.requests) > 0 {
+					t.Errorf("sent %+v", w.svc.requests)
+				}
+				return
+			}
+			if sent := w.svc.request(t).Profile; sent.Name != "office" || (sent.Gateway != "") != tt.own {
+				t.Errorf("sent %+v", sent)
+			}
+			w.run(t, "profile", "show", "office")
+			if managed := strings.Contains(w.out.String(), "managed.example.com"); managed == tt.own {
+				t.Errorf("show: %s", &w.out)
+			}
+		})
+	}
+}

@@ -190,16 +190,20 @@ func (e *env) profileShow(ctx context.Context, name string, asJSON bool) error {
 	return nil
 }
 
-// shown is a profile of the user's, or else one of the administrator's.
+// shown is the profile that `wayfarer connect` takes for the name: the user's or the
+// administrator's.
 func (e *env) shown(ctx context.Context, name string) (shownProfile, error) {
+	set := e.placed(ctx)
+	p := set.Find(name)
+	if p != nil && set.Policy.ForbidAdding {
+		return shownManaged(p), nil
+	}
 	entry, err := e.load(name)
 	if err == nil {
 		return shownEntry(entry), nil
 	}
-	if _, ok := errors.AsType[*unsavedError](err); ok {
-		if p, managedErr := e.managed(ctx, e.service(e.socket), name); managedErr == nil && p != nil {
-			return shownManaged(p), nil
-		}
+	if _, unsaved := errors.AsType[*unsavedError](err); unsaved && p != nil {
+		return shownManaged(p), nil
 	}
 	return shownProfile{}, err
 }
