@@ -160,6 +160,8 @@ const (
 	WarningUnguarded = "unguarded"
 	// WarningOverlap: the local network has addresses of a network behind the gateway.
 	WarningOverlap = "overlap"
+	// WarningOutside: addresses that the tunnel should have are reached past it.
+	WarningOutside = "outside"
 	// WarningConflict: another VPN has what the tunnel wants, too.
 	WarningConflict = "other-vpn"
 	// WarningDNSTaken: another program keeps replacing the tunnel's name servers.

@@ -339,9 +339,10 @@
 //     server has told (CVE-2024-3661), unless it is to stay outside;
 //   - around what stays outside and is in no such network, the routes are cut up.
 //
-// A host's route for a single address cannot be outdone. That and the routers, the host's
-// own addresses, and gateways in a local network stay outside: unlike on Linux, a router
-// whose address is the company's name server, too, keeps it. [Report] says so.
+// A host's route for a single address cannot be outdone: the address stays outside, unless a
+// leak block holds it back, and [Report] names it (Outside). So do the routers, the host's
+// own addresses, and gateways in a local network: unlike on Linux, a router whose address is
+// the company's name server, too, keeps it, which is an overlap that [Report] lists.
 //
 // A route of ours goes with its interface, which goes with the process; whose it is, is
 // told by the interface's number and name, which are in the journal. macOS accepts packets

@@ -152,6 +152,7 @@ func (h *macHost) plan(ctx context.Context, cfg Config, applied []change) ([]cha
 	stay := h.outsiders(cfg, home, servers)
 	report.Overlaps = findOverlaps(cfg, home, servers, stay)
 	taken := view.taken()
+	report.Outside = h.exposed(cfg, home, stay, taken)
 	h.ours = nil
 	for _, l := range view.links {
 		if slices.Contains(tunnels, l.Name) {
@@ -245,6 +246,33 @@ func (h *macHost) anchors(cfg Config, home *home) []netip.Prefix {
 		}
 	}
 	return stay
+}
+
+// exposed are the single addresses that stay outside against the wish, because the host has a
+// route for each that cannot be outdone. A block holds them back.
+func (h *macHost) exposed(cfg Config, home *home, stay, taken []netip.Prefix) []netip.Addr {
+	if cfg.BlockOutside {
+		return nil
+	}
+	stay = slices.Concat(stay, neverInside)
+	for _, t := range cfg.Tunnels {
+		stay = append(stay, t.Exclude...)
+	}
+	known := slices.Concat(home.own, h.sockets.gateways())
+	for _, r := range home.routers {
+		known = append(known, r.Addr)
+	}
+	var outside []netip.Addr
+	for _, p := range taken {
+		some, all := routesOf(cfg, p)
+		if !p.IsSingleIP() || len(some) == 0 && !all || slices.Contains(known, p.Addr()) ||
+			slices.ContainsFunc(stay, func(s netip.Prefix) bool { return covers(s.Masked(), p) }) {
+			continue
+		}
+		outside = append(outside, p.Addr())
+	}
+	slices.SortFunc(outside, netip.Addr.Compare)
+	return outside
 }
 
 // macLinkChange is an interface that is up, with an MTU.

@@ -137,3 +137,39 @@ func TestCarveAnything(t *testing.T) {
 		checkWays(t, wanted, host, got)
 	}
 }
+
+// TestMacHostRoutes: routes for single addresses cannot be outdone, so they are told, unless
+// they are meant to be there.
+func TestMacHostRoutes(t *testing.T) {
+	both := macFull
+	both.Exclude = prefixes("198.51.100.0/24")
+	for _, tt := range []struct {
+		name string
+		cfg  Config
+		want []netip.Addr
+	}{
+		{"full", Config{Tunnels: []Tunnel{both}}, addrs("192.168.1.77", "203.0.113.5", "203.0.113.9", "2001:db8:5::5")},
+		{"full, with local networks", Config{Tunnels: []Tunnel{both}, AllowLocal: true}, addrs("203.0.113.5", "203.0.113.9", "2001:db8:5::5")},
+		{"all is held back", Config{Tunnels: []Tunnel{both}, BlockOutside: true}, nil},
+		{"other networks", Config{Tunnels: []Tunnel{macTunnel}}, nil},
+		{"one of them", Config{Tunnels: []Tunnel{{Interface: "utun4", MTU: 1300, Routes: prefixes("203.0.113.9/32")}}}, addrs("203.0.113.9")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeMac()
+			router := addrs("192.168.1.1")[0]
+			for _, p := range prefixes("203.0.113.5/32", "203.0.113.9/32", "192.168.1.77/32", "198.51.100.9/32", "2001:db8:5::5/128") {
+				f.routes = append(f.routes, macRoute{Dst: p, Gateway: router, Link: 4})
+			}
+			f.routes = append(f.routes, macRoute{Dst: prefixes("203.0.113.44/32")[0], Gateway: router, Link: 4, Cloned: true})
+			// A modem: its own address and the router's are no network.
+			f.links = append(f.links, macLink{Index: 20, Name: "ppp0", MTU: 1400, Up: true, Running: true, Addresses: prefixes("203.0.113.60/32")})
+			f.routes = append(f.routes, macRoute{Dst: prefixes("0.0.0.0/0")[0], Gateway: addrs("203.0.113.61")[0], Link: 20, Scoped: true},
+				macRoute{Dst: prefixes("203.0.113.60/32")[0], Link: 1}, macRoute{Dst: prefixes("203.0.113.61/32")[0], Link: 20})
+			n, _ := f.network(t, t.TempDir())
+			run(t, "Set", n.Set(t.Context(), tt.cfg))
+			if got := n.Report().Outside; !slices.Equal(got, tt.want) {
+				t.Errorf("outside are %v", got)
+			}
+		})
+	}
+}

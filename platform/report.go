@@ -38,6 +38,10 @@ type Report struct {
 	// WINSUnheeded says why programs will not ask the tunnels' WINS servers although they
 	// were set. Empty if they can, or there are none.
 	WINSUnheeded string
+	// Outside are single addresses that the tunnels' routes cover and that are reached past
+	// the tunnels, because the host has a route for each: a DHCP server can have told it
+	// (CVE-2024-3661). Only macOS has no way to take them.
+	Outside []netip.Addr
 	// Overlaps are the places where the local network has a tunnel's addresses.
 	Overlaps []Overlap
 }

@@ -380,6 +380,11 @@ func TestHostWarnings(t *testing.T) {
 			code: app.WarningUnguarded, severity: app.SeverityWarning, says: []string{"the kernel has no nftables"},
 		},
 		{
+			name: "a route for one address", routes: full, report: platform.Report{Outside: addrs("203.0.113.5", "2001:db8::5")},
+			code: app.WarningOutside, severity: app.SeverityWarning, says: []string{"routes for 203.0.113.5, which", "--block-outside"},
+		},
+		{name: "a route for one address, of another tunnel", routes: split, report: platform.Report{Outside: addrs("203.0.113.5")}},
+		{
 			name: "home network", routes: split,
 			report: platform.Report{Overlaps: []platform.Overlap{{Kind: platform.OverlapNetwork, Local: nets("192.168.1.0/24")[0], Interface: "wlan0", Tunnel: "wayfarer0", Route: nets("192.168.0.0/16")[0]}}},
 			code:   app.WarningOverlap, severity: app.SeverityWarning,

@@ -78,6 +78,11 @@ func remarkOnNetwork(code string) remark {
 			lang.L("Your local network has the addresses of a company network"),
 			lang.L("If a device is not reached, ask your administrator, or change the addresses in your router."),
 		}
+	case app.WarningOutside:
+		return remark{
+			lang.L("Some addresses are reached past the VPN"),
+			lang.L("This computer has routes for them that come first. If you do not trust this network, block traffic outside the VPN in the profile."),
+		}
 	case app.WarningConflict:
 		return remark{
 			lang.L("Another VPN is active"),
