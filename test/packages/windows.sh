@@ -53,6 +53,8 @@ NOISE='"DriverDateData"=|\\ServiceCurrent\]|\\Control\\Video\\|Session Manager\\
 # Keys without anything in them: Windows's installer makes some for itself when it is used for
 # the first time, and takes others away with the last value, which only Wine has as few.
 NOISE+='|^\[[^]]*\\(Installer|Installer\\(Features|Products|UpgradeCodes|UserData)|UserData\\S-1-5-18(\\(Components|Products))?|CurrentVersion\\Run|Eventlog\\Application)\] \['
+# An interface's keys stay, as Windows keeps its own, with nothing in them.
+NOISE+='|^\[[^]]*\\(Dnscache(\\Parameters(\\DnsPolicyConfig)?)?|NetBT(\\Parameters(\\Interfaces(\\Tcpip_[^]]*)?)?)?)\] \[|\\Tcpip6?\\Parameters\\Interfaces\\[^]]*\] (\[|"(NameServer|SearchList)"=""$)'
 has() { query "$1" ${2:+/v "$2"} | grep -qF -- "$3" || fail "registry: $1 $2 is not $3: $(query "$1" /v "$2")"; }
 hasnot() { ! query "$@" | grep -q REG_ || fail "registry: there is $*"; }
 same() { diff "$OUT/$1-before" "$OUT/$1-after" || fail "$1 are others than before"; }
@@ -63,6 +65,8 @@ RUN='HKLM\Software\Microsoft\Windows\CurrentVersion\Run'
 UNINSTALL='HKLM\Software\Microsoft\Windows\CurrentVersion\Uninstall'
 
 step before
+# A service that was not installed has registered itself.
+wine reg delete 'HKLM\System\CurrentControlSet\Services\EventLog\Application\Wayfarer' /f >/dev/null 2>&1 || true
 msi /i 'C:\nothing.msi' || true # the service of Windows's installer has been started once
 look before
 
@@ -119,8 +123,7 @@ msi /x 'C:\next.msi' || fail "uninstall"
 rm driver-deleted || fail "wintun's driver is left"
 [ -z "$(process wayfarer-gui)" ] || fail "the window still runs"
 [ -z "$(state)" ] || fail "the service is left: $(state)"
-tail -n 1 wishes.txt | grep -q 'Tunnels:\[\]' || fail "the network was not given back: $(tail -n 1 wishes.txt)"
-rm -f wishes.txt
+tail -n 1 windows/temp/calls.txt | grep -qx 'interface - wayfarer0' || fail "the network was not given back: $(tail -n 1 windows/temp/calls.txt)"
 look after
 same registry
 same files

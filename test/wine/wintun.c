@@ -1,11 +1,9 @@
 // Stand-in for wintun.dll: what the system would send into the tunnel comes as datagrams to
-// the port WINTUN_IN of 127.0.0.1, and what comes out of it goes to WINTUN_OUT.
-#include <winsock2.h>
-#include <windows.h>
-#include <stdlib.h>
-#include <string.h>
+// port 7001 of 127.0.0.1, and what comes out of it goes to port 7002.
+#include "computer.h"
 
-#define EXPORT __declspec(dllexport)
+#define FROM_SYSTEM 7001
+#define TO_SYSTEM 7002
 #define MAX_PACKET 0xffff
 #define RING 512 // packets that wait
 
@@ -24,13 +22,9 @@ struct session {
 	volatile LONG ended;
 };
 
-static struct sockaddr_in loopback(const char *variable)
+static struct sockaddr_in loopback(int port)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	char port[16];
-	if (GetEnvironmentVariableA(variable, port, sizeof port))
-		address.sin_port = htons(atoi(port));
-	return address;
+	return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 static DWORD WINAPI read_socket(void *argument)
@@ -52,9 +46,34 @@ static DWORD WINAPI read_socket(void *argument)
 	return 0;
 }
 
-EXPORT void *WINAPI WintunCreateAdapter(const WCHAR *name, const WCHAR *type, const GUID *guid)
+// A driver's description begins with the kind, and its interface has what Windows gives one.
+EXPORT struct adapter *WINAPI WintunCreateAdapter(const WCHAR *name, const WCHAR *kind, const GUID *guid)
 {
-	return calloc(1, 1);
+	struct computer *c = enter();
+	struct adapter *a = c->adapter;
+	while (a < c->adapter + ADAPTERS && a->process)
+		a++;
+	if (a < c->adapter + ADAPTERS) {
+		int n = a - c->adapter + 1;
+		a->process = GetCurrentProcessId();
+		a->luid.Info.IfType = IF_TYPE_PROP_VIRTUAL;
+		a->luid.Info.NetLuidIndex = n;
+		a->index = 1000 + n; // beyond Linux's
+		a->guid = *guid;
+		wcsncpy(a->name, name, IF_MAX_STRING_SIZE);
+		wcsncpy(a->kind, kind, IF_MAX_STRING_SIZE);
+		for (int i = 0; i < 2; i++)
+			a->stack[i] = (MIB_IPINTERFACE_ROW){
+				.Family = i ? AF_INET6 : AF_INET, .InterfaceLuid = a->luid, .InterfaceIndex = a->index, .Connected = TRUE,
+				.NlMtu = 65535, .UseAutomaticMetric = TRUE, .Metric = 5, .DadTransmits = i ? 1 : 3, .RouterDiscoveryBehavior = RouterDiscoveryDhcp,
+			};
+		note("interface + %ls, of %ls", name, kind);
+	} else {
+		a = NULL;
+		SetLastError(ERROR_GEN_FAILURE);
+	}
+	leave();
+	return a;
 }
 
 EXPORT void *WINAPI WintunOpenAdapter(const WCHAR *name)
@@ -63,7 +82,11 @@ EXPORT void *WINAPI WintunOpenAdapter(const WCHAR *name)
 	return NULL;
 }
 
-EXPORT void WINAPI WintunCloseAdapter(void *adapter) { free(adapter); }
+EXPORT void WINAPI WintunCloseAdapter(struct adapter *a)
+{
+	remove_adapter(enter(), a);
+	leave();
+}
 
 // What removes the driver when Wayfarer is removed; it only leaves a sign.
 EXPORT BOOL WINAPI WintunDeleteDriver(void)
@@ -71,17 +94,17 @@ EXPORT BOOL WINAPI WintunDeleteDriver(void)
 	return CloseHandle(CreateFileW(L"C:\\driver-deleted", GENERIC_WRITE, 0, NULL, CREATE_NEW, 0, NULL));
 }
 
-EXPORT void WINAPI WintunGetAdapterLUID(void *adapter, ULONG64 *luid) { *luid = (ULONG64)53 << 48 | 1 << 24; }
+EXPORT void WINAPI WintunGetAdapterLUID(struct adapter *a, NET_LUID *luid) { *luid = a->luid; }
 EXPORT DWORD WINAPI WintunGetRunningDriverVersion(void) { return 14; }
 EXPORT void WINAPI WintunSetLogger(void *callback) {}
 
-EXPORT void *WINAPI WintunStartSession(void *adapter, DWORD capacity)
+EXPORT void *WINAPI WintunStartSession(struct adapter *a, DWORD capacity)
 {
 	struct session *s = calloc(1, sizeof *s);
-	struct sockaddr_in in = loopback("WINTUN_IN");
+	struct sockaddr_in in = loopback(FROM_SYSTEM);
 	WSADATA data;
 	WSAStartup(MAKEWORD(2, 2), &data);
-	s->out = loopback("WINTUN_OUT");
+	s->out = loopback(TO_SYSTEM);
 	s->socket = socket(AF_INET, SOCK_DGRAM, 0);
 	if (bind(s->socket, (struct sockaddr *)&in, sizeof in)) {
 		free(s);
