@@ -29,7 +29,8 @@ struct adapter {
 };
 
 struct filter {
-	GUID key, provider;
+	UINT64 id;
+	GUID provider;
 	WCHAR name[NAME];
 };
 
@@ -37,6 +38,8 @@ struct filter {
 struct engine {
 	BOOL provider, sublayer;
 	GUID provider_key, sublayer_key;
+	UINT64 last;	  // identifier that was given
+	unsigned removals; // of filters, so far
 	unsigned filters;
 	struct filter filter[ROWS];
 };

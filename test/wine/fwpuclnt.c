@@ -6,8 +6,7 @@
 
 #define PATH L"\\device\\harddiskvolume1"
 #define SESSION_DYNAMIC 1
-
-BOOLEAN NTAPI SystemFunction036(void *buffer, ULONG size); // RtlGenRandom
+#define NOTIFY_ON_DELETE 2
 
 // handle is an open engine, and its transaction's copy of the filters.
 struct handle {
@@ -232,22 +231,81 @@ EXPORT DWORD WINAPI FwpmFilterAdd0(struct handle *h, const FWPM_FILTER0 *f, void
 		return ERROR_INVALID_PARAMETER;
 	}
 	struct filter *new = &e->filter[e->filters++];
-	SystemFunction036(&new->key, sizeof new->key);
+	new->id = *id = ++e->last;
 	new->provider = *f->providerKey;
 	wcsncpy(new->name, f->displayData.name, NAME - 1);
-	*id = e->filters;
 	return 0;
 }
 
-EXPORT DWORD WINAPI FwpmFilterDeleteByKey0(struct handle *h, const GUID *key)
+EXPORT DWORD WINAPI FwpmFilterDeleteById0(struct handle *h, UINT64 id)
 {
 	struct engine *e = &h->copy;
 	for (unsigned i = 0; h->changing && i < e->filters; i++)
-		if (IsEqualGUID(key, &e->filter[i].key)) {
+		if (e->filter[i].id == id) {
 			e->filter[i] = e->filter[--e->filters];
+			e->removals++;
 			return 0;
 		}
 	return FWP_E_FILTER_NOT_FOUND;
+}
+
+// A subscription is told of what any process removes.
+struct subscription {
+	void (CALLBACK *callback)(void *context, const FWPM_FILTER_CHANGE0 *change);
+	void *context;
+	unsigned seen;
+	volatile LONG ended;
+	HANDLE thread;
+};
+
+static unsigned removals(void)
+{
+	unsigned n = enter()->engine.removals;
+	leave();
+	return n;
+}
+
+static DWORD WINAPI tell(void *argument)
+{
+	struct subscription *s = argument;
+	FWPM_FILTER_CHANGE0 change = {.changeType = FWPM_CHANGE_DELETE};
+	for (; !s->ended; Sleep(100)) {
+		unsigned now = removals();
+		if (now != s->seen)
+			s->callback(s->context, &change);
+		s->seen = now;
+	}
+	return 0;
+}
+
+EXPORT DWORD WINAPI FwpmFilterSubscribeChanges0(struct handle *h, const FWPM_FILTER_SUBSCRIPTION0 *wanted, void *callback, void *context, struct subscription **subscription)
+{
+	if (wanted->enumTemplate || wanted->flags != NOTIFY_ON_DELETE)
+		return ERROR_INVALID_PARAMETER;
+	struct subscription *s = calloc(1, sizeof *s);
+	*s = (struct subscription){.callback = callback, .context = context, .seen = removals()};
+	s->thread = CreateThread(NULL, 0, tell, s, 0, NULL);
+	*subscription = s;
+	return 0;
+}
+
+EXPORT DWORD WINAPI FwpmFilterUnsubscribeChanges0(struct handle *h, struct subscription *s)
+{
+	InterlockedExchange(&s->ended, 1);
+	WaitForSingleObject(s->thread, INFINITE);
+	CloseHandle(s->thread);
+	free(s);
+	return 0;
+}
+
+// RemoveFilters is what another program does: rundll32 fwpuclnt.dll,RemoveFilters
+EXPORT void CALLBACK RemoveFilters(HWND window, HINSTANCE instance, char *arguments, int show)
+{
+	struct engine *e = &enter()->engine;
+	note("filters: another program removes all");
+	e->removals += e->filters;
+	e->filters = 0;
+	leave();
 }
 
 // A list is how far it has been read.
@@ -273,7 +331,7 @@ EXPORT DWORD WINAPI FwpmFilterEnum0(struct handle *h, unsigned *list, UINT32 mos
 	for (*n = 0; *n < most && *list < e->filters; ++*n, ++*list) {
 		p->copy[*n] = e->filter[*list];
 		p->entry[*n] = &p->filter[*n];
-		p->filter[*n].filterKey = p->copy[*n].key;
+		p->filter[*n].filterId = p->copy[*n].id;
 		p->filter[*n].providerKey = &p->copy[*n].provider;
 		p->filter[*n].displayData.name = p->copy[*n].name;
 	}
