@@ -23,7 +23,10 @@ rc=0
 setpriv --reuid nobody --regid nogroup --clear-groups wayfarer connect --gateway 192.0.2.1 --login x --password-file /test/password >/tmp/out 2>&1 || rc=$?
 is "a stranger's exit code" $rc 8
 pkaction --action-id io.github.wayfarer.connect >/dev/null || die "polkit does not know the action"
-bash -c '. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/wayfarer; complete -p wayfarer' >/dev/null || die "no completion"
+bash -c '. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/wayfarer; complete -p wayfarer' >/dev/null || die "no completion for bash"
+# shellcheck disable=SC2016 # zsh's
+zsh -fc 'autoload -U compinit && compinit -D && [[ $_comps[wayfarer] = _wayfarer ]] && autoload +X _wayfarer' || die "no completion for zsh"
+fish -c 'complete -C "wayfarer sta"' | grep -q ^status || die "no completion for fish"
 man -w wayfarer wayfarer-connect wayfarerd wayfarer-gui >/dev/null || die "no manual pages"
 desktop-file-validate /usr/share/applications/io.github.wayfarer.desktop
 grep -q cisco-vpn-settings /usr/share/mime/globs2 || die "the kinds of files are not known"
