@@ -20,9 +20,17 @@ type bus interface {
 	call(ctx context.Context, method string, args ...any) error
 	// domains lists what systemd-resolved resolves where.
 	domains(ctx context.Context) ([]resolvedDomain, error)
+	// servers lists whom systemd-resolved asks.
+	servers(ctx context.Context) ([]resolvedServer, error)
 	// sleeps reports that the computer goes to sleep (true) and has slept
 	// (false), until ctx ends. Without a login manager it is an error.
 	sleeps(ctx context.Context) (<-chan bool, error)
+}
+
+// resolvedServer is the D-Bus structure (iiay) of org.freedesktop.resolve1(5).
+type resolvedServer struct {
+	Link, Family int32
+	Address      []byte
 }
 
 // resolvedDomain is the D-Bus structure (isb) of org.freedesktop.resolve1(5).
@@ -88,6 +96,15 @@ func (b systemBus) domains(ctx context.Context) ([]resolvedDomain, error) {
 	}
 	var domains []resolvedDomain
 	return domains, value.Store(&domains)
+}
+
+func (b systemBus) servers(ctx context.Context) ([]resolvedServer, error) {
+	value, err := b.get(ctx, resolvedName, resolvedPath, resolvedManager, "DNS")
+	if err != nil {
+		return nil, err
+	}
+	var servers []resolvedServer
+	return servers, value.Store(&servers)
 }
 
 const (

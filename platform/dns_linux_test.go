@@ -26,6 +26,7 @@ type fakeBus struct {
 	silent bool   // nobody answers
 	only   string // the one service that answers; empty: all
 	where  []resolvedDomain
+	asked  []resolvedServer
 	links  map[int32]bool // with settings
 	login  chan bool
 	fail   error   // of every call
@@ -38,6 +39,8 @@ func (b *fakeBus) answers(_ context.Context, name, _, _, _ string) bool {
 }
 
 func (b *fakeBus) domains(context.Context) ([]resolvedDomain, error) { return b.where, b.fail }
+
+func (b *fakeBus) servers(context.Context) ([]resolvedServer, error) { return b.asked, b.fail }
 
 func (b *fakeBus) sleeps(context.Context) (<-chan bool, error) {
 	if b.login != nil {

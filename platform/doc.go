@@ -289,8 +289,9 @@
 //     put in place when the first interface is made, and the service has only
 //     SeLoadDriverPrivilege by then. If step 3 fails at build-tunnel, and no more after the
 //     self-test, that is too little.
-//  2. Stop the service. ".\wayfarer selftest": each line says ok. Afterwards
-//     "Get-NetAdapter", "Get-DnsClientNrptRule" and "netsh wfp show filters file=-" have
+//  2. Stop the service. ".\wayfarer selftest": each check says ok, and below it stands what
+//     Windows has then: testdata/selftest-windows.txt is what that should be, numbers and
+//     networks of your own aside. Afterwards "Get-NetAdapter", "Get-DnsClientNrptRule" and "netsh wfp show filters file=-" have
 //     nothing of Wayfarer. Start the service.
 //  3. As an ordinary user: ".\wayfarer connect --gateway GATEWAY --login USER".
 //     "Get-NetRoute -InterfaceAlias wayfarer0", "Get-NetIPInterface wayfarer0" (NlMtu,
@@ -431,7 +432,8 @@
 // in ten minutes, in Terminal, in the folder build/macos that installer/macos/build.sh makes:
 //
 //  1. With Go and the sources, "go test ./platform ./tun ./app/control" passes.
-//     "sudo ./wayfarer selftest": each line says ok, and "name servers" says configd.
+//     "sudo ./wayfarer selftest": each check says ok, with what macOS has then below it, as in
+//     testdata/selftest-macos.txt, numbers and networks of your own aside.
 //     Afterwards "ifconfig", "netstat -rn", "scutil --dns", "sudo pfctl -a com.apple/wayfarer
 //     -s rules" and "sudo pfctl -s References" have nothing of Wayfarer.
 //  2. sudo cp wayfarerd /Library/PrivilegedHelperTools/, sudo cp *.plist

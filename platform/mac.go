@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -499,6 +500,70 @@ func (h *macHost) describe() (string, error) {
 		return "", err
 	}
 	return strings.Join(append(lines, rules, keys), "\n"), nil
+}
+
+// tell implements host.
+func (h *macHost) tell(ctx context.Context, iface string) ([]string, error) {
+	view, err := h.view(nil)
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	if link := view.byName(iface); link != nil {
+		lines = append(lines, fmt.Sprintf("interface: %s mtu %d up %v", link.Name, link.MTU, link.Up))
+		for _, a := range link.Addresses {
+			lines = append(lines, fmt.Sprintf("address: %v", a))
+		}
+		for _, r := range view.routes {
+			if r.Link == link.Index && !r.Scoped && !r.Cloned {
+				lines = append(lines, fmt.Sprintf("route: %v", r.Dst))
+			}
+		}
+	}
+	rules, err := h.loadedRules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(rules) {
+		lines = append(lines, "pf: "+strings.TrimSpace(line))
+	}
+	if info, err := h.pfctl(ctx, "", "-s", "info"); err == nil && strings.Contains(info, pfEnabled) {
+		lines = append(lines, "pf: "+pfEnabled)
+	}
+	if token := h.token(); token != "" {
+		lines = append(lines, "pf: kept on by the token "+token)
+	}
+	names, err := h.tellNames(ctx)
+	return append(lines, names...), err
+}
+
+// tellNames is what the dynamic store has of ours, and whom the system asks for names.
+func (h *macHost) tellNames(ctx context.Context) ([]string, error) {
+	said, err := h.sys.run(ctx, "list "+storePrefix+".*\n", scutilPath)
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for line := range strings.Lines(said) {
+		_, key, found := strings.Cut(strings.TrimSpace(line), " = ")
+		if !found || !ours.MatchString(key) {
+			continue
+		}
+		lists, err := h.show(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range slices.Sorted(maps.Keys(lists)) {
+			lines = append(lines, fmt.Sprintf("%s: %s = %q", key, name, lists[name]))
+		}
+	}
+	if said, err = h.sys.run(ctx, "", scutilPath, "--dns"); err != nil {
+		return nil, err
+	}
+	for _, r := range parseResolvers(said) {
+		lines = append(lines, fmt.Sprintf("scutil --dns: names of %q by %s", r.domain, joined(r.servers, " ")))
+	}
+	return lines, nil
 }
 
 // macView is the host's network at one moment.

@@ -1,7 +1,6 @@
 package platform
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -368,33 +367,5 @@ func TestMacPlanErrors(t *testing.T) {
 	run(t, "without a block", n.Set(t.Context(), Config{Tunnels: []Tunnel{macFull}}))
 	if r := n.Report(); !strings.Contains(r.Unguarded, "com.apple/*") || !slices.Equal(r.OtherServers, addrs("192.168.1.1")) || len(f.rules) > 0 {
 		t.Errorf("%+v", r)
-	}
-}
-
-// TestMacSelfTest: on a computer where all of it works, nothing is left.
-func TestMacSelfTest(t *testing.T) {
-	f := newFakeMac()
-	n, _ := f.network(t, t.TempDir())
-	before := f.String()
-	var got []string
-	n.SelfTest(t.Context(), "utun4", 1280, func(c Check) {
-		got = append(got, fmt.Sprint(c.Name, " ", c.Answer, " ", c.Err))
-	})
-	want := []string{
-		"address  <nil>", "route and rule  <nil>", "IPv6 address, route and rule  <nil>", "guard against forged packets  <nil>",
-		"name servers configd <nil>", "WINS servers " + winsUnheeded + " <nil>", "block of all other traffic  <nil>", "undo all of it  <nil>",
-	}
-	if !slices.Equal(got, want) || f.String() != before {
-		t.Errorf("%q, left is\n%s", got, added(before, f.String()))
-	}
-	f.step = func(command string) {
-		if strings.HasPrefix(command, "scutil set") {
-			f.store["State:/Network/Service/5741F7A2-66A3-4E5C-9D4B-FFFFFFFF0000/DNS"] = map[string][]string{}
-		}
-	}
-	var last Check
-	n.SelfTest(context.Background(), "utun4", 1280, func(c Check) { last = c })
-	if last.Err == nil || !strings.Contains(last.Err.Error(), "FFFFFFFF0000") {
-		t.Errorf("%v", last)
 	}
 }

@@ -146,6 +146,8 @@ type host interface {
 	watch(ctx context.Context, tunnels func() []string) (*watchSource, error)
 	// describe is what changes could leave on the host, as text to compare.
 	describe() (string, error)
+	// tell is what the system says of an interface, and of what is ours, line by line.
+	tell(ctx context.Context, iface string) ([]string, error)
 	close() error
 }
 

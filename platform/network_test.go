@@ -110,6 +110,8 @@ func (w *world) watch(context.Context, func() []string) (*watchSource, error) {
 
 func (w *world) describe() (string, error) { return "", nil }
 
+func (w *world) tell(context.Context, string) ([]string, error) { return nil, nil }
+
 func (w *world) lookAgain() {}
 
 func (w *world) close() error { return nil }

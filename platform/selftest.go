@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
 // Check is one part of a self-test.
 type Check struct {
 	Name   string // of the kind of change
-	Answer string // what the system said to it, if that is worth telling
-	Err    error  // nil: it went well
+	Answer string // what is worth telling of it
+	// System is what the system says that it has since then, line by line, as it is read
+	// back.
+	System []string
+	Err    error // nil: it went well
 }
 
 // Addresses of the self-test, of networks that nobody uses for anything else: RFC 2544
@@ -25,13 +29,18 @@ var (
 )
 
 // SelfTest makes each kind of change that Set makes, one more at a time, for an interface
-// that is there for this alone, and tells of each. Then it undoes them and looks whether
-// anything is left. Names, and for an instant all traffic, are without service meanwhile.
+// that is there for this alone, and tells of each, with what the system says that it has
+// then. Then it undoes them and looks whether anything is left. Names, and for an instant all traffic, are without service meanwhile.
 // It must not be called while there are tunnels.
 func (n *Network) SelfTest(ctx context.Context, iface string, mtu int, tell func(Check)) {
 	before, err := n.host.describe()
 	if err != nil {
 		tell(Check{Name: "look at the network", Err: err})
+		return
+	}
+	said, err := n.host.tell(ctx, iface)
+	if err != nil {
+		tell(Check{Name: "ask the system what it has", Err: err})
 		return
 	}
 	var cfg Config
@@ -47,9 +56,11 @@ func (n *Network) SelfTest(ctx context.Context, iface string, mtu int, tell func
 			t.Addresses, t.Routes = append(t.Addresses, testAddress6), append(t.Routes, testRoute6)
 		}, nil},
 		{"guard against forged packets", func() {}, func(r Report) string { return r.Unguarded }},
-		{"name servers", func() {
+		{"name servers of a domain", func() {
 			t.DNS, t.MatchDomains = []netip.Addr{testRoute4.Addr()}, []string{"selftest.invalid"}
+			t.SearchDomains = []string{"search.selftest.invalid"}
 		}, func(r Report) string { return r.DNS }},
+		{"name servers of all names", func() { t.MatchDomains = nil }, func(r Report) string { return r.DNS }},
 		{"WINS servers", func() { t.WINS = []netip.Addr{testRoute4.Addr()} }, func(r Report) string { return r.WINSUnheeded }},
 		{"block of all other traffic", func() { cfg.BlockOutside, cfg.AllowLocal = true, true }, nil},
 	} {
@@ -59,6 +70,10 @@ func (n *Network) SelfTest(ctx context.Context, iface string, mtu int, tell func
 		if step.answer != nil && check.Err == nil {
 			check.Answer = step.answer(n.Report())
 		}
+		now, err := n.host.tell(ctx, iface)
+		check.System = slices.DeleteFunc(slices.Clone(now), func(line string) bool { return slices.Contains(said, line) })
+		check.Err = errors.Join(check.Err, err)
+		said = now
 		tell(check)
 		if check.Err != nil {
 			break // each contains those before it

@@ -1,8 +1,9 @@
 package platform
 
 import (
-	"context"
+	_ "embed"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,18 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// linuxSelfTest is what a self-test tells where all of it works.
+//
+//go:embed testdata/selftest-linux.txt
+var linuxSelfTest string
+
 // TestSelfTest: in a namespace where all of it works, and in ones where something does
 // not.
 func TestSelfTest(t *testing.T) {
-	const all = "address ok\nroute and rule ok\nIPv6 address, route and rule ok\nguard against forged packets ok\n" +
-		"name servers ok: file\nWINS servers ok\nblock of all other traffic ok\nundo all of it ok\n"
 	var stray *netlink.Rule // comes up on the way
 	for _, tt := range []struct {
 		name  string
 		spoil func(*testing.T, *linuxHost)
 		want  string
 	}{
-		{"all", nil, all},
+		{"all", nil, linuxSelfTest},
 		{"no firewall", func(_ *testing.T, h *linuxHost) {
 			h.firewall = func() (firewallState, error) {
 				return firewallState{}, os.NewSyscallError("netlink", unix.EPROTONOSUPPORT)
@@ -41,21 +45,10 @@ func TestSelfTest(t *testing.T) {
 			addTUN(t, "wayfarertest")
 			n, h := testNetwork(t)
 			before := hostState(t)
-			var got strings.Builder
 			if stray = nil; tt.spoil != nil {
 				tt.spoil(t, h)
 			}
-			n.SelfTest(context.Background(), "wayfarertest", 1280, func(c Check) {
-				got.WriteString(c.Name)
-				switch {
-				case c.Err != nil:
-					got.WriteString(" failed: " + c.Err.Error())
-				case c.Answer != "":
-					got.WriteString(" ok: " + c.Answer)
-				default:
-					got.WriteString(" ok")
-				}
-				got.WriteString("\n")
+			got := selfTest(n, "wayfarertest", func(c Check) {
 				if stray != nil && c.Name == "WINS servers" {
 					run(t, "rule", netlink.RuleAdd(stray))
 				}
@@ -63,12 +56,24 @@ func TestSelfTest(t *testing.T) {
 			if stray != nil {
 				run(t, "rule", netlink.RuleDel(stray))
 			}
-			if !strings.Contains(got.String(), tt.want) {
-				t.Errorf("got\n%swant\n%s", got.String(), tt.want)
+			if got != tt.want && (tt.name == "all" || !strings.Contains(got, tt.want)) {
+				t.Errorf("got\n%swant\n%s", got, tt.want)
 			}
 			if after := hostState(t); after != before && tt.name != "no interface" {
 				t.Errorf("before\n%s\nafter\n%s", before, after)
 			}
 		})
+	}
+}
+
+// TestTellsResolved: what systemd-resolved has of an interface is told, and of no other.
+func TestTellsResolved(t *testing.T) {
+	h := &linuxHost{root: t.TempDir(), bus: &fakeBus{
+		asked: []resolvedServer{{Link: 4, Family: unix.AF_INET, Address: []byte{10, 1, 1, 1}}, {Link: 5, Family: unix.AF_INET, Address: []byte{10, 9, 9, 9}}, {Link: 4}},
+		where: []resolvedDomain{{4, "corp.example", true}, {5, ".", true}},
+	}}
+	want := []string{"systemd-resolved: server 10.1.1.1", "systemd-resolved: domain corp.example only-route true"}
+	if got := h.tellNames(t.Context(), 4); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }

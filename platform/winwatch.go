@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -200,4 +201,90 @@ func (h *winHost) describe() (string, error) {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n"), nil
+}
+
+// tell implements host.
+func (h *winHost) tell(_ context.Context, iface string) ([]string, error) {
+	view, err := h.sys.view()
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	link := view.byName(iface)
+	if link != nil {
+		if lines, err = h.tellLink(link); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range view.routes {
+		if l := view.byLUID(r.LUID); l != nil && (l == link || h.isOwn(&r)) {
+			lines = append(lines, fmt.Sprintf("route: %v via %v by %s metric %d", r.Dst, r.NextHop, l.Name, r.Metric))
+		}
+	}
+	rules, err := h.sys.subkeys(nrptKey)
+	if unlessAbsent(err) != nil {
+		return nil, err
+	}
+	for _, guid := range rules {
+		values, err := h.sys.readKey(nrptKey + `\` + guid)
+		if unlessAbsent(err) != nil {
+			return nil, err
+		}
+		if values["Comment"] == nrptComment {
+			lines = append(lines, valueLines("NRPT "+guid, values)...)
+		}
+	}
+	filters, err := h.sys.filters()
+	if err != nil { // which Set has told
+		return lines, nil
+	}
+	lines = append(lines, fmt.Sprintf("filters: %d", len(filters)))
+	for _, f := range filters {
+		lines = append(lines, "filter: "+f)
+	}
+	return lines, nil
+}
+
+// tellLink is what the system says of an interface, and the registry has of it.
+func (h *winHost) tellLink(link *winLink) ([]string, error) {
+	var lines []string
+	for _, ipv6 := range []bool{false, true} {
+		s, err := h.sys.settings(link.LUID, ipv6)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, fmt.Sprintf("interface: %s %s mtu %d metric %d automatic %v address probes %d router discovery %d",
+			link.Name, ipName(ipv6), s.MTU, s.Metric, s.AutoMetric, s.DADTransmits, s.RouterDiscovery))
+	}
+	for _, a := range link.Addresses {
+		lines = append(lines, fmt.Sprintf("address: %v", a))
+	}
+	for _, a := range link.DNS {
+		lines = append(lines, fmt.Sprintf("name server: %v", a))
+	}
+	for _, key := range []struct{ name, path string }{{"IPv4", tcpip4Key}, {"IPv6", tcpip6Key}, {"NetBT", netBTKey}} {
+		values, err := h.sys.readKey(key.path + link.GUID)
+		if unlessAbsent(err) != nil {
+			return nil, err
+		}
+		maps.DeleteFunc(values, func(name string, _ any) bool {
+			return !slices.Contains([]string{"NameServer", "SearchList", winsValue}, name)
+		})
+		lines = append(lines, valueLines("registry "+key.name, values)...)
+	}
+	return lines, nil
+}
+
+// valueLines are the values of a key that say something.
+func valueLines(key string, values map[string]any) []string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if value := fmt.Sprint(values[name]); value != "" && value != "[]" {
+			lines = append(lines, fmt.Sprintf("%s: %s = %s", key, name, value))
+		}
+	}
+	return lines
 }

@@ -45,6 +45,9 @@ func newSelftest(e *env) *cobra.Command {
 					result = "ok: " + c.Answer
 				}
 				fmt.Fprintf(e.out, "%-29s %s\n", c.Name, plainLine(result))
+				for _, line := range c.System {
+					fmt.Fprintf(e.out, "    %s\n", plainLine(line))
+				}
 			})
 			if err != nil {
 				return err

@@ -10,7 +10,7 @@ import (
 )
 
 func TestSelftest(t *testing.T) {
-	good := []platform.Check{{Name: "interface"}, {Name: "name servers", Answer: "systemd-resolved"}}
+	good := []platform.Check{{Name: "interface"}, {Name: "name servers", Answer: "systemd-resolved", System: []string{"server 198.18.255.2", "domain\x1b selftest.invalid"}}}
 	bad := platform.Check{Name: "route and rule", Err: errors.New("no\nbuffer space")}
 	for name, tt := range map[string]struct {
 		checks    []platform.Check
@@ -18,7 +18,7 @@ func TestSelftest(t *testing.T) {
 		exit      int
 		out, says string
 	}{
-		"good": {good, nil, 0, "interface                     ok\nname servers                  ok: systemd-resolved\n", ""},
+		"good": {good, nil, 0, "interface                     ok\nname servers                  ok: systemd-resolved\n    server 198.18.255.2\n    domain selftest.invalid\n", ""},
 		"bad": {
 			append(good[:1:1], bad), nil, 7, "interface                     ok\nroute and rule                failed: no buffer space\n",
 			"wayfarer: this computer's network cannot be configured as connections need it; see above what the system answered\n",
