@@ -179,10 +179,13 @@ func (c *controller) begun(a *attempt, entry *store.Entry, id string, err error)
 		return
 	}
 	a.id = id
-	if key := connectionKey(&app.Connection{ID: id, Profile: a.entry.Profile.Name}); key != a.key {
+	if c.model.placed(a.key) != nil {
+		c.model.begunPlaced[id] = true
+	}
+	if key := c.model.connectionKey(&app.Connection{ID: id, Profile: a.entry.Profile.Name}); key != a.key {
 		c.moveAttempt(a, key)
 	}
-	if old := c.find(a.before); old != nil && connectionKey(old) != a.key {
+	if old := c.find(a.before); old != nil && c.model.connectionKey(old) != a.key {
 		go c.svc.Disconnect(c.ctx, a.before) // nobody needs the one that failed any more
 	}
 	c.settle()
@@ -387,7 +390,7 @@ func (c *controller) settle() {
 	}
 	for key, a := range c.attempts {
 		conn := c.find(a.id)
-		if conn != nil && connectionKey(conn) != key {
+		if conn != nil && c.model.connectionKey(conn) != key {
 			conn = nil // of a service that was restarted, and numbers anew
 		}
 		switch {
@@ -496,7 +499,7 @@ func (c *controller) learn() {
 			continue
 		}
 		c.learnt[conn.ID] = true
-		if c.model.profile(profileKey(conn.Profile)) != nil {
+		if c.model.profile(c.model.connectionKey(conn)) != nil {
 			c.amend(conn.Profile, conn, c.trusted[conn.ID], nil)
 		}
 	}
@@ -504,6 +507,7 @@ func (c *controller) learn() {
 		if c.find(id) == nil {
 			delete(c.learnt, id)
 			delete(c.trusted, id)
+			delete(c.model.begunPlaced, id)
 		}
 	}
 }

@@ -67,8 +67,20 @@ func (c *controller) escape() {
 	}
 }
 
+// mayAdd says whether this computer's policy lets the user have profiles and gateways of
+// his own. If it does not, the person is told.
+func (c *controller) mayAdd() bool {
+	if c.model.policy.ForbidAdding {
+		c.say(lang.L("This computer does not allow it"), managedOnly())
+	}
+	return !c.model.policy.ForbidAdding
+}
+
 // compose shows the form for a new connection.
 func (c *controller) compose() {
+	if !c.mayAdd() {
+		return
+	}
 	c.leave(func() {
 		c.composing = true
 		c.selectItem("")
@@ -98,11 +110,14 @@ const menuWidth = 220
 
 // moreOptions opens what there is beside the form's three fields.
 func (c *controller) moreOptions() {
-	menu := fyne.NewMenu("",
-		fyne.NewMenuItem(lang.L("All settings of this connection"), c.editDraft),
-		fyne.NewMenuItem(lang.L("Import"), c.chooseImport),
-		fyne.NewMenuItemSeparator(),
-	)
+	menu := fyne.NewMenu("")
+	if !c.model.policy.ForbidAdding {
+		menu.Items = []*fyne.MenuItem{
+			fyne.NewMenuItem(lang.L("All settings of this connection"), c.editDraft),
+			fyne.NewMenuItem(lang.L("Import"), c.chooseImport),
+			fyne.NewMenuItemSeparator(),
+		}
+	}
 	menu.Items = append(menu.Items, c.programItems()...)
 	c.popUp(menu, c.home.form.more)
 }
@@ -126,7 +141,9 @@ func (c *controller) itemMenu(key string) *fyne.Menu {
 	if active(it.state) {
 		menu.Items = append(menu.Items, fyne.NewMenuItem(lang.L("Disconnect"), func() { c.disconnect(key) }))
 	} else {
-		menu.Items = append(menu.Items, fyne.NewMenuItem(lang.L("Connect"), func() { c.connectKey(key) }))
+		connect := fyne.NewMenuItem(lang.L("Connect"), func() { c.connectKey(key) })
+		connect.Disabled = it.barred
+		menu.Items = append(menu.Items, connect)
 	}
 	if it.profile == nil {
 		return menu
@@ -137,12 +154,14 @@ func (c *controller) itemMenu(key string) *fyne.Menu {
 	up.Disabled = at == 0
 	down := fyne.NewMenuItem(lang.L("Move down"), func() { c.move(name, 1) })
 	down.Disabled = at == len(c.model.profiles)-1
+	duplicate := fyne.NewMenuItem(lang.L("Duplicate"), func() { c.duplicate(name) })
+	duplicate.Disabled = it.barred
 	menu.Items = append(
 		menu.Items,
 		fyne.NewMenuItemSeparator(),
 		fyne.NewMenuItem(lang.L("Edit"), func() { c.edit(name) }),
 		fyne.NewMenuItem(lang.L("Rename"), func() { c.rename(name) }),
-		fyne.NewMenuItem(lang.L("Duplicate"), func() { c.duplicate(name) }),
+		duplicate,
 		fyne.NewMenuItem(lang.L("Export"), func() { c.export(name) }),
 		up, down,
 		fyne.NewMenuItemSeparator(),
@@ -184,6 +203,9 @@ func (c *controller) edit(name string) {
 
 // editDraft opens the editor for a new profile, with what the form holds.
 func (c *controller) editDraft() {
+	if !c.mayAdd() {
+		return
+	}
 	d := c.home.form.take()
 	entry := &store.Entry{Profile: app.Profile{Gateway: d.gateway, Login: d.login}, Password: d.password}
 	if d.gateway != "" {
@@ -194,7 +216,7 @@ func (c *controller) editDraft() {
 
 // openEditor edits an entry; name is that under which it is saved, empty for a new one.
 func (c *controller) openEditor(heading string, entry *store.Entry, name string) {
-	v := newEditorView(c.keys, heading, entry)
+	v := newEditorView(c.keys, heading, entry, c.model.policy)
 	v.onCancel = func() { c.leave(c.closePage, nil) }
 	v.pick = c.chooseFile
 	saving := false
@@ -377,7 +399,7 @@ func (c *controller) chooseFile(put func(path string)) {
 
 // chooseImport lets the person choose a file of profiles.
 func (c *controller) chooseImport() {
-	if c.page == nil {
+	if c.page == nil && c.mayAdd() {
 		c.chooseFile(func(path string) { c.importFiles([]string{path}) })
 	}
 }
@@ -394,11 +416,15 @@ func (c *controller) importFiles(paths []string) {
 }
 
 func (c *controller) openImport(list []found) {
-	v := newImportView(c.keys, list)
+	v := newImportView(c.keys, list, c.model.policy)
+	if !c.mayAdd() {
+		v.close()
+		return
+	}
 	v.onCancel = c.closePage
 	saving := false
 	v.onSave = func(chosen []*store.Candidate) {
-		if saving {
+		if saving || !c.mayAdd() { // the service may have told it only now
 			return
 		}
 		saving = true
@@ -486,7 +512,7 @@ func (c *controller) showSettings(noTray error) {
 		s.profiles = append(s.profiles, p.name)
 	}
 	for _, p := range c.model.managed {
-		if c.model.profile(profileKey(p.name)) == nil {
+		if !slices.Contains(s.profiles, p.name) {
 			s.profiles = append(s.profiles, p.name)
 		}
 	}

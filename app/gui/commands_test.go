@@ -283,7 +283,7 @@ func TestSecretsOfTheEditor(t *testing.T) {
 			t.Errorf("stored %q", e.Password)
 		}
 		e := officeEntry()
-		v := newEditorView(w.keys, "", &e)
+		v := newEditorView(w.keys, "", &e, app.Policy{})
 		password := e.Password
 		v.close()
 		if strings.Trim(string(password), "\x00") != "" {

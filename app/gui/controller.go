@@ -70,7 +70,7 @@ func newController(opts Options, do func(func())) *controller {
 		ctx: ctx, end: end, do: do, job: make(chan func() func(), 64),
 		attempts: map[string]*attempt{}, trusted: map[string]bool{}, learnt: map[string]bool{},
 	}
-	c.model.own = map[string]own{}
+	c.model.own, c.model.begunPlaced = map[string]own{}, map[string]bool{}
 	c.build()
 	if d := opts.Demo; d != nil {
 		c.home.form.fill(d.Gateway, d.Login)
@@ -130,7 +130,10 @@ func (c *controller) askManaged() {
 	if err != nil {
 		set = &app.Managed{}
 	}
-	c.do(func() { c.model.place(set) })
+	c.do(func() {
+		c.model.place(set)
+		c.composing = c.composing && !set.Policy.ForbidAdding
+	})
 }
 
 // count asks for what counts, while somebody may look: the service does not tell of each
@@ -234,12 +237,13 @@ func (c *controller) lose(err error) {
 	c.model.status, c.model.noService = nil, failure
 	clear(c.learnt) // the next service numbers its connections anew
 	clear(c.trusted)
+	clear(c.model.begunPlaced)
 	c.newest.Store(nil)
 	c.render()
 	c.notify()
 }
 
-func (c *controller) find(id string) *app.Connection { return find(c.model.status, id) }
+func (c *controller) find(id string) *app.Connection { return findConnection(c.model.status, id) }
 
 // change changes what the window itself knows of a key.
 func (c *controller) change(key string, f func(*own)) {
@@ -343,7 +347,7 @@ func (c *controller) connectDraft(d draft) {
 		c.connectProfile(name, d.password, d.remember)
 		return
 	}
-	if p := c.model.item(key).managed; p != nil {
+	if p := c.model.placed(key); p != nil {
 		c.connectManaged(p, d.login, d.password)
 		return
 	}
@@ -377,7 +381,7 @@ func (c *controller) connectProfile(name string, password []byte, remember bool)
 // connectManaged connects a profile of the administrator's: the service knows the rest, and
 // asks for what is missing.
 func (c *controller) connectManaged(p *saved, login string, password []byte) {
-	a := &attempt{key: profileKey(p.name), entry: &store.Entry{Profile: app.Profile{Name: p.name}, Password: password}}
+	a := &attempt{key: managedKey(p.name), entry: &store.Entry{Profile: app.Profile{Name: p.name}, Password: password}}
 	if p.login == "" {
 		a.entry.Profile.Login = login
 	}
@@ -410,7 +414,7 @@ func (c *controller) read(a *attempt, entry *store.Entry, err error) {
 func (c *controller) connectKey(key string) {
 	name, _ := profileOf(key)
 	switch it := c.model.item(key); {
-	case active(it.state):
+	case active(it.state), it.barred:
 	case c.attempts[key] != nil, it.profile == nil && it.managed == nil:
 		c.tryAgain(key)
 	case it.managed != nil && it.managed.signsIn && it.managed.login == "":
@@ -436,9 +440,9 @@ func (c *controller) connectOnStart() {
 
 // connectNamed shows a profile, and connects it unless it is.
 func (c *controller) connectNamed(name string) {
-	c.model.selected = profileKey(name)
+	c.model.selected = c.model.keyOf(name)
 	switch it := c.model.item(c.model.selected); {
-	case active(it.state):
+	case active(it.state), it.barred:
 	case it.managed != nil:
 		c.connectKey(it.key)
 		return

@@ -22,6 +22,7 @@ import (
 // open, the rest folded away. It works on an entry of its own until that is saved.
 type editorView struct {
 	keys    *keys
+	policy  app.Policy // what it demands cannot be changed
 	entry   *store.Entry
 	commits []func() error // take the fields over into the entry
 	name    *field
@@ -46,10 +47,10 @@ type needed struct {
 	by   func(app.AuthMethod) bool
 }
 
-// newEditorView edits entry, which belongs to the view then. heading names what is
-// being done.
-func newEditorView(k *keys, heading string, entry *store.Entry) *editorView {
-	v := &editorView{keys: k, entry: entry, problem: wrapped("")}
+// newEditorView edits entry, which belongs to the view then, on a computer with that
+// policy. heading names what is being done.
+func newEditorView(k *keys, heading string, entry *store.Entry, policy app.Policy) *editorView {
+	v := &editorView{keys: k, policy: policy, entry: entry, problem: wrapped("")}
 	v.problem.Importance = widget.DangerImportance
 	v.problem.Hide()
 	p := &entry.Profile
@@ -185,7 +186,7 @@ func (v *editorView) trusts(p *app.Profile) []fyne.CanvasObject {
 
 func (v *editorView) network(p *app.Profile) []fyne.CanvasObject {
 	return []fyne.CanvasObject{
-		v.check(lang.L("Block traffic outside the VPN"), blockHelp(), &p.BlockOutside),
+		v.block(p),
 		v.check(lang.L("Reach the local network"), localHelp(), &p.LocalNetwork),
 		v.list(lang.L("More networks through the VPN"), lang.L("Such as 10.1.0.0/16, separated by commas."), &p.RoutesAdd),
 		v.list(lang.L("Networks past the VPN"), "", &p.RoutesSkip),
@@ -200,8 +201,33 @@ func (v *editorView) algorithms(p *app.Profile) []fyne.CanvasObject {
 		v.list(lang.L("For the negotiation (IKE)"), lang.L("Such as aes256-sha256-modp2048; empty: all that are strong."), &p.IKE),
 		v.list(lang.L("For the data (ESP)"), lang.L("Such as aes256gcm16; empty: all that are strong."), &p.ESP),
 		v.choice(lang.L("Forward secrecy (PFS)"), "", &p.PFS, "auto", "off", "modp2048", "modp3072", "modp4096", "ecp256", "ecp384", "ecp521"),
-		v.list(lang.L("Weaknesses to allow"), lang.L("Only if your administrator says so: 3des, md5, modp1024, modp1536, rsa1024, sha1-cert, expired, psk-aggressive."), &p.AllowWeak),
+		v.weak(p),
 	}
+}
+
+// block is the switch of the leak block. Where the policy demands it, the profile keeps
+// what it says.
+func (v *editorView) block(p *app.Profile) fyne.CanvasObject {
+	name := lang.L("Block traffic outside the VPN")
+	if !v.policy.ForceBlockOutside {
+		return v.check(name, blockHelp(), &p.BlockOutside)
+	}
+	box := newCheckBox(v.keys, name, nil)
+	fix(box, true)
+	return container.New(layout.NewCustomPaddedVBoxLayout(-4), box, quiet(blockText(v.policy)))
+}
+
+// weak is the field of weak algorithms. Where the policy forbids them, a profile that
+// allows some could never connect: saved, it allows none.
+func (v *editorView) weak(p *app.Profile) fyne.CanvasObject {
+	name := lang.L("Weaknesses to allow")
+	if !v.policy.ForbidWeak {
+		return v.list(name, lang.L("Only if your administrator says so: 3des, md5, modp1024, modp1536, rsa1024, sha1-cert, expired, psk-aggressive."), &p.AllowWeak)
+	}
+	v.commits = append(v.commits, func() error { p.AllowWeak = nil; return nil })
+	f := newField(v.keys)
+	f.Disable()
+	return under(name, f, lang.L("Weak algorithms are forbidden.")+" "+fixedHelp())
 }
 
 func (v *editorView) protocol(p *app.Profile) []fyne.CanvasObject {

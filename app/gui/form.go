@@ -1,6 +1,8 @@
 package gui
 
 import (
+	"strings"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/lang"
@@ -29,7 +31,8 @@ type formView struct {
 	onMore    func() // a new connection: what else there is
 	onEdit    func() // a saved profile
 
-	shown *saved // what it was last updated for; nil: a new connection
+	shown  *saved // what it was last updated for; nil: a new connection
+	barred bool   // see item
 }
 
 func newFormView(k *keys) *formView {
@@ -60,22 +63,25 @@ func newFormView(k *keys) *formView {
 	v.box = container.NewVBox(v.known, v.gatewayPart, v.loginPart, v.entryPart, v.remember, v.noKeyring)
 	v.actions = container.NewVBox(v.connect, container.NewCenter(v.more))
 	v.remember.Checked = true
-	v.update(nil, nil)
+	v.update(nil, false, nil)
 	return v
 }
 
 func (v *formView) part() part { return part{v.box, v.actions} }
 
-// update shows the form for a saved profile, or with nil for a new connection.
-// noKeyring says why nothing can be kept.
-func (v *formView) update(p *saved, noKeyring error) {
-	showIf(v.noKeyring, noKeyring != nil)
-	showIf(v.gatewayPart, p == nil)
+// update shows the form for a saved profile, or with nil for a new connection; barred, in
+// its place, that the administrator's alone are connected. noKeyring says why nothing can
+// be kept.
+func (v *formView) update(p *saved, barred bool, noKeyring error) {
+	v.barred = barred
+	showIf(v.noKeyring, noKeyring != nil && !barred)
+	showIf(v.gatewayPart, p == nil && !barred)
 	managed := p != nil && p.managed
-	showIf(v.loginPart, p == nil || managed && p.signsIn && p.login == "")
+	showIf(v.loginPart, p == nil && !barred || managed && p.signsIn && p.login == "")
+	showIf(v.connect, !barred)
 	showIf(v.more, !managed)
-	showIf(v.known, p != nil)
-	asks := p == nil || p.signsIn && !p.hasPassword
+	showIf(v.known, p != nil || barred)
+	asks := !barred && (p == nil || p.signsIn && !p.hasPassword)
 	showIf(v.entryPart, asks)
 	showIf(v.remember, asks && noKeyring == nil && !managed)
 	if (p == nil) != (v.shown == nil) || p != nil && p.name != v.shown.name {
@@ -85,16 +91,32 @@ func (v *formView) update(p *saved, noKeyring error) {
 		}
 	}
 	v.shown = p
-	if p == nil {
-		v.more.SetText(lang.L("More options"))
-	} else {
+	v.more.SetText(lang.L("More options"))
+	if p != nil {
 		v.more.SetText(lang.L("Edit"))
-		setText(v.known, describe(p))
-		if managed {
-			setText(v.known, describe(p)+"\n"+lang.L("Set up by the administrator of this computer."))
-		}
 	}
+	setText(v.known, knownText(p, barred))
 	v.check()
+}
+
+// knownText is what there is to say of a profile in place of fields.
+func knownText(p *saved, barred bool) string {
+	var lines []string
+	if p != nil {
+		lines = append(lines, describe(p))
+	}
+	switch {
+	case barred:
+		lines = append(lines, managedOnly())
+	case p != nil && p.managed:
+		lines = append(lines, lang.L("Set up by the administrator of this computer."))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// managedOnly is for what the policy forbids to add.
+func managedOnly() string {
+	return lang.L("The administrator of this computer sets up its connections, and allows no others. Ask there for the one that you need.")
 }
 
 // describe is a saved profile in one or two lines.
@@ -114,7 +136,7 @@ func (v *formView) check() {
 	if v.shown != nil {
 		enough = v.shown.damaged == nil && (!v.loginPart.Visible() || v.login.Text != "")
 	}
-	if enough {
+	if enough && !v.barred {
 		v.connect.Enable()
 		return
 	}

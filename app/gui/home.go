@@ -95,11 +95,11 @@ func (v *homeView) update(it *item, noKeyring error, now time.Time) (focus fyne.
 	}
 	switch shown {
 	case v.form.part():
+		p := it.profile
 		if it.managed != nil {
-			v.form.update(it.managed, noKeyring)
-		} else {
-			v.form.update(it.profile, noKeyring)
+			p = it.managed
 		}
+		v.form.update(p, it.barred, noKeyring)
 		focus = v.form.first()
 	case v.progress:
 		v.steps.update(it)

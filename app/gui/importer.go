@@ -54,6 +54,7 @@ func readImport(path string) (*store.Imported, error) {
 
 // importView shows what files hold before any of it is saved.
 type importView struct {
+	policy  app.Policy // what it forbids cannot be chosen
 	found   []found
 	choices []*choice
 	save    *button
@@ -69,8 +70,8 @@ type choice struct {
 	take, weak *checkBox
 }
 
-func newImportView(k *keys, list []found) *importView {
-	v := &importView{found: list}
+func newImportView(k *keys, list []found, policy app.Policy) *importView {
+	v := &importView{policy: policy, found: list}
 	body := container.NewVBox()
 	for _, f := range list {
 		v.addFile(k, body, f)
@@ -118,7 +119,12 @@ func (v *importView) addChoice(k *keys, candidate *store.Candidate) fyne.CanvasO
 		what := wrapped(lang.L("Allow weak security: {{.List}}", map[string]any{"List": plainLine(strings.Join(candidate.Weak, ", "))}))
 		c.weak = newCheckBox(k, "", nil)
 		lines.Add(container.NewBorder(nil, nil, c.weak, nil, what))
-		lines.Add(quiet(lang.L("The file asks for it. Allow it only if the gateway cannot do better: who listens may read along.")))
+		if v.policy.ForbidWeak {
+			fix(c.weak, false)
+			lines.Add(quiet(lang.L("Weak algorithms are forbidden.") + " " + fixedHelp()))
+		} else {
+			lines.Add(quiet(lang.L("The file asks for it. Allow it only if the gateway cannot do better: who listens may read along.")))
+		}
 	}
 	for _, remark := range candidate.Remarks {
 		lines.Add(remarkLabel(remark))

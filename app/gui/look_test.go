@@ -80,6 +80,29 @@ func screens() []screen {
 		{"narrow", narrow, func(w *world) { w.service.set(connection(app.StateConnecting, nil)) }},
 		{"editor", fyne.NewSize(460, 900), func(w *world) { w.edit("office"); w.settleDown(); unfold(w.page) }},
 		{"settings", fyne.NewSize(460, 900), func(w *world) { w.openSettings() }},
+		{"managed", wide, func(w *world) {
+			w.obey(app.Policy{}, app.Profile{Name: "office", Gateway: "vpn.example.com", Login: "ada"})
+			w.selectItem(managedKey("office"))
+		}},
+		{"managed-only", wide, func(w *world) {
+			w.obey(app.Policy{ForbidAdding: true}, app.Profile{Name: "plant", Gateway: "plant.example.com"})
+			w.selectItem(profileKey("office"))
+		}},
+		{"first-run-managed", narrow, func(w *world) { w.remove3(); w.obey(app.Policy{ForbidAdding: true}) }},
+		{"settings-managed", fyne.NewSize(460, 1000), func(w *world) {
+			w.obey(app.Policy{ForbidWeak: true, ForceBlockOutside: true, ForbidAdding: true})
+			w.openSettings()
+		}},
+		{"editor-managed", fyne.NewSize(460, 3200), func(w *world) {
+			w.obey(app.Policy{ForbidWeak: true, ForceBlockOutside: true})
+			w.edit("office")
+			w.settleDown()
+			unfold(w.page)
+		}},
+		{"import-managed", fyne.NewSize(460, 700), func(w *world) {
+			w.obey(app.Policy{ForbidWeak: true})
+			w.openImport(someImports())
+		}},
 		{"import", fyne.NewSize(460, 700), func(w *world) { w.openImport(someImports()) }},
 	}
 }
@@ -178,6 +201,16 @@ func TestNothingIsClipped(t *testing.T) {
 			})
 		})
 	}
+}
+
+// obey gives the window a policy, and profiles of the administrator's.
+func (w *world) obey(policy app.Policy, placed ...app.Profile) {
+	set := app.Managed{Policy: policy}
+	for _, p := range placed {
+		set.Profiles = append(set.Profiles, app.ManagedProfile{Profile: p})
+	}
+	w.model.place(&set)
+	w.render()
 }
 
 // remove3 takes the profiles away again.

@@ -7,6 +7,7 @@ import (
 	"fyne.io/fyne/v2"
 
 	"wayfarer/app"
+	"wayfarer/app/store"
 )
 
 func withManaged(w *world, _ *Options) {
@@ -27,7 +28,7 @@ func TestManagedProfiles(t *testing.T) {
 		if len(items) != 2 || items[0].name != "plant" || items[0].profile != nil || items[0].managed == nil {
 			t.Fatalf("%+v", items)
 		}
-		w.selectItem(profileKey("plant"))
+		w.selectItem(managedKey("plant"))
 		f := w.home.form
 		for what, o := range map[string]fyne.CanvasObject{"gateway": f.gatewayPart, "login": f.loginPart, "remember": f.remember, "edit": f.more} {
 			if o.Visible() {
@@ -37,7 +38,7 @@ func TestManagedProfiles(t *testing.T) {
 		if !strings.Contains(f.known.Text, "ada at vpn.example.com") || !strings.Contains(f.known.Text, "Set up by the administrator") {
 			t.Errorf("it says %q", f.known.Text)
 		}
-		if n := len(w.itemMenu(profileKey("plant")).Items); n != 1 {
+		if n := len(w.itemMenu(managedKey("plant")).Items); n != 1 {
 			t.Errorf("%d items in the menu", n)
 		}
 		f.password.SetText("lovelace")
@@ -58,7 +59,7 @@ func TestManagedProfiles(t *testing.T) {
 			t.Error("an attempt with its password stays")
 		}
 
-		w.selectItem(profileKey("open"))
+		w.selectItem(managedKey("open"))
 		if !f.loginPart.Visible() || !f.connect.Disabled() {
 			t.Error("it is connected without a login")
 		}
@@ -70,16 +71,167 @@ func TestManagedProfiles(t *testing.T) {
 	})
 }
 
-// A profile of the user's own stands before one of the same name.
-func TestManagedBehindOwn(t *testing.T) {
-	inWorld(t, func(w *world, opts *Options) {
-		withOffice(w, opts)
-		w.service.placed.Profiles = []app.ManagedProfile{{Profile: app.Profile{Name: "office", Gateway: "vpn.example.com"}}}
-	}, func(w *world) {
-		if items := w.model.items(); len(items) != 1 || items[0].profile == nil || items[0].managed != nil {
-			t.Errorf("%+v", items)
+// withTwins has a profile of the user's and one of the administrator's of the same name.
+func withTwins(w *world, opts *Options) {
+	withOffice(w, opts)
+	w.service.placed.Profiles = []app.ManagedProfile{{Profile: app.Profile{Name: "office", Gateway: "managed.example.com", Login: "bob"}}}
+}
+
+// TestManagedBesideOwn: two of the same name are both there, can be told apart, and each
+// shows its own connection.
+func TestManagedBesideOwn(t *testing.T) {
+	inWorld(t, withTwins, func(w *world) {
+		items := w.model.items()
+		if len(items) != 2 || items[0].name != "office" || items[0].managed != nil || items[1].name != "office (administrator)" || items[1].managed == nil {
+			t.Fatalf("%+v", items)
+		}
+		mine, placed := profileKey("office"), managedKey("office")
+		states := func() (own, managed app.State) {
+			w.settleDown()
+			return w.model.item(mine).state, w.model.item(placed).state
+		}
+		at := func(host string) app.Connection {
+			return connection(app.StateConnected, func(c *app.Connection) { c.Gateway = &app.Gateway{Host: host} })
+		}
+		// Begun elsewhere: by its gateway.
+		w.service.set(at("managed.example.com"))
+		if own, managed := states(); own != app.StateDisconnected || managed != app.StateConnected {
+			t.Errorf("the administrator's: own %s, managed %s", own, managed)
+		}
+		w.service.set(at("vpn.example.com"))
+		if own, managed := states(); own != app.StateConnected || managed != app.StateDisconnected {
+			t.Errorf("one's own: own %s, managed %s", own, managed)
+		}
+		w.service.update(func(s *app.Status) { s.Connections = nil })
+		w.settleDown()
+
+		// Begun here: whatever its gateway.
+		w.selectItem(placed)
+		w.home.form.password.SetText("lovelace")
+		w.press(w.home.form.connect)
+		if p := w.service.requests[0].Profile; p.Name != "office" || p.Gateway != "" {
+			t.Errorf("sent %+v", p)
+		}
+		w.service.set(at("vpn.example.com"))
+		if own, managed := states(); own != app.StateDisconnected || managed != app.StateConnected || w.model.selected != placed {
+			t.Errorf("begun here: own %s, managed %s, selected %q", own, managed, w.model.selected)
+		}
+		if w.model.keyOf("office") != mine {
+			t.Error("by its name the administrator's is connected")
 		}
 	})
+}
+
+// TestManagedOnly: where only the administrator's profiles are connected there is nothing
+// to fill in, and nothing new is made; what the user has can be taken away.
+func TestManagedOnly(t *testing.T) {
+	only := func(w *world, opts *Options) {
+		withTwins(w, opts)
+		w.service.placed.Policy.ForbidAdding = true
+	}
+	refused := func(w *world, what string) {
+		t.Helper()
+		if w.dialog == nil || w.page != nil || !strings.Contains(texts(w.win.Canvas().Overlays().Top()), "allows no others") {
+			t.Errorf("%s is not refused", what)
+			return
+		}
+		w.dialog.Hide()
+	}
+	inWorld(t, only, func(w *world) {
+		items := w.model.items()
+		if len(items) != 2 || items[0].managed == nil || items[0].barred || !items[1].barred {
+			t.Fatalf("%+v", items)
+		}
+		if w.model.keyOf("office") != managedKey("office") {
+			t.Error("one's own is connected by the name")
+		}
+		if w.sidebar.add.Visible() || w.sidebar.load.Visible() {
+			t.Error("there are buttons to add something")
+		}
+		mine := profileKey("office")
+		w.selectItem(mine)
+		f := w.home.form
+		if f.connect.Visible() || f.entryPart.Visible() || !strings.Contains(f.known.Text, "allows no others") {
+			t.Errorf("one's own can be connected; it says %q", f.known.Text)
+		}
+		f.submit()
+		w.connectKey(mine)
+		w.connectNamed("lab")
+		if len(w.service.requests) > 0 || len(w.attempts) > 0 {
+			t.Errorf("sent %+v", w.service.requests)
+		}
+		for _, item := range w.itemMenu(mine).Items {
+			if forbidden := item.Label == "Connect" || item.Label == "Duplicate"; item.Disabled != forbidden && !strings.HasPrefix(item.Label, "Move") {
+				t.Errorf("%s: %v", item.Label, item.Disabled)
+			}
+		}
+		for _, row := range trayRows(&w.model, false) {
+			if row.label == "Connect office" && row.does != trayNothing || row.label == "Connect office (administrator)" && row.does != trayConnect {
+				t.Errorf("tray: %+v", row)
+			}
+		}
+		w.compose()
+		refused(w, "a new connection")
+		w.chooseImport()
+		refused(w, "the choice of a file")
+		w.openImport(someImports())
+		refused(w, "an import")
+		w.selectItem(mine)
+		w.edit("office")
+		w.settleDown()
+		if w.page == nil {
+			t.Error("one's own cannot be edited")
+		}
+	})
+	// Without any profile.
+	inWorld(t, func(w *world, _ *Options) { w.service.placed.Policy.ForbidAdding = true }, func(w *world) {
+		f := w.home.form
+		for what, o := range map[string]fyne.CanvasObject{
+			"gateway": f.gatewayPart, "login": f.loginPart, "password": f.entryPart, "remember": f.remember, "connect": f.connect,
+		} {
+			if o.Visible() {
+				t.Errorf("%s is there", what)
+			}
+		}
+		if f.known.Text != managedOnly() || !f.known.Visible() || !f.more.Visible() {
+			t.Errorf("it says %q", f.known.Text)
+		}
+		w.editSelected()
+		refused(w, "a draft")
+	})
+}
+
+// TestPolicyIsFixed: what the policy decides cannot be switched, and nothing of it is
+// written into profiles.
+func TestPolicyIsFixed(t *testing.T) {
+	strict := app.Policy{ForbidWeak: true, ForceBlockOutside: true}
+	for _, policy := range []app.Policy{{}, strict} {
+		fixed := policy == strict
+		s := newSettingsView(&keys{}, &settings{policy: policy})
+		if s.block.Disabled() != fixed || s.block.Checked != fixed || strings.Contains(texts(s.content()), "has decided this") != fixed {
+			t.Errorf("%+v: settings: checked %v, disabled %v", policy, s.block.Checked, s.block.Disabled())
+		}
+		list := someImports()
+		i := newImportView(&keys{}, list, policy)
+		if weak := i.choices[0].weak; weak.Disabled() != fixed || strings.Contains(texts(i.content()), "has decided this") != fixed {
+			t.Errorf("%+v: import: disabled %v", policy, weak.Disabled())
+		}
+		entry := officeEntry()
+		entry.Profile.AllowWeak = []string{"3des"}
+		e := newEditorView(&keys{}, "", &entry, policy)
+		unfold(e.content())
+		if said := strings.Count(texts(e.content()), "has decided this"); said != map[bool]int{true: 2}[fixed] {
+			t.Errorf("%+v: editor: explained %d times", policy, said)
+		}
+		e.onSave = func(*store.Entry) {}
+		if e.changed() {
+			t.Errorf("%+v: nothing was changed", policy)
+		}
+		e.save()
+		if entry.Profile.BlockOutside || (len(entry.Profile.AllowWeak) == 0) != fixed {
+			t.Errorf("%+v: saved %+v", policy, entry.Profile)
+		}
+	}
 }
 
 // TestPolicyIsShown: the page of the settings has its rules.

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"fyne.io/fyne/v2/lang"
+
 	"wayfarer/app"
 	"wayfarer/app/store"
 )
@@ -17,6 +19,9 @@ type model struct {
 	profiles  []saved // in the user's order
 	managed   []saved // what the administrator has placed
 	policy    app.Policy
+	// begunPlaced are the IDs of connections that were begun here with a profile of the
+	// administrator's: the service names them as one of the user's own of that name.
+	begunPlaced map[string]bool
 	// noKeyring says why profiles cannot be kept; nil: they can.
 	noKeyring error
 	// selected is the key of the item on the right side; empty: the form for a new
@@ -54,8 +59,10 @@ type item struct {
 	key     string
 	name    string
 	profile *saved // nil: not saved
-	managed *saved // of that name; nil: the user has one, or there is none
-	conn    *app.Connection
+	managed *saved // the administrator's, in place of one of the user's; nil: it is none
+	// barred: the policy allows the administrator's profiles only, and this is none.
+	barred bool
+	conn   *app.Connection
 	// state and failure are of the connection, or of what the window does itself.
 	state   app.State
 	failure *app.Failure
@@ -68,11 +75,40 @@ type item struct {
 // Keys of items. That of the form is empty.
 func profileKey(name string) string { return "profile " + name }
 
-func connectionKey(c *app.Connection) string {
-	if c.Profile != "" {
-		return profileKey(c.Profile)
+// managedKey is of a profile that the administrator has placed: the user may have another
+// one of that name.
+func managedKey(name string) string { return "managed " + name }
+
+// connectionKey is the key of the item that shows a connection.
+func (m *model) connectionKey(c *app.Connection) string {
+	switch {
+	case c.Profile == "":
+		return "connection " + c.ID
+	case m.isPlaced(c):
+		return managedKey(c.Profile)
 	}
-	return "connection " + c.ID
+	return profileKey(c.Profile)
+}
+
+// isPlaced says whether a connection is of the administrator's profile. Where the user has
+// one of that name, too, and the window did not begin it, its gateway tells.
+func (m *model) isPlaced(c *app.Connection) bool {
+	placed, mine := m.placed(managedKey(c.Profile)), m.profile(profileKey(c.Profile))
+	if placed == nil || mine == nil || m.begunPlaced[c.ID] {
+		return placed != nil
+	}
+	leads := func(p *saved) bool { return slices.Contains(app.Hosts(p.gateway), c.Gateway.Host) }
+	return c.Gateway != nil && leads(placed) && !leads(mine)
+}
+
+// keyOf is the key of what connects by a name: a profile of the user's own, unless only
+// the administrator's may be connected.
+func (m *model) keyOf(name string) string {
+	key := managedKey(name)
+	if m.placed(key) != nil && (m.policy.ForbidAdding || m.profile(profileKey(name)) == nil) {
+		return key
+	}
+	return profileKey(name)
 }
 
 // profileOf is the name in a key of profileKey's; false: it is another one.
@@ -83,23 +119,26 @@ func active(s app.State) bool {
 	return s != app.StateDisconnected && s != app.StateFailed
 }
 
-// items lists the saved profiles, then the user's connections without one.
+// items lists the saved profiles and the administrator's, those first that may be
+// connected, then the user's connections without one.
 func (m *model) items() []item {
-	var list []item
+	var list, placed []item
 	for i := range m.profiles {
 		list = append(list, m.item(profileKey(m.profiles[i].name)))
 	}
 	for i := range m.managed {
-		if key := profileKey(m.managed[i].name); m.profile(key) == nil {
-			list = append(list, m.item(key))
-		}
+		placed = append(placed, m.item(managedKey(m.managed[i].name)))
 	}
+	if m.policy.ForbidAdding {
+		list, placed = placed, list
+	}
+	list = append(list, placed...)
 	if m.status == nil {
 		return list
 	}
 	for i := range m.status.Connections {
 		c := &m.status.Connections[i]
-		key := connectionKey(c)
+		key := m.connectionKey(c)
 		if c.ID == "" || slices.ContainsFunc(list, func(it item) bool { return it.key == key }) {
 			continue // another user's, or shown already
 		}
@@ -110,10 +149,8 @@ func (m *model) items() []item {
 
 // item is the one with that key; for a key of nothing it is disconnected.
 func (m *model) item(key string) item {
-	it := item{key: key, state: app.StateDisconnected, profile: m.profile(key), conn: m.connection(key)}
-	if it.profile == nil {
-		it.managed = named(m.managed, key)
-	}
+	it := item{key: key, state: app.StateDisconnected, profile: m.profile(key), managed: m.placed(key), conn: m.connection(key)}
+	it.barred = m.policy.ForbidAdding && it.managed == nil
 	switch {
 	case it.profile != nil:
 		it.name = it.profile.name
@@ -124,9 +161,12 @@ func (m *model) item(key string) item {
 	case it.conn != nil && it.conn.Gateway != nil:
 		it.name = it.conn.Gateway.Host
 	default:
-		it.name, _ = profileOf(key)
+		_, it.name, _ = strings.Cut(key, " ")
 	}
 	it.name = plainLine(it.name)
+	if it.managed != nil && m.profile(profileKey(it.managed.name)) != nil {
+		it.name = lang.L("{{.Name}} (administrator)", map[string]any{"Name": it.name})
+	}
 	m.resolve(&it)
 	return it
 }
@@ -150,15 +190,14 @@ func (m *model) resolve(it *item) {
 	}
 }
 
-func (m *model) profile(key string) *saved { return named(m.profiles, key) }
+// profile is the user's with that key; nil: there is none.
+func (m *model) profile(key string) *saved { return find(m.profiles, key, profileKey) }
 
-// named is the profile of the list with that key; nil: there is none.
-func named(list []saved, key string) *saved {
-	name, ok := profileOf(key)
-	if !ok {
-		return nil
-	}
-	i := slices.IndexFunc(list, func(p saved) bool { return p.name == name })
+// placed is the administrator's with that key; nil: there is none.
+func (m *model) placed(key string) *saved { return find(m.managed, key, managedKey) }
+
+func find(list []saved, key string, keyOf func(name string) string) *saved {
+	i := slices.IndexFunc(list, func(p saved) bool { return keyOf(p.name) == key })
 	if i < 0 {
 		return nil
 	}
@@ -184,15 +223,15 @@ func (m *model) connection(key string) *app.Connection {
 		return nil
 	}
 	for i := len(m.status.Connections) - 1; i >= 0; i-- {
-		if c := &m.status.Connections[i]; c.ID != "" && connectionKey(c) == key {
+		if c := &m.status.Connections[i]; c.ID != "" && m.connectionKey(c) == key {
 			return c
 		}
 	}
 	return nil
 }
 
-// find is the connection with that ID; nil: there is none.
-func find(status *app.Status, id string) *app.Connection {
+// findConnection is the one with that ID; nil: there is none.
+func findConnection(status *app.Status, id string) *app.Connection {
 	if status == nil || id == "" {
 		return nil
 	}

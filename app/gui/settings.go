@@ -80,6 +80,9 @@ func newSettingsView(k *keys, s *settings) *settingsView {
 		v.onConnect(name)
 	}
 	v.block = toggle(k, lang.L("Block traffic outside the VPN"), s.blockOutside, func(on bool) { v.onBlock(on) })
+	if s.policy.ForceBlockOutside {
+		fix(v.block, true)
+	}
 	v.local = toggle(k, lang.L("Reach the local network"), s.local, func(on bool) { v.onLocal(on) })
 	v.language = newPicker(k, languageNames(), nil)
 	v.language.SetSelectedIndex(languageIndex(s.language))
@@ -109,11 +112,28 @@ func policyNote(policy app.Policy) fyne.CanvasObject {
 	return note
 }
 
+// fix shows what the administrator has decided.
+func fix(c *checkBox, on bool) {
+	c.Checked = on
+	c.Disable()
+}
+
+// fixedHelp explains what fix has done.
+func fixedHelp() string { return lang.L("The administrator of this computer has decided this.") }
+
 func toggle(k *keys, name string, on bool, changed func(bool)) *checkBox {
 	c := newCheckBox(k, name, nil)
 	c.Checked = on
 	c.OnChanged = changed
 	return c
+}
+
+// blockText explains the block, and why it cannot be switched, if so.
+func blockText(policy app.Policy) string {
+	if policy.ForceBlockOutside {
+		return blockHelp() + "\n" + fixedHelp()
+	}
+	return blockHelp()
 }
 
 func (v *settingsView) content() fyne.CanvasObject { return v.root }
@@ -134,7 +154,7 @@ func (v *settingsView) sections(s *settings, startHelp string) fyne.CanvasObject
 		)),
 		caption(lang.L("Safety, for all connections")),
 		card(container.NewVBox(
-			tight(v.block, quiet(blockHelp())),
+			tight(v.block, quiet(blockText(s.policy))),
 			tight(v.local, quiet(localHelp())),
 			quiet(lang.L("A change counts from the next connecting on.")),
 			policyNote(s.policy),

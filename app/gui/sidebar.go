@@ -21,7 +21,9 @@ type sidebarView struct {
 	keys *keys
 	rows []*sidebarRow
 	list *fyne.Container
-	root *fyne.Container
+	// add and load are not there where the policy forbids to add anything.
+	add, load *button
+	root      *fyne.Container
 
 	onSelect   func(key string)
 	onMenu     func(key string) *fyne.Menu
@@ -33,12 +35,12 @@ type sidebarView struct {
 
 func newSidebarView(k *keys) *sidebarView {
 	v := &sidebarView{keys: k, list: container.New(layout.NewCustomPaddedVBoxLayout(2))}
-	add := newButton(k, lang.L("New"), theme.ContentAddIcon(), func() { v.onAdd() })
-	load := newIconButton(k, lang.L("Import"), theme.FolderOpenIcon(), func() { v.onImport() })
-	add.Importance = widget.LowImportance
+	v.add = newButton(k, lang.L("New"), theme.ContentAddIcon(), func() { v.onAdd() })
+	v.load = newIconButton(k, lang.L("Import"), theme.FolderOpenIcon(), func() { v.onImport() })
+	v.add.Importance = widget.LowImportance
 	var more *button
 	more = newIconButton(k, lang.L("More"), theme.MoreVerticalIcon(), func() { v.onMore(more) })
-	foot := container.NewPadded(container.NewHBox(add, load, layout.NewSpacer(), more))
+	foot := container.NewPadded(container.NewHBox(v.add, v.load, layout.NewSpacer(), more))
 	inside := container.NewBorder(nil, foot, nil, nil, container.NewVScroll(container.NewPadded(v.list)))
 	back := newPane(theme.ColorNameHeaderBackground)
 	v.root = container.NewStack(back, inside)
@@ -49,6 +51,8 @@ func (v *sidebarView) content() *fyne.Container { return v.root }
 
 // update shows the items of the model.
 func (v *sidebarView) update(m *model, items []item) {
+	showIf(v.add, !m.policy.ForbidAdding)
+	showIf(v.load, !m.policy.ForbidAdding)
 	for len(v.rows) < len(items) {
 		v.rows = append(v.rows, newSidebarRow(v))
 	}

@@ -95,7 +95,7 @@ func trayToggle(m *model, it *item) trayRow {
 	if active(it.state) {
 		row.label, row.does = lang.L("Disconnect {{.Name}}", name), trayDisconnect
 	}
-	if m.noService != nil || it.state == app.StateDisconnecting {
+	if m.noService != nil || it.state == app.StateDisconnecting || it.barred && !active(it.state) {
 		row.does = trayNothing
 	}
 	return row

@@ -93,7 +93,7 @@ func TestManyWeaknessesFit(t *testing.T) {
 	test.NewTempApp(t).Settings().SetTheme(newLook())
 	list := someImports()
 	list[0].in.Profiles[0].Weak = []string{"3des", "modp1024", "sha1-cert", "expired", "psk-aggressive"}
-	v := newImportView(&keys{}, list)
+	v := newImportView(&keys{}, list, app.Policy{})
 	if width := v.content().MinSize().Width; width > sizeAlone.Width {
 		t.Errorf("the page is %v wide", width)
 	}
@@ -111,7 +111,7 @@ func TestEditorChanged(t *testing.T) {
 	test.NewTempApp(t)
 	entry := officeEntry()
 	entry.GroupSecret = []byte("s")
-	v := newEditorView(&keys{}, "", &entry)
+	v := newEditorView(&keys{}, "", &entry, app.Policy{})
 	test.NewTempWindow(t, v.content())
 	unfold(v.content())
 	if v.changed() {

@@ -117,8 +117,10 @@ func (c *controller) showList(below fyne.CanvasObject) {
 		line.Checked = it.key == c.model.selected
 		menu.Items = append(menu.Items, line)
 	}
-	menu.Items = append(menu.Items, fyne.NewMenuItemSeparator(),
-		fyne.NewMenuItem(lang.L("New connection"), c.compose), fyne.NewMenuItem(lang.L("Import"), c.chooseImport))
+	if !c.model.policy.ForbidAdding {
+		menu.Items = append(menu.Items, fyne.NewMenuItemSeparator(),
+			fyne.NewMenuItem(lang.L("New connection"), c.compose), fyne.NewMenuItem(lang.L("Import"), c.chooseImport))
+	}
 	c.popUp(menu, below)
 }
 
