@@ -212,45 +212,67 @@ func macLife(f *fakeMac) []func() Config {
 }
 
 // TestMacCrash stops a process before each thing that it does to the computer, and lets
-// another recover.
+// another recover, with the tunnel's interface gone as it is when a process ends, with another
+// one in its place, and still there.
 func TestMacCrash(t *testing.T) {
-	for _, recovers := range []bool{true, false} {
-		differences, after := 0, 0
-		for crashed := true; crashed; after++ {
-			f := newFakeMac()
-			dir, before := t.TempDir(), f.String()
-			n, _ := f.network(t, dir)
-			left := after
-			f.step = func(string) {
-				if left == 0 {
-					panic(stopped{})
+	for _, tt := range []struct {
+		name     string
+		then     func(*fakeMac) // what becomes of the interface
+		recovers bool
+	}{
+		{"interface gone", func(f *fakeMac) { f.removeLink("utun4") }, true},
+		{"interface stays", func(*fakeMac) {}, true},
+		{"another interface", func(f *fakeMac) {
+			f.removeLink("utun4")
+			f.links = append(f.links, macLink{Index: 13, Name: "utun4", MTU: 1280, Up: true, Running: true, Addresses: prefixes("10.1.2.3/32")})
+			f.routes = append(f.routes, macRoute{Dst: prefixes("10.0.0.0/8")[0], Link: 13}, macRoute{Dst: prefixes("10.1.2.3/32")[0], Link: 13})
+		}, true},
+		{"control", func(*fakeMac) {}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			differences, after := 0, 0
+			for crashed := true; crashed; after++ {
+				f, plain := newFakeMac(), newFakeMac()
+				tt.then(plain)
+				dir, want := t.TempDir(), plain.String()
+				n, _ := f.network(t, dir)
+				crashed = macLives(t, n, f, after)
+				n.journal.close()
+				tt.then(f)
+				next, _ := f.network(t, dir)
+				if tt.recovers {
+					run(t, "Recover", next.Recover(t.Context(), false))
 				}
-				left--
-			}
-			crashed = stops(t, func() error {
-				for _, cfg := range macLife(f) {
-					if err := n.Set(t.Context(), cfg()); err != nil {
-						return err
+				if f.String() != want {
+					if differences++; tt.recovers {
+						t.Errorf("stopped before step %d: left is\n%s\ngone is\n%s", after, added(want, f.String()), added(f.String(), want))
 					}
 				}
-				return nil
-			})
-			n.journal.close()
-			f.step = func(string) {}
-			next, _ := f.network(t, dir)
-			if recovers {
-				run(t, "Recover", next.Recover(t.Context(), false))
 			}
-			if f.String() != before {
-				if differences++; recovers {
-					t.Errorf("stopped before step %d: left is\n%s\ngone is\n%s", after, added(before, f.String()), added(f.String(), before))
-				}
+			if after < 40 || !tt.recovers && differences < 30 {
+				t.Errorf("%d steps, %d differences", after, differences)
 			}
-		}
-		if after < 40 || !recovers && differences < 30 {
-			t.Errorf("%d steps, %d differences", after, differences)
-		}
+		})
 	}
+}
+
+// macLives has a process live, and says whether it was stopped before that step.
+func macLives(t *testing.T, n *Network, f *fakeMac, step int) bool {
+	f.step = func(string) {
+		if step == 0 {
+			panic(stopped{})
+		}
+		step--
+	}
+	defer func() { f.step = func(string) {} }()
+	return stops(t, func() error {
+		for _, cfg := range macLife(f) {
+			if err := n.Set(t.Context(), cfg()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // TestMacRefused: whatever the system refuses, the computer is as it was before.

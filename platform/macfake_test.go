@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,6 +82,13 @@ func newFakeMac() *fakeMac {
 	return f
 }
 
+// removeLink is what happens when the process ends that a tunnel's interface belongs to.
+func (f *fakeMac) removeLink(name string) {
+	index := f.link(name).Index
+	f.links = slices.DeleteFunc(f.links, func(l macLink) bool { return l.Name == name })
+	f.routes = slices.DeleteFunc(f.routes, func(r macRoute) bool { return r.Link == index })
+}
+
 // link is an interface by its name.
 func (f *fakeMac) link(name string) *macLink {
 	view := macView{links: f.links}
@@ -110,7 +118,11 @@ func (f *fakeMac) system() macSystem {
 			if err := f.changes(fmt.Sprintf("mtu %s %d", name, mtu)); err != nil {
 				return err
 			}
-			f.link(name).MTU = mtu
+			link := f.link(name)
+			if link == nil {
+				return syscall.ENXIO
+			}
+			link.MTU = mtu
 			return nil
 		},
 		run: f.run,
@@ -139,6 +151,10 @@ func cloneLinks(links []macLink) []macLink {
 func (f *fakeMac) addRoute(r macRoute) error {
 	if err := f.changes(fmt.Sprintf("add %v %d", r.Dst, r.Link)); err != nil {
 		return err
+	}
+	view := macView{links: f.links}
+	if view.byIndex(r.Link) == nil {
+		return syscall.ENXIO
 	}
 	if slices.ContainsFunc(f.routes, func(o macRoute) bool { return o.Dst == r.Dst && !o.Scoped && !o.Cloned }) {
 		return fs.ErrExist
@@ -197,9 +213,15 @@ func (f *fakeMac) ifconfig(command string, args []string) error {
 	}
 	switch rest := strings.Join(args[3:], " "); rest {
 	case "prefixlen 128 alias", args[2] + " netmask 255.255.255.255 alias":
+		if link.has(a) {
+			return errors.New("ioctl (SIOCAIFADDR): File exists")
+		}
 		link.Addresses = append(link.Addresses, single(a))
 		f.routes = append(f.routes, macRoute{Dst: single(a), Link: link.Index})
 	case "-alias":
+		if !link.has(a) {
+			return errors.New("ioctl (SIOCDIFADDR): Can't assign requested address")
+		}
 		link.Addresses = slices.DeleteFunc(link.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 		f.routes = slices.DeleteFunc(f.routes, func(r macRoute) bool { return r.Dst == single(a) && r.Link == link.Index })
 	default:
@@ -207,6 +229,17 @@ func (f *fakeMac) ifconfig(command string, args []string) error {
 	}
 	return nil
 }
+
+// macRule is the part of pf.conf(5) that is used here.
+var macRule = func() *regexp.Regexp {
+	const (
+		address = `(any|[0-9a-f.:]+(/[0-9]+)?)`
+		port    = `( port = [0-9]+)?`
+		ends    = `(all|from ` + address + port + ` to ` + address + port + `( user = [0-9]+)?)`
+		family  = `( inet| inet6)?( proto (udp|tcp|ipv6-icmp))?`
+	)
+	return regexp.MustCompile(`^(pass|block (drop|return)) (in|out) quick( on (! )?[a-z]+[0-9]+)?` + family + ` ` + ends + `( icmp6-type [0-9]+)?( no state)?$`)
+}()
 
 // noALTQ is what pfctl says to everything.
 const noALTQ = "No ALTQ support in kernel\nALTQ related functions disabled\n"
@@ -240,7 +273,13 @@ func (f *fakeMac) pfctl(command, input string, args []string) (string, error) {
 		if err := f.changes(command); err != nil {
 			return "", err
 		}
-		f.rules = strings.Split(strings.TrimSpace(input), "\n")
+		rules := strings.Split(strings.TrimSpace(input), "\n")
+		for i, r := range rules { // what stands stays if one of the new ones is wrong
+			if r != "" && !macRule.MatchString(r) {
+				return "", fmt.Errorf("stdin:%d: syntax error: %q", i+1, r)
+			}
+		}
+		f.rules = rules
 		return "", nil
 	case "-a " + macAnchor + " -F rules":
 		if err := f.changes(command); err != nil {
@@ -262,12 +301,16 @@ func (f *fakeMac) pfctl(command, input string, args []string) (string, error) {
 // scutil understands scutil(8)'s commands for the dynamic store.
 func (f *fakeMac) scutil(input string) (string, error) {
 	var said strings.Builder
-	lists := map[string][]string{}
+	var lists map[string][]string // nil: there is no dictionary yet
 	for line := range strings.Lines(input) {
 		words := strings.Fields(line)
 		switch {
 		case words[0] == "d.init":
 			lists = map[string][]string{}
+		case lists == nil && (words[0] == "d.add" || words[0] == "set"):
+			return "d.add: dictionary must be initialized\n", nil
+		case words[0] == "remove" && f.store[words[1]] == nil:
+			said.WriteString("  No such key\n")
 		case words[0] == "d.add" && words[2] == "*":
 			lists[words[1]] = nil
 			for _, w := range words[3:] {

@@ -26,6 +26,9 @@ type fakeWindows struct {
 	wfp   fakeFilters // what was committed
 	txn   *fakeEngine // the session whose transaction is open
 
+	client map[string]string   // servers by domain, as the DNS client has read them
+	netBT  map[uint64][]string // WINS servers by interface, as NetBT has read them
+
 	calls     []string // that change something
 	steps     []string // these, and the calls within a transaction
 	before    func()   // is called before each step
@@ -51,7 +54,7 @@ const (
 // newFakeWindows is a laptop in a Wi-Fi, with a virtual switch, and two tunnels'
 // interfaces that have nothing yet.
 func newFakeWindows() *fakeWindows {
-	w := &fakeWindows{stack: map[string]winSettings{}, keys: map[string]map[string]any{}, fail: map[string]error{}}
+	w := &fakeWindows{stack: map[string]winSettings{}, keys: map[string]map[string]any{}, netBT: map[uint64][]string{}, fail: map[string]error{}}
 	w.addLink(winLink{LUID: luidLoopback, Index: 1, Name: "Loopback", Kind: ifLoopback, Addresses: prefixes("127.0.0.1/8", "::1/128"), Metric4: 75, Metric6: 75})
 	w.addLink(winLink{
 		LUID: luidWiFi, Index: 12, Name: "Wi-Fi", Kind: 71, Hardware: true, Addresses: prefixes("192.168.1.23/24", "fe80::23/64"),
@@ -82,6 +85,7 @@ func stackKey(luid uint64, ipv6 bool) string { return fmt.Sprintf("%d %s", luid,
 func (w *fakeWindows) removeLink(luid uint64) {
 	w.ifs = slices.DeleteFunc(w.ifs, func(l winLink) bool { return l.LUID == luid })
 	w.table = slices.DeleteFunc(w.table, func(r winRoute) bool { return r.LUID == luid })
+	delete(w.netBT, luid)
 	delete(w.stack, stackKey(luid, false))
 	delete(w.stack, stackKey(luid, true))
 }
@@ -179,6 +183,9 @@ func (w *fakeWindows) addAddress(luid uint64, a netip.Addr) error {
 		return errWinThere
 	}
 	l.Addresses = append(l.Addresses, single(a))
+	if servers, _ := w.keys[netBTKey+l.GUID][winsValue].([]string); a.Is4() { // NetBT reads when an address comes
+		w.netBT[luid] = servers
+	}
 	w.table = append(w.table, winRoute{luid, single(a), unspecified(a), 256})
 	return nil
 }
@@ -299,7 +306,27 @@ func (w *fakeWindows) subkeys(path string) ([]string, error) {
 	return names, nil
 }
 
-func (w *fakeWindows) reloadNames() { _ = w.change("reload names") }
+// reloadNames is the DNS client's: it has what the registry has then.
+func (w *fakeWindows) reloadNames() {
+	_ = w.change("reload names")
+	w.client = w.rules()
+}
+
+// rules are those of the registry, as the DNS client reads them.
+func (w *fakeWindows) rules() map[string]string {
+	rules := map[string]string{}
+	all, _ := w.subkeys(nrptKey)
+	for _, guid := range all {
+		rule := w.keys[nrptKey+`\`+guid]
+		if rule["Version"] != uint32(2) || rule["ConfigOptions"] != uint32(8) {
+			continue // it heeds none that is half written, nor one of another kind
+		}
+		for _, domain := range rule["Name"].([]string) {
+			rules[domain] = text(rule["GenericDNSServers"])
+		}
+	}
+	return rules
+}
 
 func (w *fakeWindows) notify(f func()) (func(), error) {
 	w.listeners = append(w.listeners, f)

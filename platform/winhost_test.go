@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"net/netip"
@@ -131,6 +132,39 @@ func TestWindowsCalls(t *testing.T) {
 				t.Errorf("afterwards\n%s\nbefore\n%s", after, before)
 			}
 		})
+	}
+}
+
+// TestWindowsHeeds: the DNS client and NetBT have read what the registry has, whatever wish
+// follows which.
+func TestWindowsHeeds(t *testing.T) {
+	w := newFakeWindows()
+	n := w.on(t, t.TempDir())
+	wins := winFull()
+	wins.WINS = addrs("10.1.0.9")
+	for _, tt := range []struct {
+		name   string
+		cfg    Config
+		domain string // servers of all names, and of corp.example
+		wins   string
+	}{
+		{"split", Config{Tunnels: []Tunnel{winSplit()}}, " 10.1.0.53", "[10.1.0.5 10.1.0.6]"},
+		{"nothing", Config{}, " ", "[]"},
+		{"full", Config{Tunnels: []Tunnel{wins}}, "10.1.0.53 ", "[10.1.0.9]"},
+		{"nothing again", Config{}, " ", "[]"},
+	} {
+		if len(tt.cfg.Tunnels) == 0 {
+			delete(w.netBT, luidTunnel) // no address, no NetBT
+		}
+		if err := n.Set(t.Context(), tt.cfg); err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(w.client, w.rules()) || w.client["."]+" "+w.client[".corp.example"] != tt.domain {
+			t.Errorf("%s: the DNS client has %v, the registry %v", tt.name, w.client, w.rules())
+		}
+		if got := fmt.Sprint(w.netBT[luidTunnel]); got != tt.wins {
+			t.Errorf("%s: NetBT has %s", tt.name, got)
+		}
 	}
 }
 
