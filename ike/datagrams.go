@@ -17,8 +17,12 @@ import (
 const (
 	maxDatagram = 64 << 10
 	// batchReads is how many buffers a receive loop has on a BatchConn. Each takes
-	// a whole run of datagrams.
-	batchReads = 8
+	// a whole run of datagrams. A gateway that sends each datagram by itself fills
+	// them all a little: the more are taken at once, the longer is what the host gets
+	// in one piece. Long runs use only runReads of them, whose bytes are still near
+	// the processor when they are decrypted.
+	batchReads = 32
+	runReads   = 8
 	// maxRun and maxRunLen are how many datagrams, and how many bytes of UDP payload,
 	// go out as one: what Linux takes at once.
 	maxRun    = 64
@@ -48,13 +52,14 @@ type BatchConn interface {
 // arrivals is what one call of a socket has given. Owned by its receive loop.
 type arrivals struct {
 	bufs            [][]byte
+	count           int // of them are for the next call
 	sizes, segments []int
 	from            []netip.AddrPort
 	esp             [][]byte // of all the runs
 }
 
 func newArrivals(runs int) *arrivals {
-	a := &arrivals{sizes: make([]int, runs), segments: make([]int, runs), from: make([]netip.AddrPort, runs)}
+	a := &arrivals{count: runs, sizes: make([]int, runs), segments: make([]int, runs), from: make([]netip.AddrPort, runs)}
 	for range runs {
 		a.bufs = append(a.bufs, make([]byte, maxDatagram))
 	}
@@ -89,9 +94,13 @@ func (t *transport) receive(u *udpSocket) {
 func (u *udpSocket) read(a *arrivals) (n int, err error) {
 	switch {
 	case u.batch != nil:
-		n, err = u.batch.ReadBatch(a.bufs, a.sizes, a.segments, a.from)
+		n, err = u.batch.ReadBatch(a.bufs[:a.count], a.sizes, a.segments, a.from)
+		a.count = len(a.bufs)
 		for i := range n {
 			a.from[i] = netip.AddrPortFrom(a.from[i].Addr().Unmap(), a.from[i].Port())
+			if a.sizes[i] > a.segments[i] {
+				a.count = min(a.count, runReads)
+			}
 		}
 		return n, err
 	case u.fast != nil:

@@ -706,3 +706,33 @@ func TestExpandedBatch(t *testing.T) {
 		t.Errorf("%d packets, want %d", len(got), len(want))
 	}
 }
+
+// TestReadsOfRuns: single datagrams may fill all buffers of the next call, long runs only
+// a few.
+func TestReadsOfRuns(t *testing.T) {
+	counted := &countConn{}
+	u, a := &udpSocket{batch: counted}, newArrivals(batchReads)
+	for _, next := range []struct{ size, segment, want int }{
+		{1400, 1400, batchReads}, {1400, 1400, batchReads}, {2800, 1400, batchReads}, {2800, 1400, runReads}, {1400, 1400, runReads}, {0, 0, batchReads},
+	} {
+		counted.size, counted.segment = next.size, next.segment
+		if n, err := u.read(a); n != 1 || err != nil {
+			t.Fatalf("%d runs, %v", n, err)
+		}
+		if counted.bufs != next.want {
+			t.Errorf("%d buffers for the call that gives %d bytes in datagrams of %d, want %d", counted.bufs, next.size, next.segment, next.want)
+		}
+	}
+}
+
+// countConn gives a run of which only the sizes are known.
+type countConn struct {
+	BatchConn
+	size, segment, bufs int
+}
+
+func (c *countConn) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
+	c.bufs = len(bufs)
+	sizes[0], segments[0], from[0] = c.size, c.segment, pipeGateway
+	return 1, nil
+}
