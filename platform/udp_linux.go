@@ -18,6 +18,9 @@ import (
 const (
 	// maxMessages is how many runs one call takes or gives.
 	maxMessages = 64
+	// retryRuns is how many runs go datagram by datagram where the system refuses them
+	// for the network card: the next may be another one.
+	retryRuns = 1 << 12
 	// controlSize holds one control message with a number.
 	controlSize = 32
 )
@@ -40,10 +43,12 @@ type messages struct {
 	done    int
 	errno   unix.Errno
 	call    func(fd uintptr) bool // m.try; made once
+	// system is syscall.RawSyscall6.
+	system func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, err syscall.Errno)
 }
 
 func newMessages(trap uintptr) *messages {
-	m := &messages{trap: trap}
+	m := &messages{trap: trap, system: syscall.RawSyscall6}
 	m.call = m.try
 	for i := range m.headers {
 		m.headers[i].Iov = &m.vectors[i]
@@ -55,7 +60,7 @@ func newMessages(trap uintptr) *messages {
 
 // try does the system call; it reports false if the socket is not ready.
 func (m *messages) try(fd uintptr) bool {
-	n, _, errno := syscall.RawSyscall6(m.trap, fd, uintptr(unsafe.Pointer(&m.headers[0])), uintptr(m.count), 0, 0, 0)
+	n, _, errno := m.system(m.trap, fd, uintptr(unsafe.Pointer(&m.headers[0])), uintptr(m.count), 0, 0, 0)
 	m.done, m.errno = int(n), errno
 	return errno != unix.EAGAIN
 }
@@ -78,7 +83,7 @@ func (m *messages) data(i int) unsafe.Pointer {
 // writing have one caller each.
 type batches struct {
 	in, out *messages // made when first needed
-	single  bool      // the system sends no runs on this socket; owned by the writer
+	singly  int       // so many runs go datagram by datagram; owned by the writer
 }
 
 // ReadBatch waits until something has come and puts a run of datagrams into each of
@@ -130,11 +135,11 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 	}
 	tried := false // the run that is next
 	for sent := 0; sent < len(runs); {
-		if s.single || to.Addr().Zone() != "" {
+		if s.singly > 0 || to.Addr().Zone() != "" {
 			if err := s.writeSingly(runs[sent], segments[sent], to); err != nil {
 				return sent, err
 			}
-			sent++
+			sent, s.singly = sent+1, max(0, s.singly-1)
 			continue
 		}
 		n, err := s.writeRuns(runs[sent:], segments[sent:], to)
@@ -146,11 +151,15 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 			tried = true
 		case len(runs[sent]) <= segments[sent]:
 			return sent, err
+		case !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EIO):
+			return sent, err // as a full queue, which would take the datagrams no sooner
 		default:
 			// A run may fail for what a single datagram does not: segments that are
-			// larger than the link takes (EMSGSIZE, EINVAL), and for good where
-			// checksums are not offloaded (EIO).
-			s.single = errors.Is(err, unix.EIO)
+			// larger than the link takes (EMSGSIZE, EINVAL), or all, where checksums
+			// are not offloaded (EIO).
+			if errors.Is(err, unix.EIO) {
+				s.singly = retryRuns
+			}
 			if err := s.writeSingly(runs[sent], segments[sent], to); err != nil {
 				return sent, err
 			}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +40,7 @@ func (s *udpSocket) option(t testing.TB, level, name, value int) {
 func TestBatches(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, from, to *udpSocket){
 		"as it is":                func(*testing.T, *udpSocket, *udpSocket) {},
-		"no checksum offload":     func(_ *testing.T, from, _ *udpSocket) { from.single = true },
+		"no checksum offload":     func(_ *testing.T, from, _ *udpSocket) { from.singly = retryRuns },
 		"runs are refused":        func(t *testing.T, from, _ *udpSocket) { from.option(t, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1) },
 		"runs are not received":   func(t *testing.T, _, to *udpSocket) { to.option(t, unix.SOL_UDP, unix.UDP_GRO, 0) },
 		"may be fragmented":       func(_ *testing.T, from, _ *udpSocket) { from.SetDontFragment(false) },
@@ -238,5 +240,69 @@ func BenchmarkBatches(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestRefusedRuns: a run that fails for what single datagrams do not goes as these; one
+// that fails for anything else is not tried again and again.
+func TestRefusedRuns(t *testing.T) {
+	for _, tt := range []struct {
+		errno unix.Errno
+		calls int // that try runs, of two batches
+		fails bool
+	}{
+		{unix.EIO, 1, false}, // not tried again
+		{unix.EMSGSIZE, 2, false},
+		{unix.EINVAL, 2, false},
+		{unix.ENOBUFS, 2, true},
+		{unix.EPERM, 2, true},
+		{unix.ENETUNREACH, 2, true},
+	} {
+		for _, addr := range loopbacks {
+			from, to := batchSocket(t, addr), batchSocket(t, addr)
+			from.out = newMessages(unix.SYS_SENDMMSG)
+			calls, real := 0, from.out.system
+			from.out.system = func(trap, a1, a2, a3, a4, a5, a6 uintptr) (uintptr, uintptr, syscall.Errno) {
+				if from.out.headers[0].Control != nil {
+					calls++
+					return 0, 0, tt.errno
+				}
+				return real(trap, a1, a2, a3, a4, a5, a6)
+			}
+			run, datagrams := runOf(3, 100, 0, 7)
+			r := newReader(4)
+			for range 2 {
+				n, err := from.WriteBatch([][]byte{run}, []int{100}, localAt(to, addr))
+				if tt.fails {
+					if n != 0 || !errors.Is(err, tt.errno) {
+						t.Errorf("%v: %d, %v", tt.errno, n, err)
+					}
+					continue
+				}
+				if n != 1 || err != nil {
+					t.Errorf("%v: %d, %v", tt.errno, n, err)
+				}
+				if got, _ := r.next(t, to, len(datagrams), localAt(from, addr)); !slices.EqualFunc(got, datagrams, bytes.Equal) {
+					t.Errorf("%v: other datagrams", tt.errno)
+				}
+			}
+			if calls != tt.calls {
+				t.Errorf("%v: %d calls with runs, want %d", tt.errno, calls, tt.calls)
+			}
+			if tt.errno != unix.EIO {
+				continue
+			}
+			// Another network card may be in use by then.
+			for from.singly > 0 {
+				if _, err := from.WriteBatch([][]byte{run[:1]}, []int{1}, localAt(to, addr)); err != nil {
+					t.Fatal(err)
+				}
+				r.next(t, to, 1, localAt(from, addr))
+			}
+			from.out.system = real
+			if n, err := from.WriteBatch([][]byte{run}, []int{100}, localAt(to, addr)); n != 1 || err != nil || from.singly != 0 {
+				t.Errorf("runs again: %d, %v, %d", n, err, from.singly)
+			}
+		}
 	}
 }
