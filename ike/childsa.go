@@ -41,19 +41,26 @@ type childSA struct {
 	established   time.Time
 	expires       time.Time
 	rekeyAt       time.Time // owned by the control loop
-	rekeyAfter    uint32    // sequence number
+	rekeyAfter    uint32    // packets, either way
 	worn          bool      // rekeyed for rekeyAfter; owned by the control loop
 	rekeys        int
 	headerLen     int    // bytes before the inner packet
 	cpiIn         uint16 // that the gateway compresses with; 0: nobody does
 
-	in  *esp.Inbound  // guarded by Session.readMu
+	in    *esp.Inbound // guarded by Session.readMu
+	tired bool         // in has opened rekeyAfter packets; guarded by Session.readMu
+
 	out *esp.Outbound // guarded by Session.writeMu
 
 	received atomic.Bool // an authentic packet has come: the peer has the keys
 	active   bool        // sends; guarded by Session.mu
 	held     bool        // sends when told, or when the peer has; set before it is installed
 	retireAt time.Time   // guarded by Session.mu; zero: not replaced
+}
+
+// spent says whether the keys have done as much as they may.
+func (c *childSA) spent() bool {
+	return max(uint64(c.out.Sequence()), c.in.Stats().Packets) >= uint64(c.rekeyAfter)
 }
 
 func (c *childSA) confirmed() bool { return c.received.Load() }
@@ -305,8 +312,9 @@ func (s *Session) receiveESP(packets [][]byte) {
 		spi := binary.BigEndian.Uint32(packet)
 		c := (*s.inbound.Load())[spi]
 		if c == nil {
-			s.hold(spi, packet)
-			continue
+			if c = s.hold(spi, packet); c == nil {
+				continue
+			}
 		}
 		if c.cpiIn != 0 && s.expanded == nil {
 			s.expanded = make([]byte, 2*maxExpanded)
@@ -327,6 +335,10 @@ func (s *Session) receiveESP(packets [][]byte) {
 		now := time.Now()
 		s.lastHeard.Store(s.clock.stamp(now))
 		s.watchdog.heard(now)
+		if !alive.tired && alive.in.Stats().Packets >= uint64(alive.rekeyAfter) {
+			alive.tired = true
+			s.requestRekey()
+		}
 	}
 	s.deliver(inner)
 }
@@ -405,18 +417,20 @@ func (s *Session) noteTruncation(c *childSA) {
 	s.event(Event{Kind: EventWarning, Step: StepBuildTunnel, Code: "sha256-96", Text: text})
 }
 
-// hold keeps a packet for an SPI that is reserved; others are noise.
-func (s *Session) hold(spi uint32, packet []byte) {
+// hold keeps a packet for an SPI that is reserved; others are noise. It returns the SA that
+// has just been installed for the SPI, if one has.
+func (s *Session) hold(spi uint32, packet []byte) *childSA {
 	s.mu.Lock()
 	reserved := s.reserved[spi]
 	s.mu.Unlock()
 	if !reserved {
-		return
+		return (*s.inbound.Load())[spi]
 	}
 	s.held = slices.DeleteFunc(s.held, func(h heldPacket) bool { return time.Since(h.at) > heldFor })
 	if len(s.held) < maxHeldPackets {
 		s.held = append(s.held, heldPacket{slices.Clone(packet), time.Now()})
 	}
+	return nil
 }
 
 // allowedIn is the inbound policy: to our address, from a network behind the

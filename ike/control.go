@@ -334,7 +334,7 @@ func (s *Session) tendChildren(now time.Time) error {
 			err = s.replaceChild(p)
 		case all:
 			err = s.renewChild(c)
-		case !c.rekeyAt.After(now) || c.out.Sequence() >= c.rekeyAfter && !c.worn:
+		case !c.rekeyAt.After(now) || c.spent() && !c.worn:
 			err = s.rekeyChild(c)
 		}
 		if err != nil {
@@ -372,7 +372,7 @@ func (s *Session) renewChild(c *childSA) error {
 // rekeyChild replaces a ChildSA whose lifetime ends. A refusal is survived as long
 // as the old one lives.
 func (s *Session) rekeyChild(c *childSA) error {
-	c.worn = c.out.Sequence() >= c.rekeyAfter
+	c.worn = c.spent()
 	_, err := s.sa.newChild(s.ctx, c.pair)
 	if left := time.Until(c.expires); isRefused(err) && left > 0 && s.current(c.pair) == c {
 		s.log.Warn("rekeying failed", "err", err)
@@ -437,7 +437,7 @@ func (s *Session) deletesEach() error {
 		e.What = RefusedTunnel
 	}
 	e.Detail = fmt.Sprintf("it deleted the ESP SA right after it was made, %d times in a row", s.shortLived)
-	if s.espPath.Load().raw {
+	if s.espPath.Load().raw != nil {
 		e.Detail += "; perhaps it has no plain ESP"
 	}
 	return e

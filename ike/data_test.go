@@ -502,6 +502,84 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
+// TestNoAllocationsPlain: nor does a packet of plain ESP.
+func TestNoAllocationsPlain(t *testing.T) {
+	s := loopbackSession(t)
+	raw := &rawConn{from: make(chan []byte)}
+	s.transport.raw, s.transport.rawEnd = raw, make(chan struct{})
+	s.espPath.Store(&espPath{peer: s.sa.peer, raw: &net.IPAddr{IP: s.sa.peer.Addr().AsSlice()}})
+	inner := withTail(ipv4(firstVIP, insideHost, "hello"))
+	if n := testing.AllocsPerRun(200, func() {
+		if err := s.WritePacket(inner); err != nil {
+			t.Fatal(err)
+		}
+		s.Flush()
+	}); n != 0 || raw.sent != 201 {
+		t.Errorf("sending allocates %v times; %d packets went out", n, raw.sent)
+	}
+	taken := make(chan struct{})
+	s.transport.takeESP = func([][]byte) { taken <- struct{}{} }
+	go s.transport.receiveRaw()
+	packet := []byte("a packet")
+	if n := testing.AllocsPerRun(200, func() { raw.from <- packet; <-taken }); n != 0 {
+		t.Errorf("receiving allocates %v times", n)
+	}
+	close(raw.from)
+	<-s.transport.rawEnd
+}
+
+// rawConn is a raw socket that gives what comes over a channel, all from one address.
+type rawConn struct {
+	net.PacketConn
+	from chan []byte
+	sent int
+}
+
+var rawPeer net.Addr = &net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}
+
+func (c *rawConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	packet, ok := <-c.from
+	if !ok {
+		return 0, nil, net.ErrClosed
+	}
+	return copy(b, packet), rawPeer, nil
+}
+
+func (c *rawConn) WriteTo(b []byte, _ net.Addr) (int, error) {
+	c.sent++
+	return len(b), nil
+}
+
+func (c *rawConn) Close() error { return nil }
+
+// TestHoldAfterAll: a packet whose SA is installed while it is looked for is not lost.
+func TestHoldAfterAll(t *testing.T) {
+	s := loopbackSession(t)
+	c := s.newest.Load()
+	s.readMu.Lock()
+	defer s.readMu.Unlock()
+	if got := s.hold(c.spiIn, []byte("packet")); got != c || len(s.held) != 0 {
+		t.Errorf("its SA is %p, want %p; %d packets wait", got, c, len(s.held))
+	}
+	if got := s.hold(c.spiIn+1, []byte("packet")); got != nil || len(s.held) != 0 {
+		t.Errorf("noise has the SA %p; %d packets wait", got, len(s.held))
+	}
+}
+
+// TestSparse: of what happens at the pace of packets the first of each second is told.
+func TestSparse(t *testing.T) {
+	var q sparse
+	var told []int64
+	for i := range int64(35) {
+		if passed, ok := q.next(1 + i*int64(100*time.Millisecond)); ok {
+			told = append(told, passed)
+		}
+	}
+	if !slices.Equal(told, []int64{0, 9, 9, 9}) {
+		t.Errorf("told after %v", told)
+	}
+}
+
 // TestSort: runs are taken apart, of whatever lengths; an empty datagram is none.
 func TestSort(t *testing.T) {
 	s := loopbackSession(t)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"wayfarer/ike/esp"
@@ -145,22 +146,29 @@ func (t *transport) demultiplex(b []byte, from netip.AddrPort) (packet []byte) {
 	}
 	h, _, err := isakmp.ParseHeader(b)
 	if err != nil {
-		t.log.Debug("dropped a datagram", "from", from, "err", err)
+		t.noteDropped("no IKE", from, h.CKYI)
 		return nil
 	}
 	t.mu.Lock()
 	sa := t.sas[h.CKYI]
 	t.mu.Unlock()
 	if sa == nil {
-		t.log.Debug("dropped a message of an unknown SA", "from", from, "cky_i", h.CKYI)
+		t.noteDropped("of an unknown SA", from, h.CKYI)
 		return nil
 	}
 	select {
 	case sa.inbox <- append([]byte(nil), b[:h.Length]...):
 	default:
-		t.log.Debug("dropped a message: too many wait", "from", from)
+		t.noteDropped("too many wait", from, h.CKYI)
 	}
 	return nil
+}
+
+// noteDropped logs a message that goes no further.
+func (t *transport) noteDropped(why string, from netip.AddrPort, cookie isakmp.Cookie) {
+	if passed, ok := t.dropped.next(t.clock.stamp(time.Now())); ok {
+		t.log.Debug("dropped a message", "why", why, "from", from, "cky_i", cookie, "not_logged", passed)
+	}
 }
 
 // outbox collects datagrams of ESP on one path, in runs. Guarded by Session.writeMu.
@@ -213,7 +221,7 @@ func (t *transport) sendESP(o *outbox) {
 	whole := int(t.whole.Load())
 	from := 0 // the first of the runs that go together
 	for i, run := range o.runs {
-		if socket.batch != nil && !o.path.raw && t.udpSize(o.segments[i]) <= whole {
+		if socket.batch != nil && o.path.raw == nil && t.udpSize(o.segments[i]) <= whole {
 			continue
 		}
 		t.writeRuns(socket, o.runs[from:i], o.segments[from:i], o.path.peer)
@@ -246,10 +254,10 @@ func (t *transport) writeRuns(u *udpSocket, runs [][]byte, segments []int, to ne
 func (t *transport) sendOne(path *espPath, b []byte, whole int) {
 	var size int
 	var err error
-	if path.raw {
+	if path.raw != nil {
 		size = t.ipHeaderLen() + len(b)
 		err = t.rawFragments.send(allowedAbove(size, whole), func() error {
-			_, err := t.raw.WriteTo(b, &net.IPAddr{IP: path.peer.Addr().AsSlice(), Zone: path.peer.Addr().Zone()})
+			_, err := t.raw.WriteTo(b, path.raw)
 			return err
 		})
 	} else {
@@ -264,7 +272,13 @@ func (t *transport) sendOne(path *espPath, b []byte, whole int) {
 // noteLost notes that a datagram of a size could not be sent.
 func (t *transport) noteLost(err error, size int) {
 	t.noteError(err)
-	if size > t.leastPath() {
-		t.tooBig(size - 1) // it may have been that
+	if isTooLarge(err) && size > t.leastPath() {
+		t.tooBig(size - 1)
 	}
+}
+
+// isTooLarge says whether a socket means that a datagram is larger than the link takes.
+// Go has no name for Windows's own error (WSAEMSGSIZE) elsewhere.
+func isTooLarge(err error) bool {
+	return errors.Is(err, syscall.EMSGSIZE) || errors.Is(err, syscall.Errno(10040))
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"encoding/binary"
+	"net"
 	"net/netip"
 
 	"wayfarer/ike/isakmp"
@@ -187,7 +188,7 @@ func (s *Session) openESP(ctx context.Context, sa *isakmpSA, a Assignment) error
 		if err := s.transport.openRaw(ctx, &s.cfg); err != nil {
 			return err
 		}
-		path.raw = true
+		path.raw = &net.IPAddr{IP: sa.peer.Addr().AsSlice(), Zone: sa.peer.Addr().Zone()}
 	case sa.natt.nonIKE:
 		path.marker = nonIKEMarkerLen
 		s.transport.nonIKE.Store(true)

@@ -258,7 +258,7 @@ func (s *Session) MTU() int {
 		mtu = maxInnerMTU
 	}
 	path := s.espPath.Load()
-	if size -= path.marker; path.raw {
+	if size -= path.marker; path.raw != nil {
 		size += udpHeaderLen
 	}
 	fit := func(c *childSA) { mtu = min(mtu, c.suite.transform().MaxInner(size, s.transport.gateway.Is6())) }
@@ -292,9 +292,18 @@ func (s *Session) doubtPath(now time.Time) {
 // tooBig takes a report of what a router passes on. It is not authenticated, so it only
 // says where to begin to probe.
 func (s *Session) tooBig(mtu int) {
-	if mtu < s.path.size() {
-		s.path.hint.Store(int32(mtu))
-		s.wake()
+	if mtu >= s.path.size() {
+		return
+	}
+	for { // the least of those that wait
+		old := s.path.hint.Load()
+		if old != 0 && int(old) <= mtu {
+			return
+		}
+		if s.path.hint.CompareAndSwap(old, int32(mtu)) {
+			s.wake()
+			return
+		}
 	}
 }
 

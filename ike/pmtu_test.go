@@ -524,6 +524,14 @@ func TestRouterReports(t *testing.T) {
 
 		time.Sleep(time.Minute)
 		conn.forget()
+		w.do(s, func() { // while the control loop does not look
+			for _, mtu := range []int{1400, 1300, 1499} {
+				conn.tooBig(gatewayAddr, mtu)
+			}
+			if hint := s.path.hint.Swap(0); hint != 1300 {
+				t.Errorf("of reports of 1400, 1300 and 1499 %d is heeded", hint)
+			}
+		})
 		conn.tooBig(insideHost, 600)
 		conn.tooBig(gatewayAddr, 1500)
 		time.Sleep(time.Minute)

@@ -704,6 +704,27 @@ func TestRekeyBySequence(t *testing.T) {
 		}
 		st.wantNoLoss()
 	})
+	// So is one on which only the gateway sends: its keys are the same kind.
+	inWorlds(t, func(w *world) {
+		w.setRule(slow)
+		w.start()
+		s := w.dial()
+		st := w.newStream(s)
+		w.do(s, func() { s.current(s.pairs[0]).rekeyAfter = 100 })
+		for i := range 300 {
+			if i == 99 && len(w.eventsOf(EventRekeyed)) != 0 {
+				t.Error("rekeyed too early")
+			}
+			if err := w.gw.SendPacket(ipv4(insideHost, firstVIP, "in")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		if n := len(w.messages(gateway.QM1)); n != 2 || len(w.eventsOf(EventRekeyed)) != 1 || len(st.received()) != 300 {
+			t.Errorf("%d Quick Modes, %d packets", n, len(st.received()))
+		}
+	})
 	// A refusal is not followed by the next try at every opportunity.
 	inWorlds(t, func(w *world) {
 		w.start()

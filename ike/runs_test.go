@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -557,7 +558,7 @@ func TestLostRuns(t *testing.T) {
 		p.transport.tooBig = func(mtu int) { told = append(told, mtu) }
 		p.conn.fail = func(b []byte) error {
 			if len(b) > 1400 && len(b) < 1500 {
-				return errors.New("message too long")
+				return syscall.EMSGSIZE
 			}
 			return nil
 		}
@@ -589,6 +590,30 @@ func TestLostRuns(t *testing.T) {
 		if first := binary.BigEndian.Uint32(p.conn.sent[len(p.conn.sent)-1][4:]); first != 7 {
 			t.Errorf("runs %v: the last packet has number %d", runs, first)
 		}
+	}
+}
+
+// TestFullQueue: an error that does not say so is not taken for a datagram that is too large.
+func TestFullQueue(t *testing.T) {
+	for _, runs := range []bool{false, true} {
+		for _, failure := range []error{syscall.ENOBUFS, syscall.ENETUNREACH, syscall.EPERM, syscall.ECONNREFUSED} {
+			p := newPipe(t, runs, 0)
+			p.add(0)
+			p.transport.tooBig = func(mtu int) { t.Errorf("runs %v, %v: told of %d", runs, failure, mtu) }
+			p.conn.fail = func([]byte) error { return failure }
+			for range 3 {
+				if err := p.WritePacket(withTail(pipePacket(0, 1300, true))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.Flush()
+			if hint := p.transport.hint(); hint != failure.Error() {
+				t.Errorf("runs %v, %v: the hint is %q", runs, failure, hint)
+			}
+		}
+	}
+	if !isTooLarge(os.NewSyscallError("sendmmsg", syscall.EMSGSIZE)) || !isTooLarge(&net.OpError{Op: "write", Err: os.NewSyscallError("wsasendto", syscall.Errno(10040))}) {
+		t.Error("what is too large is not known")
 	}
 }
 

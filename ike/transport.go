@@ -50,6 +50,25 @@ type transport struct {
 	localAddr atomic.Pointer[netip.Addr] // of the route to the gateway
 	lastSent  atomic.Int64               // stamp, for the keepalive
 	lastError atomic.Pointer[error]      // of the socket, as a hint
+
+	dropped, failed sparse // messages, and calls of the socket
+}
+
+// sparse lets the first thing of each second be logged: what anybody can cause at the
+// pace of packets costs no more than that, and drives nothing else out of a log.
+type sparse struct {
+	last   atomic.Int64 // stamp
+	passed atomic.Int64 // over, since then
+}
+
+// next says whether this one is logged, and how many were not since the last one.
+func (q *sparse) next(now int64) (passed int64, log bool) {
+	last := q.last.Load()
+	if last != 0 && now-last < int64(time.Second) || !q.last.CompareAndSwap(last, now) {
+		q.passed.Add(1)
+		return 0, false
+	}
+	return q.passed.Swap(0), true
 }
 
 // udpSocket is a socket and its receive loop.
@@ -205,7 +224,9 @@ func (t *transport) noteError(err error) {
 	if errors.Is(err, net.ErrClosed) {
 		return
 	}
-	t.log.Debug("socket error", "err", err)
+	if passed, ok := t.failed.next(t.clock.stamp(time.Now())); ok {
+		t.log.Debug("socket error", "err", err, "not_logged", passed)
+	}
 	t.lastError.Store(&err)
 }
 
@@ -226,8 +247,8 @@ func (t *transport) close() {
 // espPath is how ESP packets travel to the gateway.
 type espPath struct {
 	peer   netip.AddrPort
-	marker int  // zero bytes in front
-	raw    bool // as IP protocol 50
+	marker int         // zero bytes in front
+	raw    *net.IPAddr // where it goes as IP protocol 50; nil: in UDP
 }
 
 // openRaw opens the raw socket for ESP, once.
@@ -262,6 +283,7 @@ func listenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) 
 // receiveRaw is the receive loop of the raw socket.
 func (t *transport) receiveRaw() {
 	defer close(t.rawEnd)
+	gateway := t.gateway.WithZone("")
 	buf, packet := make([]byte, maxDatagram), make([][]byte, 1)
 	for {
 		n, from, err := t.raw.ReadFrom(buf)
@@ -272,9 +294,11 @@ func (t *transport) receiveRaw() {
 			t.noteError(err)
 			time.Sleep(readErrorPause)
 		default:
-			if ip, ok := from.(*net.IPAddr); ok && netip.MustParseAddr(ip.IP.String()).Unmap() == t.gateway.WithZone("") {
-				packet[0] = buf[:n]
-				t.takeESP(packet)
+			if ip, ok := from.(*net.IPAddr); ok {
+				if addr, _ := netip.AddrFromSlice(ip.IP); addr.Unmap() == gateway {
+					packet[0] = buf[:n]
+					t.takeESP(packet)
+				}
 			}
 		}
 	}
