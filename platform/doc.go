@@ -268,13 +268,16 @@
 // # Windows: what was not run
 //
 // Under Wine ("make test-windows") run: the unit tests of all packages; the registry; lists
-// of interfaces and routes; the making of filters up to the engine; the service, its
-// control, its privileges and its pipe; the keyring; the window and its icon in the
-// notification area; a connection through a gateway, with a stand-in for wintun and a Set
-// that only tells what it was asked for. Wine cannot show that a second service is refused
-// (TestSecondService), nor what a full service says before it hangs up
-// (TestConnectionsAreBounded). On no Windows was run: wintun's driver, setting addresses,
-// routes, metrics and DNS, the filtering engine and what it tells, what the DNS client and NetBT make of the
+// of interfaces and routes; the service, its control, its privileges and its pipe; the
+// keyring; the window and its icon in the notification area; the self-test; connections
+// through a gateway with the programs as they are shipped, ended, killed and stopped. Stand-ins
+// take the place of wintun, of what iphlpapi.dll sets and tells, and of the filtering engine
+// (test/wine): all that they are asked for is compared line by line, the tunnel's packets go
+// by nothing else, and filters are read with the structures of mingw-w64's headers. Wine
+// cannot show that a second service is refused (TestSecondService), nor what a full service
+// says before it hangs up (TestConnectionsAreBounded). On no Windows was run: wintun's driver,
+// what the system itself makes of addresses, routes, metrics, DNS and filters, and when it tells of
+// changes, what the DNS client and NetBT make of the
 // registry, whether IP_UNICAST_IF holds beside a full tunnel, UDP_SEND_MSG_SIZE, power events,
 // access control lists, displays of several densities, anything on arm64. An owner of a Windows 10 or 11
 // finds out in ten minutes, in PowerShell as administrator, with wayfarer.exe,

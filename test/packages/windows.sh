@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The package for Windows under Wine, in a namespace of the lab: installed, upgraded, not
 # downgraded, removed; files, registry and services are compared before and after. The
-# programs are Wine's own builds of them (test/wine/run), the package is made of these by
-# the same installer/windows/pack.
+# packages are made by the same installer/windows/pack, of the programs in three versions
+# (test/wine/run).
 #
 #	windows.sh OUT GATEWAY REMOTE-ID USER IKE ESP
 #
@@ -23,7 +23,7 @@ step() { echo "# $*"; }
 # program open.
 # shellcheck disable=SC2034 # its input stays open
 coproc AWAKE { wine cmd >/dev/null 2>&1; }
-trap 'wineserver -k; kill $(jobs -p) 2>/dev/null || true' EXIT
+trap 'wineserver -k || true' EXIT
 sleep 3
 
 msi() { timeout 180 wine msiexec "$@" /qn /l*v 'C:\msi.log' >/dev/null 2>&1; }
