@@ -158,9 +158,13 @@ func startLabClient(client string, args ...string) func(*world) (*link, error) {
 
 // connectWayfarer measures from the start of "wayfarer connect" to its end.
 func (l *lab) connectWayfarer(s *service) (measured, error) {
-	m := newMeter(s.family(), nil)
+	far, err := l.gateway()
+	if err != nil {
+		return measured{}, err
+	}
+	m := newMeter(s.family(), far)
 	began := time.Now()
-	err := s.connect(l.profile["PASSWORD"], l.flags()...)
+	err = s.connect(l.profile["PASSWORD"], l.flags()...)
 	took := time.Since(began)
 	used := m.read()
 	if err := errors.Join(err, s.command("disconnect").Run()); err != nil {
@@ -188,7 +192,11 @@ func (l *lab) connectCharon() (measured, error) {
 	if err := os.Remove(log); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return measured{}, err
 	}
-	m := newMeter(nil, nil)
+	far, err := l.gateway()
+	if err != nil {
+		return measured{}, err
+	}
+	m := newMeter(nil, far)
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return measured{}, err
@@ -196,7 +204,7 @@ func (l *lab) connectCharon() (measured, error) {
 	pid := cmd.Process.Pid
 	m.near = []int{pid}
 	var text []byte
-	err := eachMillisecond(connectTimeout, func() bool {
+	err = eachMillisecond(connectTimeout, func() bool {
 		text, _ = os.ReadFile(log) // it is not there yet
 		return established.Match(text)
 	})

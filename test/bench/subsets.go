@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"crypto/des"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"time"
 
@@ -125,10 +126,12 @@ func oneStream(_ *world, p plan, l *link, test testFunc) {
 	}
 }
 
-// suiteNames are the ESP suites that are compared.
+// suiteNames are the ESP suites that are compared: every cipher, every length of a key and
+// every integrity.
 var suiteNames = []string{
-	"aes128gcm16", "aes256gcm16", "aes128ctr-sha1", "aes128-sha1", "aes256-sha1", "aes128-sha256", "aes256-sha256",
-	"aes256-sha384", "aes256-sha512", "3des-sha1",
+	"aes128gcm16", "aes192gcm16", "aes256gcm16", "aes128gcm12", "aes128gcm8", "aes128ctr-sha1", "aes256ctr-sha256",
+	"aes128-sha1", "aes192-sha1", "aes256-sha1", "aes128-sha256", "aes256-sha256", "aes256-sha384", "aes256-sha512",
+	"aes128-sha256_96", "aes128-aesxcbc", "aes128-md5", "3des-sha1", "3des-md5",
 }
 
 func suiteVariants() (list []variant) {
@@ -174,7 +177,8 @@ func threadCPU() float64 {
 // farAway is the round-trip time of the second measurement of connecting.
 const farAway = 100 * time.Millisecond
 
-// connectTimes measures how long the client and charon-cmd take to connect, in turn.
+// connectTimes measures how long the client and charon-cmd take to connect, near and far, in
+// any order.
 func connectTimes(w *world, _ plan, record func(string) testFunc) (err error) {
 	lab, err := w.startLab()
 	if err != nil {
@@ -191,16 +195,23 @@ func connectTimes(w *world, _ plan, record func(string) testFunc) (err error) {
 		return err
 	}
 	defer s.stop()
-	for _, roundTrip := range []time.Duration{0, farAway} {
-		if err := lab.delay(roundTrip); err != nil {
+	places := []struct {
+		name      string
+		roundTrip time.Duration
+	}{{"near", 0}, {farAway.String(), farAway}}
+	rand.Shuffle(len(places), func(i, j int) { places[i], places[j] = places[j], places[i] })
+	for _, place := range places {
+		if err := lab.delay(place.roundTrip); err != nil {
 			return err
 		}
-		name := "near"
-		if roundTrip > 0 {
-			name = roundTrip.String()
+		clients := []func(){
+			func() { record(wayfarerName)(place.name, func() (measured, error) { return lab.connectWayfarer(s) }) },
+			func() { record(charonName)(place.name, lab.connectCharon) },
 		}
-		record(wayfarerName)(name, func() (measured, error) { return lab.connectWayfarer(s) })
-		record(charonName)(name, lab.connectCharon)
+		rand.Shuffle(len(clients), func(i, j int) { clients[i], clients[j] = clients[j], clients[i] })
+		for _, connect := range clients {
+			connect()
+		}
 	}
 	return lab.delay(0)
 }
