@@ -285,7 +285,8 @@
 // in one folder:
 //
 //  1. sc.exe create wayfarerd binPath= '"C:\...\wayfarerd.exe" service', sc.exe start
-//     wayfarerd: the event log (Application) has "wayfarerd runs" of the source Wayfarer;
+//     wayfarerd: the event log Wayfarer has "wayfarerd runs" of the source wayfarerd, and as
+//     another user "Get-WinEvent -LogName Wayfarer" is refused;
 //     "icacls C:\ProgramData\Wayfarer" lists SYSTEM and Administrators only. On a computer
 //     that never had wintun ("pnputil /enum-drivers" has no wintun.inf) connect as in step 3
 //     before the self-test, which runs with more privileges than the service: the driver is
@@ -310,16 +311,20 @@
 //  5. Change from Wi-Fi to a cable and back, and sleep for a minute: the connection comes
 //     back, and "wayfarer logs" tells why it went.
 //  6. Connect with --block-outside, "Restart-Service -Force bfe": within half a minute "netsh
-//     wfp show filters file=-" has Wayfarer's filters again. Then "Stop-Process -Force -Name
-//     wayfarerd": "ping" fails. Start the service: ping works. Once more, and restart the
-//     computer instead: ping works. Once more with "sc.exe config wayfarerd start= disabled",
-//     and shut it down and switch it on: with fast startup ping may fail until
+//     wfp show filters file=-" has Wayfarer's filters again. Then, so that it is not started
+//     again, "sc.exe config wayfarerd start= disabled" and "Stop-Process -Force -Name
+//     wayfarerd": "ping" fails. "sc.exe config wayfarerd start= auto" and start the service:
+//     ping works. Once more, and restart the computer while it is disabled: ping works. Once
+//     more, and shut it down and switch it on: with fast startup ping may fail until
 //     ".\wayfarer restore-network".
 //  7. As an ordinary user, ".\wayfarer-gui --demo" from the Explorer: no console opens, the
 //     text is sharp also on a second display, the icon stands in the notification area and
 //     turns green when connected. End it in the Task Manager: wayfarer.exe is gone, too.
 //     With "start at login" switched on, the Task Manager's list of what starts has it.
-//  8. "sc.exe stop wayfarerd; sc.exe delete wayfarerd": as in step 2, nothing is left.
+//  8. "Stop-Process -Force -Name wayfarerd", and wait for 5 s: "Get-Service wayfarerd" says
+//     Running again. "sc.exe qfailure wayfarerd" lists three restarts.
+//  9. "sc.exe stop wayfarerd; sc.exe delete wayfarerd": as in step 2, nothing is left but the
+//     event log ("Remove-EventLog Wayfarer").
 //
 // # macOS: routes
 //
@@ -417,8 +422,8 @@
 // program's from a run loop, which a program without cgo does not have; that the computer is
 // about to sleep is not told.
 //
-// The service's log is the file that launchd opened for it (/var/log/wayfarerd.log). Nothing
-// shortens it: newsyslog would rename it, and the service go on in the old one until its
+// The service's log is the file that launchd opened for it (/var/log/wayfarerd.log), which
+// the service closes to all but root, for it names users and gateways. Nothing shortens it: newsyslog would rename it, and the service go on in the old one until its
 // next start.
 //
 // # macOS: what was not run
@@ -442,7 +447,7 @@
 //  2. sudo cp wayfarerd /Library/PrivilegedHelperTools/, sudo cp *.plist
 //     /Library/LaunchDaemons/ (both root:wheel), sudo launchctl bootstrap system
 //     /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist: /var/log/wayfarerd.log
-//     has "wayfarerd runs"; "/Library/Application Support/Wayfarer" is root's, mode 0711.
+//     has "wayfarerd runs" and is root's, mode 0600, also after a restart; "/Library/Application Support/Wayfarer" is root's, mode 0711.
 //  3. As the user at the screen: "./wayfarer connect --gateway GATEWAY --login USER".
 //     "ifconfig" (mtu, inet), "netstat -rn", "scutil --dns" show what "wayfarer status --json"
 //     does. A name of the company's resolves, also without its domain where there is a search

@@ -38,10 +38,18 @@
 //
 // The service manager starts "wayfarerd service" as LocalSystem (service_windows.go). All
 // privileges are removed then but the one to load a driver, which wintun needs; what is
-// left are LocalSystem's rights to the registry, the network and its own directory. Stop
-// and shutdown end it as a signal does elsewhere, and it says for how long. Its log goes
-// to the system's event log, as events of the source Wayfarer. In a terminal of an
-// administrator it runs without the argument.
+// left are LocalSystem's rights to the registry, the network and its own directory. It is
+// running when it serves; stop and shutdown end it as a signal does elsewhere, and it says
+// for how long. At each start it tells the service manager to start it again after a crash
+// or an error, and to wait for it before a shutdown (manager_windows.go). Its log goes to an
+// event log of its own, Wayfarer, as events of the source wayfarerd, which only
+// administrators can read: it names users and gateways, and everybody may read Application.
+// In a terminal of an administrator it runs without the argument.
+//
+// # macOS
+//
+// launchd starts it as root, with /var/log/wayfarerd.log, which the service closes to other
+// users, for its log.
 //
 // # Libraries
 //

@@ -2,13 +2,24 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 
+	"golang.org/x/sys/windows/registry"
 	"golang.org/x/sys/windows/svc/eventlog"
 )
 
-// eventSource is the service's name in the system's event log (Application).
-const eventSource = "Wayfarer"
+// The service's lines name users and gateways, and everybody may read the log Application. So
+// there is a log of its own, which only SYSTEM and Administrators may read and write.
+const (
+	eventLogKey    = `SYSTEM\CurrentControlSet\Services\EventLog\Wayfarer`
+	eventSource    = "wayfarerd"
+	eventLogAccess = "O:BAG:SYD:(A;;0xf0007;;;SY)(A;;0x7;;;BA)"
+	eventLogSize   = 4 << 20 // bytes; the oldest events go first
+	// eventTexts is a program of Windows' that has the texts of events which are a text.
+	eventTexts = `%SystemRoot%\System32\EventCreate.exe`
+)
 
 // eventID is of all events: their texts tell them apart.
 const eventID = 1
@@ -19,15 +30,45 @@ type eventLog struct {
 	other io.Writer // where lines go as well, and alone if there is no event log
 }
 
-// openEventLog registers the source if no installer has.
+// openEventLog registers the log and its source, as an installer has. Without a log of its
+// own the service has none, for lines from an unknown source are in Application.
 func openEventLog(other io.Writer) *eventLog {
-	// An error says that it is registered, or that the next line will fail.
-	_ = eventlog.InstallAsEventCreate(eventSource, eventlog.Error|eventlog.Warning|eventlog.Info)
+	if err := registerEventLog(eventLogKey); err != nil {
+		fmt.Fprintf(other, "wayfarerd: no event log: %v\n", err)
+		return &eventLog{other: other}
+	}
 	log, err := eventlog.Open(eventSource)
 	if err != nil {
+		fmt.Fprintf(other, "wayfarerd: no event log: %v\n", err)
 		return &eventLog{other: other}
 	}
 	return &eventLog{log, other}
+}
+
+// registerEventLog makes the key of a log, whose access comes first, and of its source.
+func registerEventLog(path string) error {
+	log, _, err := registry.CreateKey(registry.LOCAL_MACHINE, path, registry.SET_VALUE|registry.CREATE_SUB_KEY)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	err = log.SetStringValue("CustomSD", eventLogAccess)
+	if err == nil {
+		err = log.SetDWordValue("MaxSize", eventLogSize)
+	}
+	if err != nil {
+		return err
+	}
+	source, _, err := registry.CreateKey(log, eventSource, registry.SET_VALUE)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	return errors.Join(
+		source.SetExpandStringValue("EventMessageFile", eventTexts),
+		source.SetDWordValue("TypesSupported", eventlog.Error|eventlog.Warning|eventlog.Info),
+		source.SetDWordValue("CustomSource", 1),
+	)
 }
 
 // Write reports one line. A log that is full must not stop the service.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"log/slog"
 
 	"golang.org/x/sys/windows/svc"
 )
@@ -18,6 +19,9 @@ func launch(args []string, stderr io.Writer) int {
 	}
 	log := openEventLog(stderr)
 	defer log.close()
+	if err := manage(serviceName); err != nil {
+		slog.New(slog.NewTextHandler(log, nil)).Warn("the service manager does not take all settings of the service; look whether it is to be started again after a crash", "error", err)
+	}
 	if err := dropPrivileges(keptPrivileges); err != nil {
 		return tell(log, err)
 	}

@@ -83,6 +83,7 @@ func (e exitError) Error() string { return fmt.Sprintf("the service ended with %
 type options struct {
 	socket, stateDir string
 	level            slog.Level
+	ready            func() // is called when the service serves, if it is not nil
 }
 
 // about is what help says of the service.
@@ -175,6 +176,9 @@ func serveOn(ctx context.Context, logs *daemon.Logs, opts options, listener net.
 		serveErr = server.Serve(serving, listener)
 	}()
 	log.Info("wayfarerd runs", "version", app.Version(), "socket", opts.socket)
+	if opts.ready != nil {
+		opts.ready()
+	}
 
 	select {
 	case <-served:

@@ -13,8 +13,14 @@ import (
 // serviceName is what the service manager knows the service by.
 const serviceName = "wayfarerd"
 
-// stopHint is how long the service manager is asked to wait for the end.
-const stopHint = closeTime + 5*time.Second
+const (
+	// stopHint is how long the service manager is asked to wait for the end.
+	stopHint = closeTime + 5*time.Second
+	// startHint is how long it is asked to wait for the next sign of life while the service
+	// starts, which gives one every startPause: undoing what a crash left takes its time.
+	startHint  = 10 * time.Second
+	startPause = 2 * time.Second
+)
 
 // service is what the service manager controls.
 type service struct {
@@ -24,26 +30,49 @@ type service struct {
 	exit int // of the work, once it has ended
 }
 
-// Execute runs the work until the service manager stops it or the computer shuts down. The
-// code that it returns is the program's exit code; 0 is a service that was stopped.
+// accepted are the requests that the service heeds while it runs. Before a shutdown Windows
+// waits as long as [manage] has said, and at one only for some seconds.
+const accepted = svc.AcceptStop | svc.AcceptShutdown | svc.AcceptPreShutdown
+
+// Execute runs the work until the service manager stops it or the computer shuts down. It is
+// running when it serves. The code that is returned is the program's exit code; 0 is a
+// service that was stopped.
 func (s *service) Execute(_ []string, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (specific bool, code uint32) {
-	status <- svc.Status{State: svc.StartPending}
+	now := svc.Status{State: svc.StartPending, WaitHint: uint32(startHint.Milliseconds())}
+	status <- now
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	ended := make(chan int, 1)
-	go func() { ended <- run(ctx, s.args, s.log, s.work) }()
-	status <- svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown}
+	ready, ended := make(chan struct{}), make(chan int, 1)
+	go func() {
+		ended <- run(ctx, s.args, s.log, func(ctx context.Context, logs *daemon.Logs, opts options) error {
+			opts.ready = func() { close(ready) }
+			return s.work(ctx, logs, opts)
+		})
+	}()
+	alive := time.NewTicker(startPause)
+	defer alive.Stop()
 	for {
 		select {
 		case s.exit = <-ended:
 			status <- svc.Status{State: svc.StopPending}
 			return s.exit != 0, uint32(s.exit)
+		case <-alive.C:
+			now.CheckPoint++
+			status <- now
+		case <-ready:
+			ready = nil
+			alive.Stop()
+			now = svc.Status{State: svc.Running, Accepts: accepted}
+			status <- now
 		case r := <-requests:
 			switch r.Cmd {
 			case svc.Interrogate:
-				status <- r.CurrentStatus
-			case svc.Stop, svc.Shutdown:
-				status <- svc.Status{State: svc.StopPending, WaitHint: uint32(stopHint.Milliseconds())}
+				status <- now
+			case svc.Stop, svc.Shutdown, svc.PreShutdown:
+				ready = nil
+				alive.Stop()
+				now = svc.Status{State: svc.StopPending, WaitHint: uint32(stopHint.Milliseconds())}
+				status <- now
 				cancel()
 			}
 		}

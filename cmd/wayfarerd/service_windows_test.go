@@ -4,12 +4,21 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/registry"
 	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/eventlog"
+	"golang.org/x/sys/windows/svc/mgr"
 
 	"wayfarer/app/daemon"
 )
@@ -41,19 +50,20 @@ func (c *controlled) expect(t *testing.T, want svc.State) svc.Status {
 	return got
 }
 
-func untilDone(ctx context.Context, _ *daemon.Logs, _ options) error {
+func untilDone(ctx context.Context, _ *daemon.Logs, opts options) error {
+	opts.ready()
 	<-ctx.Done()
 	return nil
 }
 
 func TestServiceControl(t *testing.T) {
-	for _, stop := range []svc.Cmd{svc.Stop, svc.Shutdown} {
+	for _, stop := range []svc.Cmd{svc.Stop, svc.Shutdown, svc.PreShutdown} {
 		c := underControl(untilDone)
 		c.expect(t, svc.StartPending)
-		if s := c.expect(t, svc.Running); s.Accepts != svc.AcceptStop|svc.AcceptShutdown {
+		if s := c.expect(t, svc.Running); s.Accepts != svc.AcceptStop|svc.AcceptShutdown|svc.AcceptPreShutdown {
 			t.Errorf("accepts %x", s.Accepts)
 		}
-		c.requests <- svc.ChangeRequest{Cmd: svc.Interrogate, CurrentStatus: svc.Status{State: svc.Running}}
+		c.requests <- svc.ChangeRequest{Cmd: svc.Interrogate}
 		c.expect(t, svc.Running)
 		c.requests <- svc.ChangeRequest{Cmd: stop}
 		if s := c.expect(t, svc.StopPending); s.WaitHint != 25_000 {
@@ -66,18 +76,88 @@ func TestServiceControl(t *testing.T) {
 	}
 }
 
+// A service runs when it serves, and gives signs of life until then.
+func TestServiceStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		serves := make(chan struct{})
+		c := underControl(func(ctx context.Context, logs *daemon.Logs, opts options) error {
+			select {
+			case <-serves:
+				return untilDone(ctx, logs, opts)
+			case <-ctx.Done():
+				return nil
+			}
+		})
+		start := time.Now()
+		for i := range uint32(4) {
+			if s := c.expect(t, svc.StartPending); s.CheckPoint != i || s.WaitHint != 10_000 || s.Accepts != 0 {
+				t.Errorf("sign of life %d: %+v", i, s)
+			}
+		}
+		if waited := time.Since(start); waited != 3*startPause {
+			t.Errorf("four signs of life in %v", waited)
+		}
+		close(serves)
+		c.expect(t, svc.Running)
+		select {
+		case s := <-c.status:
+			t.Errorf("status %+v although nothing happens", s)
+		case <-time.After(time.Minute):
+		}
+		c.requests <- svc.ChangeRequest{Cmd: svc.Stop}
+		c.expect(t, svc.StopPending)
+		c.expect(t, svc.StopPending)
+	})
+}
+
+// TestManage: what the service manager is told is what it has then.
+func TestManage(t *testing.T) {
+	manager, err := mgr.Connect()
+	if err != nil {
+		t.Skip("this user may not make a service: ", err)
+	}
+	defer manager.Disconnect()
+	name := fmt.Sprintf("wayfarerd-test-%d", os.Getpid())
+	service, err := manager.CreateService(name, `C:\nowhere.exe`, mgr.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close()
+	defer service.Delete()
+	if err := manage("no-such-service"); err == nil || !strings.Contains(err.Error(), "no-such-service") {
+		t.Errorf("no such service: %v", err)
+	}
+	refused := manage(name)
+	var wait, needed uint32
+	if err := windows.QueryServiceConfig2(service.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&wait)), 4, &needed); err != nil || wait != 25_000 {
+		t.Errorf("awaited for %d ms before a shutdown, %v", wait, err)
+	}
+	if errors.Is(refused, windows.ERROR_INVALID_LEVEL) {
+		t.Skip("this system, as Wine does, keeps no recovery settings: ", refused)
+	}
+	actions, err := service.RecoveryActions()
+	if err != nil || refused != nil {
+		t.Fatal(err, refused)
+	}
+	reset, err := service.ResetPeriod()
+	if err != nil || reset != 3600 || !slices.Equal(actions, recoveryActions) {
+		t.Errorf("%+v, reset after %d s, %v", actions, reset, err)
+	}
+	if always, err := service.RecoveryActionsOnNonCrashFailures(); err != nil || !always {
+		t.Errorf("after an error: %v, %v", always, err)
+	}
+}
+
 // A service that cannot work ends with the program's exit code.
 func TestServiceFails(t *testing.T) {
 	c := underControl(func(context.Context, *daemon.Logs, options) error { return errors.New("no pipe") })
 	c.expect(t, svc.StartPending)
-	c.expect(t, svc.Running)
 	c.expect(t, svc.StopPending)
 	if code := <-c.ended; code != 1 || !bytes.Contains(c.log.Bytes(), []byte("no pipe")) {
 		t.Errorf("code %d, log %q", code, c.log.String())
 	}
 	c = underControl(untilDone, "--nonsense")
 	c.expect(t, svc.StartPending)
-	c.expect(t, svc.Running)
 	c.expect(t, svc.StopPending)
 	if code := <-c.ended; code != 2 {
 		t.Errorf("code %d", code)
@@ -99,6 +179,57 @@ func TestEventLevels(t *testing.T) {
 	}
 	if levelOf([]byte("wayfarerd: no pipe\n")) != eventlog.Error {
 		t.Error("what ends the service is no error")
+	}
+}
+
+// TestEventLog: only SYSTEM and Administrators read the log, and its source is registered.
+func TestEventLog(t *testing.T) {
+	path := fmt.Sprintf(`SOFTWARE\Wayfarer test %d`, os.Getpid())
+	for range 2 { // the second time it is there
+		if err := registerEventLog(path); err != nil {
+			t.Skip("this user may not write below HKEY_LOCAL_MACHINE: ", err)
+		}
+	}
+	defer registry.DeleteKey(registry.LOCAL_MACHINE, path)
+	defer registry.DeleteKey(registry.LOCAL_MACHINE, path+`\`+eventSource)
+	log, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.QUERY_VALUE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	access, _, err := log.GetStringValue("CustomSD")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sd, err := windows.SecurityDescriptorFromString(access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := sd.DACL()
+	if err != nil || list.AceCount != 2 {
+		t.Fatalf("access %q: %v", access, err)
+	}
+	for i := range uint32(list.AceCount) {
+		var ace *windows.ACCESS_ALLOWED_ACE
+		if err := windows.GetAce(list, i, &ace); err != nil {
+			t.Fatal(err)
+		}
+		sid := (*windows.SID)(unsafe.Pointer(&ace.SidStart))
+		if !sid.IsWellKnown(windows.WinLocalSystemSid) && !sid.IsWellKnown(windows.WinBuiltinAdministratorsSid) {
+			t.Errorf("%v may do %#x", sid, ace.Mask)
+		}
+	}
+	source, err := registry.OpenKey(registry.LOCAL_MACHINE, path+`\`+eventSource, registry.QUERY_VALUE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	texts, kind, err := source.GetStringValue("EventMessageFile")
+	if err != nil || kind != registry.EXPAND_SZ || texts != eventTexts {
+		t.Errorf("texts in %q, %v", texts, err)
+	}
+	if kinds, _, err := source.GetIntegerValue("TypesSupported"); err != nil || kinds != 7 {
+		t.Errorf("kinds of events %d, %v", kinds, err)
 	}
 }
 

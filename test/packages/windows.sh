@@ -52,7 +52,7 @@ files() { find . \( -path './windows/temp' -o -path './users/*/Temp' -o -path '.
 NOISE='"DriverDateData"=|\\ServiceCurrent\]|\\Control\\Video\\|Session Manager\\Environment\] "PATH"='
 # Keys without anything in them: Windows's installer makes some for itself when it is used for
 # the first time, and takes others away with the last value, which only Wine has as few.
-NOISE+='|^\[[^]]*\\(Installer|Installer\\(Features|Products|UpgradeCodes|UserData)|UserData\\S-1-5-18(\\(Components|Products))?|CurrentVersion\\Run|Eventlog\\Application)\] \['
+NOISE+='|^\[[^]]*\\(Installer|Installer\\(Features|Products|UpgradeCodes|UserData)|UserData\\S-1-5-18(\\(Components|Products))?|CurrentVersion\\Run|Eventlog)\] \['
 # An interface's keys stay, as Windows keeps its own, with nothing in them.
 NOISE+='|^\[[^]]*\\(Dnscache(\\Parameters(\\DnsPolicyConfig)?)?|NetBT(\\Parameters(\\Interfaces(\\Tcpip_[^]]*)?)?)?)\] \[|\\Tcpip6?\\Parameters\\Interfaces\\[^]]*\] (\[|"(NameServer|SearchList)"=""$)'
 has() { query "$1" ${2:+/v "$2"} | grep -qF -- "$3" || fail "registry: $1 $2 is not $3: $(query "$1" /v "$2")"; }
@@ -66,7 +66,7 @@ UNINSTALL='HKLM\Software\Microsoft\Windows\CurrentVersion\Uninstall'
 
 step before
 # A service that was not installed has registered itself.
-wine reg delete 'HKLM\System\CurrentControlSet\Services\EventLog\Application\Wayfarer' /f >/dev/null 2>&1 || true
+wine reg delete 'HKLM\System\CurrentControlSet\Services\EventLog\Wayfarer' /f >/dev/null 2>&1 || true
 msi /i 'C:\nothing.msi' || true # the service of Windows's installer has been started once
 look before
 
@@ -77,7 +77,8 @@ has "$RUN" Wayfarer "\"$PROGRAMS\\wayfarer-gui.exe\" --hidden"
 # Windows's own installer quotes the path.
 has 'HKLM\System\CurrentControlSet\Services\wayfarerd' ImagePath "$PROGRAMS\\wayfarerd.exe service"
 has 'HKLM\System\CurrentControlSet\Services\wayfarerd' Start 0x2
-has 'HKLM\System\CurrentControlSet\Services\EventLog\Application\Wayfarer' EventMessageFile EventCreate.exe
+has 'HKLM\System\CurrentControlSet\Services\EventLog\Wayfarer' CustomSD 'O:BAG:SYD:(A;;0xf0007;;;SY)(A;;0x7;;;BA)'
+has 'HKLM\System\CurrentControlSet\Services\EventLog\Wayfarer\wayfarerd' EventMessageFile EventCreate.exe
 has 'HKLM\Software\Classes\Wayfarer.Profile\shell\open\command' '' "\"$PROGRAMS\\wayfarer-gui.exe\" \"%1\""
 has 'HKLM\Software\Classes\.pcf' '' Wayfarer.Profile
 has "$ENVIRONMENT" PATH "C:\\Program Files\\Wayfarer\\"
