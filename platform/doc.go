@@ -274,15 +274,15 @@
 // take the place of wintun, of what iphlpapi.dll sets and tells, and of the filtering engine
 // (test/wine): all that they are asked for is compared line by line, the tunnel's packets go
 // by nothing else, and filters are read with the structures of mingw-w64's headers. Wine
-// cannot show that a second service is refused (TestSecondService), nor what a full service
-// says before it hangs up (TestConnectionsAreBounded). On no Windows was run: wintun's driver,
-// what the system itself makes of addresses, routes, metrics, DNS and filters, and when it tells of
-// changes, what the DNS client and NetBT make of the
-// registry, whether IP_UNICAST_IF holds beside a full tunnel, UDP_SEND_MSG_SIZE, power events,
-// access control lists, displays of several densities, anything on arm64. An owner of a Windows 10 or 11
-// finds out in ten minutes, in PowerShell as administrator, with wayfarer.exe,
-// wayfarerd.exe and wayfarer-gui.exe of "make gui-windows" and wintun.dll (wintun.net, 0.14)
-// in one folder:
+// cannot show that a second service is refused (TestSecondService), nor what a full
+// service says before it hangs up (TestConnectionsAreBounded). On no Windows was run:
+// wintun's driver, what the system itself makes of addresses, routes, metrics, DNS and
+// filters, and when it tells of changes, what the DNS client and NetBT make of the
+// registry, whether IP_UNICAST_IF holds beside a full tunnel, UDP_SEND_MSG_SIZE, power
+// events, access control lists, displays of several densities, anything on arm64. An owner
+// of a Windows 10 or 11 finds out in ten minutes, in PowerShell as administrator, with
+// wayfarer.exe, wayfarerd.exe and wayfarer-gui.exe of "make gui-windows" and wintun.dll
+// (wintun.net, 0.14) in one folder:
 //
 //  1. sc.exe create wayfarerd binPath= '"C:\...\wayfarerd.exe" service', sc.exe start
 //     wayfarerd: the event log Wayfarer has "wayfarerd runs" of the source wayfarerd, and as
