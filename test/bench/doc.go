@@ -25,6 +25,13 @@
 // if that does not help; then rounds are added. What is compared was measured in the same
 // round: the table shows the medians of these ratios.
 //
+// The processor time of an end is that of its processes, with what the kernel does in their
+// name. Between namespaces that includes what lies beyond the interface: the kernel hands a
+// datagram on to the socket at the other end, through the lab's routers and its NAT too, in
+// the time of who sends it. Where the far end takes datagrams one by one, that is up to a
+// third of what sending costs. It counts against all variants alike. (Threads for the far
+// interface's packets, which veth has, take it off all of them; the ratios do not fall.)
+//
 // It wants an idle machine. On a busy one "make bench REALTIME=1" has everything run at a
 // real-time priority: others wait then. That is good for what keeps both processors busy
 // (tcp, suites, sas, rekey), and for nothing else: programs that wait for single packets
