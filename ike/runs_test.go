@@ -525,7 +525,7 @@ func covered(p *pipe, remote int) bool {
 func takeRuns(p *pipe, datagrams [][]byte, from netip.AddrPort, runs bool) {
 	a := newArrivals(1)
 	if runs {
-		a = newArrivals(batchReads)
+		a = newArrivals(runReads)
 	}
 	for len(datagrams) > 0 {
 		n := 0
