@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/tc-hib/winres"
 	"github.com/tc-hib/winres/version"
@@ -88,25 +91,47 @@ func writeResources(dir, release string) error {
 	return nil
 }
 
-// versionForm is what installer/version says: 1.2.3, and behind a plus sign how many
-// commits later.
-var versionForm = regexp.MustCompile(`^(\d+)\.(\d+)\.(\d+)(?:~[^+]*)?(?:\+(\d+)\..*)?$`)
+// versionForm is what installer/version says: 1.2.3, ~rc1 behind it before it is released,
+// and behind a plus sign how many commits later.
+var versionForm = regexp.MustCompile(`^(\d+)\.(\d+)\.(\d+)(?:~(alpha|beta|rc)?\.?(\d*)[^+]*)?(?:\+(\d+)\..*)?$`)
 
-// versionNumbers are the four of Windows, by which installers tell what is newer.
+// What the fourth number begins with: that of a release is above those of all that came
+// before it.
+const (
+	numberOfRelease = 10000
+	numbersOfStage  = 3000
+	numbersOfBuild  = 100 // for what comes between, such as rc1 and rc2
+)
+
+var stages = []string{"alpha", "beta", "rc"}
+
+// versionNumbers are the four of Windows. Its installer removes a file, and puts none in
+// its place, where a later version has a lower number. What is beyond a part's numbers has
+// its highest.
 func versionNumbers(release string) (numbers [4]uint16, err error) {
 	parts := versionForm.FindStringSubmatch(release)
 	if parts == nil {
 		return numbers, fmt.Errorf("%q is no version: one is 1.2.3", release)
 	}
-	for i, part := range parts[1:] {
-		if part == "" {
-			continue
-		}
+	for i, part := range parts[1:4] {
 		n, err := strconv.ParseUint(part, 10, 16)
 		if err != nil {
 			return numbers, fmt.Errorf("version %q: %w", release, err)
 		}
 		numbers[i] = uint16(n)
 	}
+	upTo := func(most uint64, digits string) uint16 {
+		n, _ := strconv.ParseUint("0"+digits, 10, 64) // too many of them are the most, too
+		return uint16(min(n, most))
+	}
+	stage, build, commits := parts[4], parts[5], parts[6]
+	if !strings.Contains(release, "~") {
+		numbers[3] = numberOfRelease + upTo(math.MaxUint16-numberOfRelease, commits)
+		return numbers, nil
+	}
+	if stage != "" {
+		numbers[3] = uint16(slices.Index(stages, stage))*numbersOfStage + upTo(numbersOfStage/numbersOfBuild-1, build)*numbersOfBuild
+	}
+	numbers[3] += upTo(numbersOfBuild-1, commits)
 	return numbers, nil
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,8 +15,8 @@ import (
 
 func TestVersionNumbers(t *testing.T) {
 	for release, want := range map[string][4]uint16{
-		"1.2.3": {1, 2, 3, 0}, "10.20.30+5.gabc1234": {10, 20, 30, 5}, "1.2.3~rc1": {1, 2, 3, 0}, "1.2.3~rc1+4.gabc1234": {1, 2, 3, 4},
-		"0.0.0~git20260102.abc1234": {},
+		"1.2.3": {1, 2, 3, 10000}, "10.20.30+5.gabc1234": {10, 20, 30, 10005}, "1.2.3~rc1": {1, 2, 3, 6100}, "1.2.3~rc1+4.gabc1234": {1, 2, 3, 6104},
+		"0.0.0~git20260102.abc1234": {}, "1.2.3+99999.gabc1234": {1, 2, 3, 65535},
 	} {
 		if got, err := versionNumbers(release); err != nil || got != want {
 			t.Errorf("%s: %v, %v; want %v", release, got, err, want)
@@ -25,6 +26,23 @@ func TestVersionNumbers(t *testing.T) {
 		if got, err := versionNumbers(bad); err == nil {
 			t.Errorf("%q: %v", bad, got)
 		}
+	}
+}
+
+// TestVersionsRise: what is made later has a higher number, by which Windows's installer
+// keeps it.
+func TestVersionsRise(t *testing.T) {
+	var before [4]uint16
+	for i, release := range []string{
+		"0.0.0~git20260102.abc1234", "1.2.3~alpha1", "1.2.3~alpha1+2.gabc1234", "1.2.3~alpha2", "1.2.3~alpha99", "1.2.3~beta1", "1.2.3~beta.2",
+		"1.2.3~rc1", "1.2.3~rc1+300.gabc1234", "1.2.3~rc2", "1.2.3~rc99999999999999999999+300.gabc1234", "1.2.3", "1.2.3+5.gabc1234",
+		"1.2.4~rc1", "1.2.4", "1.3.0~rc1",
+	} {
+		numbers, err := versionNumbers(release)
+		if err != nil || i > 0 && slices.Compare(before[:], numbers[:]) >= 0 {
+			t.Errorf("%s: %v, %v; before it %v", release, numbers, err, before)
+		}
+		before = numbers
 	}
 }
 
@@ -54,7 +72,7 @@ func TestResources(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if want := [4]uint16{1, 2, 3, 4}; info.FileVersion != want || info.ProductVersion != want {
+				if want := [4]uint16{1, 2, 3, 10004}; info.FileVersion != want || info.ProductVersion != want {
 					t.Errorf("versions %v and %v", info.FileVersion, info.ProductVersion)
 				}
 				texts, err := info.MarshalJSON()
