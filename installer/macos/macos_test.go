@@ -20,7 +20,8 @@ var tools = map[string]string{
 	"codesign":    `echo "codesign $*" >>"$LOG"`,
 	"git":         "echo 1700000000",
 	"id":          "echo 0",
-	"launchctl":   `echo "launchctl $*" >>"$LOG"`,
+	"launchctl":   `echo "launchctl $*" >>"$LOG"; [ "$1" != print ]`,
+	"sleep":       `echo "sleep $*" >>"$LOG"`,
 	"pkgutil":     `echo "pkgutil $*" >>"$LOG"`,
 	"pkill":       `echo "pkill $*" >>"$LOG"`,
 	"productsign": `echo "productsign $*" >>"$LOG"; cp "$4" "$5"`,
@@ -267,6 +268,9 @@ func TestUninstall(t *testing.T) {
 		if out, err := uninstall(); err == nil || !strings.Contains(out, "nothing was removed") {
 			t.Errorf("with the network as it is: %v, %s", err, out)
 		}
+		if log := read(t, filepath.Join(root, "log")); !strings.Contains(log, "launchctl bootstrap system "+mac+"/Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist\n") {
+			t.Errorf("the service does not run again: %s", log)
+		}
 		read(t, filepath.Join(mac, tools, "wayfarerd"))
 		write(t, filepath.Join(mac, tools, "wayfarer"), "#!/bin/sh\necho wayfarer \"$@\" >>\"$LOG\"\n")
 		if out, err := uninstall(); err != nil {
@@ -287,5 +291,91 @@ func TestUninstall(t *testing.T) {
 		if at := strings.Index(log, restore); at < strings.Index(log, stop) || !strings.Contains(log, "pkgutil --forget io.github.wayfarer.pkg\n") {
 			t.Errorf("it did %s", log)
 		}
+	}
+}
+
+// The uninstaller waits for a service that still disconnects, and no longer than launchd does.
+func TestUninstallWaits(t *testing.T) {
+	for _, tt := range []struct {
+		last    string // that launchd knows of the service
+		seconds int
+	}{{"3", 3}, {"100", 35}} {
+		root, env := checkout(t)
+		mac := filepath.Join(root, "mac")
+		write(t, filepath.Join(mac, "Library/PrivilegedHelperTools/wayfarer"), "#!/bin/sh\necho wayfarer \"$@\" >>\"$LOG\"\n")
+		write(t, filepath.Join(root, "tools", "launchctl"), `#!/bin/sh
+echo "launchctl $*" >>"$LOG"
+[ "$1" != print ] || [ "$(grep -c "launchctl print" "$LOG")" -le `+tt.last+` ]
+`)
+		cmd := exec.Command("sh", "uninstall.sh")
+		cmd.Env = append(env, "WAYFARER_ROOT="+mac)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		before, _, done := strings.Cut(read(t, filepath.Join(root, "log")), "wayfarer restore-network\n")
+		if slept := strings.Count(before, "sleep 1\n"); slept != tt.seconds || !done {
+			t.Errorf("it waited for %d s, want %d; then it restored the network: %v", slept, tt.seconds, done)
+		}
+	}
+}
+
+// Directories of others that the package has made go with it, if they are empty; those that
+// there were stay. An upgrade ends the window.
+func TestDirectories(t *testing.T) {
+	for name, tt := range map[string]struct{ there, left []string }{
+		"none was there":   {nil, []string{"/Library", "/usr"}},
+		"all were there":   {[]string{"Library/PrivilegedHelperTools", "usr/local/bin", "usr/local/share/doc"}, []string{"/Library", "/Library/PrivilegedHelperTools", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/share", "/usr/local/share/doc"}},
+		"one is used now":  {[]string{"usr/local/bin/later"}, []string{"/Library", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/bin/later"}},
+		"some of the tree": {[]string{"usr/local"}, []string{"/Library", "/usr", "/usr/local"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, env := checkout(t)
+			mac := filepath.Join(root, "mac")
+			env = append(env, "WAYFARER_ROOT="+mac)
+			run := func(script string) {
+				t.Helper()
+				cmd := exec.Command("sh", script)
+				cmd.Env = env
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("%s: %v: %s", script, err, out)
+				}
+			}
+			mkdir := func(dir string) {
+				t.Helper()
+				if err := os.MkdirAll(filepath.Join(mac, dir), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mkdir("Library")
+			mkdir("usr")
+			for _, dir := range tt.there {
+				if !strings.HasSuffix(dir, "later") {
+					mkdir(dir)
+				}
+			}
+			for range 2 { // an upgrade finds what the first has made
+				run("scripts/preinstall")
+				mkdir("usr/local/bin")
+				mkdir("usr/local/share/doc/wayfarer")
+				write(t, filepath.Join(mac, "Library/PrivilegedHelperTools/wayfarer"), "#!/bin/sh\n")
+			}
+			if !strings.Contains(read(t, filepath.Join(root, "log")), "pkill -x wayfarer-gui\n") {
+				t.Error("the window was not ended")
+			}
+			for _, dir := range tt.there {
+				mkdir(dir)
+			}
+			run("uninstall.sh")
+			var left []string
+			err := filepath.WalkDir(mac, func(path string, _ os.DirEntry, err error) error {
+				if path = strings.TrimPrefix(path, mac); path != "" && path != "/Library/Application Support" {
+					left = append(left, path)
+				}
+				return err
+			})
+			if err != nil || !slices.Equal(left, tt.left) {
+				t.Errorf("left are %q, %v; want %q", left, err, tt.left)
+			}
+		})
 	}
 }
