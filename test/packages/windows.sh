@@ -6,7 +6,7 @@
 #
 #	windows.sh OUT GATEWAY REMOTE-ID USER IKE ESP
 #
-# OUT has old.msi, new.msi, next.msi (the commit after, with another window's program), and
+# OUT has old.msi, new.msi, next.msi (the commit after; both with a stand-in for the window), and
 # Wine's prefix as it is before, with ca.pem and password.txt.
 set -euo pipefail
 OUT=$1 GATEWAY=$2 REMOTE=$3 LOGIN=$4 IKE=$5 ESP=$6
@@ -35,6 +35,11 @@ process() { # PROGRAM
 		tr '\0' '\n' <"/proc/$id/environ" 2>/dev/null | grep -qxF "WINEPREFIX=$WINEPREFIX" && echo "$id"
 	done
 }
+# awaited takes away a sign of the window's program, for which it waits.
+awaited() {
+	for _ in $(seq 20); do [ -e "$1" ] && break; sleep .5; done
+	rm "$1"
+}
 client() { timeout 90 wine "$PROGRAMS\\wayfarer.exe" "$@"; }
 serving() {
 	for _ in $(seq 40); do client status --json 2>/dev/null | grep -q '"connections"' && return; sleep .5; done
@@ -52,9 +57,9 @@ files() { find . \( -path './windows/temp' -o -path './users/*/Temp' -o -path '.
 NOISE='"DriverDateData"=|\\ServiceCurrent\]|\\Control\\Video\\|Session Manager\\Environment\] "PATH"='
 # Keys without anything in them: Windows's installer makes some for itself when it is used for
 # the first time, and takes others away with the last value, which only Wine has as few.
-NOISE+='|^\[[^]]*\\(Installer|Installer\\(Features|Products|UpgradeCodes|UserData)|UserData\\S-1-5-18(\\(Components|Products))?|CurrentVersion\\Run|Eventlog)\] \['
+NOISE+='|^\[[^]]*\\(Installer|Installer\\(Features|Products|UpgradeCodes|UserData)|UserData\\S-1-5-18(\\(Components|Products))?|CurrentVersion\\(Run|Explorer\\StartupApproved(\\Run)?)|Eventlog)\] \['
 # An interface's keys stay, as Windows keeps its own, with nothing in them.
-NOISE+='|^\[[^]]*\\(Dnscache(\\Parameters(\\DnsPolicyConfig)?)?|NetBT(\\Parameters(\\Interfaces(\\Tcpip_[^]]*)?)?)?)\] \[|\\Tcpip6?\\Parameters\\Interfaces\\[^]]*\] (\[|"(NameServer|SearchList)"=""$)'
+NOISE+='|^\[[^]]*\\(Dnscache(\\Parameters(\\DnsPolicyConfig)?)?|NetBT(\\Parameters(\\Interfaces(\\Tcpip_[^]]*)?)?)?|Tcpip6?\\Parameters\\Interfaces)\] \[|\\Tcpip6?\\Parameters\\Interfaces\\[^]]*\] (\[|"(NameServer|SearchList)"=""$)'
 has() { query "$1" ${2:+/v "$2"} | grep -qF -- "$3" || fail "registry: $1 $2 is not $3: $(query "$1" /v "$2")"; }
 hasnot() { ! query "$@" | grep -q REG_ || fail "registry: there is $*"; }
 same() { diff "$OUT/$1-before" "$OUT/$1-after" || fail "$1 are others than before"; }
@@ -99,6 +104,17 @@ client logs | grep -q 'left out.*office.toml' || fail "the service does not read
 [ "$(query "$UNINSTALL" /s | grep -c 'DisplayName.*Wayfarer')" = 1 ] || fail "both versions are in the list of programs"
 query "$UNINSTALL" /s | grep -q 'DisplayVersion.*1\.2\.0' || fail "the new version is not in the list of programs"
 query "$ENVIRONMENT" /v PATH | grep -o 'Program Files.Wayfarer' | grep -c . | grep -qx 1 || fail "PATH has not exactly one entry"
+awaited hidden || fail "the window has not come back to the tray"
+
+step "a repair, as any user may ask for it"
+mkdir -p evil && cp "$OUT/office.toml" evil/evil.toml
+product=$(query "$UNINSTALL" /s | awk '/^HKEY/ {sub(/.*Uninstall./, ""); key = $0} /DisplayName.*Wayfarer/ {print key}')
+window=$(process wayfarer-gui)
+msi /i "$product" REINSTALL=ALL REINSTALLMODE=u 'PROFILES=C:\evil' || fail "repair of $product"
+[ ! -e ProgramData/Wayfarer/profiles.d/evil.toml ] || fail "a repair places profiles"
+awaited hidden || fail "the window has not come back to the tray"
+[ "$window" != "$(process wayfarer-gui)" ] || fail "the window was not ended"
+rm -r evil
 
 step "no downgrade"
 ! msi /i 'C:\old.msi' || fail "a downgrade was not refused"
@@ -110,15 +126,18 @@ timeout 180 wine msiexec /i 'C:\next.msi' >/dev/null 2>&1 || fail "a later commi
 serving
 client version | grep -qF '1.2.0+1.gabc1234' || fail "it is not the later commit: $(client version)"
 [ "$(query "$UNINSTALL" /s | grep -c 'DisplayName.*Wayfarer')" = 1 ] || fail "both commits are in the list of programs"
-for _ in $(seq 20); do [ -n "$(process wayfarer-gui)" ] && break; sleep .5; done
-rm shown || fail "the window was not shown"
-[ -n "$(process wayfarer-gui)" ] || fail "the window does not run"
+awaited shown || fail "the window was not shown"
+[ "$(process wayfarer-gui | wc -l)" = 1 ] || fail "not one window runs: $(process wayfarer-gui)"
+[ ! -e hidden ] || fail "it was started in the tray, too"
 
 step "uninstall, connected"
 rm ProgramData/Wayfarer/profiles.d/office.toml
 client connect --gateway "$GATEWAY" --remote-id "$REMOTE" --ike "$IKE" --esp "$ESP" --auth hybrid --ca 'C:\ca.pem' \
 	--login "$LOGIN" --password-file 'C:\password.txt' --timeout 40s </dev/null || fail "no connection"
 client status --json | grep -q '"state":"connected"' || fail "not connected"
+login=Software\\Microsoft\\Windows\\CurrentVersion
+wine reg add "HKCU\\$login\\Run" /v Wayfarer /d '"C:\\Program Files\\Wayfarer\\wayfarer-gui.exe" --hidden' /f >/dev/null 2>&1
+wine reg add "HKCU\\$login\\Explorer\\StartupApproved\\Run" /v Wayfarer /t REG_BINARY /d 030000000000000000000000 /f >/dev/null 2>&1
 rm -f driver-deleted # Wine tells no old version that it is replaced (UPGRADINGPRODUCTCODE)
 msi /x 'C:\next.msi' || fail "uninstall"
 rm driver-deleted || fail "wintun's driver is left"
@@ -133,6 +152,8 @@ step "silent, with properties"
 mkdir -p preset && printf 'version = 1\ngateway = "vpn.example.test"\nauth = "hybrid"\npin = "%064d"\n' 0 >preset/site.toml
 echo 'another' >preset/ca.pem
 wine reg add 'HKLM\Software\Classes\.pcf' /ve /d Other.Program /f >/dev/null 2>&1
+! msi /i 'C:\old.msi' 'PROFILES=C:\none' || fail "profiles of a directory that is not there were placed"
+[ -z "$(state)" ] || fail "it was installed all the same"
 msi /i 'C:\old.msi' AUTOSTART=0 'PROFILES=C:\preset' || fail "install"
 serving
 hasnot "$RUN" /v Wayfarer
@@ -142,7 +163,7 @@ client logs | grep -q 'left out.*site.toml' || fail "the preset profile is not r
 msi /i 'C:\next.msi' || fail "upgrade"
 hasnot "$RUN" /v Wayfarer
 client logs | grep -q 'left out.*site.toml' || fail "the preset profile is lost"
-[ ! -e shown ] || fail "a silent installation showed the window"
+{ [ ! -e shown ] && [ ! -e hidden ]; } || fail "the window was started, which AUTOSTART=0 forbids"
 rm -f driver-deleted
 msi /x 'C:\next.msi' || fail "uninstall"
 rm driver-deleted || fail "wintun's driver is left"
