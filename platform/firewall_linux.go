@@ -89,20 +89,23 @@ func (c *firewallChange) is(state firewallState) bool {
 
 // apply replaces the table at once, so that there is no moment without it.
 func (c *firewallChange) apply(context.Context) error {
-	state, err := readFirewall()
+	conn, done, err := dialFirewall()
+	if err != nil {
+		return err
+	}
+	defer done()
+	state, err := firewallOf(conn)
 	if err != nil {
 		return rights(err)
 	}
 	if c.is(state) {
 		return nil
 	}
-	conn, err := nftables.New()
-	if err != nil {
-		return err
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: firewallTable}
+	if state.exists {
+		conn.DelTable(table)
 	}
-	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: firewallTable})
-	conn.DelTable(table) // it may be there: adding it again is no error, removing nothing is one
-	conn.AddTable(table)
+	conn.CreateTable(table)
 	chains := map[string]*nftables.Chain{}
 	for _, base := range baseChains {
 		policy := nftables.ChainPolicyAccept
@@ -121,7 +124,15 @@ func (c *firewallChange) apply(context.Context) error {
 }
 
 func (c *firewallChange) undo(context.Context) error {
-	state, err := readFirewall()
+	conn, done, err := dialFirewall()
+	if err != nil {
+		if noFirewall(err) {
+			return nil
+		}
+		return err
+	}
+	defer done()
+	state, err := firewallOf(conn)
 	if noFirewall(err) {
 		return nil
 	}
@@ -130,10 +141,6 @@ func (c *firewallChange) undo(context.Context) error {
 	}
 	if !state.exists || state.foreign {
 		return nil
-	}
-	conn, err := nftables.New()
-	if err != nil {
-		return err
 	}
 	conn.DelTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: firewallTable})
 	if err := conn.Flush(); err != nil && !gone(err) {
@@ -306,12 +313,28 @@ type firewallState struct {
 	rules   []string // as rule.String writes them, in the order of baseChains
 }
 
-func readFirewall() (firewallState, error) {
-	var state firewallState
-	conn, err := nftables.New()
+// dialFirewall opens a connection to the kernel's firewall; done closes it. The kernel lets
+// that wait until nobody uses any more what was removed, by whomever: ten milliseconds,
+// which nobody here needs to wait for.
+func dialFirewall() (_ *nftables.Conn, done func(), _ error) {
+	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
-		return state, err
+		return nil, nil, err
 	}
+	return conn, func() { go conn.CloseLasting() }, nil
+}
+
+func readFirewall() (firewallState, error) {
+	conn, done, err := dialFirewall()
+	if err != nil {
+		return firewallState{}, err
+	}
+	defer done()
+	return firewallOf(conn)
+}
+
+func firewallOf(conn *nftables.Conn) (firewallState, error) {
+	var state firewallState
 	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
 		return state, err

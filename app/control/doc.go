@@ -96,8 +96,9 @@
 // within 10 s; a connection may be silent between requests for a minute. Who is slower is
 // dropped, and so is who goes on talking while a stream goes out: net/http would no longer
 // see when it goes. Nobody waits for a slow reader, because each has a goroutine of its own,
-// and changes come as a coalesced signal, at most 20 a second. Refusals are logged once a
-// minute per user.
+// and changes come as a coalesced signal, at most 20 a second; those of a connection's state
+// do not wait for the next, ten in quick succession. Refusals are logged once a minute per
+// user.
 //
 // # Layout
 //

@@ -26,6 +26,7 @@ const (
 	maxUserBodies  = 8        // of one user
 	maxConns       = 256      // connections to the socket, but the administrator's
 	maxUserConns   = 32       // of one user
+	urgentBurst    = 10       // changes of state in quick succession that a watch is told one by one
 )
 
 // Times of the local API.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"wayfarer/app"
 )
 
@@ -47,24 +49,31 @@ func (s *stream) send(lines []byte) bool {
 	return err == nil && s.control.Flush() == nil
 }
 
-// next waits for a change, but lets eventInterval pass: what changes meanwhile is sent
-// together. What changed until ctx ends is still to be sent: the server may be stopping.
-func next(ctx context.Context, changes <-chan struct{}) (more bool) {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(eventInterval):
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-changes:
-		return true
+// next waits for a change, but lets eventInterval pass, unless the change is urgent: what
+// changes meanwhile is sent together. What changed until ctx ends is still to be sent: the
+// server may be stopping.
+func next(ctx context.Context, changes <-chan struct{}, urgent func() bool) (more bool) {
+	pause := time.After(eventInterval)
+	for changed := false; ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-pause:
+			if pause = nil; changed {
+				return true
+			}
+		case <-changes:
+			if pause == nil || urgent() {
+				return true
+			}
+			changed = true
+		}
 	}
 }
 
 // events sends the whole status at once and after each change, until the client
-// goes. A change that the peer may not see becomes no line.
+// goes. A change that the peer may not see becomes no line. That of a connection's state
+// does not wait: people, and the command line, wait for it.
 func (s *Server) events(p peer, w http.ResponseWriter, r *http.Request) *refusal {
 	out, done, refusal := s.open(p, w, r)
 	if refusal != nil {
@@ -74,8 +83,12 @@ func (s *Server) events(p peer, w http.ResponseWriter, r *http.Request) *refusal
 	changes, stop := s.Backend.Watch()
 	defer stop()
 	var last []byte
-	for more := true; ; more = next(r.Context(), changes) {
-		line, err := json.Marshal(s.now(p))
+	var shown app.Status
+	bound := rate.NewLimiter(rate.Every(eventInterval), urgentBurst)
+	urgent := func() bool { return !sameStates(s.now(p).Connections, shown.Connections) && bound.Allow() }
+	for more := true; ; more = next(r.Context(), changes, urgent) {
+		shown = s.now(p)
+		line, err := json.Marshal(shown)
 		if err != nil {
 			s.Log.Error("encode an event", "error", err)
 			return nil
@@ -90,6 +103,10 @@ func (s *Server) events(p peer, w http.ResponseWriter, r *http.Request) *refusal
 			return nil
 		}
 	}
+}
+
+func sameStates(a, b []app.Connection) bool {
+	return slices.EqualFunc(a, b, func(x, y app.Connection) bool { return x.ID == y.ID && x.State == y.State })
 }
 
 // logs sends the lines of the log that the peer may read, and with follow those that
@@ -113,7 +130,8 @@ func (s *Server) logs(p peer, w http.ResponseWriter, r *http.Request) *refusal {
 		return nil
 	}
 	var newest uint64
-	for more := true; ; more = next(r.Context(), changes) {
+	never := func() bool { return false }
+	for more := true; ; more = next(r.Context(), changes, never) {
 		var records []app.LogRecord
 		records, newest = s.Logs.Since(newest, query.level)
 		for part := range slices.Chunk(records, logChunk) {

@@ -56,7 +56,13 @@ func TestEvents(t *testing.T) {
 		// Those that follow closely come as one.
 		for i := range 100 {
 			backend.change(app.Connection{ID: "c1", Owner: "ada", State: app.StateConnecting, Banner: string(rune('A' + i))})
+			synctest.Wait()
 		}
+		if got := nextStatus(t, lines); got.Connections[0].Banner != string(rune('A'+99)) || time.Since(start) != eventInterval {
+			t.Errorf("after %v: %+v", time.Since(start), got)
+		}
+
+		// That of the state comes at once.
 		backend.change(app.Connection{ID: "c1", Owner: "ada", State: app.StateConnected})
 		if got := nextStatus(t, lines); got.Connections[0].State != app.StateConnected || time.Since(start) != eventInterval {
 			t.Errorf("after %v: %+v", time.Since(start), got)
@@ -79,6 +85,31 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+// A state that changes again and again does not become lines without end.
+func TestEventsOfStatesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backend, p := startEvents(t, peer{name: "ada"})
+		lines, _, end := openEvents(t, p)
+		defer end()
+		nextStatus(t, lines)
+		start, told := time.Now(), 0
+		go func() {
+			for i := 0; time.Since(start) < time.Second; i++ {
+				backend.change(app.Connection{ID: "c1", Owner: "ada", State: [...]app.State{app.StateConnecting, app.StateFailed}[i%2]})
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(time.Second)
+			end()
+		}()
+		for lines.Scan() {
+			told++
+		}
+		if most := urgentBurst + 2*int(time.Second/eventInterval) + 1; told <= urgentBurst || told > most {
+			t.Errorf("%d lines, at most %d", told, most)
+		}
+	})
+}
+
 func TestSlowReaderIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend, p := startEvents(t, peer{name: "ada"})
@@ -91,7 +122,7 @@ func TestSlowReaderIsDropped(t *testing.T) {
 		}
 		// Nobody reads this line.
 		backend.change(app.Connection{ID: "c1", Owner: "ada"})
-		time.Sleep(eventInterval + writeTime - time.Millisecond)
+		time.Sleep(writeTime - time.Millisecond)
 		synctest.Wait()
 		if n := backend.watching(); n != 1 {
 			t.Fatalf("dropped before %v", writeTime)
