@@ -119,6 +119,8 @@ type Daemon struct {
 	dial    func(context.Context, *ike.Config) (Session, error)
 	network Network
 	openTUN func(TUNConfig) (tun.Device, error)
+	// opensAhead: openTUN needs to know nothing of the connection.
+	opensAhead bool
 	// checkTUN says whether openTUN can work at all.
 	checkTUN func() error
 	lookup   func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -179,6 +181,7 @@ func New(opts Options) *Daemon {
 	if d.openTUN == nil {
 		d.openTUN = func(cfg TUNConfig) (tun.Device, error) { return tun.Open(cfg.Name, cfg.MTU) }
 		d.checkTUN = tun.Available
+		d.opensAhead = d.network != nil // which sets addresses and MTU
 	}
 	d.look = d.lookForPortal
 	if d.network != nil {

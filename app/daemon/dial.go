@@ -39,6 +39,7 @@ func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer t.failOffline(cancel)()
+	defer t.dropAhead()
 	session, err := t.dial(ctx)
 	if err = attemptError(ctx, err); err != nil {
 		return nil, err
@@ -132,6 +133,12 @@ func (t *tunnel) dialOnce(ctx context.Context) (*dialled, error) {
 	defer outlives()
 	cfg := t.config
 	cfg.Prompt = func(ctx context.Context, p ike.Prompt) (ike.Answer, error) { return t.answerGateway(ctx, d, p) }
+	cfg.Event = func(e ike.Event) {
+		if e.Kind == ike.EventStep && app.Step(e.Step) == app.StepGetSettings { // which Dial itself tells
+			t.openAhead()
+		}
+		t.event(e)
+	}
 	// INITIAL-CONTACT would end another connection to this gateway (RFC 2407
 	// §4.6.3.3), which it may be under another name.
 	cfg.Reconnect = cfg.Reconnect || t.daemon.hasOther(t)

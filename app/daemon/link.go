@@ -105,20 +105,74 @@ func (l *link) setMTU(mtu int) error {
 	return nil
 }
 
+// opened is an interface that has been made, or why it could not be.
+type opened struct {
+	taken  string // the name that was proposed
+	name   string
+	device tun.Device
+	err    error
+}
+
+// makeTUN makes an interface and takes a name for it.
+func (d *Daemon) makeTUN(cfg TUNConfig) opened {
+	cfg.Name = d.takeName()
+	device, err := d.openTUN(cfg)
+	if err != nil {
+		d.giveName(cfg.Name)
+		return opened{err: &hostError{err: err}}
+	}
+	o := opened{taken: cfg.Name, device: device}
+	if o.name, err = device.Name(); err != nil {
+		d.discard(o)
+		return opened{err: &hostError{err: err}}
+	}
+	return o
+}
+
+// discard gives back an interface that nobody uses.
+func (d *Daemon) discard(o opened) {
+	if o.device == nil {
+		return
+	}
+	if err := o.device.Close(); err != nil {
+		d.log.Warn("an interface that was not needed cannot be closed", "interface", o.name, "error", err)
+	}
+	d.giveName(o.taken)
+}
+
+// openAhead begins to make the interface that a connection will need, while the gateway
+// tells with which settings: it has signed in, so nothing is asked any more. An interface
+// of the operating system gets them afterwards.
+func (t *tunnel) openAhead() {
+	if !t.daemon.opensAhead || t.link != nil || t.ahead != nil {
+		return
+	}
+	ahead := make(chan opened, 1)
+	t.ahead = ahead
+	go func() { ahead <- t.daemon.makeTUN(TUNConfig{MTU: tun.MinIPv6MTU}) }()
+}
+
+// dropAhead gives back what openAhead has made.
+func (t *tunnel) dropAhead() {
+	if t.ahead != nil {
+		t.daemon.discard(<-t.ahead)
+		t.ahead = nil
+	}
+}
+
 func (t *tunnel) open(cfg TUNConfig) error {
-	cfg.Name = t.daemon.takeName()
-	device, err := t.daemon.openTUN(cfg)
-	if err != nil {
-		t.daemon.giveName(cfg.Name)
-		return &hostError{err: err}
+	var o opened
+	if t.ahead != nil {
+		o = <-t.ahead
+		t.ahead = nil
+	} else {
+		o = t.daemon.makeTUN(cfg)
 	}
-	name, err := device.Name()
-	if err != nil {
-		device.Close()
-		t.daemon.giveName(cfg.Name)
-		return &hostError{err: err}
+	if o.err != nil {
+		return o.err
 	}
-	t.link = &link{config: cfg, device: device, name: name, pump: newPump(device, cfg.MTU, t.log)}
+	cfg.Name = o.taken
+	t.link = &link{config: cfg, device: o.device, name: o.name, pump: newPump(o.device, cfg.MTU, t.log)}
 	return nil
 }
 

@@ -196,3 +196,57 @@ func TestHostRefuses(t *testing.T) {
 		})
 	})
 }
+
+// The interface is made while the gateway tells the settings, once, and given back if
+// nothing comes of it.
+func TestInterfaceIsMadeAhead(t *testing.T) {
+	for name, tt := range map[string]struct {
+		dialErr, openErr, hostErr error
+		code                      app.Code
+	}{
+		"connected":        {},
+		"gateway refuses":  {dialErr: &ike.RefusedError{Step: ike.StepGetSettings, What: ike.RefusedSettings}, code: app.CodeSettingsRefused},
+		"no interface":     {openErr: tun.ErrNoDevice, code: app.CodeNetworkConfig},
+		"host cannot have": {hostErr: &platform.Error{Part: platform.PartRoute, Err: errors.New("no")}, code: app.CodeNetworkConfig},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.opensAhead, w.openErr, w.host.err = true, tt.openErr, tt.hostErr
+				signIn, settings := make(chan struct{}), make(chan struct{})
+				w.script = func(_ context.Context, _ int, cfg *ike.Config) (Session, error) {
+					cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.StepSignIn})
+					<-signIn
+					cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.StepGetSettings})
+					cfg.Event(ike.Event{Kind: ike.EventStep, Step: ike.StepGetSettings})
+					<-settings
+					if tt.dialErr != nil {
+						return nil, tt.dialErr
+					}
+					return newSession(), nil
+				}
+				id := w.connect(request())
+				if n := w.opened(); n != 0 {
+					t.Fatalf("%d interfaces before the sign-in is over", n)
+				}
+				close(signIn)
+				synctest.Wait()
+				if n := w.opened(); tt.openErr == nil && n != 1 {
+					t.Fatalf("%d interfaces while the settings come", n)
+				}
+				close(settings)
+				synctest.Wait()
+				if tt.code != "" {
+					w.wantFailure(id, tt.code)
+					w.host.err = nil
+					return
+				}
+				if c := w.wantState(id, app.StateConnected); w.opened() != 1 || c.TUN == nil || c.TUN.Name != w.device(0).cfg.Name {
+					t.Errorf("%d interfaces, %+v", w.opened(), c.TUN)
+				}
+				if got := w.host.last().Tunnels; len(got) != 1 || got[0].Interface != w.device(0).cfg.Name || got[0].MTU != newSession().MTU() {
+					t.Errorf("the host is asked for %+v", got)
+				}
+			})
+		})
+	}
+}

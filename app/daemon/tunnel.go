@@ -55,6 +55,7 @@ type tunnel struct {
 	// owned by run, and by the dialing that it waits for
 	config   ike.Config
 	link     *link
+	ahead    chan opened // the interface that is being made for the link; nil: none is
 	settings settings
 	backups  []string // gateways that the last session named, for the next one
 	clock    *clock   // of the attempt
