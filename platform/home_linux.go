@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -116,7 +117,9 @@ var leaseFiles = []string{
 	"var/lib/dhcp/dhclient*.leases", "var/lib/NetworkManager/dhclient-*.lease",
 }
 
-var leaseServer = regexp.MustCompile(`(?m)^\s*(?:SERVER_ADDRESS=|option dhcp-server-identifier )([0-9.]+)`)
+var leaseServer = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^\s*(?:SERVER_ADDRESS=|option dhcp-server-identifier )([0-9.]+)`)
+})
 
 // dhcpServers lists the servers of leases.
 func (h *linuxHost) dhcpServers() []netip.Addr {
@@ -128,7 +131,7 @@ func (h *linuxHost) dhcpServers() []netip.Addr {
 			if err != nil {
 				continue
 			}
-			for _, match := range leaseServer.FindAllSubmatch(content, -1) {
+			for _, match := range leaseServer().FindAllSubmatch(content, -1) {
 				if addr, err := netip.ParseAddr(string(match[1])); err == nil {
 					servers = appendNew(servers, addr)
 				}

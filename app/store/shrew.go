@@ -6,12 +6,13 @@ import (
 	"encoding/pem"
 	"regexp"
 	"strings"
+	"sync"
 
 	"wayfarer/app"
 )
 
 // shrewLine is a line of a Shrew site: a type (number, string, binary), key, and value.
-var shrewLine = regexp.MustCompile(`^([nsb]):([a-z0-9-]+):(.*)$`)
+var shrewLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([nsb]):([a-z0-9-]+):(.*)$`) })
 
 // isShrew tells a site of Shrew's client.
 func isShrew(text string) bool {
@@ -29,7 +30,7 @@ const maxShrewList = 32 << 10
 func readShrew(text string) (k *keys, skipped int) {
 	k = newKeys()
 	for line := range strings.Lines(text) {
-		m := shrewLine.FindStringSubmatch(strings.TrimSpace(line))
+		m := shrewLine().FindStringSubmatch(strings.TrimSpace(line))
 		if m == nil {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // vpncService is how NetworkManager names its plug-in.
@@ -92,7 +93,8 @@ var vpncKeys = []string{
 	"Interface name", "Interface mode", "Interface MTU", "Script", "Debug", "No Detach", "Pidfile", "Noninteractive",
 }
 
-var vpncLine = func() *regexp.Regexp {
+// vpncLine is compiled when it is needed: every start of a program would pay for it.
+var vpncLine = sync.OnceValue(func() *regexp.Regexp {
 	var names []string
 	for _, name := range vpncKeys {
 		names = append(names, regexp.QuoteMeta(name))
@@ -100,7 +102,7 @@ var vpncLine = func() *regexp.Regexp {
 	// The longest first: one may begin as another one does.
 	slices.SortFunc(names, func(a, b string) int { return len(b) - len(a) })
 	return regexp.MustCompile(`(?i)^(` + strings.Join(names, "|") + `)(?:[ \t]+(.*))?$`)
-}()
+})
 
 func readVpnc(text string) *keys {
 	k := newKeys()
@@ -108,7 +110,7 @@ func readVpnc(text string) *keys {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		number++
-		if m := vpncLine.FindStringSubmatch(line); m != nil {
+		if m := vpncLine().FindStringSubmatch(line); m != nil {
 			k.add(m[1], m[2])
 		} else if line != "" && !strings.HasPrefix(line, "#") {
 			k.add(fmt.Sprintf("line %d", number), line) // which may be a mistyped secret

@@ -251,7 +251,7 @@ func client(svc *rootless) (*http.Client, func()) {
 	return &http.Client{Transport: transport}, transport.CloseIdleConnections
 }
 
-var pageTitle = regexp.MustCompile(`<title>([^<]{1,80})</title>`)
+var pageTitle = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`<title>([^<]{1,80})</title>`) })
 
 // look fetches the page behind the gateway by its name.
 func (d *demo) look(ctx context.Context, svc *rootless) error {
@@ -265,7 +265,7 @@ func (d *demo) look(ctx context.Context, svc *rootless) error {
 	if err != nil {
 		return stopped(ctx, "the page behind the gateway cannot be opened", err)
 	}
-	found := pageTitle.FindSubmatch(body)
+	found := pageTitle().FindSubmatch(body)
 	if found == nil {
 		return demoFailed("the page behind the gateway", errors.New("it is another one than expected"))
 	}
