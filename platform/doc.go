@@ -20,8 +20,9 @@
 //
 // A change is plain data, and stands in the journal (journal.go) before it is made and
 // until it is undone: network.journal in the state directory, one line of JSON each,
-// always replaced as a whole and synced. A process that is killed leaves a list that
-// [Network.Recover] or [Restore] undoes, the newest first. While one wish replaces
+// always replaced as a whole, and synced if it has something that a restart does not undo.
+// A process that is killed leaves a list that [Network.Recover] or [Restore] undoes, the
+// newest first. While one wish replaces
 // another, both are in it. Undoing is conditional: an interface that has got a dead
 // one's index, a file that somebody else has written since, a route without our protocol
 // number stay as they are; so does everything that is in no journal.

@@ -44,7 +44,11 @@ type journal struct {
 	// newer version might take for root's.
 	foreign bool
 
+	// sync makes what was written to a file last: (*os.File).Sync.
+	sync func(*os.File) error
+
 	written []byte   // the file's content
+	lasting bool     // there is something in it that a restart of the computer does not undo
 	left    []record // of an earlier process, not undone yet, in the order of application
 	kept    []string // lines of a newer version, which only that can undo
 }
@@ -88,7 +92,7 @@ func openJournal(log *slog.Logger, dir, boot string) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{log: log, dir: dir, boot: boot, lock: lock, foreign: foreign}
+	j := &journal{log: log, dir: dir, boot: boot, lock: lock, foreign: foreign, sync: (*os.File).Sync}
 	os.Remove(j.temp()) // of a write that was cut short
 	if err := j.read(); err != nil {
 		lock.Close()
@@ -122,6 +126,7 @@ func (j *journal) read() error {
 	if len(j.written) > maxJournal {
 		return fmt.Errorf("%s: %w", j.path(), errTooLong)
 	}
+	j.lasting = len(j.written) > 0 // as far as is known
 	for line := range strings.Lines(string(j.written)) {
 		text, whole := strings.CutSuffix(line, "\n")
 		var r record
@@ -140,7 +145,9 @@ func (j *journal) read() error {
 }
 
 // keep makes the journal list, beside what an earlier process left, exactly these
-// changes, and returns when that is on the disk.
+// changes. It returns when that outlives the process, and when it is on the disk if there
+// is something that outlives the computer's run: a restart undoes the rest, and its lines
+// with it.
 func (j *journal) keep(changes []change) error {
 	lines := slices.Clone(j.kept)
 	for _, r := range j.left {
@@ -175,20 +182,27 @@ func (j *journal) keep(changes []change) error {
 	case content.Len() > maxJournal:
 		return errTooLong
 	}
-	if err := j.replace(content.Bytes()); err != nil {
+	lasting := len(j.left)+len(j.kept) > 0 || slices.ContainsFunc(changes, change.survives)
+	if err := j.replace(content.Bytes(), lasting || j.lasting); err != nil {
 		return err
 	}
-	j.written = content.Bytes()
+	j.written, j.lasting = content.Bytes(), lasting
 	return nil
 }
 
-// replace writes the file anew. A journal without lines is no file.
-func (j *journal) replace(content []byte) error {
+// replace writes the file anew, with sync so that it is on the disk. A journal without
+// lines is no file.
+func (j *journal) replace(content []byte, sync bool) error {
+	err := j.write(content, sync)
+	if err == nil && sync {
+		err = syncDir(j.dir, j.sync)
+	}
+	return err
+}
+
+func (j *journal) write(content []byte, sync bool) error {
 	if len(content) == 0 {
-		if err := removeIfThere(j.path()); err != nil {
-			return err
-		}
-		return syncDir(j.dir)
+		return removeIfThere(j.path())
 	}
 	temp := j.temp()
 	if err := removeIfThere(temp); err != nil {
@@ -202,17 +216,16 @@ func (j *journal) replace(content []byte) error {
 	if err == nil {
 		_, err = file.Write(content)
 	}
-	if err == nil {
-		err = file.Sync()
+	if err == nil && sync {
+		err = j.sync(file)
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = os.Rename(temp, j.path())
 	}
 	if err != nil {
 		os.Remove(temp)
-		return err
 	}
-	return syncDir(j.dir)
+	return err
 }
 
 // recover undoes what an earlier process left, the newest first. What cannot be

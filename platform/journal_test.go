@@ -295,6 +295,39 @@ func TestJournalQuiet(t *testing.T) {
 	}
 }
 
+// TestJournalOnDisk: what a restart of the computer does not undo is on the disk before it is
+// made, and gone from there when it is undone; the rest costs no such wait.
+func TestJournalOnDisk(t *testing.T) {
+	w := &world{values: map[string]string{}}
+	n := w.on(t)
+	syncs, last := 0, ""
+	n.journal.sync = func(file *os.File) error {
+		if syncs++; file.Name() == n.journal.temp() {
+			content, err := os.ReadFile(file.Name())
+			last = string(content)
+			return err
+		}
+		return nil
+	}
+	w.before = func(c *worldChange) {
+		if c.survives() && !strings.Contains(last, fmt.Sprintf("%q", c.Key)) {
+			t.Errorf("%v is made or undone, on the disk is %q", c, last)
+		}
+	}
+	for _, step := range []struct {
+		wish   string
+		synced bool
+	}{{"a=1", false}, {"a=2 b=1", false}, {"a=2 file=1", true}, {"a=2", true}, {"b=2", false}, {"file=1", true}, {"", true}, {"a=1", false}} {
+		syncs = 0
+		if err := n.Set(t.Context(), wish(step.wish)); err != nil {
+			t.Fatal(err)
+		}
+		if synced := syncs > 0; synced != step.synced {
+			t.Errorf("%q: synced %v", step.wish, synced)
+		}
+	}
+}
+
 // TestDirectoryModes: other users can pass the state directory, because of Samba's file,
 // but neither list it nor read the journal.
 func TestDirectoryModes(t *testing.T) {

@@ -121,10 +121,10 @@ func writePID(file *os.File) error {
 }
 
 // syncDir makes the names of a directory's files last.
-func syncDir(path string) error {
+func syncDir(path string, sync func(*os.File) error) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return errors.Join(sync(dir), dir.Close())
 }
