@@ -180,7 +180,8 @@ func (c *fileChange) apply(context.Context) error {
 		c.h.log.Warn("network: another program has rewritten the file; it is left alone", "file", c.Path)
 		return nil
 	}
-	if err := c.h.writeFile(c.Path, c.Content, 0o644, os.Geteuid(), os.Getegid()); err != nil {
+	durable := c.Was.Kind != fileMissing // else a loss of power can cost nothing but ours
+	if err := c.h.writeFile(c.Path, c.Content, 0o644, os.Geteuid(), os.Getegid(), durable); err != nil {
 		return c.refused(err)
 	}
 	c.h.written[c.Path] = c.Content
@@ -207,7 +208,7 @@ func (c *fileChange) undo(context.Context) error {
 }
 
 // ours says whether a file is what this change, or this process, has written; also if
-// the writing was cut short, where it had to be done in place.
+// the writing was cut short, where it had to be done in place or a loss of power did it.
 func (c *fileChange) ours(is fileState) bool {
 	if is.Kind != fileRegular {
 		return false
@@ -215,7 +216,8 @@ func (c *fileChange) ours(is fileState) bool {
 	last, known := c.h.written[c.Path]
 	whole := known && bytes.Equal(is.Seen, last) || bytes.Equal(is.Seen, c.Content)
 	part := bytes.Equal(is.Seen, overlay(c.Content, c.Was.Seen)) || bytes.Equal(is.Seen, overlay(c.Was.Seen, c.Content))
-	return whole || part && !bytes.Equal(is.Seen, c.Was.Seen)
+	lost := c.Was.Kind == fileMissing && len(is.Seen) == 0
+	return whole || lost || part && !bytes.Equal(is.Seen, c.Was.Seen)
 }
 
 // overlay is new written over old, when the rest of old is still to be cut off.
@@ -259,16 +261,17 @@ func (h *linuxHost) restoreFile(path string, was fileState) error {
 		}
 		return err
 	}
-	return h.writeFile(path, was.Seen, was.Mode, was.UID, was.GID)
+	return h.writeFile(path, was.Seen, was.Mode, was.UID, was.GID, true)
 }
 
 // writeFile replaces what stands at path by a file, at once. Where a file cannot be
 // replaced, because it is a mount point or its directory is read-only, it is written
-// in place. A symlink is never followed.
-func (h *linuxHost) writeFile(path string, content []byte, mode fs.FileMode, uid, gid int) error {
+// in place. A symlink is never followed. With durable no loss of power leaves less than one
+// of the two.
+func (h *linuxHost) writeFile(path string, content []byte, mode fs.FileMode, uid, gid int, durable bool) error {
 	full := filepath.Join(h.root, path)
 	temp := h.tempFor(path)
-	err := writeNew(temp, content, mode, uid, gid)
+	err := writeNew(temp, content, mode, uid, gid, durable)
 	if err == nil {
 		err = os.Rename(temp, full)
 	}
@@ -287,7 +290,7 @@ func (h *linuxHost) writeFile(path string, content []byte, mode fs.FileMode, uid
 	return err
 }
 
-func writeNew(path string, content []byte, mode fs.FileMode, uid, gid int) error {
+func writeNew(path string, content []byte, mode fs.FileMode, uid, gid int, durable bool) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -302,7 +305,7 @@ func writeNew(path string, content []byte, mode fs.FileMode, uid, gid int) error
 	if err == nil {
 		err = file.Chmod(mode)
 	}
-	if err == nil {
+	if err == nil && durable {
 		err = file.Sync()
 	}
 	return errors.Join(err, file.Close())

@@ -371,6 +371,21 @@ func TestTornFile(t *testing.T) {
 	}
 }
 
+// TestLostFile: a loss of power may leave nothing in a file that replaced none; it is ours.
+func TestLostFile(t *testing.T) {
+	h, path := fileHost(t)
+	before := describe(t, h.root)
+	applied, err := setDNS(t, h, nil, dnsTunnel)
+	run(t, "set", err)
+	run(t, "lose", os.Truncate(path, 0))
+	clear(h.written) // it is another process
+	_, err = setDNS(t, h, applied)
+	run(t, "restore", err)
+	if after := describe(t, h.root); after != before {
+		t.Errorf("it was\n%s\nand is\n%s", before, after)
+	}
+}
+
 // TestHalfWrittenFile: a crash before a file was replaced leaves nothing beside it.
 func TestHalfWrittenFile(t *testing.T) {
 	h, path := fileHost(t)
