@@ -48,6 +48,7 @@ windows: need-go ## the programs for Windows, but for the window, into build/win
 # As with GUI above, one set of flags. Debian has no C compiler for Windows on arm64; llvm-mingw has.
 gui-windows: windows ## the same with the window; needs mingw-w64
 	test/need-mingw
+	rm -f build/windows/*/wayfarer-gui.exe
 	@version=$$(installer/version); for target in amd64/x86_64 arm64/aarch64; do \
 		cc=$${target#*/}-w64-mingw32-gcc; arch=$${target%/*}; \
 		command -v $$cc >/dev/null || { echo "make: no window for Windows on $$arch: there is no $$cc"; continue; }; \
@@ -128,8 +129,8 @@ lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, i
 		GOOS=windows GOARCH=amd64 CC=x86_64-w64-mingw32-gcc GOFLAGS=-trimpath CGO_ENABLED=1 build/tools/staticcheck ./cmd/wayfarer-gui; \
 	else echo "skipped: no mingw-w64 for the window on Windows"; fi
 	$(GO) test ./test/arch
-	@if command -v shellcheck >/dev/null; then echo shellcheck; shellcheck test/need-* test/bench/prereqs test/gui/prereqs test/wine/prereqs test/wine/run test/wine/session test/wine/window installer/macos/build.sh installer/macos/uninstall.sh installer/macos/scripts/* installer/windows/build installer/windows/pack installer/windows/wintun && cd test/lab && shellcheck lab lib/*.sh; \
-	else echo "skipped: no shellcheck"; fi
+	@command -v shellcheck >/dev/null || echo "skipped: no shellcheck"
+	$(GO) test -count=1 -run '^TestScripts$$' ./test/packages
 	$(GO) mod tidy -diff
 	@check() { echo "$$1: govulncheck"; shift; out=$$(build/tools/govulncheck "$$@" 2>&1) && echo "$$out" || case $$out in \
 		*"fetching vulnerabilities"*) echo "skipped: the vulnerability database cannot be reached"; exit ;; \
@@ -199,7 +200,7 @@ packages: packages-linux packages-windows packages-macos ## all packages, their 
 packages-tools: need-go
 	GOBIN=$(CURDIR)/build/tools $(GO) -C installer/tools install tool
 
-packages-linux: need-go packages-tools ## deb and rpm of the commit that is checked out, into build/packages
+packages-linux: need-go packages-tools icons ## deb and rpm of the commit that is checked out, into build/packages
 	test/need-gui
 	installer/linux/build
 

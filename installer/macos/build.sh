@@ -14,7 +14,8 @@ set -eu
 die() { echo "build.sh: $*" >&2; exit 1; }
 say() { echo "build.sh: $*" >&2; }
 
-command -v go >/dev/null || die "missing: the go command, 1.21 or newer (https://go.dev/dl)"
+GO=${GO:-go}
+command -v "$GO" >/dev/null || die "missing: the go command, 1.21 or newer (https://go.dev/dl)"
 if [ "$(uname -s)" = Darwin ]; then
 	window=yes name=wayfarer
 	for tool in xcrun codesign plutil; do
@@ -47,7 +48,7 @@ mkdir -p "$out/amd64" "$out/arm64"
 build() {
 	arch=$1 cgo=$2
 	shift 2
-	GOOS=darwin GOARCH=$arch CGO_ENABLED=$cgo go build -trimpath -buildvcs=false -ldflags "-s -w -X wayfarer/app.version=$version" -o "$out/$arch/" "$@"
+	GOOS=darwin GOARCH=$arch CGO_ENABLED=$cgo $GO build -trimpath -buildvcs=false -ldflags "-s -w -X wayfarer/app.version=$version" -o "$out/$arch/" "$@"
 }
 programs="wayfarer wayfarerd${window:+ wayfarer-gui}"
 for arch in amd64 arm64; do
@@ -56,7 +57,7 @@ for arch in amd64 arm64; do
 	[ -z "$window" ] || build "$arch" 1 ./cmd/wayfarer-gui # clang compiles for both
 done
 for program in $programs; do
-	CGO_ENABLED=0 go run ./installer/macos/universal "$out/$program" "$out/amd64/$program" "$out/arm64/$program"
+	CGO_ENABLED=0 $GO run ./installer/macos/universal "$out/$program" "$out/amd64/$program" "$out/arm64/$program"
 done
 rm -r "$out/amd64" "$out/arm64"
 cp installer/macos/io.github.wayfarer.wayfarerd.plist "$out/"
@@ -78,7 +79,7 @@ if [ -n "$window" ]; then
 	cp "$out/wayfarer" "$contents/MacOS/"
 	sed "s/@NUMBERS@/$numbers/; s/@VERSION@/$version/" installer/macos/Info.plist >"$contents/Info.plist"
 	plutil -lint -s "$contents/Info.plist"
-	CGO_ENABLED=0 go run ./assets/generate -out "$out/icons"
+	CGO_ENABLED=0 $GO run ./assets/generate -out "$out/icons"
 	cp "$out/icons/wayfarer.icns" "$contents/Resources/"
 	rm -r "$out/icons"
 	sign "$out/Wayfarer.app"
@@ -106,7 +107,7 @@ cp LICENSE "$out/package/resources/license.txt"
 mkdir -p build/packages
 rm -f build/packages/*.pkg
 package=build/packages/${name}_${version}.pkg
-CGO_ENABLED=0 go run ./installer/macos/pkg -root "$root" -scripts installer/macos/scripts -resources "$out/package/resources" \
+CGO_ENABLED=0 $GO run ./installer/macos/pkg -root "$root" -scripts installer/macos/scripts -resources "$out/package/resources" \
 	-id io.github.wayfarer.pkg -version "$numbers" -title "Wayfarer $version" -time "$time" -out "$package"
 if [ -n "$identity" ]; then
 	productsign --timestamp --sign "Developer ID Installer: $identity" "$package" "$package.signed"

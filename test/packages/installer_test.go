@@ -1,6 +1,8 @@
 package packages
 
 import (
+	"bytes"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,27 +59,62 @@ func TestContents(t *testing.T) {
 	}
 }
 
+// scripts are all of the project's, and what is sourced by them, by their first line: paths from its top.
+func scripts(t *testing.T) (list []string) {
+	t.Helper()
+	err := filepath.WalkDir(source, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(source, path)
+		if entry.IsDir() && (name == "build" || name == ".git") {
+			return fs.SkipDir
+		}
+		if err != nil || !entry.Type().IsRegular() || filepath.Ext(name) == ".go" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if line, _, _ := bytes.Cut(text, []byte("\n")); shebang.Match(line) {
+			list = append(list, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// shebang is the first line of a script; its group is the shell.
+var shebang = regexp.MustCompile(`^(?:#!/(?:usr/)?bin/(?:env )?|# shellcheck shell=)(sh|bash)$`)
+
 // TestScripts has shells and shellcheck read the scripts.
 func TestScripts(t *testing.T) {
-	scripts := slices.Concat(glob(t, "installer/linux/scripts/*"), glob(t, "installer/macos/scripts/*"), glob(t, "installer/macos/*.sh"), glob(t, "test/packages/*.sh"),
-		[]string{"installer/windows/build", "installer/windows/pack", "installer/windows/wintun", "installer/linux/build", "installer/notices", "installer/seal", "installer/version", "test/packages/prereqs"})
-	for _, script := range scripts {
-		shell := "sh"
-		if strings.HasPrefix(script, "test/") {
-			shell = "bash"
-		}
-		path, err := exec.LookPath(shell)
+	list := scripts(t)
+	for _, script := range list {
+		text, err := os.ReadFile(filepath.Join(source, script))
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
+		}
+		line, _, _ := bytes.Cut(text, []byte("\n"))
+		path, err := exec.LookPath(string(shebang.FindSubmatch(line)[1]))
+		if err != nil {
+			t.Logf("%s is not read: %v", script, err)
+			continue
 		}
 		if out, err := exec.Command(path, "-n", filepath.Join(source, script)).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", script, err, out)
 		}
 	}
+	for _, script := range []string{"installer/version", "installer/linux/scripts/deb.postinst", "installer/macos/uninstall.sh", "test/lab/lab", "test/lab/lib/base.sh"} {
+		if !slices.Contains(list, script) {
+			t.Errorf("%s is not in the list: %v", script, list)
+		}
+	}
 	if _, err := exec.LookPath("shellcheck"); err != nil {
 		t.Skip(err)
 	}
-	cmd := exec.Command("shellcheck", append([]string{"--exclude=SC1091"}, scripts...)...)
+	cmd := exec.Command("shellcheck", append([]string{"--exclude=SC1091"}, list...)...)
 	cmd.Dir = source
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -26,7 +26,7 @@ func TestBuilt(t *testing.T) {
 	const component = "io.github.wayfarer.pkg.pkg/"
 	items, contents := uncpio(t, files[component+"Payload"])
 	billed(t, files[component+"Bom"], items, contents)
-	listed(t, data, component, items)
+	listed(t, data, component, items, true)
 
 	const tools = "./Library/PrivilegedHelperTools/"
 	for _, program := range []string{"wayfarer", "wayfarerd"} {

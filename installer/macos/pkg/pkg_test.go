@@ -253,7 +253,7 @@ func TestPackage(t *testing.T) {
 			t.Errorf("scripts %v", scripts)
 		}
 		checkTexts(t, files, len(items))
-		listed(t, data, "test.pkg.pkg/", items)
+		listed(t, data, "test.pkg.pkg/", items, false)
 	}
 }
 
@@ -321,16 +321,24 @@ func checkTexts(t *testing.T, files map[string][]byte, count int) {
 	}
 }
 
-// listed has other programs read the package, those that there are.
-func listed(t *testing.T, data []byte, component string, items map[string]item) {
+// listed has other programs read the package: all, or those that there are.
+func listed(t *testing.T, data []byte, component string, items map[string]item, all bool) {
 	t.Helper()
+	has := func(program string) bool {
+		_, err := exec.LookPath(program)
+		if err != nil && all {
+			t.Error(err)
+		} else if err != nil {
+			t.Log("not asked: ", err)
+		}
+		return err == nil
+	}
 	file := filepath.Join(t.TempDir(), "test.pkg")
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, command := range [][]string{{"7z", "t", file}, {"bsdtar", "-tf", file}} {
-		if _, err := exec.LookPath(command[0]); err != nil {
-			t.Log("not asked: ", err)
+		if !has(command[0]) {
 			continue
 		}
 		out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
@@ -338,8 +346,7 @@ func listed(t *testing.T, data []byte, component string, items map[string]item) 
 			t.Errorf("%s: %v\n%s", command[0], err, out)
 		}
 	}
-	if _, err := exec.LookPath("cpio"); err != nil {
-		t.Log("not asked: ", err)
+	if !has("cpio") {
 		return
 	}
 	r, err := gzip.NewReader(bytes.NewReader(unxar(t, data)[component+"Payload"]))
