@@ -4,7 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 )
 
 // Access is what a file of the administrator's may be open to.
@@ -24,7 +29,7 @@ const (
 func ReadOwned(path string, access Access, limit int) ([]byte, error) {
 	file, err := openRegular(path)
 	if err != nil {
-		return nil, err
+		return nil, explainHidden(path, err)
 	}
 	defer file.Close()
 	if err := checkAccess(file, access); err != nil {
@@ -41,6 +46,18 @@ func ReadOwned(path string, access Access, limit int) ([]byte, error) {
 		return nil, err
 	}
 	return data[:n], nil
+}
+
+// explainHidden adds to the error of a file that cannot be opened below users' directories
+// that the service's unit hides them (ProtectHome=yes).
+func explainHidden(path string, err error) error {
+	hidden := slices.ContainsFunc([]string{"/home", "/root", "/run/user"}, func(dir string) bool {
+		return strings.HasPrefix(filepath.Clean(path), dir+"/")
+	})
+	if runtime.GOOS != "linux" || !hidden || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("%w; the service's systemd unit hides /home, /root and /run/user from it: place the file below /etc/wayfarer", err)
 }
 
 // openRegular opens a regular file for reading. A pipe or a device, on which opening or

@@ -2,6 +2,7 @@ package platform
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,5 +69,22 @@ func TestReadOwned(t *testing.T) {
 	}
 	if _, err := ReadOwned(filepath.Join(dir, "missing"), Private, 8); !os.IsNotExist(err) {
 		t.Errorf("nothing: %v", err)
+	}
+}
+
+// TestHiddenHomes: the unit of the service hides users' directories from it, and the error
+// of a file there says so.
+func TestHiddenHomes(t *testing.T) {
+	for path, hidden := range map[string]bool{
+		"/root/no such file": true, "/home/no such user/secret": true, "/run/user/99999/secret": true, "/etc/../root/no such file": true,
+		"/etc/no such file": false, "/rooted/secret": false, "/homes/secret": false,
+	} {
+		_, err := ReadOwned(path, Private, 8)
+		if !os.IsNotExist(errors.Unwrap(err)) && !os.IsNotExist(err) || strings.Contains(err.Error(), "systemd unit hides") != hidden {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if err := explainHidden("/root/secret", os.ErrPermission); !strings.Contains(err.Error(), "below /etc/wayfarer") {
+		t.Error(err)
 	}
 }
