@@ -186,6 +186,14 @@ func TestVersions(t *testing.T) {
 		}
 		versions = append(versions, version)
 	}
+	shallow := filepath.Join(t.TempDir(), "shallow")
+	git("clone", "--quiet", "--depth=1", "--no-tags", "file://"+dir, shallow)
+	if err := os.WriteFile(filepath.Join(shallow, "version"), script, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(filepath.Join(shallow, "version")).CombinedOutput(); err != nil || !strings.Contains(string(out), "the clone is shallow") {
+		t.Errorf("of a shallow clone: %q, %v", out, err)
+	}
 	if _, err := exec.LookPath("dpkg"); err != nil {
 		t.Skip(err)
 	}

@@ -52,6 +52,14 @@ same "the network" /tmp/network /tmp/after
 files >/tmp/after
 same "the files" /tmp/files /tmp/after
 
+echo "# a preset of the administrator's"
+mkdir -p /etc/systemd/system-preset
+echo "disable wayfarerd.service" >/etc/systemd/system-preset/10-site.preset
+rpm -i --nodeps "$new" || die "rpm -i"
+is "the service" "$(systemctl is-enabled wayfarerd) $(systemctl is-active wayfarerd)" "disabled inactive"
+rpm -e wayfarer || die "rpm -e"
+rm /etc/systemd/system-preset/10-site.preset
+
 echo "# another root"
 root=/tmp/other # the same programs, and nothing else yet
 mkdir -p $root/{etc,var,usr,dev,proc} /run/{upper,work}
