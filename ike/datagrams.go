@@ -17,13 +17,13 @@ import (
 
 const (
 	maxDatagram = 64 << 10
-	// batchReads is how many buffers a receive loop has on a BatchConn. Each takes
-	// a whole run of datagrams. A gateway that sends each datagram by itself fills
-	// them all a little: the more are taken at once, the longer is what the host gets
-	// in one piece. Long runs use only runReads of them, whose bytes are still near
-	// the processor when they are decrypted.
-	batchReads = 32
+	// runReads is how many buffers a receive loop has for long runs on a BatchConn: so
+	// many bytes are still near the processor when they are decrypted. When single
+	// datagrams fill them all, as of a gateway that sends each by itself, batchReads
+	// are used: the more are taken at once, the longer is what the host gets in one
+	// piece.
 	runReads   = 8
+	batchReads = 32
 	// maxRun and maxRunLen are how many datagrams, and how many bytes of UDP payload,
 	// go out as one: what Linux takes at once.
 	maxRun    = 64
@@ -60,7 +60,7 @@ type arrivals struct {
 }
 
 func newArrivals(runs int) *arrivals {
-	a := &arrivals{count: runs, sizes: make([]int, runs), segments: make([]int, runs), from: make([]netip.AddrPort, runs)}
+	a := &arrivals{count: min(runs, runReads), sizes: make([]int, runs), segments: make([]int, runs), from: make([]netip.AddrPort, runs)}
 	for range runs {
 		a.bufs = append(a.bufs, make([]byte, maxDatagram))
 	}
@@ -96,7 +96,9 @@ func (u *udpSocket) read(a *arrivals) (n int, err error) {
 	switch {
 	case u.batch != nil:
 		n, err = u.batch.ReadBatch(a.bufs[:a.count], a.sizes, a.segments, a.from)
-		a.count = len(a.bufs)
+		if n == a.count {
+			a.count = len(a.bufs)
+		}
 		for i := range n {
 			a.from[i] = netip.AddrPortFrom(a.from[i].Addr().Unmap(), a.from[i].Port())
 			if a.sizes[i] > a.segments[i] {

@@ -732,32 +732,42 @@ func TestExpandedBatch(t *testing.T) {
 	}
 }
 
-// TestReadsOfRuns: single datagrams may fill all buffers of the next call, long runs only
-// a few.
+// TestReadsOfRuns: single datagrams that fill a few buffers may fill all in the next call,
+// until there is a long run.
 func TestReadsOfRuns(t *testing.T) {
 	counted := &countConn{}
 	u, a := &udpSocket{batch: counted}, newArrivals(batchReads)
-	for _, next := range []struct{ size, segment, want int }{
-		{1400, 1400, batchReads}, {1400, 1400, batchReads}, {2800, 1400, batchReads}, {2800, 1400, runReads}, {1400, 1400, runReads}, {0, 0, batchReads},
+	for i, call := range []struct{ runs, size, buffers int }{
+		{1, 1400, runReads},
+		{runReads, 2800, runReads},
+		{runReads - 1, 1400, runReads},
+		{runReads, 1400, runReads},
+		{1, 1400, batchReads},
+		{batchReads, 1400, batchReads},
+		{0, 0, batchReads},
+		{1, 2800, batchReads},
+		{1, 1400, runReads},
 	} {
-		counted.size, counted.segment = next.size, next.segment
-		if n, err := u.read(a); n != 1 || err != nil {
-			t.Fatalf("%d runs, %v", n, err)
+		counted.runs, counted.size = call.runs, call.size
+		if n, err := u.read(a); n != call.runs || err != nil {
+			t.Fatalf("call %d: %d runs, %v", i, n, err)
 		}
-		if counted.bufs != next.want {
-			t.Errorf("%d buffers for the call that gives %d bytes in datagrams of %d, want %d", counted.bufs, next.size, next.segment, next.want)
+		if counted.buffers != call.buffers {
+			t.Errorf("call %d: %d buffers, want %d", i, counted.buffers, call.buffers)
 		}
 	}
 }
 
-// countConn gives a run of which only the sizes are known.
+// countConn gives runs, of which only the sizes are known, in datagrams of 1400 bytes.
 type countConn struct {
 	BatchConn
-	size, segment, bufs int
+	runs, size, buffers int
 }
 
 func (c *countConn) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
-	c.bufs = len(bufs)
-	sizes[0], segments[0], from[0] = c.size, c.segment, pipeGateway
-	return 1, nil
+	c.buffers = len(bufs)
+	for i := range c.runs {
+		sizes[i], segments[i], from[i] = c.size, 1400, pipeGateway
+	}
+	return c.runs, nil
 }
