@@ -202,10 +202,10 @@ func (j *journal) replace(content []byte, sync bool) error {
 
 func (j *journal) write(content []byte, sync bool) error {
 	if len(content) == 0 {
-		return removeIfThere(j.path())
+		return removeFile(j.path())
 	}
 	temp := j.temp()
-	if err := removeIfThere(temp); err != nil {
+	if err := removeFile(temp); err != nil {
 		return err
 	}
 	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -220,7 +220,7 @@ func (j *journal) write(content []byte, sync bool) error {
 		err = j.sync(file)
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(temp, j.path())
+		err = moveFile(temp, j.path())
 	}
 	if err != nil {
 		os.Remove(temp)

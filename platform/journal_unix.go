@@ -128,3 +128,9 @@ func syncDir(path string, sync func(*os.File) error) error {
 	}
 	return errors.Join(sync(dir), dir.Close())
 }
+
+// moveFile gives a file another's name, and its place.
+func moveFile(from, to string) error { return os.Rename(from, to) }
+
+// removeFile removes a file if it is there.
+func removeFile(path string) error { return removeIfThere(path) }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/windows"
 )
@@ -137,5 +138,47 @@ func openOwn(path string, flags int) (_ *os.File, foreign bool, _ error) {
 // giveToOwner does nothing: whoever may write to the directory may read all that is in it.
 func giveToOwner(*os.File, string) error { return nil }
 
-// syncDir does nothing: NTFS journals names by itself.
+// syncDir does nothing: moveFile returns when the name is on the disk.
 func syncDir(string, func(*os.File) error) error { return nil }
+
+// moveFile gives a file another's name, and its place.
+func moveFile(from, to string) error {
+	source, err := windows.UTF16PtrFromString(from)
+	if err != nil {
+		return err
+	}
+	target, err := windows.UTF16PtrFromString(to)
+	if err != nil {
+		return err
+	}
+	err = whileInUse(func() error {
+		return windows.MoveFileEx(source, target, windows.MOVEFILE_REPLACE_EXISTING|windows.MOVEFILE_WRITE_THROUGH)
+	})
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", to, err)
+	}
+	return nil
+}
+
+// removeFile removes a file if it is there.
+func removeFile(path string) error {
+	return whileInUse(func() error { return removeIfThere(path) })
+}
+
+// A scanner or a backup has a file open for moments, in which it can be neither replaced
+// nor removed.
+const (
+	inUseTime  = 2 * time.Second
+	inUsePause = 50 * time.Millisecond
+)
+
+// whileInUse tries again as long as another program has a file open.
+func whileInUse(try func() error) error {
+	for start := time.Now(); ; time.Sleep(inUsePause) {
+		err := try()
+		used := errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED)
+		if !used || time.Since(start) >= inUseTime {
+			return err
+		}
+	}
+}

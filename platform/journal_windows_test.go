@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/windows"
 )
@@ -42,6 +43,35 @@ func TestStateDirIsNoLink(t *testing.T) {
 	}
 	if _, err := checkOwner(link); err == nil || !strings.Contains(err.Error(), "link") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestJournalInUse: a program that has the journal open for a moment does not keep it from
+// being replaced or removed, one that keeps it open does.
+func TestJournalInUse(t *testing.T) {
+	for _, content := range []string{"new\n", ""} {
+		dir := t.TempDir()
+		j := testJournal(t, dir, "")
+		if err := j.replace([]byte("old\n"), true); err != nil {
+			t.Fatal(err)
+		}
+		other, err := windows.CreateFile(windows.StringToUTF16Ptr(j.path()), windows.GENERIC_READ, windows.FILE_SHARE_READ, nil, windows.OPEN_EXISTING, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.replace([]byte(content), true); err == nil {
+			t.Errorf("%q: replaced although another program has it open", content)
+		}
+		if is, err := os.ReadFile(j.path()); err != nil || string(is) != "old\n" {
+			t.Errorf("%q: the journal is %q, %v", content, is, err)
+		}
+		time.AfterFunc(3*inUsePause, func() { windows.CloseHandle(other) })
+		if err := j.replace([]byte(content), true); err != nil {
+			t.Errorf("%q: %v", content, err)
+		}
+		if is, _ := os.ReadFile(j.path()); string(is) != content {
+			t.Errorf("the journal is %q instead of %q", is, content)
+		}
 	}
 }
 
