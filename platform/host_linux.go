@@ -69,6 +69,10 @@ func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
 	return h, boot, nil
 }
 
+// sweep implements host. The root process and the service have a journal each, and by the
+// host neither could tell what is the other's.
+func (h *linuxHost) sweep(context.Context, bool) error { return nil }
+
 // lookAgain implements host.
 func (h *linuxHost) lookAgain() { h.routes = nil }
 

@@ -90,6 +90,32 @@ func newMacHost(log *slog.Logger, sys macSystem, tokenPath string) *macHost {
 	return h
 }
 
+// sweep implements host: our rules of the packet filter, the token that keeps it on, and our
+// keys of the dynamic store.
+func (h *macHost) sweep(ctx context.Context, keepBlock bool) error {
+	if h.sys.uid != 0 {
+		return nil // nothing of ours could have been made, nor can be removed
+	}
+	var failed []error
+	if !keepBlock {
+		is, err := h.loadedRules(ctx)
+		if err == nil && (is != "" || h.token() != "") {
+			h.log.Warn("network: rules of the packet filter that no journal lists are removed")
+			err = (&macFilterChange{h: h}).undo(ctx)
+		}
+		failed = append(failed, err)
+	}
+	said, err := h.sys.run(ctx, "list "+storePrefix+".*\n", scutilPath)
+	failed = append(failed, err)
+	for _, word := range strings.Fields(said) {
+		if ours.MatchString(word) {
+			h.log.Warn("network: a key of the dynamic store that no journal lists is removed", "key", word)
+			failed = append(failed, (&macStoreChange{h: h, Key: word}).undo(ctx))
+		}
+	}
+	return errors.Join(failed...)
+}
+
 // lookAgain implements host.
 func (h *macHost) lookAgain() { h.table = nil }
 

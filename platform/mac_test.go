@@ -3,6 +3,8 @@ package platform
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -389,5 +391,25 @@ func TestMacPlanErrors(t *testing.T) {
 	run(t, "without a block", n.Set(t.Context(), Config{Tunnels: []Tunnel{macFull}}))
 	if r := n.Report(); !strings.Contains(r.Unguarded, "com.apple/*") || !slices.Equal(r.OtherServers, addrs("192.168.1.1")) || len(f.rules) > 0 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestMacLostJournal: what can be told to be ours is found without a journal.
+func TestMacLostJournal(t *testing.T) {
+	for _, keepBlock := range []bool{false, true} {
+		f := newFakeMac()
+		dir := t.TempDir()
+		before := f.String()
+		n, _ := f.network(t, dir)
+		run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{macTunnel}, BlockOutside: true}))
+		n.journal.close() // killed
+		run(t, "remove", os.Remove(filepath.Join(dir, journalFile)))
+		rules := len(f.rules)
+		next, _ := f.network(t, dir)
+		run(t, "Recover", next.Recover(t.Context(), keepBlock))
+		left := added(before, f.String())
+		if strings.Contains(left, "store ") || keepBlock && len(f.rules) != rules || !keepBlock && (len(f.rules) > 0 || len(f.tokens) > 0) {
+			t.Errorf("keep the block %v: left are\n%s", keepBlock, left)
+		}
 	}
 }

@@ -127,6 +127,9 @@ type host interface {
 	// reads what undoing them will need and changes nothing. Applied are the
 	// changes that stand.
 	plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error)
+	// sweep removes what an earlier process has left although no journal lists it, as far
+	// as it can be told to be ours; with keepBlock, what holds packets back stays.
+	sweep(ctx context.Context, keepBlock bool) error
 	// lookAgain forgets what was read of the host, by which changes are undone.
 	lookAgain()
 	// decode reads a change from the journal.
@@ -197,11 +200,18 @@ func restore(ctx context.Context, stateDir string) error {
 // block stays, until the first wish without BlockOutside: so that a machine that is to
 // be always connected is not open while it connects. The error is an *Error; what
 // could not be undone is tried again by the next call. A service calls it first; if
-// it does not, the first Set does.
+// it does not, the first Set does. Recover also removes what no journal lists and what can be
+// told to be ours all the same, for a journal can be lost.
 func (n *Network) Recover(ctx context.Context, keepBlock bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.recoverLocked(ctx, keepBlock)
+	err := n.recoverLocked(ctx, keepBlock)
+	if len(n.applied) == 0 {
+		if err := n.host.sweep(ctx, keepBlock); err != nil {
+			n.log.Warn("network: cannot look for what no journal lists", "error", err)
+		}
+	}
+	return err
 }
 
 func (n *Network) recoverLocked(ctx context.Context, keepBlock bool) error {

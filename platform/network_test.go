@@ -114,6 +114,8 @@ func (w *world) tell(context.Context, string) ([]string, error) { return nil, ni
 
 func (w *world) lookAgain() {}
 
+func (w *world) sweep(context.Context, bool) error { return nil }
+
 func (w *world) close() error { return nil }
 
 // testJournal is a journal that the test's end closes.

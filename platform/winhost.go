@@ -33,6 +33,36 @@ type winHost struct {
 	unwatch func()              // ends their renewal; nil: it has not begun
 }
 
+// sweep implements host: our filters, and our rules for names.
+func (h *winHost) sweep(_ context.Context, keepBlock bool) error {
+	var failed []error
+	if !keepBlock {
+		left, err := h.sys.filters()
+		if err == nil && len(left) > 0 {
+			h.log.Warn("network: filters that no journal lists are removed", "filters", len(left))
+			err = h.sys.setFilters(nil)
+		}
+		failed = append(failed, err)
+	}
+	rules, err := h.sys.subkeys(nrptKey)
+	failed = append(failed, unlessAbsent(err))
+	removed := false
+	for _, guid := range rules {
+		path := nrptKey + `\` + guid
+		if is, err := h.sys.readKey(path); err != nil || is["Comment"] != nrptComment {
+			failed = append(failed, unlessAbsent(err))
+			continue
+		}
+		h.log.Warn("network: a rule for names that no journal lists is removed", "rule", guid)
+		failed = append(failed, unlessAbsent(h.sys.removeKey(path)))
+		removed = true
+	}
+	if removed {
+		h.sys.reloadNames()
+	}
+	return errors.Join(failed...)
+}
+
 // lookAgain implements host.
 func (h *winHost) lookAgain() { h.seen = nil }
 

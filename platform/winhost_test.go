@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -356,6 +359,39 @@ func TestWindowsKeepsBlock(t *testing.T) {
 	}
 	if err := next.Set(t.Context(), Config{}); err != nil || len(w.wfp.filters) != 0 {
 		t.Errorf("opened: %v, %d filters", err, len(w.wfp.filters))
+	}
+}
+
+// TestWindowsLostJournal: filters and rules for names are found without a journal.
+func TestWindowsLostJournal(t *testing.T) {
+	for _, keepBlock := range []bool{false, true} {
+		w := newFakeWindows()
+		others := nrptKey + `\{OTHER}`
+		w.keys[others] = map[string]any{"Name": []string{".other.example"}, "Comment": "somebody's"}
+		dir := t.TempDir()
+		n := w.on(t, dir)
+		if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}, BlockOutside: true}); err != nil {
+			t.Fatal(err)
+		}
+		n.journal.close() // killed
+		if err := os.Remove(filepath.Join(dir, journalFile)); err != nil {
+			t.Fatal(err)
+		}
+		block := w.wfp.String()
+		w.calls = nil
+		if err := w.on(t, dir).Recover(t.Context(), keepBlock); err != nil {
+			t.Fatal(err)
+		}
+		want := (&fakeFilters{}).String()
+		if keepBlock {
+			want = block
+		}
+		if got := w.wfp.String(); got != want {
+			t.Errorf("keep the block %v: the filters are %s", keepBlock, got)
+		}
+		if rules, err := w.subkeys(nrptKey); err != nil || !slices.Equal(rules, []string{"{OTHER}"}) || !slices.Contains(w.calls, "reload names") {
+			t.Errorf("rules %v, %v, %q", rules, err, w.calls)
+		}
 	}
 }
 
