@@ -193,6 +193,7 @@ type runKey struct {
 // is no error.
 type registryValues interface {
 	machine() (bool, error)   // whether there is a command for all users
+	machineApproval() ([]byte, error)
 	command() (string, error) // empty: there is none
 	approval() ([]byte, error)
 	setCommand(string) error
@@ -205,9 +206,23 @@ type registryValues interface {
 // time of it.
 var switchedOff = []byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
+// off says whether the Task Manager has switched a command off.
+func off(approval []byte) bool { return len(approval) > 0 && approval[0]&1 != 0 }
+
+// forAll says whether the program is started for all users who do not decline. What the Task
+// Manager has switched off for all is nothing that one of them could have again.
+func (r runKey) forAll() (bool, error) {
+	is, err := r.values.machine()
+	if err != nil || !is {
+		return false, err
+	}
+	approval, err := r.values.machineApproval()
+	return !off(approval), err
+}
+
 func (r runKey) enabled() (bool, error) {
 	command, err := r.values.command()
-	forAll, err2 := r.values.machine()
+	forAll, err2 := r.forAll()
 	if err := errors.Join(err, err2); err != nil || command == "" && !forAll {
 		return false, err
 	}
@@ -215,12 +230,12 @@ func (r runKey) enabled() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return len(approval) == 0 || approval[0]&1 == 0, nil
+	return !off(approval), nil
 }
 
 // enable adds no command to that for all users: it would start twice.
 func (r runKey) enable(program string, args []string) error {
-	forAll, err := r.values.machine()
+	forAll, err := r.forAll()
 	switch {
 	case err != nil:
 		return err
@@ -233,7 +248,7 @@ func (r runKey) enable(program string, args []string) error {
 }
 
 func (r runKey) disable() error {
-	forAll, err := r.values.machine()
+	forAll, err := r.forAll()
 	switch {
 	case err != nil:
 		return err

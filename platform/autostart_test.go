@@ -11,19 +11,21 @@ import (
 
 // memoryValues is a registry of one name.
 type memoryValues struct {
-	forAll   bool
-	run      string
-	approved []byte
-	broken   error
+	forAll         bool
+	run            string
+	approved       []byte
+	approvedForAll []byte
+	broken         error
 }
 
-func (m *memoryValues) machine() (bool, error)     { return m.forAll, m.broken }
-func (m *memoryValues) setApproval(a []byte) error { m.approved = a; return m.broken }
-func (m *memoryValues) command() (string, error)   { return m.run, m.broken }
-func (m *memoryValues) approval() ([]byte, error)  { return m.approved, m.broken }
-func (m *memoryValues) setCommand(c string) error  { m.run = c; return m.broken }
-func (m *memoryValues) removeCommand() error       { m.run = ""; return m.broken }
-func (m *memoryValues) removeApproval() error      { m.approved = nil; return m.broken }
+func (m *memoryValues) machine() (bool, error)           { return m.forAll, m.broken }
+func (m *memoryValues) setApproval(a []byte) error       { m.approved = a; return m.broken }
+func (m *memoryValues) command() (string, error)         { return m.run, m.broken }
+func (m *memoryValues) approval() ([]byte, error)        { return m.approved, m.broken }
+func (m *memoryValues) setCommand(c string) error        { m.run = c; return m.broken }
+func (m *memoryValues) removeCommand() error             { m.run = ""; return m.broken }
+func (m *memoryValues) machineApproval() ([]byte, error) { return m.approvedForAll, m.broken }
+func (m *memoryValues) removeApproval() error            { m.approved = nil; return m.broken }
 
 func spaced(program string, args []string) string {
 	return strings.Join(append([]string{program}, args...), " ")
@@ -164,6 +166,38 @@ func TestRunKey(t *testing.T) {
 	}
 	if err := a.Disable(); !errors.Is(err, values.broken) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestRunKeySwitches: either of the Task Manager's two notes can switch off what is started
+// for all users; what is off for all, one of them can have by a command of his own.
+func TestRunKeySwitches(t *testing.T) {
+	on, off := []byte{2, 0, 0, 0}, []byte{3, 0, 0, 0}
+	for _, tt := range []struct {
+		name          string
+		machine, user []byte
+		want          bool
+		own           bool // command, after Enable
+	}{
+		{"no notes", nil, nil, true, false},
+		{"both on", on, on, true, false},
+		{"off for the user", on, off, false, false},
+		{"off for all", off, nil, false, true},
+		{"off for all, on for the user", off, on, false, true},
+		{"both off", off, off, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			values := &memoryValues{forAll: true, approvedForAll: tt.machine, approved: tt.user}
+			a := &Autostart{runKey{values, spaced}}
+			mustBe(t, a, tt.want)
+			must(t, a.Enable(filepath.Join(t.TempDir(), "w.exe")))
+			mustBe(t, a, true)
+			if own := values.run != ""; own != tt.own {
+				t.Errorf("a command of the user's own: %v", own)
+			}
+			must(t, a.Disable())
+			mustBe(t, a, false)
+		})
 	}
 }
 

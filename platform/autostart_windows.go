@@ -5,7 +5,7 @@ import (
 	"golang.org/x/sys/windows/registry"
 )
 
-// Keys below HKEY_CURRENT_USER; the first is below HKEY_LOCAL_MACHINE as well.
+// Keys below HKEY_CURRENT_USER, and below HKEY_LOCAL_MACHINE.
 const (
 	runPath      = `Software\Microsoft\Windows\CurrentVersion\Run`
 	approvedPath = `Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run`
@@ -41,8 +41,14 @@ func (r registryEntry) command() (string, error) {
 	return command, unlessAbsent(err)
 }
 
-func (r registryEntry) approval() ([]byte, error) {
-	key, err := registry.OpenKey(registry.CURRENT_USER, approvedPath, registry.QUERY_VALUE)
+func (r registryEntry) approval() ([]byte, error) { return r.approved(registry.CURRENT_USER, 0) }
+
+func (r registryEntry) machineApproval() ([]byte, error) {
+	return r.approved(registry.LOCAL_MACHINE, registry.WOW64_64KEY)
+}
+
+func (r registryEntry) approved(root registry.Key, access uint32) ([]byte, error) {
+	key, err := registry.OpenKey(root, approvedPath, registry.QUERY_VALUE|access)
 	if err != nil {
 		return nil, unlessAbsent(err)
 	}

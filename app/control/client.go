@@ -120,7 +120,7 @@ func follow[T any](ctx context.Context, c *Client, path string, endless bool) it
 			}
 		}
 		if ctx.Err() == nil && (endless || lines.Err() != nil) {
-			yield(nil, app.NewFailure(app.CodeNoService, "", "the service has ended", startHint()))
+			yield(nil, app.NewFailure(app.CodeNoService, "", "the service has ended", startHint(runtime.GOOS)))
 		}
 	}
 }
@@ -224,7 +224,7 @@ func (c *Client) unreachable(ctx context.Context, err error) *app.Failure {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return app.NewFailure(app.CodeCancelled, "", "cancelled", "")
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return app.NewFailure(app.CodeNoService, "", "the service does not run (nothing answers on "+c.Path+")", startHint())
+		return app.NewFailure(app.CodeNoService, "", "the service does not run (nothing answers on "+c.Path+")", startHint(runtime.GOOS))
 	case errors.Is(err, fs.ErrPermission):
 		return refusesUser()
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
@@ -239,7 +239,7 @@ func (c *Client) unreachable(ctx context.Context, err error) *app.Failure {
 	if urlErr := (*url.Error)(nil); errors.As(err, &urlErr) {
 		err = urlErr.Err
 	}
-	return app.NewFailure(app.CodeNoService, "", "the service cannot be reached: "+err.Error(), startHint())
+	return app.NewFailure(app.CodeNoService, "", "the service cannot be reached: "+err.Error(), startHint(runtime.GOOS))
 }
 
 // strange is an answer that no service of ours gives.
@@ -250,11 +250,18 @@ func strange(err error) *app.Failure {
 
 // refusesUser is the failure of a user who may not connect.
 func refusesUser() *app.Failure {
-	hint := "ask an administrator to add you to the group wayfarer"
-	if runtime.GOOS == "windows" {
-		hint = "sign in at this computer, or ask an administrator"
+	return app.NewFailure(app.CodeNoService, "", "the service refuses this user", refusedHint(runtime.GOOS))
+}
+
+// refusedHint says how a user may connect. On macOS no package makes the group.
+func refusedHint(goos string) string {
+	switch goos {
+	case "windows":
+		return "sign in at this computer, or ask an administrator"
+	case "darwin":
+		return "sign in at this computer, or have an administrator add you to the group wayfarer: `sudo dseditgroup -o create wayfarer; sudo dseditgroup -o edit -a USER -t user wayfarer`"
 	}
-	return app.NewFailure(app.CodeNoService, "", "the service refuses this user", hint)
+	return "ask an administrator to add you to the group wayfarer"
 }
 
 // RefusesUser reports whether a failure says that the service runs, and that this user
@@ -274,12 +281,12 @@ func refusesNonAdmin() *app.Failure {
 }
 
 // startHint says how to start the service.
-func startHint() string {
-	switch runtime.GOOS {
+func startHint(goos string) string {
+	switch goos {
 	case "windows":
 		return "start the service wayfarerd"
 	case "darwin":
-		return "start it with `sudo wayfarerd`"
+		return "start it with `sudo launchctl bootstrap system /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist`"
 	}
 	return "start it with `systemctl start wayfarerd` or `sudo wayfarerd`"
 }

@@ -19,8 +19,8 @@ func newRestoreNetwork(e *env) *cobra.Command {
 		Use:   "restore-network",
 		Short: "Undo whatever a crashed service left behind",
 		Long: "Undo what a service that has crashed left of its connections: routes, name servers, the block of\n" +
-			"--block-outside. It needs root, but no service. A service that runs is asked to do it, which it\n" +
-			"refuses while there are connections; each service does the same when it starts.",
+			"--block-outside. A service that runs is asked to do it, which it refuses while there are\n" +
+			"connections; each service does the same when it starts. Without a service, " + adminHint() + ".",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -26,7 +26,7 @@ func newSelftest(e *env) *cobra.Command {
 		Short: "Try every kind of change to this computer's network",
 		Long: "Make every kind of change that a connection makes to this computer's network, on an interface of its\n" +
 			"own, say what the system answered, and undo it. Names cannot be resolved, and for an instant nothing is\n" +
-			"let out, meanwhile. It needs root; the service must not run.",
+			"let out, meanwhile. The service must not run; " + adminHint() + ".",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
