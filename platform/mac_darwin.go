@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -11,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -40,8 +40,10 @@ func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
 		bind:         bindTo,
 		dontFragment: dontFragment,
 		batches:      batchCalls,
-		changes:      watchRoutes,
-		slept:        sleptFor,
+		changes: func(ctx context.Context) (<-chan struct{}, error) {
+			return routeHints(ctx, log, listenRoutes, routeNews)
+		},
+		slept: sleptFor,
 	}, filepath.Join(stateDir, tokenFile)), boot, nil
 }
 
@@ -239,8 +241,8 @@ func routingSocket() (int, error) {
 // about packets that had no route, and what somebody has asked.
 var routeNews = []byte{unix.RTM_ADD, unix.RTM_DELETE, unix.RTM_CHANGE, unix.RTM_REDIRECT, unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_IFINFO}
 
-// watchRoutes has a value for whatever the routing socket says of changes.
-func watchRoutes(ctx context.Context) (<-chan struct{}, error) {
+// listenRoutes opens a routing socket to read from.
+func listenRoutes() (io.ReadCloser, error) {
 	fd, err := routingSocket()
 	if err != nil {
 		return nil, err
@@ -249,27 +251,7 @@ func watchRoutes(ctx context.Context) (<-chan struct{}, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("routing socket: %w", err)
 	}
-	socket := os.NewFile(uintptr(fd), "route")
-	context.AfterFunc(ctx, func() { socket.Close() })
-	hints := make(chan struct{}, 1)
-	go func() {
-		message := make([]byte, 1<<12)
-		for {
-			n, err := socket.Read(message)
-			// ENOBUFS says that messages were lost, which is a hint too.
-			if err != nil && !errors.Is(err, unix.ENOBUFS) {
-				return
-			}
-			if err == nil && (n < 4 || !slices.Contains(routeNews, message[3])) { // rtm_type
-				continue
-			}
-			select {
-			case hints <- struct{}{}:
-			default:
-			}
-		}
-	}()
-	return hints, nil
+	return os.NewFile(uintptr(fd), "route"), nil
 }
 
 func setMTU(link string, mtu int) error {
