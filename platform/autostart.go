@@ -192,7 +192,7 @@ type runKey struct {
 // Task Manager notes in the key Explorer\StartupApproved\Run. Removing what is not there
 // is no error.
 type registryValues interface {
-	machine() (bool, error)   // whether there is a command for all users
+	machine() (bool, error) // whether there is a command for all users
 	machineApproval() ([]byte, error)
 	command() (string, error) // empty: there is none
 	approval() ([]byte, error)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,38 @@ func TestRegistry(t *testing.T) {
 		if err == nil || unlessAbsent(err) != nil {
 			t.Errorf("what is gone: %v", err)
 		}
+	}
+}
+
+// TestNotifyNames: what changes below the policies is told, more than once, until the end.
+func TestNotifyNames(t *testing.T) {
+	keys := thisWindows("")
+	const path = nrptPolicyAbove + `\WayfarerTest`
+	if err := keys.writeKey(path, map[string]any{"Name": "a"}); err != nil {
+		t.Skipf("no right to write to the registry: %v", err)
+	}
+	t.Cleanup(func() { keys.removeKey(path) })
+	told := make(chan struct{}, 100)
+	stop, err := keys.notifyNames(func() { told <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seen := 0; seen < 2; { // nobody says when the watch has begun
+		if err := keys.writeKey(path, map[string]any{"Name": strconv.Itoa(seen)}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-told:
+			seen++
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	stop()
+	for len(told) > 0 {
+		<-told
+	}
+	if err := keys.writeKey(path, map[string]any{"Name": "d"}); err != nil || len(told) > 0 {
+		t.Errorf("told after the end, %v", err)
 	}
 }
 

@@ -246,23 +246,41 @@ func (c *winNamesChange) undo(context.Context) error {
 	return nil
 }
 
-// set replaces what the interface has. IPv6 may be switched off, so nothing is wished of it
-// without a server of it; what it has from an earlier wish goes.
+// family is what the interface shall have of a family, and whether it has that. IPv6 may be
+// switched off, so nothing is wished of it without a server of it; what it has from an earlier
+// wish goes.
+func (c *winNamesChange) family(ipv6 bool, servers []netip.Addr, search []string) (family []netip.Addr, domains []string, same bool, err error) {
+	family = slices.DeleteFunc(slices.Clone(servers), func(a netip.Addr) bool { return a.Is6() != ipv6 })
+	if !ipv6 || len(family) > 0 {
+		domains = search
+	}
+	path := map[bool]string{false: tcpip4Key, true: tcpip6Key}[ipv6] + c.GUID
+	is, err := c.h.sys.readKey(path)
+	same = text(is["NameServer"]) == joined(family, ",") && text(is["SearchList"]) == strings.Join(domains, ",")
+	return family, domains, same, unlessAbsent(err)
+}
+
+// stands says whether the interface has what it was given.
+func (c *winNamesChange) stands() (bool, error) {
+	for _, ipv6 := range []bool{false, true} {
+		if _, _, same, err := c.family(ipv6, c.Servers, c.Search); err != nil || !same {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// set replaces what the interface has.
 func (c *winNamesChange) set(servers []netip.Addr, search []string) error {
 	for _, ipv6 := range []bool{false, true} {
-		family := slices.DeleteFunc(slices.Clone(servers), func(a netip.Addr) bool { return a.Is6() != ipv6 })
-		if ipv6 && len(family) == 0 {
-			search = nil
-		}
-		path := map[bool]string{false: tcpip4Key, true: tcpip6Key}[ipv6] + c.GUID
-		is, err := c.h.sys.readKey(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		family, domains, same, err := c.family(ipv6, servers, search)
+		if err != nil {
 			return err
 		}
-		if text(is["NameServer"]) == joined(family, ",") && text(is["SearchList"]) == strings.Join(search, ",") {
+		if same {
 			continue
 		}
-		if err := c.h.sys.setNames(c.LUID, ipv6, family, search); err != nil {
+		if err := c.h.sys.setNames(c.LUID, ipv6, family, domains); err != nil {
 			return err
 		}
 	}
@@ -319,12 +337,14 @@ func (c *winRuleChange) values() map[string]any {
 	}
 }
 
-func (c *winRuleChange) apply(context.Context) error {
+// stands says whether the table has the rule.
+func (c *winRuleChange) stands() (bool, error) {
 	is, err := c.h.sys.readKey(c.path())
-	if err == nil && reflect.DeepEqual(is, c.values()) {
-		return nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return err == nil && reflect.DeepEqual(is, c.values()), unlessAbsent(err)
+}
+
+func (c *winRuleChange) apply(context.Context) error {
+	if stands, err := c.stands(); err != nil || stands {
 		return err
 	}
 	if err := c.h.sys.writeKey(c.path(), c.values()); err != nil {

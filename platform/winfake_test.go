@@ -37,8 +37,9 @@ type fakeWindows struct {
 	listeners []func()
 	removed   []func() // who is told of removed filters
 	power     []func(bool)
-	late      int // so many looks see no interface
-	late6     int // so many looks see no IPv6 on an interface
+	tables    []func() // who is told of rules for names
+	late      int      // so many looks see no interface
+	late6     int      // so many looks see no IPv6 on an interface
 	looks     int
 }
 
@@ -343,6 +344,15 @@ func (w *fakeWindows) notifyFilters(f func()) (func(), error) {
 	return func() { w.removed[at] = func() {} }, nil
 }
 
+func (w *fakeWindows) notifyNames(f func()) (func(), error) {
+	if err := w.fail["notifyNames"]; err != nil {
+		return nil, err
+	}
+	w.tables = append(w.tables, f)
+	at := len(w.tables) - 1
+	return func() { w.tables[at] = func() {} }, nil
+}
+
 // loseFilters is what another program does, or the engine's own end, of which nobody tells.
 func (w *fakeWindows) loseFilters(told bool) {
 	w.wfp = fakeFilters{}
@@ -404,7 +414,7 @@ func (w *fakeWindows) system() winSystem {
 		setNames: w.setNames, reloadNames: w.reloadNames,
 		readKey: w.readKey, writeKey: w.writeKey, removeKey: w.removeKey, subkeys: w.subkeys,
 		engine: w.engine,
-		notify: w.notify, notifyFilters: w.notifyFilters, notifyPower: w.notifyPower,
+		notify: w.notify, notifyFilters: w.notifyFilters, notifyNames: w.notifyNames, notifyPower: w.notifyPower,
 		listen: w.listen, bind: w.bind,
 	}
 }

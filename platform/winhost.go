@@ -25,6 +25,9 @@ type winHost struct {
 	seen *winView
 	// noIPv6 are interfaces of the wish whose IPv6 was awaited in vain. Owned by Network.Set.
 	noIPv6 map[string]bool
+	// heeded: group policy had a table of rules for names, which alone is heeded, at the
+	// last Set. Owned by Network.Set.
+	heeded bool
 
 	mu      sync.Mutex
 	own     []winRoute          // that Set has made
@@ -398,11 +401,17 @@ func (h *winHost) verify(_ context.Context, _ Config, report *Report) error {
 	if report.DNS == "" {
 		return nil
 	}
-	_, err := h.sys.subkeys(nrptPolicyKey)
-	if err == nil {
+	var err error
+	if h.heeded, err = h.policy(); h.heeded {
 		report.NamesTaken = GroupPolicy
 	}
-	return unlessAbsent(err)
+	return err
+}
+
+// policy says whether group policy has a table of rules for names.
+func (h *winHost) policy() (bool, error) {
+	_, err := h.sys.subkeys(nrptPolicyKey)
+	return err == nil, unlessAbsent(err)
 }
 
 // overlaps implements host.

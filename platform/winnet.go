@@ -42,6 +42,8 @@ type winSystem struct {
 	// notifyFilters calls f whenever a filter of the Windows Filtering Platform, whoever's,
 	// was removed.
 	notifyFilters func(f func()) (stop func(), err error)
+	// notifyNames calls f whenever the tables of rules for names may have changed.
+	notifyNames func(f func()) (stop func(), err error)
 	// notifyPower calls f before the computer sleeps and after that.
 	notifyPower func(f func(asleep bool)) (stop func(), err error)
 	// listen opens a UDP socket, which calls closed when it is closed.
@@ -146,6 +148,10 @@ func (v *winView) link(match func(*winLink) bool) *winLink {
 
 func (v *winView) byName(name string) *winLink {
 	return v.link(func(l *winLink) bool { return l.Name == name })
+}
+
+func (v *winView) byGUID(guid string) *winLink {
+	return v.link(func(l *winLink) bool { return l.GUID == guid })
 }
 
 func (v *winView) byLUID(luid uint64) *winLink {

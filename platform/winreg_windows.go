@@ -1,10 +1,14 @@
 package platform
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
+	"sync"
 
+	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/registry"
 )
 
@@ -83,4 +87,63 @@ func subkeys(path string) ([]string, error) {
 	}
 	defer key.Close()
 	return key.ReadSubKeyNames(-1)
+}
+
+// Keys below which the tables of rules for names are, their own and group policy's: a table
+// may not be there yet.
+const (
+	nrptAbove       = `SYSTEM\CurrentControlSet\Services\Dnscache\Parameters`
+	nrptPolicyAbove = `SOFTWARE\Policies\Microsoft`
+)
+
+// notifyNames watches the registry. Each watch waits in a thread of its own.
+func notifyNames(f func()) (stop func(), err error) {
+	end, err := windows.CreateEvent(nil, 1, 0, nil)
+	if err != nil {
+		return nil, err
+	}
+	var watches sync.WaitGroup
+	for _, path := range []string{nrptAbove, nrptPolicyAbove} {
+		key, err2 := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.NOTIFY)
+		if errors.Is(err2, fs.ErrNotExist) {
+			continue
+		}
+		if err2 != nil {
+			err = errors.Join(err, fmt.Errorf("watch %s: %w", path, err2))
+			continue
+		}
+		watches.Go(func() { watchKey(key, end, f) })
+	}
+	stop = func() {
+		_ = windows.SetEvent(end)
+		watches.Wait()
+		windows.CloseHandle(end)
+	}
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	return stop, nil
+}
+
+// watchKey calls f for each change below a key until end is signalled, and closes the key.
+func watchKey(key registry.Key, end windows.Handle, f func()) {
+	defer key.Close()
+	changed, err := windows.CreateEvent(nil, 0, 0, nil)
+	if err != nil {
+		return
+	}
+	defer windows.CloseHandle(changed)
+	// Goroutines change threads, whose end would be a change, too.
+	const what = windows.REG_NOTIFY_CHANGE_NAME | windows.REG_NOTIFY_CHANGE_LAST_SET | windows.REG_NOTIFY_THREAD_AGNOSTIC
+	for {
+		if windows.RegNotifyChangeKeyValue(windows.Handle(key), true, what, changed, true) != nil {
+			return
+		}
+		first, err := windows.WaitForMultipleObjects([]windows.Handle{changed, end}, false, windows.INFINITE)
+		if err != nil || first != windows.WAIT_OBJECT_0 {
+			return
+		}
+		f()
+	}
 }

@@ -23,6 +23,11 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 	} else {
 		context.AfterFunc(ctx, stop)
 	}
+	if stop, err := h.sys.notifyNames(hint); err != nil {
+		h.log.Warn("network: nobody tells when rules for names are changed", "error", err)
+	} else {
+		context.AfterFunc(ctx, stop)
+	}
 	look := func() (surroundings, error) {
 		view, err := h.sys.view()
 		if err != nil {
@@ -44,8 +49,9 @@ func newHints() (_ <-chan struct{}, hint func()) {
 	}
 }
 
-// intact says whether routes and filters are as they were made. What has gone with its
-// interface is no news. It is asked now and then while a leak block stands, too: a filter
+// intact says whether routes, filters and what is told of names are as they were made, and
+// whether group policy has a table of rules for names as at the last Set, which tells of it.
+// What has gone with its interface is no news. It is asked now and then while a leak block stands, too: a filter
 // engine that was started again has forgotten its filters, and whom to tell.
 func (h *winHost) intact(standing []change) (bool, error) {
 	view, err := h.sys.view()
@@ -60,6 +66,19 @@ func (h *winHost) intact(standing []change) (bool, error) {
 			stands = slices.ContainsFunc(view.routes, func(r winRoute) bool { return r.same(&want) }) || !view.has(c.LUID, c.Name)
 		case *winFilterChange:
 			stands, err = c.stands()
+		case *winRuleChange:
+			if stands, err = c.stands(); err == nil && stands {
+				var policy bool
+				policy, err = h.policy()
+				stands = policy == h.heeded
+			}
+		case *winNamesChange:
+			stands, err = c.stands()
+			stands = stands || !view.has(c.LUID, c.Name)
+		case *winWINSChange:
+			var is []string
+			is, err = h.wins(c.GUID)
+			stands = slices.Equal(is, c.Servers) || view.byGUID(c.GUID) == nil
 		}
 		if err != nil || !stands {
 			return false, err

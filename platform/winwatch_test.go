@@ -371,3 +371,56 @@ func TestWindowsOpensSockets(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWindowsNamesTaken: what is told of names is noticed when another program changes it, and
+// so is group policy that comes late.
+func TestWindowsNamesTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		w := newFakeWindows()
+		n := w.on(t, t.TempDir())
+		events, err := n.Watch(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		split := winSplit()
+		split.MatchDomains = nil
+		cfg := Config{Tunnels: []Tunnel{split}}
+		if err := n.Set(ctx, cfg); err != nil {
+			t.Fatal(err)
+		}
+		nextEvents(events)
+		for _, tt := range []struct {
+			name  string
+			do    func()
+			taken bool
+			want  string // who has the names
+		}{
+			{"nothing", func() {}, false, ""},
+			{"our rule is removed", func() { delete(w.keys, nrptKey+`\`+ruleGUID(0)) }, true, ""},
+			{"our rule is changed", func() { w.keys[nrptKey+`\`+ruleGUID(0)]["GenericDNSServers"] = "192.0.2.53" }, true, ""},
+			{"the interface's servers are changed", func() { w.keys[tcpip4Key+"{LINK-4}"]["NameServer"] = "192.0.2.53" }, true, ""},
+			{"WINS servers are changed", func() { w.keys[netBTKey+"{LINK-4}"][winsValue] = []string{"192.0.2.5"} }, true, ""},
+			{"group policy comes", func() { w.keys[nrptPolicyKey] = map[string]any{} }, true, GroupPolicy},
+			{"group policy stays", func() {}, false, GroupPolicy},
+			{"group policy goes", func() { delete(w.keys, nrptPolicyKey) }, true, ""},
+		} {
+			n.mu.Lock() // as the watch has it when it looks
+			tt.do()
+			n.mu.Unlock()
+			for _, f := range w.tables {
+				f()
+			}
+			got := nextEvents(events)
+			if taken := len(got) == 1 && got[0] == EventTaken; taken != tt.taken || !taken && len(got) > 0 {
+				t.Errorf("%s: %v", tt.name, got)
+			}
+			if err := n.Set(ctx, cfg); err != nil || n.Report().NamesTaken != tt.want {
+				t.Errorf("%s: %v, %+v", tt.name, err, n.Report())
+			}
+			nextEvents(events)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
