@@ -32,8 +32,7 @@ state() { timeout 60 wine sc query wayfarerd 2>/dev/null | tr -d '\r' | awk '/ST
 process() { # PROGRAM
 	local id
 	for id in $(pgrep -f "^\"?C:.Program Files.Wayfarer.$1.exe"); do
-		# Others may run the same with a prefix of their own.
-		if tr '\0' '\n' <"/proc/$id/environ" 2>/dev/null | grep -qxF "WINEPREFIX=$WINEPREFIX"; then echo "$id"; fi
+		tr '\0' '\n' <"/proc/$id/environ" 2>/dev/null | grep -qxF "WINEPREFIX=$WINEPREFIX" && echo "$id"
 	done
 	return 0 # there are other Wines
 }
