@@ -48,6 +48,9 @@ func (c *macStoreChange) String() string {
 	for _, l := range c.Lists {
 		words = append(words, fmt.Sprintf("%s %q", l.Name, l.Values))
 	}
+	if c.NoSearch {
+		words = append(words, noSearchName)
+	}
 	return fmt.Sprintf("store %s: %s", c.Key, strings.Join(words, ", "))
 }
 

@@ -160,16 +160,22 @@ func (c *winRouteChange) route() winRoute {
 }
 
 func (c *winRouteChange) apply(context.Context) error {
-	routes, err := c.h.sys.routes()
-	if err != nil {
-		return err
+	if c.h.table == nil {
+		var err error
+		if c.h.table, err = c.h.sys.routes(); err != nil {
+			return err
+		}
 	}
 	want := c.route()
-	if slices.ContainsFunc(routes, func(r winRoute) bool { return r.same(&want) }) {
+	if slices.ContainsFunc(c.h.table, func(r winRoute) bool { return r.same(&want) }) {
 		return nil
 	}
 	c.h.setOwn(&want, true)
-	return unlessThere(c.h.sys.addRoute(want))
+	if err := unlessThere(c.h.sys.addRoute(want)); err != nil {
+		return err
+	}
+	c.h.table = append(c.h.table, want)
+	return nil
 }
 
 func (c *winRouteChange) undo(context.Context) error {
@@ -181,6 +187,7 @@ func (c *winRouteChange) undo(context.Context) error {
 	}
 	route := c.route()
 	c.h.setOwn(&route, false)
+	c.h.table = nil
 	return unlessAbsent(c.h.sys.removeRoute(route))
 }
 

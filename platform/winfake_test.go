@@ -37,6 +37,7 @@ type fakeWindows struct {
 	listeners []func()
 	removed   []func() // who is told of removed filters
 	power     []func(bool)
+	listed    int      // how often the routes were
 	tables    []func() // who is told of rules for names
 	late      int      // so many looks see no interface
 	late6     int      // so many looks see no IPv6 on an interface
@@ -205,7 +206,10 @@ func (w *fakeWindows) removeAddress(luid uint64, a netip.Addr) error {
 	return nil
 }
 
-func (w *fakeWindows) routes() ([]winRoute, error) { return slices.Clone(w.table), nil }
+func (w *fakeWindows) routes() ([]winRoute, error) {
+	w.listed++
+	return slices.Clone(w.table), nil
+}
 
 func (w *fakeWindows) addRoute(r winRoute) error {
 	if err := w.change("add route %v via %v to %s", r.Dst, r.NextHop, w.name(r.LUID)); err != nil {

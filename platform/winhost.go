@@ -23,6 +23,9 @@ type winHost struct {
 	// seen is the interfaces as they were when the first change was undone for this wish;
 	// nil: none was. Owned by Network.Set.
 	seen *winView
+	// table is the routes as they are, read when the first one is made for this wish. Owned
+	// by Network.Set.
+	table []winRoute
 	// noIPv6 are interfaces of the wish whose IPv6 was awaited in vain. Owned by Network.Set.
 	noIPv6 map[string]bool
 	// heeded: group policy had a table of rules for names, which alone is heeded, at the
@@ -67,7 +70,7 @@ func (h *winHost) sweep(_ context.Context, keepBlock bool) error {
 }
 
 // lookAgain implements host.
-func (h *winHost) lookAgain() { h.seen = nil }
+func (h *winHost) lookAgain() { h.seen, h.table = nil, nil }
 
 // decode implements host.
 func (h *winHost) decode(kind string, data json.RawMessage) (change, error) {

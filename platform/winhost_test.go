@@ -121,6 +121,9 @@ func TestWindowsCalls(t *testing.T) {
 			if err := n.Set(t.Context(), tt.cfg); err != nil {
 				t.Fatal(err)
 			}
+			if w.listed > 2 { // to plan, and to make routes
+				t.Errorf("the routes were listed %d times", w.listed)
+			}
 			if got, want := strings.Join(w.calls, "\n"), strings.Join(trimmed(tt.want), "\n"); got != want {
 				t.Errorf("calls\n%s\nwant\n%s", got, want)
 			}
