@@ -104,20 +104,26 @@ func (s *winSocket) bindTo(index uint32) error {
 // of the tunnels. Without one they go to the loopback interface, which refuses them: a
 // tunnel must not carry its own packets.
 func (h *winHost) outsideLocked(to netip.Addr) (uint32, error) {
-	if to.IsLoopback() {
-		return 0, nil
-	}
 	view, err := h.sys.view()
 	if err != nil {
 		return 0, err
 	}
-	if _, link := view.way(to, h.tunnels); link != nil {
-		return link.Index, nil
+	return view.outsideIndex(to, h.tunnels), nil
+}
+
+// outsideIndex is that of the interface by which packets to an address leave, of the loopback
+// interface if there is none, and 0 for this computer's own.
+func (v *winView) outsideIndex(to netip.Addr, tunnels []string) uint32 {
+	if to.IsLoopback() {
+		return 0
 	}
-	if lo := view.link(func(l *winLink) bool { return l.Kind == ifLoopback }); lo != nil {
-		return lo.Index, nil
+	if _, link := v.way(to, tunnels); link != nil {
+		return link.Index
 	}
-	return 0, nil
+	if lo := v.link(func(l *winLink) bool { return l.Kind == ifLoopback }); lo != nil {
+		return lo.Index
+	}
+	return 0
 }
 
 // watchLocked binds the open sockets again whenever the network has changed.
@@ -149,12 +155,16 @@ func (h *winHost) watchLocked() error {
 func (h *winHost) renew() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(h.sockets) == 0 {
+		return
+	}
+	view, err := h.sys.view()
+	if err != nil {
+		h.log.Warn("network: sockets stay with the interface that they had", "error", err)
+		return
+	}
 	for s := range h.sockets {
-		index, err := h.outsideLocked(s.gateway)
-		if err == nil {
-			err = s.bindTo(index)
-		}
-		if err != nil {
+		if err := s.bindTo(view.outsideIndex(s.gateway, h.tunnels)); err != nil {
 			h.log.Warn("network: a socket could not be bound to the outside", "gateway", s.gateway, "error", err)
 		}
 	}
