@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/bits"
 	"net"
 	"net/netip"
 	"os"
@@ -42,7 +41,6 @@ func thisWindows(program string) winSystem {
 
 // Options that x/sys does not have (ws2ipdef.h). The two families' have the same numbers.
 const (
-	ipUnicastIF    = 31
 	ipMTUDiscover  = 71
 	ipDontFragment = 14
 
@@ -64,15 +62,10 @@ func ipLevel(ipv6 bool) int {
 	return windows.IPPROTO_IP
 }
 
-// bindTo has a socket's packets leave by an interface. IPv4's option takes the number in
-// network byte order.
+// bindTo has a socket's packets leave by an interface.
 func bindTo(raw syscall.RawConn, ipv6 bool, index uint32) error {
-	if !ipv6 {
-		index = bits.ReverseBytes32(index)
-	}
-	return onSocket(raw, func(fd windows.Handle) error {
-		return windows.SetsockoptInt(fd, ipLevel(ipv6), ipUnicastIF, int(index))
-	})
+	o := winLeaveBy(ipv6, index)
+	return onSocket(raw, func(fd windows.Handle) error { return windows.SetsockoptInt(fd, o.level, o.name, o.value) })
 }
 
 // pathSocket is a UDP socket of which it can be told whether its datagrams are fragmented,

@@ -274,26 +274,16 @@ func setMTU(link string, mtu int) error {
 }
 
 func bindTo(c syscall.RawConn, ipv6 bool, link int) error {
-	if ipv6 {
-		return setOption(c, unix.IPPROTO_IPV6, unix.IPV6_BOUND_IF, link)
-	}
-	return setOption(c, unix.IPPROTO_IP, unix.IP_BOUND_IF, link)
+	return setOption(c, macLeaveBy(ipv6, link))
 }
 
 func dontFragment(c syscall.RawConn, ipv6, on bool) error {
-	value := 0
-	if on {
-		value = 1
-	}
-	if ipv6 {
-		return setOption(c, unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, value)
-	}
-	return setOption(c, unix.IPPROTO_IP, unix.IP_DONTFRAG, value)
+	return setOption(c, macDontFragment(ipv6, on))
 }
 
-func setOption(c syscall.RawConn, level, name, value int) error {
+func setOption(c syscall.RawConn, o socketOption) error {
 	var failed error
-	err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, name, value) })
+	err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), o.level, o.name, o.value) })
 	return errors.Join(err, os.NewSyscallError("setsockopt", failed))
 }
 

@@ -75,3 +75,13 @@ func TestThisMac(t *testing.T) {
 		t.Errorf("%v, %v", slept, err)
 	}
 }
+
+// The numbers that are written down for the tests of other systems are this system's.
+var (
+	_ = [1]int{}[levelIPv4-unix.IPPROTO_IP]
+	_ = [1]int{}[levelIPv6-unix.IPPROTO_IPV6]
+	_ = [1]int{}[25-unix.IP_BOUND_IF]
+	_ = [1]int{}[125-unix.IPV6_BOUND_IF]
+	_ = [1]int{}[28-unix.IP_DONTFRAG]
+	_ = [1]int{}[62-unix.IPV6_DONTFRAG]
+)
