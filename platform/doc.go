@@ -25,7 +25,9 @@
 // newest first. While one wish replaces
 // another, both are in it. Undoing is conditional: an interface that has got a dead
 // one's index, a file that somebody else has written since, a route without our protocol
-// number stay as they are; so does everything that is in no journal.
+// number stay as they are; so does everything that is in no journal, but for what can be told
+// to be ours without it: Windows' filters and rules for names, macOS's rules of the packet
+// filter and keys of the dynamic store, which [Network.Recover] removes.
 //
 // Each line has the name of the computer's run (boot_id): after a restart only files
 // are put back, for the rest is gone. Lines of a newer version are kept for that, and
@@ -282,7 +284,9 @@
 // wintun's driver, what the system itself makes of addresses, routes, metrics, DNS and
 // filters, and when it tells of changes, what the DNS client and NetBT make of the
 // registry, whether IP_UNICAST_IF holds beside a full tunnel, UDP_SEND_MSG_SIZE, power
-// events, access control lists, displays of several densities, anything on arm64. An owner
+// events, access control lists, also the event log's, what the service manager does after a
+// crash and before a shutdown, displays of several densities, anything on arm64, Windows
+// Server 2016. An owner
 // of a Windows 10 or 11 finds out in ten minutes, in PowerShell as administrator, with
 // wayfarer.exe, wayfarerd.exe and wayfarer-gui.exe of "make gui-windows" and wintun.dll
 // (wintun.net, 0.14) in one folder:
