@@ -314,10 +314,11 @@ func TestJournalOnDisk(t *testing.T) {
 			t.Errorf("%v is made or undone, on the disk is %q", c, last)
 		}
 	}
+	removal := runtime.GOOS != "windows" // which cannot wait for that; what comes back undoes nothing
 	for _, step := range []struct {
 		wish   string
 		synced bool
-	}{{"a=1", false}, {"a=2 b=1", false}, {"a=2 file=1", true}, {"a=2", true}, {"b=2", false}, {"file=1", true}, {"", true}, {"a=1", false}} {
+	}{{"a=1", false}, {"a=2 b=1", false}, {"a=2 file=1", true}, {"a=2", true}, {"b=2", false}, {"file=1", true}, {"", removal}, {"a=1", false}} {
 		syncs = 0
 		if err := n.Set(t.Context(), wish(step.wish)); err != nil {
 			t.Fatal(err)
