@@ -148,27 +148,28 @@ func (t *transport) demultiplex(b []byte, from netip.AddrPort) (packet []byte) {
 	}
 	h, _, err := isakmp.ParseHeader(b)
 	if err != nil {
-		t.noteDropped("no IKE", from, h.CKYI)
+		t.noteDropped(&t.noIKE, "no IKE", from, h.CKYI)
 		return nil
 	}
 	t.mu.Lock()
 	sa := t.sas[h.CKYI]
 	t.mu.Unlock()
 	if sa == nil {
-		t.noteDropped("of an unknown SA", from, h.CKYI)
+		t.noteDropped(&t.unknown, "of an unknown SA", from, h.CKYI)
 		return nil
 	}
 	select {
 	case sa.inbox <- append([]byte(nil), b[:h.Length]...):
 	default:
-		t.noteDropped("too many wait", from, h.CKYI)
+		t.noteDropped(&t.full, "too many wait", from, h.CKYI)
 	}
 	return nil
 }
 
-// noteDropped logs a message that goes no further.
-func (t *transport) noteDropped(why string, from netip.AddrPort, cookie isakmp.Cookie) {
-	if passed, ok := t.dropped.next(t.clock.stamp(time.Now())); ok {
+// noteDropped logs a message that goes no further. Each reason has a pace of its own:
+// what anybody can send does not hide what the gateway does.
+func (t *transport) noteDropped(pace *sparse, why string, from netip.AddrPort, cookie isakmp.Cookie) {
+	if passed, ok := pace.next(t.clock.stamp(time.Now())); ok {
 		t.log.Debug("dropped a message", "why", why, "from", from, "cky_i", cookie, "not_logged", passed)
 	}
 }

@@ -51,7 +51,7 @@ type transport struct {
 	lastSent  atomic.Int64               // stamp, for the keepalive
 	lastError atomic.Pointer[error]      // of the socket, as a hint
 
-	dropped, failed sparse // messages, and calls of the socket
+	noIKE, unknown, full, failed sparse // dropped messages, by the reason, and calls of the socket
 }
 
 // sparse lets the first thing of each second be logged: what anybody can cause at the

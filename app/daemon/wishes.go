@@ -215,9 +215,9 @@ func (d *Daemon) hostWarnings(name string, s *settings) []app.Warning {
 		warn(app.WarningUnguarded, app.SeverityWarning,
 			"others in the local network can send packets to this computer's address in the tunnel, and IPv6 is not held back: %s", found.report.Unguarded)
 	}
-	if out := covered(found.report.Outside, s.routes); len(out) > 0 {
+	if out := covered(found.report.Outside, s.routes); out != "" {
 		warn(app.WarningOutside, app.SeverityWarning,
-			"this computer has routes for %s, which the tunnel cannot take: packets to there leave past it; remove the routes, or connect with --block-outside if the local network may have set them", joined(out))
+			"this computer has routes for %s, which the tunnel cannot take: packets to there leave past it; remove the routes, or connect with --block-outside if the local network may have set them", out)
 	}
 	for _, o := range found.report.Overlaps {
 		if o.Tunnel == name {
@@ -241,16 +241,19 @@ func (d *Daemon) hostWarnings(name string, s *settings) []app.Warning {
 	return list
 }
 
-// covered are the addresses in networks, of which at most a few are named.
-func covered(addrs []netip.Addr, networks []netip.Prefix) []netip.Addr {
+// covered names the addresses that are in networks; of many the first and how many more.
+func covered(addrs []netip.Addr, networks []netip.Prefix) string {
 	const few = 5
 	var in []netip.Addr
 	for _, a := range addrs {
-		if len(in) < few && slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		if slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) }) {
 			in = append(in, a)
 		}
 	}
-	return in
+	if more := len(in) - few; more > 0 {
+		return fmt.Sprintf("%s and %d more", joined(in[:few]), more)
+	}
+	return joined(in)
 }
 
 // nameWarnings says where names go that should go into a tunnel with name servers, or

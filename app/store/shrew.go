@@ -11,7 +11,8 @@ import (
 	"wayfarer/app"
 )
 
-// shrewLine is a line of a Shrew site: a type (number, string, binary), key, and value.
+// shrewLine is a line of a Shrew site: a type (number, string, binary), key, and value. It
+// is compiled when it is needed, as vpncLine is.
 var shrewLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([nsb]):([a-z0-9-]+):(.*)$`) })
 
 // isShrew tells a site of Shrew's client.

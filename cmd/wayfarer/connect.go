@@ -65,6 +65,9 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 		return err
 	}
 	defer entry.Zero()
+	if noService != nil {
+		return noService // before anything is asked
+	}
 	if save != "" {
 		entry.Profile.Name = save
 		if err := e.canSave(&entry.Profile); err != nil {

@@ -43,9 +43,10 @@ func (s *service) Execute(_ []string, requests <-chan svc.ChangeRequest, status 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ready, ended := make(chan struct{}), make(chan int, 1)
+	serves := ready
 	go func() {
 		ended <- run(ctx, s.args, s.log, func(ctx context.Context, logs *daemon.Logs, opts options) error {
-			opts.ready = func() { close(ready) }
+			opts.ready = func() { close(serves) }
 			return s.work(ctx, logs, opts)
 		})
 	}()

@@ -19,7 +19,7 @@ CREATE TABLE `DrLocator` (`Signature_` CHAR(72) NOT NULL, `Parent` CHAR(72), `Pa
 INSERT INTO `DrLocator` (`Signature_`, `Path`, `Depth`) VALUES ('ProfilesFound', '[PROFILES]', 0)
 INSERT INTO `AppSearch` (`Property`, `Signature_`) VALUES ('PROFILESFOUND', 'ProfilesFound')
 CREATE TABLE `MoveFile` (`FileKey` CHAR(72) NOT NULL, `Component_` CHAR(72) NOT NULL, `SourceName` CHAR(255) LOCALIZABLE, `DestName` CHAR(255) LOCALIZABLE, `SourceFolder` CHAR(72), `DestFolder` CHAR(72) NOT NULL, `Options` SHORT NOT NULL PRIMARY KEY `FileKey`)
-INSERT INTO `MoveFile` (`FileKey`, `Component_`, `SourceName`, `SourceFolder`, `DestFolder`, `Options`) VALUES ('Profiles', 'Profiles', '*', 'PROFILES', 'PROFILESDIR', 0)
+INSERT INTO `MoveFile` (`FileKey`, `Component_`, `SourceName`, `SourceFolder`, `DestFolder`, `Options`) VALUES ('Profiles', 'Profiles', '*', 'PROFILESFOUND', 'PROFILESDIR', 0)
 -- There may be secrets beside them: the directory is closed before they come, as the service does it when it starts.
 CREATE TABLE `MsiLockPermissionsEx` (`MsiLockPermissionsEx` CHAR(72) NOT NULL, `LockObject` CHAR(72) NOT NULL, `Table` CHAR(32) NOT NULL, `SDDLText` CHAR(0) NOT NULL, `Condition` CHAR(255) PRIMARY KEY `MsiLockPermissionsEx`)
 INSERT INTO `MsiLockPermissionsEx` (`MsiLockPermissionsEx`, `LockObject`, `Table`, `SDDLText`) VALUES ('State', 'STATEDIR', 'CreateFolder', 'D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)')

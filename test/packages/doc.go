@@ -11,14 +11,16 @@
 // out in PowerShell as administrator:
 //
 //  1. Double-click on the package: it asks for an administrator's consent and nothing else, the
-//     window opens, "Get-Service wayfarerd" runs, a new console knows "wayfarer status", and the
-//     event log (Application) has entries of the source Wayfarer.
+//     window opens, "Get-Service wayfarerd" runs, a new console knows "wayfarer status", and
+//     the event log Wayfarer has entries of the source wayfarerd, which only an administrator
+//     can read; Application has none of them.
 //  2. Connect, close the window to the tray, and double-click on a newer package: it asks
 //     neither to close programs nor for a restart, and the window opens again.
 //  3. "msiexec /i" of the older one: it says that a newer one is installed.
 //  4. Connect, and remove it in Settings, Apps: "Get-NetAdapter", "Get-DnsClientNrptRule",
 //     "pnputil /enum-drivers" (wintun.inf), "Get-Service", C:\Program Files and the registry's
-//     keys named in installer/windows/wayfarer.wxs have nothing of Wayfarer.
+//     keys named in installer/windows/wayfarer.wxs have nothing of Wayfarer. What stays is
+//     Wayfarer.evtx in C:\Windows\System32\winevt\Logs.
 //  5. "msiexec /i FILE /qn AUTOSTART=0 PROFILES=C:\Preset", with a profile in that directory:
 //     "wayfarer profile list" of an ordinary user has it, and "wayfarer logs" says nothing of it.
 //

@@ -193,7 +193,7 @@ func TestInstalled(t *testing.T) {
 	}
 }
 
-// TestLinters: lintian and rpmlint find no error.
+// TestLinters: lintian and rpmlint find no error, and nothing to warn of.
 func TestLinters(t *testing.T) { boot(t, stage(t), "lint.sh", "") }
 
 // TestSameBytes: who builds the commit again, in another place, gets the same packages.
