@@ -137,6 +137,11 @@ func find(changes []change, id string) change {
 	return nil
 }
 
+// joinParts is first without what is no error.
+func joinParts(errs ...error) error {
+	return first(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
+}
+
 // first makes one *Error of several: the part of the first, the texts of all.
 func first(failed []error) error {
 	var e *Error

@@ -27,7 +27,9 @@
 // one's index, a file that somebody else has written since, a route without our protocol
 // number stay as they are; so does everything that is in no journal, but for what can be told
 // to be ours without it: Windows' filters and rules for names, macOS's rules of the packet
-// filter and keys of the dynamic store, which [Network.Recover] removes.
+// filter and keys of the dynamic store, which [Network.Recover] removes, or takes into the
+// journal again if it is to keep a block. It does so with the state directory of [StateDir]
+// only: beside another one they may be a living process's.
 //
 // Each line has the name of the computer's run (boot_id): after a restart only files
 // are put back, for the rest is gone. Lines of a newer version are kept for that, and

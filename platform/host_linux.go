@@ -71,7 +71,7 @@ func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
 
 // sweep implements host. The root process and the service have a journal each, and by the
 // host neither could tell what is the other's.
-func (h *linuxHost) sweep(context.Context, bool) error { return nil }
+func (h *linuxHost) sweep(context.Context, []change, bool) ([]change, error) { return nil, nil }
 
 // lookAgain implements host.
 func (h *linuxHost) lookAgain() { h.routes = nil }

@@ -92,28 +92,60 @@ func newMacHost(log *slog.Logger, sys macSystem, tokenPath string) *macHost {
 
 // sweep implements host: our rules of the packet filter, the token that keeps it on, and our
 // keys of the dynamic store.
-func (h *macHost) sweep(ctx context.Context, keepBlock bool) error {
+func (h *macHost) sweep(ctx context.Context, standing []change, keepBlock bool) ([]change, error) {
 	if h.sys.uid != 0 {
-		return nil // nothing of ours could have been made, nor can be removed
+		return nil, nil // nothing of ours could have been made, nor can be removed
+	}
+	left, err := h.sweepFilter(ctx, standing, keepBlock)
+	return left, joinParts(err, h.sweepStore(ctx, standing))
+}
+
+// sweepFilter removes a token that is left alone, as it is after a restart, without a word.
+func (h *macHost) sweepFilter(ctx context.Context, standing []change, keepBlock bool) ([]change, error) {
+	c := &macFilterChange{h: h, Block: true}
+	if find(standing, c.id()) != nil {
+		return nil, nil
+	}
+	found, err := h.loadedRules(ctx)
+	if err != nil {
+		h.log.Warn("network: cannot look for rules of the packet filter that no journal lists", "error", err)
+		return nil, nil
+	}
+	switch {
+	case found == "":
+		err = h.release(ctx)
+	case keepBlock:
+		h.log.Warn("network: rules of the packet filter that no journal lists stay until the first wish without a block")
+		h.leftBehind(c)
+		return []change{c}, nil
+	default:
+		h.log.Warn("network: rules of the packet filter that no journal lists are removed")
+		err = c.undo(ctx)
+	}
+	if err != nil {
+		return nil, &Error{c.part(), fmt.Errorf("remove what no journal lists from the packet filter: %w", err)}
+	}
+	return nil, nil
+}
+
+func (h *macHost) sweepStore(ctx context.Context, standing []change) error {
+	said, err := h.sys.run(ctx, "list "+storePrefix+".*\n", scutilPath)
+	if err != nil {
+		h.log.Warn("network: cannot look for keys of the dynamic store that no journal lists", "error", err)
+		return nil
 	}
 	var failed []error
-	if !keepBlock {
-		is, err := h.loadedRules(ctx)
-		if err == nil && (is != "" || h.token() != "") {
-			h.log.Warn("network: rules of the packet filter that no journal lists are removed")
-			err = (&macFilterChange{h: h}).undo(ctx)
-		}
-		failed = append(failed, err)
-	}
-	said, err := h.sys.run(ctx, "list "+storePrefix+".*\n", scutilPath)
-	failed = append(failed, err)
 	for _, word := range strings.Fields(said) {
-		if ours.MatchString(word) {
-			h.log.Warn("network: a key of the dynamic store that no journal lists is removed", "key", word)
-			failed = append(failed, (&macStoreChange{h: h, Key: word}).undo(ctx))
+		c := &macStoreChange{h: h, Key: word}
+		if !ours.MatchString(word) || find(standing, c.id()) != nil {
+			continue
+		}
+		h.log.Warn("network: a key of the dynamic store that no journal lists is removed", "key", word)
+		if err := c.undo(ctx); err != nil {
+			failed = append(failed, &Error{c.part(), fmt.Errorf("remove the key %s that no journal lists: %w", word, err)})
 		}
 	}
-	return errors.Join(failed...)
+	return first(failed)
 }
 
 // lookAgain implements host.

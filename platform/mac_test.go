@@ -3,6 +3,7 @@ package platform
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -394,22 +395,73 @@ func TestMacPlanErrors(t *testing.T) {
 	}
 }
 
-// TestMacLostJournal: what can be told to be ours is found without a journal.
+// macLost is a computer on which a process with a block and a tunnel was killed, whose
+// journal is lost, the directory that it was in, and what was before.
+func macLost(t *testing.T) (f *fakeMac, dir, before string) {
+	t.Helper()
+	f, dir = newFakeMac(), t.TempDir()
+	before = f.String()
+	n, _ := f.network(t, dir)
+	run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{macTunnel}, BlockOutside: true}))
+	n.journal.close() // killed
+	run(t, "remove", os.Remove(filepath.Join(dir, journalFile)))
+	return f, dir, before
+}
+
+// TestMacLostJournal: what can be told to be ours is found without a journal. A block that
+// stays is gone with the first wish without one, also after another process.
 func TestMacLostJournal(t *testing.T) {
 	for _, keepBlock := range []bool{false, true} {
-		f := newFakeMac()
-		dir := t.TempDir()
-		before := f.String()
-		n, _ := f.network(t, dir)
-		run(t, "Set", n.Set(t.Context(), Config{Tunnels: []Tunnel{macTunnel}, BlockOutside: true}))
-		n.journal.close() // killed
-		run(t, "remove", os.Remove(filepath.Join(dir, journalFile)))
+		f, dir, before := macLost(t)
 		rules := len(f.rules)
-		next, _ := f.network(t, dir)
-		run(t, "Recover", next.Recover(t.Context(), keepBlock))
+		n, _ := f.network(t, dir)
+		run(t, "Recover", n.Recover(t.Context(), keepBlock))
 		left := added(before, f.String())
 		if strings.Contains(left, "store ") || keepBlock && len(f.rules) != rules || !keepBlock && (len(f.rules) > 0 || len(f.tokens) > 0) {
 			t.Errorf("keep the block %v: left are\n%s", keepBlock, left)
 		}
+		if keepBlock { // sockets get through it, and the next process knows it by the journal
+			h := n.host.(*macHost)
+			run(t, "pass", h.pass(t.Context(), macPass{protocol: "udp", to: addrs("203.0.113.1")[0], from: 4500}))
+			if !strings.Contains(strings.Join(f.rules, "\n"), "port = 4500") {
+				t.Errorf("a socket is held back by\n%s", strings.Join(f.rules, "\n"))
+			}
+			n.journal.close()
+			n, _ = f.network(t, dir)
+			if run(t, "Recover", n.Recover(t.Context(), true)); len(f.rules) == 0 || len(n.applied) != 1 {
+				t.Errorf("the next process has %v, the rules are %q", n.applied, f.rules)
+			}
+		}
+		run(t, "Set", n.Set(t.Context(), Config{}))
+		if len(f.rules) > 0 || len(f.tokens) > 0 {
+			t.Errorf("keep the block %v: opened: %q %q", keepBlock, f.rules, f.tokens)
+		}
+	}
+}
+
+// TestMacSweepRefused: what was found and cannot be removed is an error.
+func TestMacSweepRefused(t *testing.T) {
+	for refuse, part := range map[string]Part{"-F rules": PartFirewall, "pfctl -X": PartFirewall, "scutil remove": PartDNS} {
+		f, dir, _ := macLost(t)
+		f.refuse = refuse
+		n, _ := f.network(t, dir)
+		var e *Error
+		if err := n.Recover(t.Context(), false); !errors.As(err, &e) || e.Part != part || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("%s: %v", refuse, err)
+		}
+	}
+}
+
+// TestMacRestarted: after a restart of the computer a token is left that is worth nothing,
+// and nobody is warned of it.
+func TestMacRestarted(t *testing.T) {
+	f, dir, _ := macLost(t)
+	f.rules, f.tokens, f.store = nil, nil, map[string]map[string][]string{}
+	n, h := f.network(t, dir)
+	var log strings.Builder
+	h.log = slog.New(slog.NewTextHandler(&log, nil))
+	run(t, "Recover", n.Recover(t.Context(), true))
+	if h.token() != "" || log.Len() > 0 || len(n.applied) > 0 {
+		t.Errorf("token %q, log %q, %v", h.token(), log.String(), n.applied)
 	}
 }

@@ -425,7 +425,7 @@ func (f *fakeMac) network(t *testing.T, dir string) (*Network, *macHost) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	h := newMacHost(log, f.system(), filepath.Join(dir, "pf.token"))
-	return &Network{log: log, host: h, journal: testJournal(t, dir, "boot")}, h
+	return &Network{log: log, host: h, sweeps: true, journal: testJournal(t, dir, "boot")}, h
 }
 
 var _ host = (*macHost)(nil)

@@ -112,6 +112,9 @@ type Network struct {
 	log  *slog.Logger
 	host host
 
+	// sweeps: Recover also removes what no journal lists. Never changes.
+	sweeps bool
+
 	mu      sync.Mutex
 	journal *journal
 	applied []change      // in the order of their application
@@ -128,8 +131,10 @@ type host interface {
 	// changes that stand.
 	plan(ctx context.Context, cfg Config, applied []change) ([]change, Report, error)
 	// sweep removes what an earlier process has left although no journal lists it, as far
-	// as it can be told to be ours; with keepBlock, what holds packets back stays.
-	sweep(ctx context.Context, keepBlock bool) error
+	// as it can be told to be ours and is nothing that stands; with keepBlock, what holds
+	// packets back stays, and is returned as a change. The error is an *Error: of what was
+	// found and could not be removed.
+	sweep(ctx context.Context, standing []change, keepBlock bool) ([]change, error)
 	// lookAgain forgets what was read of the host, by which changes are undone.
 	lookAgain()
 	// decode reads a change from the journal.
@@ -167,7 +172,17 @@ func New(log *slog.Logger, stateDir string) (*Network, error) {
 	if err != nil {
 		return nil, errors.Join(&Error{PartJournal, err}, host.close())
 	}
-	return &Network{log: log, host: host, journal: journal}, nil
+	return &Network{log: log, host: host, sweeps: sameDir(stateDir, StateDir()), journal: journal}, nil
+}
+
+// sameDir says whether both paths lead to one directory, which exists.
+func sameDir(a, b string) bool {
+	first, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Stat(b)
+	return err == nil && os.SameFile(first, second)
 }
 
 // Restore undoes whatever a service that died left on the host, its leak block too.
@@ -200,16 +215,30 @@ func restore(ctx context.Context, stateDir string) error {
 // block stays, until the first wish without BlockOutside: so that a machine that is to
 // be always connected is not open while it connects. The error is an *Error; what
 // could not be undone is tried again by the next call. A service calls it first; if
-// it does not, the first Set does. Recover also removes what no journal lists and what can be
-// told to be ours all the same, for a journal can be lost.
+// it does not, the first Set does. With the state directory that is [StateDir], Recover also
+// removes what no journal lists and what can be told to be ours all the same, for a journal
+// can be lost; a block that stays then is in the journal again. With another directory it
+// could be what a living process has made.
 func (n *Network) Recover(ctx context.Context, keepBlock bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	err := n.recoverLocked(ctx, keepBlock)
-	if len(n.applied) == 0 {
-		if err := n.host.sweep(ctx, keepBlock); err != nil {
-			n.log.Warn("network: cannot look for what no journal lists", "error", err)
-		}
+	return joinParts(err, n.sweepLocked(ctx, keepBlock))
+}
+
+// sweepLocked removes what no journal lists, and takes over what of it stays.
+func (n *Network) sweepLocked(ctx context.Context, keepBlock bool) error {
+	if !n.sweeps {
+		return nil
+	}
+	left, err := n.host.sweep(ctx, n.applied, keepBlock)
+	if len(left) == 0 {
+		return err
+	}
+	n.applied = append(n.applied, left...)
+	n.changedLocked()
+	if err := n.journal.keep(n.applied); err != nil {
+		n.log.Warn("network: the journal does not list a block that stays", "error", err)
 	}
 	return err
 }

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -114,7 +116,7 @@ func (w *world) tell(context.Context, string) ([]string, error) { return nil, ni
 
 func (w *world) lookAgain() {}
 
-func (w *world) sweep(context.Context, bool) error { return nil }
+func (w *world) sweep(context.Context, []change, bool) ([]change, error) { return nil, nil }
 
 func (w *world) close() error { return nil }
 
@@ -440,5 +442,19 @@ func TestRecoverLooksAgain(t *testing.T) {
 	before := w.String()
 	if err := next.Recover(t.Context(), false); err != nil || w.String() != before {
 		t.Errorf("%v, the host is\n%s\nand was\n%s", err, w, before)
+	}
+}
+
+// TestSameDir: a directory is known by whatever path leads to it.
+func TestSameDir(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	link := filepath.Join(other, "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Skip("this user may make no links: ", err)
+	}
+	for path, want := range map[string]bool{dir: true, dir + "/.": true, link: true, other: false, filepath.Join(dir, "missing"): false} {
+		if sameDir(path, dir) != want || sameDir(dir, path) != want {
+			t.Errorf("%s: %v", path, !want)
+		}
 	}
 }

@@ -456,5 +456,5 @@ func (w *fakeWindows) host() *winHost {
 // on is a Network on it, with a journal in dir.
 func (w *fakeWindows) on(t *testing.T, dir string) *Network {
 	t.Helper()
-	return &Network{log: slog.New(slog.DiscardHandler), host: w.host(), journal: testJournal(t, dir, "")}
+	return &Network{log: slog.New(slog.DiscardHandler), host: w.host(), sweeps: true, journal: testJournal(t, dir, "")}
 }

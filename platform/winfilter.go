@@ -107,6 +107,8 @@ type winFilterChange struct {
 	BlockDNS bool
 	Local    []netip.Prefix // is not held back
 	Portal   []netip.Addr   // the block lets the host itself reach them
+	// Found are the texts of filters of which nobody knows any more what they were made of.
+	Found []string `json:",omitempty"`
 }
 
 type winTunnelRef struct {
@@ -146,6 +148,9 @@ func (c *winFilterChange) String() string {
 }
 
 func (c *winFilterChange) texts() []string {
+	if len(c.Found) > 0 {
+		return slices.Clone(c.Found)
+	}
 	var texts []string
 	for _, f := range c.filters() {
 		texts = append(texts, f.String())
@@ -165,6 +170,7 @@ func (c *winFilterChange) apply(context.Context) error {
 	if stands, err := c.stands(); err != nil || stands {
 		return err
 	}
+	c.Found = nil
 	return c.h.sys.setFilters(c.filters())
 }
 

@@ -40,33 +40,60 @@ type winHost struct {
 }
 
 // sweep implements host: our filters, and our rules for names.
-func (h *winHost) sweep(_ context.Context, keepBlock bool) error {
-	var failed []error
-	if !keepBlock {
-		left, err := h.sys.filters()
-		if err == nil && len(left) > 0 {
-			h.log.Warn("network: filters that no journal lists are removed", "filters", len(left))
-			err = h.sys.setFilters(nil)
-		}
-		failed = append(failed, err)
+func (h *winHost) sweep(ctx context.Context, standing []change, keepBlock bool) ([]change, error) {
+	left, err := h.sweepFilters(ctx, standing, keepBlock)
+	return left, joinParts(err, h.sweepRules(standing))
+}
+
+func (h *winHost) sweepFilters(ctx context.Context, standing []change, keepBlock bool) ([]change, error) {
+	found, err := h.sys.filters()
+	if err != nil {
+		h.log.Warn("network: cannot look for filters that no journal lists", "error", err)
+		return nil, nil
 	}
+	c := &winFilterChange{h: h, Program: h.sys.program, Block: true, Found: found}
+	switch {
+	case len(found) == 0 || find(standing, c.id()) != nil:
+		return nil, nil
+	case keepBlock:
+		h.log.Warn("network: filters that no journal lists stay until the first wish without a block", "filters", len(found))
+		return []change{c}, nil
+	}
+	h.log.Warn("network: filters that no journal lists are removed", "filters", len(found))
+	if err := c.undo(ctx); err != nil {
+		return nil, &Error{c.part(), fmt.Errorf("remove %d filters that no journal lists: %w", len(found), err)}
+	}
+	return nil, nil
+}
+
+func (h *winHost) sweepRules(standing []change) error {
 	rules, err := h.sys.subkeys(nrptKey)
-	failed = append(failed, unlessAbsent(err))
+	if unlessAbsent(err) != nil {
+		h.log.Warn("network: cannot look for rules for names that no journal lists", "error", err)
+		return nil
+	}
+	var failed []error
 	removed := false
 	for _, guid := range rules {
-		path := nrptKey + `\` + guid
-		if is, err := h.sys.readKey(path); err != nil || is["Comment"] != nrptComment {
-			failed = append(failed, unlessAbsent(err))
+		c := &winRuleChange{h: h, GUID: guid}
+		is, err := h.sys.readKey(c.path())
+		if unlessAbsent(err) != nil {
+			h.log.Warn("network: cannot read a rule for names", "rule", guid, "error", err)
+		}
+		if is["Comment"] != nrptComment || find(standing, c.id()) != nil {
 			continue
 		}
 		h.log.Warn("network: a rule for names that no journal lists is removed", "rule", guid)
-		failed = append(failed, unlessAbsent(h.sys.removeKey(path)))
+		if err := unlessAbsent(h.sys.removeKey(c.path())); err != nil {
+			failed = append(failed, &Error{c.part(), fmt.Errorf("remove the rule %s that no journal lists: %w", guid, err)})
+			continue
+		}
 		removed = true
 	}
 	if removed {
 		h.sys.reloadNames()
 	}
-	return errors.Join(failed...)
+	return first(failed)
 }
 
 // lookAgain implements host.

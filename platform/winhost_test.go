@@ -365,36 +365,92 @@ func TestWindowsKeepsBlock(t *testing.T) {
 	}
 }
 
-// TestWindowsLostJournal: filters and rules for names are found without a journal.
+// winLost is a Windows on which a process with a block and a tunnel was killed, whose
+// journal is lost, and the directory that it was in.
+func winLost(t *testing.T) (*fakeWindows, string) {
+	t.Helper()
+	w := newFakeWindows()
+	w.keys[nrptKey+`\{OTHER}`] = map[string]any{"Name": []string{".other.example"}, "Comment": "somebody's"}
+	dir := t.TempDir()
+	n := w.on(t, dir)
+	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}, BlockOutside: true}); err != nil {
+		t.Fatal(err)
+	}
+	n.journal.close() // killed
+	if err := os.Remove(filepath.Join(dir, journalFile)); err != nil {
+		t.Fatal(err)
+	}
+	w.calls = nil
+	return w, dir
+}
+
+// TestWindowsLostJournal: filters and rules for names are found without a journal. A block
+// that stays is gone with the first wish without one, also after another process.
 func TestWindowsLostJournal(t *testing.T) {
 	for _, keepBlock := range []bool{false, true} {
-		w := newFakeWindows()
-		others := nrptKey + `\{OTHER}`
-		w.keys[others] = map[string]any{"Name": []string{".other.example"}, "Comment": "somebody's"}
-		dir := t.TempDir()
+		w, dir := winLost(t)
+		block, none := w.wfp.String(), (&fakeFilters{}).String()
 		n := w.on(t, dir)
-		if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}, BlockOutside: true}); err != nil {
+		if err := n.Recover(t.Context(), keepBlock); err != nil {
 			t.Fatal(err)
 		}
-		n.journal.close() // killed
-		if err := os.Remove(filepath.Join(dir, journalFile)); err != nil {
-			t.Fatal(err)
-		}
-		block := w.wfp.String()
-		w.calls = nil
-		if err := w.on(t, dir).Recover(t.Context(), keepBlock); err != nil {
-			t.Fatal(err)
-		}
-		want := (&fakeFilters{}).String()
-		if keepBlock {
-			want = block
-		}
-		if got := w.wfp.String(); got != want {
+		if got, want := w.wfp.String(), map[bool]string{false: none, true: block}[keepBlock]; got != want {
 			t.Errorf("keep the block %v: the filters are %s", keepBlock, got)
 		}
 		if rules, err := w.subkeys(nrptKey); err != nil || !slices.Equal(rules, []string{"{OTHER}"}) || !slices.Contains(w.calls, "reload names") {
 			t.Errorf("rules %v, %v, %q", rules, err, w.calls)
 		}
+		if keepBlock { // it is no news, and the next process knows it by the journal
+			if n.taken(n.host.(*winHost).intact) {
+				t.Error("the block that stays counts as taken")
+			}
+			n.journal.close()
+			n = w.on(t, dir)
+			if err := n.Recover(t.Context(), true); err != nil || w.wfp.String() != block || len(n.applied) != 1 {
+				t.Errorf("the next process: %v, %v, %s", err, n.applied, &w.wfp)
+			}
+		}
+		if err := n.Set(t.Context(), Config{}); err != nil || w.wfp.String() != none {
+			t.Errorf("keep the block %v: opened: %v, %s", keepBlock, err, &w.wfp)
+		}
+	}
+}
+
+// TestWindowsSweepRefused: what was found and cannot be removed is an error.
+func TestWindowsSweepRefused(t *testing.T) {
+	for call, part := range map[string]Part{"set 0 filters": PartFirewall, "remove key " + ruleGUID(0): PartDNS} {
+		w, dir := winLost(t)
+		w.fail[call] = errors.New("refused")
+		var e *Error
+		if err := w.on(t, dir).Recover(t.Context(), false); !errors.As(err, &e) || e.Part != part || !errors.Is(err, w.fail[call]) {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+}
+
+// TestWindowsSweepSpares: what stands by a journal is not swept, and with another state
+// directory nothing is, for it may be what a living process has made.
+func TestWindowsSweepSpares(t *testing.T) {
+	w, dir := winLost(t)
+	before := w.String()
+	n := w.on(t, dir)
+	n.sweeps = false
+	if err := n.Recover(t.Context(), false); err != nil || w.String() != before {
+		t.Errorf("another directory: %v,\n%s", err, w)
+	}
+	n.sweeps = true
+	if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{winSplit()}, BlockOutside: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Recover(t.Context(), false); err != nil || w.String() != before {
+		t.Errorf("beside a wish: %v,\n%s", err, w)
+	}
+	// Beside a block that the journal lists, names are looked after all the same.
+	n.journal.close()
+	w.keys[nrptKey+`\{STRAY}`] = map[string]any{"Comment": nrptComment}
+	block := w.wfp.String()
+	if err := w.on(t, dir).Recover(t.Context(), true); err != nil || w.keys[nrptKey+`\{STRAY}`] != nil || w.wfp.String() != block {
+		t.Errorf("beside a journal's block: %v,\n%s", err, w)
 	}
 }
 
