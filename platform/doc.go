@@ -263,9 +263,10 @@
 // # Windows: events
 //
 // NotifyIpInterfaceChange, NotifyUnicastIpAddressChange and NotifyRouteChange2 tell that
-// something has changed, and RegNotifyChangeKeyValue that rules for names may have; what has
-// is seen by looking. Rules, name servers and WINS servers that another program takes away,
-// and a table of group policy's that comes or goes, have Set called again. Sleep and wake are told by
+// something has changed, and RegNotifyChangeKeyValue that rules for names and
+// interfaces' name servers may have; what has is seen by looking. Rules and name servers that
+// another program takes away, and a table of group policy's that comes or goes, have Set
+// called again; WINS servers wait for the next Set. Sleep and wake are told by
 // PowerRegisterSuspendResumeNotification, the same events that a service gets.
 //
 // The state directory is closed to all but SYSTEM and Administrators each time it is

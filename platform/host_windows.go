@@ -34,7 +34,7 @@ func thisWindows(program string) winSystem {
 		setNames: setNames, reloadNames: reloadNames,
 		readKey: readKey, writeKey: writeKey, removeKey: removeKey, subkeys: subkeys,
 		engine: openEngine,
-		notify: notifyChanges, notifyFilters: notifyFilters, notifyNames: notifyNames, notifyPower: notifyPower,
+		notify: notifyChanges, notifyFilters: notifyFilters, notifyKeys: notifyKeys, notifyPower: notifyPower,
 		listen: listenOutside, bind: bindTo,
 	}
 }

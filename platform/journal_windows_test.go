@@ -107,8 +107,8 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
-// TestNotifyNames: what changes below the policies is told, more than once, until the end.
-func TestNotifyNames(t *testing.T) {
+// TestNotifyKeys: what changes below the policies is told, more than once, until the end.
+func TestNotifyKeys(t *testing.T) {
 	keys := thisWindows("")
 	const path = nrptPolicyAbove + `\WayfarerTest`
 	if err := keys.writeKey(path, map[string]any{"Name": "a"}); err != nil {
@@ -116,7 +116,7 @@ func TestNotifyNames(t *testing.T) {
 	}
 	t.Cleanup(func() { keys.removeKey(path) })
 	told := make(chan struct{}, 100)
-	stop, err := keys.notifyNames(func() { told <- struct{}{} })
+	stop, err := keys.notifyKeys(nameKeys, func() { told <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}

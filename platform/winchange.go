@@ -239,7 +239,7 @@ func (c *winNamesChange) undo(context.Context) error {
 	if same {
 		return c.set(nil, nil)
 	}
-	for _, path := range []string{tcpip4Key + c.GUID, tcpip6Key + c.GUID} {
+	for _, path := range []string{c.path(false), c.path(true)} {
 		if _, err := c.h.sys.readKey(path); err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
@@ -253,6 +253,27 @@ func (c *winNamesChange) undo(context.Context) error {
 	return nil
 }
 
+// keyNames are the name servers and search domains that an interface's key has, as text.
+type keyNames struct{ servers, search string }
+
+// givenNames are what an interface was given, and what its key has of it: Windows may write a
+// list in another way.
+type givenNames struct{ wanted, has keyNames }
+
+// namesIn reads an interface's key.
+func (h *winHost) namesIn(path string) (keyNames, error) {
+	is, err := h.sys.readKey(path)
+	return keyNames{text(is["NameServer"]), text(is["SearchList"])}, unlessAbsent(err)
+}
+
+// path is the interface's key of a family.
+func (c *winNamesChange) path(ipv6 bool) string {
+	if ipv6 {
+		return tcpip6Key + c.GUID
+	}
+	return tcpip4Key + c.GUID
+}
+
 // family is what the interface shall have of a family, and whether it has that. IPv6 may be
 // switched off, so nothing is wished of it without a server of it; what it has from an earlier
 // wish goes.
@@ -261,10 +282,15 @@ func (c *winNamesChange) family(ipv6 bool, servers []netip.Addr, search []string
 	if !ipv6 || len(family) > 0 {
 		domains = search
 	}
-	path := map[bool]string{false: tcpip4Key, true: tcpip6Key}[ipv6] + c.GUID
-	is, err := c.h.sys.readKey(path)
-	same = text(is["NameServer"]) == joined(family, ",") && text(is["SearchList"]) == strings.Join(domains, ",")
-	return family, domains, same, unlessAbsent(err)
+	is, err := c.h.namesIn(c.path(ipv6))
+	wanted := asKey(family, domains)
+	same = is == wanted || c.h.given[c.path(ipv6)] == givenNames{wanted, is}
+	return family, domains, same, err
+}
+
+// asKey is how an interface's key is to have names.
+func asKey(servers []netip.Addr, search []string) keyNames {
+	return keyNames{joined(servers, ","), strings.Join(search, ",")}
 }
 
 // stands says whether the interface has what it was given.
@@ -290,6 +316,14 @@ func (c *winNamesChange) set(servers []netip.Addr, search []string) error {
 		if err := c.h.sys.setNames(c.LUID, ipv6, family, domains); err != nil {
 			return err
 		}
+		has, err := c.h.namesIn(c.path(ipv6))
+		if err != nil {
+			return err
+		}
+		if c.h.given == nil {
+			c.h.given = map[string]givenNames{}
+		}
+		c.h.given[c.path(ipv6)] = givenNames{asKey(family, domains), has}
 	}
 	return nil
 }

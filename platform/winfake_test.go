@@ -37,11 +37,18 @@ type fakeWindows struct {
 	listeners []func()
 	removed   []func() // who is told of removed filters
 	power     []func(bool)
-	listed    int      // how often the routes were
-	tables    []func() // who is told of rules for names
-	late      int      // so many looks see no interface
-	late6     int      // so many looks see no IPv6 on an interface
+	listed    int // how often the routes were
+	watched   []watchedKeys
+	respells  bool // a list of domains gets a comma at its end
+	late      int  // so many looks see no interface
+	late6     int  // so many looks see no IPv6 on an interface
 	looks     int
+}
+
+// watchedKeys are who is told of what changes below some keys.
+type watchedKeys struct {
+	paths []string
+	told  func()
 }
 
 // Interfaces of the fake.
@@ -248,7 +255,11 @@ func (w *fakeWindows) setNames(luid uint64, ipv6 bool, servers []netip.Addr, sea
 	if l == nil || w.stack[stackKey(luid, ipv6)].MTU == 0 {
 		return errWinMissing
 	}
-	w.keys[path+l.GUID] = map[string]any{"NameServer": joined(servers, ","), "SearchList": strings.Join(search, ",")}
+	list := strings.Join(search, ",")
+	if w.respells && list != "" {
+		list += ","
+	}
+	w.keys[path+l.GUID] = map[string]any{"NameServer": joined(servers, ","), "SearchList": list}
 	return nil
 }
 
@@ -348,13 +359,22 @@ func (w *fakeWindows) notifyFilters(f func()) (func(), error) {
 	return func() { w.removed[at] = func() {} }, nil
 }
 
-func (w *fakeWindows) notifyNames(f func()) (func(), error) {
-	if err := w.fail["notifyNames"]; err != nil {
+func (w *fakeWindows) notifyKeys(paths []string, f func()) (func(), error) {
+	if err := w.fail["notifyKeys"]; err != nil {
 		return nil, err
 	}
-	w.tables = append(w.tables, f)
-	at := len(w.tables) - 1
-	return func() { w.tables[at] = func() {} }, nil
+	w.watched = append(w.watched, watchedKeys{paths, f})
+	at := len(w.watched) - 1
+	return func() { w.watched[at].paths = nil }, nil
+}
+
+// touch tells those who watch a key, or one above it, that it has changed.
+func (w *fakeWindows) touch(path string) {
+	for _, watch := range w.watched {
+		if slices.ContainsFunc(watch.paths, func(above string) bool { return strings.HasPrefix(path, above+`\`) }) {
+			watch.told()
+		}
+	}
 }
 
 // loseFilters is what another program does, or the engine's own end, of which nobody tells.
@@ -418,7 +438,7 @@ func (w *fakeWindows) system() winSystem {
 		setNames: w.setNames, reloadNames: w.reloadNames,
 		readKey: w.readKey, writeKey: w.writeKey, removeKey: w.removeKey, subkeys: w.subkeys,
 		engine: w.engine,
-		notify: w.notify, notifyFilters: w.notifyFilters, notifyNames: w.notifyNames, notifyPower: w.notifyPower,
+		notify: w.notify, notifyFilters: w.notifyFilters, notifyKeys: w.notifyKeys, notifyPower: w.notifyPower,
 		listen: w.listen, bind: w.bind,
 	}
 }

@@ -31,6 +31,9 @@ type winHost struct {
 	// heeded: group policy had a table of rules for names, which alone is heeded, at the
 	// last Set. Owned by Network.Set.
 	heeded bool
+	// given is what interfaces' keys have had, by their path, since they were given names.
+	// Owned by Network.Set.
+	given map[string]givenNames
 
 	mu      sync.Mutex
 	own     []winRoute          // that Set has made

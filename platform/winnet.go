@@ -42,8 +42,9 @@ type winSystem struct {
 	// notifyFilters calls f whenever a filter of the Windows Filtering Platform, whoever's,
 	// was removed.
 	notifyFilters func(f func()) (stop func(), err error)
-	// notifyNames calls f whenever the tables of rules for names may have changed.
-	notifyNames func(f func()) (stop func(), err error)
+	// notifyKeys calls f whenever something below one of these keys may have changed. One
+	// that is not there is not watched.
+	notifyKeys func(paths []string, f func()) (stop func(), err error)
 	// notifyPower calls f before the computer sleeps and after that.
 	notifyPower func(f func(asleep bool)) (stop func(), err error)
 	// listen opens a UDP socket, which calls closed when it is closed.

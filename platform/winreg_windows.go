@@ -89,21 +89,14 @@ func subkeys(path string) ([]string, error) {
 	return key.ReadSubKeyNames(-1)
 }
 
-// Keys below which the tables of rules for names are, their own and group policy's: a table
-// may not be there yet.
-const (
-	nrptAbove       = `SYSTEM\CurrentControlSet\Services\Dnscache\Parameters`
-	nrptPolicyAbove = `SOFTWARE\Policies\Microsoft`
-)
-
-// notifyNames watches the registry. Each watch waits in a thread of its own.
-func notifyNames(f func()) (stop func(), err error) {
+// notifyKeys watches the registry. Each watch waits in a thread of its own.
+func notifyKeys(paths []string, f func()) (stop func(), err error) {
 	end, err := windows.CreateEvent(nil, 1, 0, nil)
 	if err != nil {
 		return nil, err
 	}
 	var watches sync.WaitGroup
-	for _, path := range []string{nrptAbove, nrptPolicyAbove} {
+	for _, path := range paths {
 		key, err2 := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.NOTIFY)
 		if errors.Is(err2, fs.ErrNotExist) {
 			continue

@@ -23,8 +23,8 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 	} else {
 		context.AfterFunc(ctx, stop)
 	}
-	if stop, err := h.sys.notifyNames(hint); err != nil {
-		h.log.Warn("network: nobody tells when rules for names are changed", "error", err)
+	if stop, err := h.sys.notifyKeys(nameKeys, hint); err != nil {
+		h.log.Warn("network: nobody tells when rules for names and name servers are changed", "error", err)
 	} else {
 		context.AfterFunc(ctx, stop)
 	}
@@ -36,6 +36,19 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 		return view.surroundings(tunnels(), h.isOwn), nil
 	}
 	return &watchSource{hints: hints, sleeps: h.sleeps(ctx), look: look, intact: h.intact, blockIntact: h.intact}, nil
+}
+
+// nrptPolicyAbove is where group policy's table of rules is, which may not be there yet.
+const nrptPolicyAbove = `SOFTWARE\Policies\Microsoft`
+
+// nameKeys are the keys below which Windows has what is told of names. WINS servers are not
+// among them: NetBT would read those that are put back not before an address comes. What DHCP
+// writes of other interfaces is a hint, too, a few times an hour.
+var nameKeys = []string{
+	`SYSTEM\CurrentControlSet\Services\Dnscache\Parameters`,
+	nrptPolicyAbove,
+	strings.TrimSuffix(tcpip4Key, `\`),
+	strings.TrimSuffix(tcpip6Key, `\`),
 }
 
 // newHints is a channel that has a value after hint was called.
@@ -75,10 +88,6 @@ func (h *winHost) intact(standing []change) (bool, error) {
 		case *winNamesChange:
 			stands, err = c.stands()
 			stands = stands || !view.has(c.LUID, c.Name)
-		case *winWINSChange:
-			var is []string
-			is, err = h.wins(c.GUID)
-			stands = slices.Equal(is, c.Servers) || view.byGUID(c.GUID) == nil
 		}
 		if err != nil || !stands {
 			return false, err

@@ -385,32 +385,34 @@ func TestWindowsNamesTaken(t *testing.T) {
 		}
 		split := winSplit()
 		split.MatchDomains = nil
+		split.DNS = append(split.DNS, addrs("2001:db8::53")...)
 		cfg := Config{Tunnels: []Tunnel{split}}
 		if err := n.Set(ctx, cfg); err != nil {
 			t.Fatal(err)
 		}
 		nextEvents(events)
+		rule, link := nrptKey+`\`+ruleGUID(0), "{LINK-4}"
 		for _, tt := range []struct {
 			name  string
+			path  string // of the key that changes
 			do    func()
 			taken bool
 			want  string // who has the names
 		}{
-			{"nothing", func() {}, false, ""},
-			{"our rule is removed", func() { delete(w.keys, nrptKey+`\`+ruleGUID(0)) }, true, ""},
-			{"our rule is changed", func() { w.keys[nrptKey+`\`+ruleGUID(0)]["GenericDNSServers"] = "192.0.2.53" }, true, ""},
-			{"the interface's servers are changed", func() { w.keys[tcpip4Key+"{LINK-4}"]["NameServer"] = "192.0.2.53" }, true, ""},
-			{"WINS servers are changed", func() { w.keys[netBTKey+"{LINK-4}"][winsValue] = []string{"192.0.2.5"} }, true, ""},
-			{"group policy comes", func() { w.keys[nrptPolicyKey] = map[string]any{} }, true, GroupPolicy},
-			{"group policy stays", func() {}, false, GroupPolicy},
-			{"group policy goes", func() { delete(w.keys, nrptPolicyKey) }, true, ""},
+			{"nothing", rule, func() {}, false, ""},
+			{"our rule is removed", rule, func() { delete(w.keys, rule) }, true, ""},
+			{"our rule is changed", rule, func() { w.keys[rule]["GenericDNSServers"] = "192.0.2.53" }, true, ""},
+			{"the interface's servers are changed", tcpip4Key + link, func() { w.keys[tcpip4Key+link]["NameServer"] = "192.0.2.53" }, true, ""},
+			{"its IPv6 servers are", tcpip6Key + link, func() { w.keys[tcpip6Key+link]["NameServer"] = "" }, true, ""},
+			{"WINS servers are changed", netBTKey + link, func() { w.keys[netBTKey+link][winsValue] = []string{"192.0.2.5"} }, false, ""},
+			{"group policy comes", nrptPolicyKey, func() { w.keys[nrptPolicyKey] = map[string]any{} }, true, GroupPolicy},
+			{"group policy stays", nrptPolicyKey, func() {}, false, GroupPolicy},
+			{"group policy goes", nrptPolicyKey, func() { delete(w.keys, nrptPolicyKey) }, true, ""},
 		} {
 			n.mu.Lock() // as the watch has it when it looks
 			tt.do()
 			n.mu.Unlock()
-			for _, f := range w.tables {
-				f()
-			}
+			w.touch(tt.path)
 			got := nextEvents(events)
 			if taken := len(got) == 1 && got[0] == EventTaken; taken != tt.taken || !taken && len(got) > 0 {
 				t.Errorf("%s: %v", tt.name, got)
@@ -423,4 +425,34 @@ func TestWindowsNamesTaken(t *testing.T) {
 		cancel()
 		synctest.Wait()
 	})
+}
+
+// TestWindowsRespelled: a list that Windows writes otherwise than it was told is not taken
+// away, and not told again; one that somebody has changed is.
+func TestWindowsRespelled(t *testing.T) {
+	w := newFakeWindows()
+	w.respells = true
+	n := w.on(t, t.TempDir())
+	h := n.host.(*winHost)
+	cfg := Config{Tunnels: []Tunnel{winSplit()}, BlockOutside: true}
+	set := func(named bool) {
+		t.Helper()
+		w.calls = nil
+		err := n.Set(t.Context(), cfg)
+		if calls := strings.Join(w.calls, "\n"); err != nil || strings.Contains(calls, "set names") != named {
+			t.Errorf("%v, calls\n%s", err, calls)
+		}
+	}
+	set(true)
+	if n.taken(h.intact) {
+		t.Error("what Windows has written counts as taken")
+	}
+	set(false)
+	w.keys[tcpip4Key+"{LINK-4}"]["SearchList"] = "other.example,"
+	if !n.taken(h.intact) {
+		t.Error("what somebody has written does not count as taken")
+	}
+	set(true)
+	cfg.Tunnels[0].SearchDomains = []string{"lab.example"}
+	set(true)
 }
