@@ -151,10 +151,6 @@ func (v *winView) byName(name string) *winLink {
 	return v.link(func(l *winLink) bool { return l.Name == name })
 }
 
-func (v *winView) byGUID(guid string) *winLink {
-	return v.link(func(l *winLink) bool { return l.GUID == guid })
-}
-
 func (v *winView) byLUID(luid uint64) *winLink {
 	return v.link(func(l *winLink) bool { return l.LUID == luid })
 }

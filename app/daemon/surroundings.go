@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 
 	"wayfarer/platform"
 )
@@ -31,7 +32,11 @@ func (d *Daemon) watchHost() (stop func()) {
 // hostChanged gives every connection a chance to find a new way at once, and makes the
 // host's network as wished again.
 func (d *Daemon) hostChanged(ctx context.Context, event platform.Event) {
-	d.log.Info("this computer's network has changed", "event", event.Kind)
+	level := slog.LevelInfo
+	if event.Kind == platform.EventTaken && d.isOutdated() {
+		level = slog.LevelDebug // it is said again and again
+	}
+	d.log.Log(ctx, level, "this computer's network has changed", "event", event.Kind)
 	switch event.Kind {
 	case platform.EventSleep:
 		return // what is lost by it is found when it wakes up
@@ -46,9 +51,14 @@ func (d *Daemon) hostChanged(ctx context.Context, event platform.Event) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
-	if err := d.reapply(ctx); err != nil {
-		d.log.Error("this computer's network could not be set up again", "error", err)
-	}
+	d.reapply(ctx)
+}
+
+// isOutdated says whether the host's network could not be made as wished once more.
+func (d *Daemon) isOutdated() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen.outdated != ""
 }
 
 // online says whether an attempt can reach anybody.

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -534,4 +536,38 @@ func addrs(texts ...string) []netip.Addr {
 		list[i] = netip.MustParseAddr(text)
 	}
 	return list
+}
+
+// TestOutdatedOnce: what cannot be put back is tried each time, and told once while the
+// reason is the same.
+func TestOutdatedOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.wantState(w.connect(request()), app.StateConnected)
+		var log bytes.Buffer
+		w.log = slog.New(slog.NewTextHandler(&log, nil))
+		fail := func(err error) {
+			w.host.mu.Lock()
+			w.host.err = err
+			w.host.mu.Unlock()
+		}
+		for _, reason := range []string{"no engine", "no transaction"} {
+			fail(errors.New(reason))
+			for range 5 {
+				w.host.happen(platform.EventTaken)
+				synctest.Wait()
+			}
+			if n := strings.Count(log.String(), reason); n != 1 {
+				t.Errorf("%s is told %d times", reason, n)
+			}
+		}
+		if n := strings.Count(log.String(), "event=taken"); n != 1 {
+			t.Errorf("that something was taken is told %d times", n)
+		}
+		fail(nil)
+		w.host.happen(platform.EventTaken)
+		synctest.Wait()
+		if w.isOutdated() {
+			t.Error("what was put back is outdated")
+		}
+	})
 }

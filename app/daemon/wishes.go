@@ -155,23 +155,26 @@ func (e *conflictError) Error() string {
 }
 
 // reapply makes the host's network as wished once more: somebody may have changed it, and
-// what is local is another thing in another network.
-func (d *Daemon) reapply(ctx context.Context) error {
-	if err := d.takeHost(ctx); err != nil {
-		return err
+// what is local is another thing in another network. An error that stays is told once.
+func (d *Daemon) reapply(ctx context.Context) {
+	err := d.takeHost(ctx)
+	if err == nil {
+		defer d.leaveHost()
+		if len(d.wishes) > 0 {
+			_, err = d.set(ctx, d.wishes)
+		}
 	}
-	defer d.leaveHost()
-	if len(d.wishes) == 0 {
-		return nil
+	if err == nil {
+		return
 	}
-	_, err := d.set(ctx, d.wishes)
-	if err != nil {
-		d.mu.Lock()
-		d.seen.outdated = err.Error()
-		d.mu.Unlock()
+	d.mu.Lock()
+	same := d.seen.outdated == err.Error()
+	d.seen.outdated = err.Error()
+	d.mu.Unlock()
+	if !same {
+		d.log.Error("this computer's network could not be set up again", "error", err)
 		d.watchers.notify()
 	}
-	return err
 }
 
 // takeOver makes the block that stands for old one that stands for heir, without a
