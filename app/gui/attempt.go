@@ -179,9 +179,7 @@ func (c *controller) begun(a *attempt, entry *store.Entry, id string, err error)
 		return
 	}
 	a.id = id
-	if c.model.placed(a.key) != nil {
-		c.model.begunPlaced[id] = true
-	}
+	c.model.begun[id] = a.key
 	if key := c.model.connectionKey(&app.Connection{ID: id, Profile: a.entry.Profile.Name}); key != a.key {
 		c.moveAttempt(a, key)
 	}
@@ -202,7 +200,7 @@ func (c *controller) moveAttempt(a *attempt, key string) {
 		old.zero()
 	}
 	a.key = key
-	c.attempts[key] = a
+	c.attempts[key], c.model.begun[a.id] = a, key
 	if from == "" {
 		c.home.form.fill("", "")
 	}
@@ -507,7 +505,12 @@ func (c *controller) learn() {
 		if c.find(id) == nil {
 			delete(c.learnt, id)
 			delete(c.trusted, id)
-			delete(c.model.begunPlaced, id)
+		}
+	}
+	for id, key := range c.model.begun {
+		// The service may not show yet what is still attempted.
+		if a := c.attempts[key]; c.find(id) == nil && (a == nil || a.id != id) {
+			delete(c.model.begun, id)
 		}
 	}
 }

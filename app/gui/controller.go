@@ -70,7 +70,7 @@ func newController(opts Options, do func(func())) *controller {
 		ctx: ctx, end: end, do: do, job: make(chan func() func(), 64),
 		attempts: map[string]*attempt{}, trusted: map[string]bool{}, learnt: map[string]bool{},
 	}
-	c.model.own, c.model.begunPlaced = map[string]own{}, map[string]bool{}
+	c.model.own, c.model.begun = map[string]own{}, map[string]string{}
 	c.build()
 	if d := opts.Demo; d != nil {
 		c.home.form.fill(d.Gateway, d.Login)
@@ -237,7 +237,7 @@ func (c *controller) lose(err error) {
 	c.model.status, c.model.noService = nil, failure
 	clear(c.learnt) // the next service numbers its connections anew
 	clear(c.trusted)
-	clear(c.model.begunPlaced)
+	clear(c.model.begun)
 	c.newest.Store(nil)
 	c.render()
 	c.notify()

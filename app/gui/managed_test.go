@@ -77,6 +77,12 @@ func withTwins(w *world, opts *Options) {
 	w.service.placed.Profiles = []app.ManagedProfile{{Profile: app.Profile{Name: "office", Gateway: "managed.example.com", Login: "bob"}}}
 }
 
+// twins are the states of the two of withTwins.
+func (w *world) twins() (own, managed app.State) {
+	w.settleDown()
+	return w.model.item(profileKey("office")).state, w.model.item(managedKey("office")).state
+}
+
 // TestManagedBesideOwn: two of the same name are both there, can be told apart, and each
 // shows its own connection.
 func TestManagedBesideOwn(t *testing.T) {
@@ -86,20 +92,16 @@ func TestManagedBesideOwn(t *testing.T) {
 			t.Fatalf("%+v", items)
 		}
 		mine, placed := profileKey("office"), managedKey("office")
-		states := func() (own, managed app.State) {
-			w.settleDown()
-			return w.model.item(mine).state, w.model.item(placed).state
-		}
 		at := func(host string) app.Connection {
 			return connection(app.StateConnected, func(c *app.Connection) { c.Gateway = &app.Gateway{Host: host} })
 		}
 		// Begun elsewhere: by its gateway.
 		w.service.set(at("managed.example.com"))
-		if own, managed := states(); own != app.StateDisconnected || managed != app.StateConnected {
+		if own, managed := w.twins(); own != app.StateDisconnected || managed != app.StateConnected {
 			t.Errorf("the administrator's: own %s, managed %s", own, managed)
 		}
 		w.service.set(at("vpn.example.com"))
-		if own, managed := states(); own != app.StateConnected || managed != app.StateDisconnected {
+		if own, managed := w.twins(); own != app.StateConnected || managed != app.StateDisconnected {
 			t.Errorf("one's own: own %s, managed %s", own, managed)
 		}
 		w.service.update(func(s *app.Status) { s.Connections = nil })
@@ -113,11 +115,73 @@ func TestManagedBesideOwn(t *testing.T) {
 			t.Errorf("sent %+v", p)
 		}
 		w.service.set(at("vpn.example.com"))
-		if own, managed := states(); own != app.StateDisconnected || managed != app.StateConnected || w.model.selected != placed {
+		if own, managed := w.twins(); own != app.StateDisconnected || managed != app.StateConnected || w.model.selected != placed {
 			t.Errorf("begun here: own %s, managed %s, selected %q", own, managed, w.model.selected)
 		}
 		if w.model.keyOf("office") != mine {
 			t.Error("by its name the administrator's is connected")
+		}
+	})
+}
+
+// TestOwnAtBackup: one's own that was begun here is one's own, even where the gateway that
+// answers is the administrator's profile's; what the window knows of it goes with it.
+func TestOwnAtBackup(t *testing.T) {
+	backup := func(state app.State) app.Connection {
+		return connection(state, func(c *app.Connection) { c.Gateway = &app.Gateway{Host: "managed.example.com"} })
+	}
+	inWorld(t, withTwins, func(w *world) {
+		w.connectNamed("office")
+		w.settleDown()
+		if len(w.attempts) != 1 || w.model.selected != profileKey("office") {
+			t.Fatalf("%d attempts, selected %q", len(w.attempts), w.model.selected)
+		}
+		entry := w.attempts[profileKey("office")].entry
+		w.service.set(backup(app.StateConnecting))
+		if own, managed := w.twins(); own != app.StateConnecting || managed != app.StateDisconnected {
+			t.Errorf("own %s, managed %s", own, managed)
+		}
+		w.service.set(backup(app.StateConnected))
+		if own, managed := w.twins(); own != app.StateConnected || managed != app.StateDisconnected {
+			t.Errorf("own %s, managed %s", own, managed)
+		}
+		if len(w.attempts) > 0 || len(entry.Password) > 0 {
+			t.Error("an attempt with its password stays")
+		}
+		w.service.update(func(s *app.Status) { s.Connections = nil })
+		w.settleDown()
+		if len(w.model.begun) > 0 {
+			t.Errorf("it has ended, and is remembered: %v", w.model.begun)
+		}
+		// One of that number that was begun elsewhere.
+		w.service.set(backup(app.StateConnected))
+		if own, managed := w.twins(); own != app.StateDisconnected || managed != app.StateConnected {
+			t.Errorf("of another service: own %s, managed %s", own, managed)
+		}
+	})
+	// One that never stands.
+	inWorld(t, withTwins, func(w *world) {
+		w.connectNamed("office")
+		w.settleDown()
+		if len(w.model.begun) != 1 {
+			t.Errorf("begun: %v", w.model.begun)
+		}
+		w.service.set(backup(app.StateFailed))
+		if own, managed := w.twins(); own != app.StateFailed || managed != app.StateDisconnected {
+			t.Errorf("own %s, managed %s", own, managed)
+		}
+		w.service.update(func(s *app.Status) { s.Connections = nil })
+		w.settleDown()
+		if len(w.attempts) > 0 || len(w.model.begun) > 0 {
+			t.Errorf("%d attempts, begun %v", len(w.attempts), w.model.begun)
+		}
+	})
+	// One that is typed in gets its key with its number.
+	inWorld(t, nil, func(w *world) {
+		w.home.form.fill("vpn.example.com", "ada")
+		w.press(w.home.form.connect)
+		if key := "connection c1"; w.model.begun["c1"] != key || w.attempts[key] == nil {
+			t.Errorf("begun %v, attempts %v", w.model.begun, w.attempts)
 		}
 	})
 }
@@ -145,6 +209,15 @@ func TestManagedOnly(t *testing.T) {
 		if w.model.keyOf("office") != managedKey("office") {
 			t.Error("one's own is connected by the name")
 		}
+		// Begun elsewhere: one's own cannot be it, whatever the gateway.
+		for _, gateway := range []*app.Gateway{nil, {Host: "vpn.example.com"}, {Host: "managed.example.com"}} {
+			w.service.set(connection(app.StateConnected, func(c *app.Connection) { c.Gateway = gateway }))
+			if own, managed := w.twins(); own != app.StateDisconnected || managed != app.StateConnected {
+				t.Errorf("at %+v: own %s, managed %s", gateway, own, managed)
+			}
+		}
+		w.service.update(func(s *app.Status) { s.Connections = nil })
+		w.settleDown()
 		if w.sidebar.add.Visible() || w.sidebar.load.Visible() {
 			t.Error("there are buttons to add something")
 		}

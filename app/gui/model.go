@@ -19,9 +19,9 @@ type model struct {
 	profiles  []saved // in the user's order
 	managed   []saved // what the administrator has placed
 	policy    app.Policy
-	// begunPlaced are the IDs of connections that were begun here with a profile of the
-	// administrator's: the service names them as one of the user's own of that name.
-	begunPlaced map[string]bool
+	// begun has the keys of connections that were begun here, by their IDs: the service
+	// names one of the administrator's profiles as one of the user's own of that name.
+	begun map[string]string
 	// noKeyring says why profiles cannot be kept; nil: they can.
 	noKeyring error
 	// selected is the key of the item on the right side; empty: the form for a new
@@ -91,11 +91,14 @@ func (m *model) connectionKey(c *app.Connection) string {
 }
 
 // isPlaced says whether a connection is of the administrator's profile. Where the user has
-// one of that name, too, and the window did not begin it, its gateway tells.
+// one of that name, too, may connect it, and the window began neither, the gateway tells.
 func (m *model) isPlaced(c *app.Connection) bool {
 	placed, mine := m.placed(managedKey(c.Profile)), m.profile(profileKey(c.Profile))
-	if placed == nil || mine == nil || m.begunPlaced[c.ID] {
-		return placed != nil
+	switch begun := m.begun[c.ID]; {
+	case placed == nil, begun == profileKey(c.Profile):
+		return false
+	case mine == nil, m.policy.ForbidAdding, begun == managedKey(c.Profile):
+		return true
 	}
 	leads := func(p *saved) bool { return slices.Contains(app.Hosts(p.gateway), c.Gateway.Host) }
 	return c.Gateway != nil && leads(placed) && !leads(mine)
