@@ -508,11 +508,8 @@ func (c *controller) showSettings(noTray error) {
 	if c.opts.Autostart != nil {
 		s.startAtLogin, s.noStart = c.opts.Autostart.Enabled()
 	}
-	for _, p := range c.model.profiles {
-		s.profiles = append(s.profiles, p.name)
-	}
-	for _, p := range c.model.managed {
-		if !slices.Contains(s.profiles, p.name) {
+	for _, p := range slices.Concat(c.model.profiles, c.model.managed) {
+		if !c.model.item(c.model.keyOf(p.name)).barred && !slices.Contains(s.profiles, p.name) {
 			s.profiles = append(s.profiles, p.name)
 		}
 	}

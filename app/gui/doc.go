@@ -24,8 +24,9 @@
 // Without a keyring, profiles last as long as the program, without their secrets.
 //
 // What an administrator has placed stands in the list beside the user's own, by a key of
-// its own: two of one name are two items. What the policy forbids is not offered, and what
-// it demands cannot be switched; that it is kept is the service's affair.
+// its own: two of one name are two items. To the service they are one profile, for it
+// compares names: only one of them is connected at a time. What the policy forbids is not
+// offered, and what it demands cannot be switched; that it is kept is the service's affair.
 //
 // It runs with Fyne's driver for tests, without a display: the driver of a real one is
 // chosen by the main package.

@@ -1,6 +1,7 @@
 package gui
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -176,11 +177,11 @@ func TestOwnAtBackup(t *testing.T) {
 			t.Errorf("%d attempts, begun %v", len(w.attempts), w.model.begun)
 		}
 	})
-	// One that is typed in gets its key with its number.
+	// One that is typed in has its key only then.
 	inWorld(t, nil, func(w *world) {
 		w.home.form.fill("vpn.example.com", "ada")
 		w.press(w.home.form.connect)
-		if key := "connection c1"; w.model.begun["c1"] != key || w.attempts[key] == nil {
+		if key := profileKey("vpn.example.com"); w.model.begun["c1"] != key || w.attempts[key] == nil {
 			t.Errorf("begun %v, attempts %v", w.model.begun, w.attempts)
 		}
 	})
@@ -191,6 +192,9 @@ func TestOwnAtBackup(t *testing.T) {
 func TestManagedOnly(t *testing.T) {
 	only := func(w *world, opts *Options) {
 		withTwins(w, opts)
+		lab := officeEntry()
+		lab.Profile.Name = "lab"
+		w.save(lab)
 		w.service.placed.Policy.ForbidAdding = true
 	}
 	refused := func(w *world, what string) {
@@ -203,7 +207,7 @@ func TestManagedOnly(t *testing.T) {
 	}
 	inWorld(t, only, func(w *world) {
 		items := w.model.items()
-		if len(items) != 2 || items[0].managed == nil || items[0].barred || !items[1].barred {
+		if len(items) != 3 || items[0].managed == nil || items[0].barred || !items[1].barred || !items[2].barred {
 			t.Fatalf("%+v", items)
 		}
 		if w.model.keyOf("office") != managedKey("office") {
@@ -243,6 +247,12 @@ func TestManagedOnly(t *testing.T) {
 				t.Errorf("tray: %+v", row)
 			}
 		}
+		w.openSettings()
+		w.settleDown()
+		if got := selectsOf(w.page)[0].Options; !slices.Equal(got, []string{"nothing", "office"}) {
+			t.Errorf("to connect at the start there is %q", got)
+		}
+		w.closePage()
 		w.compose()
 		refused(w, "a new connection")
 		w.chooseImport()
