@@ -253,13 +253,14 @@ func refusesUser() *app.Failure {
 	return app.NewFailure(app.CodeNoService, "", "the service refuses this user", refusedHint(runtime.GOOS))
 }
 
-// refusedHint says how a user may connect. On macOS no package makes the group.
+// refusedHint says how a user may connect. On macOS no package makes the group, and making
+// one that there is would ask whether to overwrite it.
 func refusedHint(goos string) string {
 	switch goos {
 	case "windows":
 		return "sign in at this computer, or ask an administrator"
 	case "darwin":
-		return "sign in at this computer, or have an administrator add you to the group wayfarer: `sudo dseditgroup -o create wayfarer; sudo dseditgroup -o edit -a USER -t user wayfarer`"
+		return "sign in at this computer, or have an administrator add you to the group wayfarer: `dseditgroup -o read wayfarer >/dev/null 2>&1 || sudo dseditgroup -o create wayfarer; sudo dseditgroup -o edit -a USER -t user wayfarer`"
 	}
 	return "ask an administrator to add you to the group wayfarer"
 }
@@ -280,13 +281,14 @@ func refusesNonAdmin() *app.Failure {
 	return app.NewFailure(app.CodeNoService, "", "the service does this for administrators only", hint)
 }
 
-// startHint says how to start the service.
+// startHint says how to start the service. On macOS its job may be loaded already, and is
+// then only kicked.
 func startHint(goos string) string {
 	switch goos {
 	case "windows":
 		return "start the service wayfarerd"
 	case "darwin":
-		return "start it with `sudo launchctl bootstrap system /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist`"
+		return "start it with `sudo launchctl bootstrap system /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist; sudo launchctl kickstart system/io.github.wayfarer.wayfarerd`"
 	}
 	return "start it with `systemctl start wayfarerd` or `sudo wayfarerd`"
 }

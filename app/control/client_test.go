@@ -156,6 +156,27 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// What to type is for the system: on macOS it leaves a group alone that there is, and starts
+// a service that is loaded already, too.
+func TestHints(t *testing.T) {
+	for _, tt := range []struct{ goos, start, refused string }{
+		{"linux", "systemctl start wayfarerd", "group wayfarer"},
+		{"windows", "start the service wayfarerd", "ask an administrator"},
+		{
+			"darwin",
+			"sudo launchctl bootstrap system /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist; sudo launchctl kickstart system/io.github.wayfarer.wayfarerd",
+			"dseditgroup -o read wayfarer >/dev/null 2>&1 || sudo dseditgroup -o create wayfarer; sudo dseditgroup -o edit -a USER -t user wayfarer",
+		},
+	} {
+		if got := startHint(tt.goos); !strings.Contains(got, tt.start) {
+			t.Errorf("%s: to start it: %s", tt.goos, got)
+		}
+		if got := refusedHint(tt.goos); !strings.Contains(got, tt.refused) {
+			t.Errorf("%s: to be let in: %s", tt.goos, got)
+		}
+	}
+}
+
 // Something else answers on the socket.
 func TestClientAmongStrangers(t *testing.T) {
 	for name, reply := range map[string]string{

@@ -589,8 +589,8 @@ func TestNoServiceWords(t *testing.T) {
 	}{
 		{app.NewFailure(app.CodeNoService, "", "x", ""), "linux", "The VPN service does not run", "sudo systemctl start wayfarerd"},
 		{app.NewFailure(app.CodeNoService, "", "x", ""), "windows", "The VPN service does not run", "net start wayfarerd"},
-		{app.NewFailure(app.CodeNoService, "", "x", ""), "darwin", "The VPN service does not run", "sudo launchctl bootstrap system /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist"},
-		{refused, "darwin", "You may not use the VPN service", `sudo dseditgroup -o create wayfarer; sudo dseditgroup -o edit -a "$USER" -t user wayfarer`},
+		{app.NewFailure(app.CodeNoService, "", "x", ""), "darwin", "The VPN service does not run", "sudo launchctl bootstrap system /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist; sudo launchctl kickstart system/io.github.wayfarer.wayfarerd"},
+		{refused, "darwin", "You may not use the VPN service", `dseditgroup -o read wayfarer >/dev/null 2>&1 || sudo dseditgroup -o create wayfarer; sudo dseditgroup -o edit -a "$USER" -t user wayfarer`},
 		{refused, "linux", "You may not use the VPN service", `sudo usermod -aG wayfarer "$USER"`},
 		{app.NewFailure(app.CodeInternal, "", "x", ""), "linux", "The service gives answers that are not understood", ""},
 	} {
