@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/test"
 
 	"wayfarer/app"
 	"wayfarer/app/control"
@@ -581,6 +582,7 @@ func TestNoService(t *testing.T) {
 }
 
 func TestNoServiceWords(t *testing.T) {
+	test.NewTempApp(t)
 	refused := app.NewFailure(app.CodeNoService, "", "the service refuses this user", "ask an administrator to add you to the group wayfarer")
 	for _, tt := range []struct {
 		failure           *app.Failure
@@ -594,6 +596,11 @@ func TestNoServiceWords(t *testing.T) {
 		{refused, "linux", "You may not use the VPN service", `sudo usermod -aG wayfarer "$USER"`},
 		{app.NewFailure(app.CodeInternal, "", "x", ""), "linux", "The service gives answers that are not understood", ""},
 	} {
+		v := newNoServiceView(&keys{}, nil)
+		v.update(tt.failure, tt.goos)
+		if width := v.content().MinSize().Width; width > 400 {
+			t.Errorf("%s, %s: the window has to be %.0f wide", tt.failure.Message, tt.goos, width)
+		}
 		headline, advice, command := noServiceWords(tt.failure, tt.goos)
 		if headline != tt.headline || command != tt.command || advice == "" {
 			t.Errorf("%s, %s: %q, %q, %q", tt.failure.Message, tt.goos, headline, advice, command)

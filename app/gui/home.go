@@ -258,7 +258,7 @@ type noServiceView struct {
 }
 
 func newNoServiceView(k *keys, copyText func(string)) *noServiceView {
-	v := &noServiceView{headline: title(""), advice: wrapped(""), words: quiet(""), command: widget.NewLabel("")}
+	v := &noServiceView{headline: title(""), advice: wrapped(""), words: quiet(""), command: wrapped("")}
 	v.headline.Alignment, v.advice.Alignment, v.words.Alignment = fyne.TextAlignCenter, fyne.TextAlignCenter, fyne.TextAlignCenter
 	v.command.Selectable = true
 	v.command.TextStyle.Monospace = true
