@@ -123,7 +123,7 @@ func (d desktopEntry) enable(program string, args []string) error {
 	}, "\n")))
 }
 
-func (d desktopEntry) disable() error { return removeIfThere(d.file) }
+func (d desktopEntry) disable() error { return removeFile(d.file) }
 
 // desktopQuote is an argument of the key Exec: in double quotes, within which these four
 // are escaped, and a percent sign is doubled (Desktop Entry Specification 1.5, section 7).
@@ -178,7 +178,7 @@ func (l launchAgent) enable(program string, args []string) error {
 	return replaceFile(l.file, data)
 }
 
-func (l launchAgent) disable() error { return removeIfThere(l.file) }
+func (l launchAgent) disable() error { return removeFile(l.file) }
 
 // runKey is a value of Windows's registry, in the user's
 // Software\Microsoft\Windows\CurrentVersion\Run. An installer may have made one in the
@@ -280,8 +280,6 @@ func replaceFile(path string, data []byte) error {
 	}
 	return nil
 }
-
-func removeIfThere(path string) error { return unlessAbsent(os.Remove(path)) }
 
 // unlessAbsent is nil where err says that there was nothing to remove.
 func unlessAbsent(err error) error {

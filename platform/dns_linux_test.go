@@ -291,6 +291,20 @@ func TestResolvConfRewritten(t *testing.T) {
 	}
 }
 
+// TestResolvConfEmptied: an empty file that another program makes while ours stands, where
+// there was none, is that program's.
+func TestResolvConfEmptied(t *testing.T) {
+	h, path := fileHost(t)
+	applied, err := setDNS(t, h, nil, dnsTunnel)
+	run(t, "set", err)
+	run(t, "empty", os.WriteFile(path, nil, 0o644))
+	_, err = setDNS(t, h, applied)
+	run(t, "restore", err)
+	if content, err := os.ReadFile(path); err != nil || len(content) > 0 {
+		t.Errorf("the file has %q, %v", content, err)
+	}
+}
+
 // TestResolvConfFoughtFor: nobody fights for the file without end, and what the other
 // program has written last is what stands in the end.
 func TestResolvConfFoughtFor(t *testing.T) {

@@ -216,7 +216,7 @@ func (c *fileChange) ours(is fileState) bool {
 	last, known := c.h.written[c.Path]
 	whole := known && bytes.Equal(is.Seen, last) || bytes.Equal(is.Seen, c.Content)
 	part := bytes.Equal(is.Seen, overlay(c.Content, c.Was.Seen)) || bytes.Equal(is.Seen, overlay(c.Was.Seen, c.Content))
-	lost := c.Was.Kind == fileMissing && len(is.Seen) == 0
+	lost := c.Was.Kind == fileMissing && len(is.Seen) == 0 && !known // while this process lives no power was lost
 	return whole || lost || part && !bytes.Equal(is.Seen, c.Was.Seen)
 }
 

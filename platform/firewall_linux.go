@@ -88,18 +88,27 @@ func (c *firewallChange) is(state firewallState) bool {
 }
 
 // apply replaces the table at once, so that there is no moment without it.
-func (c *firewallChange) apply(context.Context) error {
+func (c *firewallChange) apply(context.Context) error { return c.settle(firewallOf) }
+
+// settle looks once more if another program has removed or made the table since the look.
+func (c *firewallChange) settle(look func(*nftables.Conn) (firewallState, error)) error {
+	err := c.replace(look)
+	if gone(err) || errors.Is(err, unix.EEXIST) {
+		err = c.replace(look)
+	}
+	return rights(err)
+}
+
+// replace makes the table, unless it is there as it shall be.
+func (c *firewallChange) replace(look func(*nftables.Conn) (firewallState, error)) error {
 	conn, done, err := dialFirewall()
 	if err != nil {
 		return err
 	}
 	defer done()
-	state, err := firewallOf(conn)
-	if err != nil {
-		return rights(err)
-	}
-	if c.is(state) {
-		return nil
+	state, err := look(conn)
+	if err != nil || c.is(state) {
+		return err
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: firewallTable}
 	if state.exists {
@@ -120,7 +129,7 @@ func (c *firewallChange) apply(context.Context) error {
 			UserData: userdata.AppendString(nil, userdata.TypeComment, r.text),
 		})
 	}
-	return rights(conn.Flush())
+	return conn.Flush()
 }
 
 func (c *firewallChange) undo(context.Context) error {

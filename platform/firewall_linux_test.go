@@ -440,6 +440,30 @@ func TestForeignTable(t *testing.T) {
 	}
 }
 
+// TestFirewallRaced: a table that another program removes or makes between the look and the
+// replacement fails nothing.
+func TestFirewallRaced(t *testing.T) {
+	enterNamespace(t)
+	ours := &firewallChange{Block: true}
+	for name, race := range map[string]struct{ before, meanwhile func() error }{
+		"removed": {func() error { return (&firewallChange{}).apply(t.Context()) }, func() error { return (&firewallChange{}).undo(t.Context()) }},
+		"made":    {func() error { return (&firewallChange{}).undo(t.Context()) }, func() error { return (&firewallChange{}).apply(t.Context()) }},
+	} {
+		run(t, name, race.before())
+		looks := 0
+		run(t, name, ours.settle(func(conn *nftables.Conn) (firewallState, error) {
+			state, err := firewallOf(conn)
+			if looks++; looks == 1 {
+				run(t, name, race.meanwhile())
+			}
+			return state, err
+		}))
+		if state, err := readFirewall(); err != nil || looks != 2 || !ours.is(state) {
+			t.Errorf("%s: %v, %d looks, %+v", name, err, looks, state)
+		}
+	}
+}
+
 // TestNoFirewall: a kernel without nftables has tunnels, and says what is missing.
 func TestNoFirewall(t *testing.T) {
 	for _, missing := range []error{unix.EPROTONOSUPPORT, unix.EINVAL, unix.EOPNOTSUPP} {

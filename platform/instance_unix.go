@@ -84,7 +84,7 @@ func listenAlone(path string, hung bool) (net.Listener, error) {
 			return nil, errSomebody
 		}
 	}
-	if err := removeIfThere(path); err != nil {
+	if err := removeFile(path); err != nil {
 		return nil, err
 	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -117,7 +117,7 @@ func (s *ownSocket) Close() error {
 	}
 	defer lock.Close()
 	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.own) {
-		err = removeIfThere(s.path)
+		err = removeFile(s.path)
 		return errors.Join(err, s.UnixListener.Close())
 	}
 	return s.UnixListener.Close()

@@ -133,4 +133,4 @@ func syncDir(path string, sync func(*os.File) error) error {
 func moveFile(from, to string) error { return os.Rename(from, to) }
 
 // removeFile removes a file if it is there.
-func removeFile(path string) error { return removeIfThere(path) }
+func removeFile(path string) error { return unlessAbsent(os.Remove(path)) }

@@ -162,7 +162,7 @@ func moveFile(from, to string) error {
 
 // removeFile removes a file if it is there.
 func removeFile(path string) error {
-	return whileInUse(func() error { return removeIfThere(path) })
+	return whileInUse(func() error { return unlessAbsent(os.Remove(path)) })
 }
 
 // A scanner or a backup has a file open for moments, in which it can be neither replaced

@@ -49,7 +49,7 @@ func ReadOwned(path string, access Access, limit int) ([]byte, error) {
 }
 
 // explainHidden adds to the error of a file that cannot be opened below users' directories
-// that the service's unit hides them (ProtectHome=yes).
+// that a service's unit may hide them (ProtectHome=yes).
 func explainHidden(path string, err error) error {
 	hidden := slices.ContainsFunc([]string{"/home", "/root", "/run/user"}, func(dir string) bool {
 		return strings.HasPrefix(filepath.Clean(path), dir+"/")
@@ -57,7 +57,7 @@ func explainHidden(path string, err error) error {
 	if runtime.GOOS != "linux" || !hidden || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return fmt.Errorf("%w; the service's systemd unit hides /home, /root and /run/user from it: place the file below /etc/wayfarer", err)
+	return fmt.Errorf("%w; a systemd unit with ProtectHome hides /home, /root and /run/user from its service: for that, place the file below /etc/wayfarer", err)
 }
 
 // openRegular opens a regular file for reading. A pipe or a device, on which opening or

@@ -80,7 +80,7 @@ func TestHiddenHomes(t *testing.T) {
 		"/etc/no such file": false, "/rooted/secret": false, "/homes/secret": false,
 	} {
 		_, err := ReadOwned(path, Private, 8)
-		if !os.IsNotExist(errors.Unwrap(err)) && !os.IsNotExist(err) || strings.Contains(err.Error(), "systemd unit hides") != hidden {
+		if !os.IsNotExist(errors.Unwrap(err)) && !os.IsNotExist(err) || strings.Contains(err.Error(), "a systemd unit with ProtectHome hides") != hidden {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
