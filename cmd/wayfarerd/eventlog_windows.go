@@ -45,19 +45,23 @@ func openEventLog(other io.Writer) *eventLog {
 	return &eventLog{log, other}
 }
 
-// registerEventLog makes the key of a log, whose access comes first, and of its source.
+// registerEventLog makes the key of a log, whose access comes first, and of its source. The
+// access and the size that an administrator has set stay.
 func registerEventLog(path string) error {
-	log, _, err := registry.CreateKey(registry.LOCAL_MACHINE, path, registry.SET_VALUE|registry.CREATE_SUB_KEY)
+	log, _, err := registry.CreateKey(registry.LOCAL_MACHINE, path, registry.QUERY_VALUE|registry.SET_VALUE|registry.CREATE_SUB_KEY)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	err = log.SetStringValue("CustomSD", eventLogAccess)
-	if err == nil {
-		err = log.SetDWordValue("MaxSize", eventLogSize)
+	if _, _, err := log.GetValue("CustomSD", nil); errors.Is(err, registry.ErrNotExist) {
+		if err := log.SetStringValue("CustomSD", eventLogAccess); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
+	if _, _, err := log.GetValue("MaxSize", nil); errors.Is(err, registry.ErrNotExist) {
+		if err := log.SetDWordValue("MaxSize", eventLogSize); err != nil {
+			return err
+		}
 	}
 	source, _, err := registry.CreateKey(log, eventSource, registry.SET_VALUE)
 	if err != nil {

@@ -23,7 +23,7 @@ const recoveryReset = time.Hour
 
 // manage tells the service manager to start a service again that has crashed or ended with
 // an error, and to wait for its end before the computer shuts down. Whoever made the service
-// may have said nothing of it.
+// may have said nothing of it; what an administrator has set as recovery stays.
 func manage(name string) error {
 	manager, err := mgr.Connect()
 	if err != nil {
@@ -35,14 +35,14 @@ func manage(name string) error {
 		return fmt.Errorf("service %s: %w", name, err)
 	}
 	defer service.Close()
+	recovery := setRecovery(service)
 	wait := uint32(stopHint.Milliseconds()) // SERVICE_PRESHUTDOWN_INFO
 	var failed []error
 	for _, setting := range []struct {
 		name string
 		err  error
 	}{
-		{"recovery after a crash", service.SetRecoveryActions(recoveryActions, uint32(recoveryReset.Seconds()))},
-		{"recovery after an error", service.SetRecoveryActionsOnNonCrashFailures(true)},
+		{"recovery", recovery},
 		{"time before a shutdown", windows.ChangeServiceConfig2(service.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&wait)))},
 	} {
 		if setting.err != nil {
@@ -50,4 +50,19 @@ func manage(name string) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// setRecovery sets what the service manager does when the service ends by itself, if nobody
+// has said that yet. A system that keeps none says so when it is set.
+func setRecovery(service *mgr.Service) error {
+	if set, err := service.RecoveryActions(); err == nil && len(set) > 0 {
+		return nil
+	}
+	if err := service.SetRecoveryActions(recoveryActions, uint32(recoveryReset.Seconds())); err != nil {
+		return fmt.Errorf("after a crash: %w", err)
+	}
+	if err := service.SetRecoveryActionsOnNonCrashFailures(true); err != nil {
+		return fmt.Errorf("after an error: %w", err)
+	}
+	return nil
 }

@@ -146,6 +146,13 @@ func TestManage(t *testing.T) {
 	if always, err := service.RecoveryActionsOnNonCrashFailures(); err != nil || !always {
 		t.Errorf("after an error: %v, %v", always, err)
 	}
+	theirs := []mgr.RecoveryAction{{Type: mgr.NoAction}}
+	if err := errors.Join(service.SetRecoveryActions(theirs, 60), manage(name)); err != nil {
+		t.Fatal(err)
+	}
+	if actions, err := service.RecoveryActions(); err != nil || !slices.Equal(actions, theirs) {
+		t.Errorf("an administrator's: %+v, %v", actions, err)
+	}
 }
 
 // A service that cannot work ends with the program's exit code.
@@ -230,6 +237,33 @@ func TestEventLog(t *testing.T) {
 	}
 	if kinds, _, err := source.GetIntegerValue("TypesSupported"); err != nil || kinds != 7 {
 		t.Errorf("kinds of events %d, %v", kinds, err)
+	}
+}
+
+// TestEventLogSet: what an administrator has set of the log stays.
+func TestEventLogSet(t *testing.T) {
+	path := fmt.Sprintf(`SOFTWARE\Wayfarer test set %d`, os.Getpid())
+	if err := registerEventLog(path); err != nil {
+		t.Skip("this user may not write below HKEY_LOCAL_MACHINE: ", err)
+	}
+	defer registry.DeleteKey(registry.LOCAL_MACHINE, path)
+	defer registry.DeleteKey(registry.LOCAL_MACHINE, path+`\`+eventSource)
+	log, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.QUERY_VALUE|registry.SET_VALUE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	size, _, err := log.GetIntegerValue("MaxSize")
+	if err != nil || size != eventLogSize {
+		t.Errorf("size %d, %v", size, err)
+	}
+	const theirs = "O:BAG:SYD:(A;;0x7;;;BA)"
+	if err := errors.Join(log.SetStringValue("CustomSD", theirs), log.SetDWordValue("MaxSize", 1<<20), registerEventLog(path)); err != nil {
+		t.Fatal(err)
+	}
+	access, _, err := log.GetStringValue("CustomSD")
+	if size, _, failed := log.GetIntegerValue("MaxSize"); err != nil || failed != nil || access != theirs || size != 1<<20 {
+		t.Errorf("access %q, size %d, %v, %v", access, size, err, failed)
 	}
 }
 
