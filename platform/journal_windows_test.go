@@ -120,8 +120,8 @@ func TestNotifyKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for seen := 0; seen < 2; { // nobody says when the watch has begun
-		if err := keys.writeKey(path, map[string]any{"Name": strconv.Itoa(seen)}); err != nil {
+	for i, seen := 0, 0; seen < 2; i++ { // nobody says when the watch has begun
+		if err := keys.writeKey(path, map[string]any{"Name": strconv.Itoa(i)}); err != nil {
 			t.Fatal(err)
 		}
 		select {
