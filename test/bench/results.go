@@ -138,7 +138,7 @@ func (b *bench) saveSummary(verdicts []report.Result) error {
 
 // saveChart draws the throughput of one TCP stream.
 func (b *bench) saveChart(all report.Samples) error {
-	c := report.Chart{Title: "One TCP stream, both ends on the same machine (strongSwan and vpnc: with a strongSwan gateway)", Unit: "Mbit/s", Series: []string{"up", "down"}}
+	c := report.Chart{Title: "One TCP stream, both ends on one machine (last two: strongSwan's gateway)", Unit: "Mbit/s", Series: []string{"up", "down"}}
 	for _, bar := range []struct{ variant, part, name string }{
 		{forwarderName, "tcp", "without encryption"},
 		{wayfarerName, "tcp", "Wayfarer, AES-128-GCM"},
