@@ -129,23 +129,32 @@ func (h *macHost) sweepFilter(ctx context.Context, standing []change, keepBlock 
 }
 
 func (h *macHost) sweepStore(ctx context.Context, standing []change) error {
-	said, err := h.sys.run(ctx, "list "+storePrefix+".*\n", scutilPath)
+	keys, err := h.ourKeys(ctx)
 	if err != nil {
 		h.log.Warn("network: cannot look for keys of the dynamic store that no journal lists", "error", err)
 		return nil
 	}
 	var failed []error
-	for _, word := range strings.Fields(said) {
-		c := &macStoreChange{h: h, Key: word}
-		if !ours.MatchString(word) || find(standing, c.id()) != nil {
+	for _, key := range keys {
+		c := &macStoreChange{h: h, Key: key}
+		if find(standing, c.id()) != nil {
 			continue
 		}
-		h.log.Warn("network: a key of the dynamic store that no journal lists is removed", "key", word)
+		h.log.Warn("network: a key of the dynamic store that no journal lists is removed", "key", key)
 		if err := c.undo(ctx); err != nil {
-			failed = append(failed, &Error{c.part(), fmt.Errorf("remove the key %s that no journal lists: %w", word, err)})
+			failed = append(failed, &Error{c.part(), fmt.Errorf("remove the key %s that no journal lists: %w", key, err)})
 		}
 	}
 	return first(failed)
+}
+
+// ourKeys lists the keys of the dynamic store that are ours.
+func (h *macHost) ourKeys(ctx context.Context) ([]string, error) {
+	said, err := h.sys.run(ctx, "list "+storePrefix+".*\n", scutilPath)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(strings.Fields(said), func(word string) bool { return !ours.MatchString(word) }), nil
 }
 
 // lookAgain implements host.
@@ -597,16 +606,12 @@ func (h *macHost) tell(ctx context.Context, iface string) ([]string, error) {
 
 // tellNames is what the dynamic store has of ours, and whom the system asks for names.
 func (h *macHost) tellNames(ctx context.Context) ([]string, error) {
-	said, err := h.sys.run(ctx, "list "+storePrefix+".*\n", scutilPath)
+	keys, err := h.ourKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var lines []string
-	for line := range strings.Lines(said) {
-		_, key, found := strings.Cut(strings.TrimSpace(line), " = ")
-		if !found || !ours.MatchString(key) {
-			continue
-		}
+	for _, key := range keys {
 		lists, err := h.show(ctx, key)
 		if err != nil {
 			return nil, err
@@ -615,7 +620,8 @@ func (h *macHost) tellNames(ctx context.Context) ([]string, error) {
 			lines = append(lines, fmt.Sprintf("%s: %s = %q", key, name, lists[name]))
 		}
 	}
-	if said, err = h.sys.run(ctx, "", scutilPath, "--dns"); err != nil {
+	said, err := h.sys.run(ctx, "", scutilPath, "--dns")
+	if err != nil {
 		return nil, err
 	}
 	for _, r := range parseResolvers(said) {

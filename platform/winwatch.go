@@ -64,8 +64,9 @@ func newHints() (_ <-chan struct{}, hint func()) {
 
 // intact says whether routes, filters and what is told of names are as they were made, and
 // whether group policy has a table of rules for names as at the last Set, which tells of it.
-// What has gone with its interface is no news. It is asked now and then while a leak block stands, too: a filter
-// engine that was started again has forgotten its filters, and whom to tell.
+// What has gone with its interface is no news. It is asked now and then while a leak block
+// stands, too: a filter engine that was started again has forgotten its filters, and whom
+// to tell.
 func (h *winHost) intact(standing []change) (bool, error) {
 	view, err := h.sys.view()
 	if err != nil {

@@ -253,14 +253,23 @@ func refusesUser() *app.Failure {
 	return app.NewFailure(app.CodeNoService, "", "the service refuses this user", refusedHint(runtime.GOOS))
 }
 
-// refusedHint says how a user may connect. On macOS no package makes the group, and making
+// MacStartCommand starts the service on macOS. Its job may be loaded already, and is then
+// only kicked.
+const MacStartCommand = "sudo launchctl bootstrap system /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist; sudo launchctl kickstart system/io.github.wayfarer.wayfarerd"
+
+// MacGroupCommand lets a user connect on macOS. No package makes the group there, and making
 // one that there is would ask whether to overwrite it.
+func MacGroupCommand(user string) string {
+	return "dseditgroup -o read wayfarer >/dev/null 2>&1 || sudo dseditgroup -o create wayfarer; sudo dseditgroup -o edit -a " + user + " -t user wayfarer"
+}
+
+// refusedHint says how a user may connect.
 func refusedHint(goos string) string {
 	switch goos {
 	case "windows":
 		return "sign in at this computer, or ask an administrator"
 	case "darwin":
-		return "sign in at this computer, or have an administrator add you to the group wayfarer: `dseditgroup -o read wayfarer >/dev/null 2>&1 || sudo dseditgroup -o create wayfarer; sudo dseditgroup -o edit -a USER -t user wayfarer`"
+		return "sign in at this computer, or have an administrator add you to the group wayfarer: `" + MacGroupCommand("USER") + "`"
 	}
 	return "ask an administrator to add you to the group wayfarer"
 }
@@ -281,14 +290,13 @@ func refusesNonAdmin() *app.Failure {
 	return app.NewFailure(app.CodeNoService, "", "the service does this for administrators only", hint)
 }
 
-// startHint says how to start the service. On macOS its job may be loaded already, and is
-// then only kicked.
+// startHint says how to start the service.
 func startHint(goos string) string {
 	switch goos {
 	case "windows":
 		return "start the service wayfarerd"
 	case "darwin":
-		return "start it with `sudo launchctl bootstrap system /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist; sudo launchctl kickstart system/io.github.wayfarer.wayfarerd`"
+		return "start it with `" + MacStartCommand + "`"
 	}
 	return "start it with `systemctl start wayfarerd` or `sudo wayfarerd`"
 }

@@ -34,7 +34,8 @@
 //	host.go         what the service's program needs of package platform
 //
 // The interface is made while the gateway tells the settings (openAhead), without an
-// address, and down but on Windows, where nobody heeds it yet. Nothing else of the host is changed before a session stands, but for the block.
+// address, and down but on Windows, where nobody heeds it yet. Nothing else of the host is
+// changed before a session stands, but for the block.
 //
 // Locks are taken in the order host, Daemon.mu, tunnel.mu. No lock is held while the
 // engine, the interface or the host is called, but for the host lock around Set.

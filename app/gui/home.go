@@ -301,7 +301,7 @@ func noServiceWords(f *app.Failure, goos string) (headline, advice, command stri
 	case refused && goos == "darwin":
 		return lang.L("You may not use the VPN service"),
 			lang.L("Sign in at this computer, or have an administrator add you to the group wayfarer:"),
-			"dseditgroup -o read wayfarer >/dev/null 2>&1 || sudo dseditgroup -o create wayfarer; sudo dseditgroup -o edit -a \"$USER\" -t user wayfarer" // no package makes the group
+			control.MacGroupCommand(`"$USER"`)
 	case refused:
 		return lang.L("You may not use the VPN service"),
 			lang.L("Sign in at this computer, or have an administrator add you to the group wayfarer. Then log out and in again."),
@@ -312,7 +312,7 @@ func noServiceWords(f *app.Failure, goos string) (headline, advice, command stri
 	case "windows":
 		return headline, lang.L("Start the service Wayfarer: open Services, or type this into a terminal as administrator:"), "net start wayfarerd"
 	case "darwin":
-		return headline, lang.L("Start it in a terminal:"), "sudo launchctl bootstrap system /Library/LaunchDaemons/io.github.wayfarer.wayfarerd.plist; sudo launchctl kickstart system/io.github.wayfarer.wayfarerd"
+		return headline, lang.L("Start it in a terminal:"), control.MacStartCommand
 	}
 	return headline, lang.L("Start it in a terminal:"), "sudo systemctl start wayfarerd"
 }

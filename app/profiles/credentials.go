@@ -44,7 +44,7 @@ type Source func(path string, secret bool, limit int) ([]byte, error)
 // ReadCredentials reads a user's certificate and key from files. The first holds PEM
 // certificates in any order, one in DER, or PKCS #12 (RFC 7292), which is told by what
 // is in it; certificate may also be the PEM text itself. The key is in the second, in
-// PEM, without a passphrase; if key is empty it is in the first.
+// PEM, without a passphrase; if key is empty it is in the first. Both are read by read.
 //
 // A PKCS #12 file is tried without a passphrase, then with that which passphrase
 // returns, once; ReadCredentials overwrites it. The error names the file and wraps
@@ -74,8 +74,8 @@ func ReadCredentials(read Source, certificate, key string, passphrase func() ([]
 	return readPKCS12(data, name, passphrase)
 }
 
-// ReadCertificates reads a file of CA certificates, in PEM or one in DER, as PEM. The
-// error names the file.
+// ReadCertificates reads a file of CA certificates by read, in PEM or one in DER, as PEM.
+// The error names the file.
 func ReadCertificates(read Source, path string) (string, error) {
 	data, err := read(path, false, maxCredentials)
 	if err != nil {
