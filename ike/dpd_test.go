@@ -80,7 +80,7 @@ func TestDeadGateway(t *testing.T) {
 // TestIdle: while nothing happens, the gateway is asked every 30 s, with growing
 // numbers.
 func TestIdle(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
@@ -101,7 +101,7 @@ func TestIdle(t *testing.T) {
 // TestTrafficIsProof: authentic packets of the gateway are as good as answers, and
 // nothing else is.
 func TestTrafficIsProof(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
@@ -110,7 +110,7 @@ func TestTrafficIsProof(t *testing.T) {
 			t.Errorf("probes at %v", at)
 		}
 	})
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
@@ -137,7 +137,7 @@ func TestTrafficIsProof(t *testing.T) {
 // TestNoDPD: a gateway that does not know DPD is not asked. When the network has
 // changed, a Quick Mode shows whether it is there.
 func TestNoDPD(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.withoutVendor(capDPD)
 		w.start()
 		s := w.dial()
@@ -254,7 +254,7 @@ func TestUnanswered(t *testing.T) {
 
 // TestAnswered: traffic that is answered in time causes no probe.
 func TestAnswered(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
@@ -278,7 +278,7 @@ func TestAnswered(t *testing.T) {
 // TestOneWayTraffic: a gateway that lives and a host that does not answer are no
 // reason to end the session, nor to negotiate all the time.
 func TestOneWayTraffic(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
@@ -299,7 +299,7 @@ func TestOneWayTraffic(t *testing.T) {
 
 func TestNetworkChanged(t *testing.T) {
 	t.Run("gateway lives", func(t *testing.T) {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.start()
 			s := w.dial()
 			received := receive(s)
@@ -319,7 +319,7 @@ func TestNetworkChanged(t *testing.T) {
 		})
 	})
 	t.Run("gateway is unreachable", func(t *testing.T) {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.start()
 			s := w.dial()
 			receive(s)
@@ -334,7 +334,7 @@ func TestNetworkChanged(t *testing.T) {
 		})
 	})
 	t.Run("gateway comes back", func(t *testing.T) {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.start()
 			s := w.dial()
 			receive(s)
@@ -353,7 +353,7 @@ func TestNetworkChanged(t *testing.T) {
 
 // TestKeepalive: after 20 s without own transmission, and never else.
 func TestKeepalive(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.withoutVendor(capDPD)
 		w.start()
 		s := w.dial()
@@ -391,7 +391,7 @@ func TestLostESP(t *testing.T) {
 	const age = 300 * time.Second
 	for name, deletes := range map[string]bool{"twice": false, "then the ISAKMP SA is deleted": true} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				w.start()
 				s := w.dial()
 				received := receive(s)
@@ -443,7 +443,7 @@ func TestLostESP(t *testing.T) {
 // TestSilentAgain: a gateway that falls silent is noticed within seconds also while no
 // new ESP SA would be tried, because one has been a moment ago.
 func TestSilentAgain(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
@@ -465,7 +465,7 @@ func TestSilentAgain(t *testing.T) {
 // TestSlowHost: a host that answers late is no sign of a lost ESP SA, although a new
 // one was negotiated meanwhile.
 func TestSlowHost(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		received := receive(s)
@@ -489,7 +489,7 @@ func TestSlowHost(t *testing.T) {
 func TestNATRebinds(t *testing.T) {
 	for _, idle := range []bool{false, true} {
 		t.Run(fmt.Sprint("idle ", idle), func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				nat := w.net.AddNAT(netip.MustParsePrefix("198.51.100.0/24"), netip.MustParseAddr("203.0.113.9"))
 				w.start()
 				s := w.dial()

@@ -9,8 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,96 +17,18 @@ import (
 	"wayfarer/ike/isakmp"
 )
 
-// narrow is a socket whose datagrams take a link and then a path of some size.
-type narrow struct {
-	net.PacketConn
-	header int // of IP, and UDP unless the socket is a raw one
-
-	mu         sync.Mutex
-	link, path int
-	silent     bool // routers do not say that a datagram was too large
-	whole      bool // fragmentation is forbidden
-	tooBig     func(netip.Addr, int)
-	largest    int // of the datagrams that arrived whole
-	fragmented []int
-	sizes      []int // of all that left
-}
-
-func (c *narrow) SetDontFragment(on bool) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.whole = on
-	return nil
-}
-
-func (c *narrow) OnTooBig(f func(netip.Addr, int)) { c.tooBig = f }
-
-func (c *narrow) WriteTo(b []byte, to net.Addr) (int, error) {
-	if !c.carry(len(b)+c.header, to) {
-		return 0, syscall.EMSGSIZE
-	}
-	c.mu.Lock()
-	lost := c.whole && len(b)+c.header > c.path
-	c.mu.Unlock()
-	if lost {
-		if !c.silent {
-			c.tooBig(gatewayAddr, c.path)
+// sendBurst sends inner packets of some lengths at once.
+func (w *world) sendBurst(s *Session, lengths ...int) (packets [][]byte) {
+	w.t.Helper()
+	for i, n := range lengths {
+		packets = append(packets, ipv4(s.Assignment().Addresses[0].Addr(), insideHost, string(bytes.Repeat([]byte{byte(i)}, n-28))))
+		if err := s.WritePacket(withTail(packets[i])); err != nil {
+			w.t.Fatal(err)
 		}
-		return len(b), nil
 	}
-	return c.PacketConn.WriteTo(b, to)
-}
-
-// carry notes a datagram and reports whether the link takes it.
-func (c *narrow) carry(size int, _ net.Addr) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if size > c.link && c.whole {
-		return false
-	}
-	c.sizes = append(c.sizes, size)
-	switch {
-	case size > min(c.link, c.path) && !c.whole:
-		c.fragmented = append(c.fragmented, size)
-	case size <= c.path:
-		c.largest = max(c.largest, size)
-	}
-	return true
-}
-
-func (c *narrow) set(path int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.path = path
-}
-
-// forget begins the notes anew.
-func (c *narrow) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.largest, c.fragmented, c.sizes = 0, nil, nil
-}
-
-// noted is how large datagrams were.
-func (c *narrow) noted() (largest int, fragmented, all []int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.largest, slices.Clone(c.fragmented), slices.Clone(c.sizes)
-}
-
-// overPath has the client's datagrams take a path of some size, about whose limit
-// nobody says anything.
-func (w *world) overPath(size int) *narrow {
-	c := &narrow{header: 28, link: 1500, path: size, silent: true, whole: true}
-	listen := w.client.ListenPacket
-	w.client.ListenPacket = func(ctx context.Context, gw netip.Addr, port uint16) (_ net.PacketConn, err error) {
-		if gw.Is6() {
-			c.header = 48
-		}
-		c.PacketConn, err = listen(ctx, gw, port)
-		return c, err
-	}
-	return c
+	s.Flush()
+	synctest.Wait()
+	return packets
 }
 
 // rounded is the size of the largest probe of at most size bytes: IP, UDP, the non-ESP
@@ -172,38 +92,47 @@ func TestPathMTU(t *testing.T) {
 		{1000, 764, 702, pathInterval + 4*time.Second},
 		{576, 572, 510, pathInterval + 4*time.Second},
 	} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.client.ESP = suites(w.t, ParseESPSuite, "aes256gcm16")
 			conn := w.overPath(tt.path)
 			w.start()
 			var s *Session
 			if d := elapsed(func() { s = w.dial() }); d != 0 {
-				t.Errorf("%d: connected after %v", tt.path, d)
+				w.t.Errorf("%d: connected after %v", tt.path, d)
 			}
 			for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 				synctest.Wait()
 				mtu := s.MTU()
 				if tt.path >= 1400 && mtu < 1300 {
-					t.Fatalf("%d: MTU %d meanwhile", tt.path, mtu)
+					w.t.Fatalf("%d: MTU %d meanwhile", tt.path, mtu)
 				}
 				conn.forget()
-				send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, mtu-28))))
+				w.sendBurst(s, mtu, mtu, mtu, mtu/2)
 				if _, fragmented, _ := conn.noted(); len(fragmented) > 0 {
-					t.Fatalf("%d: fragments of %v", tt.path, fragmented)
+					w.t.Fatalf("%d: fragments of %v", tt.path, fragmented)
 				}
-				if largest, _, _ := conn.noted(); largest > 0 && time.Since(begin) >= tt.within {
+				if largest, _, _ := conn.noted(); largest > mtu && time.Since(begin) >= tt.within {
 					break
 				}
 				if time.Since(begin) > tt.within {
-					t.Fatalf("%d: packets are lost for %v", tt.path, time.Since(begin))
+					w.t.Fatalf("%d: packets are lost for %v", tt.path, time.Since(begin))
 				}
 			}
 			time.Sleep(20 * time.Second)
 			if mtu, size := s.MTU(), s.path.size(); mtu != tt.mtu || size != tt.size {
-				t.Errorf("%d: MTU %d, path %d; want %d, %d", tt.path, mtu, size, tt.mtu, tt.size)
+				w.t.Errorf("%d: MTU %d, path %d; want %d, %d", tt.path, mtu, size, tt.mtu, tt.size)
 			}
 			if n := len(w.eventsOf(EventMTU)); n == 0 || n > 4 {
-				t.Errorf("%d: told %d times", tt.path, n)
+				w.t.Errorf("%d: told %d times", tt.path, n)
+			}
+			conn.forget()
+			for i, p := range w.sendBurst(s, tt.mtu, tt.mtu, tt.mtu/2, tt.mtu, tt.mtu) {
+				if !w.gatewayHas(p) {
+					w.t.Errorf("%d: packet %d of %d bytes is lost", tt.path, i, len(p))
+				}
+			}
+			if _, fragmented, all := conn.noted(); len(fragmented) > 0 || slices.Max(all) > tt.path {
+				w.t.Errorf("%d: datagrams of %v, fragments of %v", tt.path, all, fragmented)
 			}
 			w.exchangePackets(s, receive(s), "after")
 		})
@@ -213,26 +142,26 @@ func TestPathMTU(t *testing.T) {
 // TestProbesDoNotOvertake: a path may reorder datagrams, so the first probe stays well
 // behind the last Quick Mode message; after a change of the network nothing is waited for.
 func TestProbesDoNotOvertake(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		conn := w.overPath(1500)
 		w.start()
 		s := w.dial()
 		conn.forget()
 		time.Sleep(pathInterval - time.Millisecond)
 		if _, _, all := conn.noted(); len(all) != 0 {
-			t.Errorf("datagrams of %v follow Quick Mode", all)
+			w.t.Errorf("datagrams of %v follow Quick Mode", all)
 		}
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		if _, _, all := conn.noted(); len(all) == 0 || slices.Max(all) < 1300 {
-			t.Errorf("no probe: %v", all)
+			w.t.Errorf("no probe: %v", all)
 		}
 		time.Sleep(time.Minute)
 		conn.forget()
 		s.NetworkChanged()
 		synctest.Wait()
 		if _, _, all := conn.noted(); len(all) == 0 || slices.Max(all) < 1300 {
-			t.Errorf("no probe of the other network: %v", all)
+			w.t.Errorf("no probe of the other network: %v", all)
 		}
 	})
 }
@@ -240,7 +169,7 @@ func TestProbesDoNotOvertake(t *testing.T) {
 // TestMTUWithoutESP: while the gateway has deleted the ESP SA, packets are not thought to
 // need no room for ESP.
 func TestMTUWithoutESP(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.overPath(1500)
 		var told []string
 		w.client.Event = func(e Event) {
@@ -253,12 +182,12 @@ func TestMTUWithoutESP(t *testing.T) {
 		s := w.dial()
 		for s.Err() == nil {
 			if mtu := s.MTU(); mtu != maxInnerMTU && mtu != 1438 {
-				t.Errorf("MTU %d", mtu)
+				w.t.Errorf("MTU %d", mtu)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
 		if !slices.Equal(told, []string{"1438"}) {
-			t.Errorf("told: %s", told)
+			w.t.Errorf("told: %s", told)
 		}
 	})
 }
@@ -266,16 +195,16 @@ func TestMTUWithoutESP(t *testing.T) {
 // TestPathMTUOfSuites: what is found is used to the last block.
 func TestPathMTUOfSuites(t *testing.T) {
 	for suite, mtu := range map[string]int{"aes256-sha1": 1422, "aes256-sha512": 1406, "3des-sha1": 1438, "aes128gcm16": 1438} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.client.ESP, w.client.AllowWeak = suites(w.t, ParseESPSuite, suite), Weak3DES
 			conn := w.overPath(1500)
 			w.start()
 			s := w.dial()
 			time.Sleep(pathInterval + time.Second)
 			conn.forget()
-			send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()-28))))
+			send(w.t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()-28))))
 			if largest, _, all := conn.noted(); s.MTU() != mtu || len(all) != 1 || largest <= 1500-16 {
-				t.Errorf("%s: MTU %d, %v on the wire", suite, s.MTU(), all)
+				w.t.Errorf("%s: MTU %d, %v on the wire", suite, s.MTU(), all)
 			}
 		})
 	}
@@ -285,7 +214,7 @@ func TestPathMTUOfSuites(t *testing.T) {
 // time and nothing else.
 func TestPathLosesProbes(t *testing.T) {
 	for _, answers := range []bool{false, true} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.overPath(1420)
 			w.start()
 			s := w.dial()
@@ -303,7 +232,7 @@ func TestPathLosesProbes(t *testing.T) {
 			s.NetworkChanged()
 			time.Sleep(30 * time.Second)
 			if size := s.path.size(); size != rounded(1420) || n < 4 {
-				t.Errorf("answers are lost: %v; path %d after %d of them", answers, size, n)
+				w.t.Errorf("answers are lost: %v; path %d after %d of them", answers, size, n)
 			}
 		})
 	}
@@ -312,7 +241,7 @@ func TestPathLosesProbes(t *testing.T) {
 // TestSlowPath: an answer to a probe of a smaller size, which comes late, is none to the
 // one that is out.
 func TestSlowPath(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.overPath(1420)
 		w.start()
 		w.setRule(func(from, _ netip.AddrPort, data []byte) []gateway.Delivery {
@@ -325,11 +254,11 @@ func TestSlowPath(t *testing.T) {
 		for range 40 {
 			time.Sleep(time.Second)
 			if size := s.path.size(); size > 1420 {
-				t.Fatalf("path %d", size)
+				w.t.Fatalf("path %d", size)
 			}
 		}
 		if size := s.path.size(); size != 1420 {
-			t.Errorf("path %d", size)
+			w.t.Errorf("path %d", size)
 		}
 	})
 }
@@ -346,7 +275,7 @@ func TestPathWithoutProbes(t *testing.T) {
 			})
 		},
 	} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			conn := w.overPath(1200)
 			prepare(w)
 			w.start()
@@ -355,10 +284,19 @@ func TestPathWithoutProbes(t *testing.T) {
 			conn.forget()
 			w.exchangePackets(s, receive(s), string(make([]byte, 1200)))
 			if largest, fragmented, _ := conn.noted(); s.MTU() != 1300 || conn.whole || len(fragmented) != 1 || largest > 1200 {
-				t.Errorf("%s: MTU %d, fragmented %v", name, s.MTU(), fragmented)
+				w.t.Errorf("%s: MTU %d, fragmented %v", name, s.MTU(), fragmented)
+			}
+			conn.forget()
+			for i, p := range w.sendBurst(s, 1200, 1200, 1200, 600) {
+				if !w.gatewayHas(p) {
+					w.t.Errorf("%s: packet %d is lost", name, i)
+				}
+			}
+			if _, fragmented, all := conn.noted(); len(fragmented) != 3 || len(all) != 4 {
+				w.t.Errorf("%s: of datagrams of %v, fragmented %v", name, all, fragmented)
 			}
 			if n := len(w.eventsOf(EventMTU)); n != 0 {
-				t.Errorf("%s: told %d times", name, n)
+				w.t.Errorf("%s: told %d times", name, n)
 			}
 			w.wantAlive(s)
 		})
@@ -368,7 +306,7 @@ func TestPathWithoutProbes(t *testing.T) {
 // TestPathOfAnotherNetwork: a change of the network has the path looked at again; the
 // size follows, down at once and up.
 func TestPathOfAnotherNetwork(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		conn := w.overPath(1500)
 		w.start()
 		s := w.dial()
@@ -381,7 +319,7 @@ func TestPathOfAnotherNetwork(t *testing.T) {
 			s.NetworkChanged()
 			time.Sleep(tt.after)
 			if size := s.path.size(); size != tt.size {
-				t.Errorf("%d: %d after %v", tt.path, size, tt.after)
+				w.t.Errorf("%d: %d after %v", tt.path, size, tt.after)
 			}
 			time.Sleep(time.Minute)
 		}
@@ -391,20 +329,19 @@ func TestPathOfAnotherNetwork(t *testing.T) {
 
 // TestPathShrinks: packets that get lost from some moment on are reason enough.
 func TestPathShrinks(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		conn := w.overPath(1500)
 		w.start()
 		s := w.dial()
 		receive(s)
 		time.Sleep(time.Minute)
 		conn.set(1280)
-		large := ipv4(firstVIP, insideHost, string(make([]byte, 1300)))
 		for range 50 { // five seconds
-			send(t, s, large)
+			w.sendBurst(s, 1300, 1300, 1300)
 			time.Sleep(100 * time.Millisecond)
 		}
 		if size := s.path.size(); size != 1276 {
-			t.Errorf("path %d", size)
+			w.t.Errorf("path %d", size)
 		}
 		w.wantAlive(s)
 	})
@@ -412,7 +349,7 @@ func TestPathShrinks(t *testing.T) {
 
 // TestPathGrows: a finding below the most is doubted after 10 minutes, not earlier.
 func TestPathGrows(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		conn := w.overPath(1280)
 		w.start()
 		s := w.dial()
@@ -422,17 +359,17 @@ func TestPathGrows(t *testing.T) {
 		conn.forget()
 		time.Sleep(8 * time.Minute)
 		if _, _, all := conn.noted(); slices.Max(all) > 200 {
-			t.Errorf("probes of %v", all)
+			w.t.Errorf("probes of %v", all)
 		}
 		time.Sleep(2 * time.Minute)
 		if size := s.path.size(); size != 1500 {
-			t.Errorf("path %d", size)
+			w.t.Errorf("path %d", size)
 		}
 		conn.forget()
 		time.Sleep(time.Hour)
 		_, _, all := conn.noted()
 		if large := slices.DeleteFunc(all, func(size int) bool { return size <= 500 }); !slices.Equal(large, slices.Repeat([]int{1500}, 6)) {
-			t.Errorf("probes of %v in an hour in which the largest size passes", large)
+			w.t.Errorf("probes of %v in an hour in which the largest size passes", large)
 		}
 	})
 }
@@ -440,7 +377,7 @@ func TestPathGrows(t *testing.T) {
 // TestPathShrinksQuietly: a path that is smaller than it was and still takes small packets
 // is noticed.
 func TestPathShrinksQuietly(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		conn := w.overPath(1500)
 		w.start()
 		s := w.dial()
@@ -451,7 +388,7 @@ func TestPathShrinksQuietly(t *testing.T) {
 			w.exchangePackets(s, got, "small")
 		}
 		if size := s.path.size(); size != 1276 {
-			t.Errorf("path %d", size)
+			w.t.Errorf("path %d", size)
 		}
 		w.wantAlive(s)
 	})
@@ -459,7 +396,7 @@ func TestPathShrinksQuietly(t *testing.T) {
 
 // TestPathDropsAProbe: one lost check of the present size changes nothing.
 func TestPathDropsAProbe(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.overPath(1500)
 		w.start()
 		s := w.dial()
@@ -476,7 +413,7 @@ func TestPathDropsAProbe(t *testing.T) {
 		})
 		time.Sleep(pathRenew)
 		if size := s.path.size(); size != 1500 || lost != 2 {
-			t.Errorf("path %d after %d probes", size, lost)
+			w.t.Errorf("path %d after %d probes", size, lost)
 		}
 	})
 }
@@ -484,7 +421,7 @@ func TestPathDropsAProbe(t *testing.T) {
 // TestRouterReports: a router's report has the path looked at again. It proves nothing:
 // a false one costs a few probes, and a flood of them no more.
 func TestRouterReports(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		conn := w.overPath(1500)
 		w.start()
 		s := w.dial()
@@ -492,10 +429,10 @@ func TestRouterReports(t *testing.T) {
 		time.Sleep(time.Minute)
 		conn.set(1340)
 		conn.silent = false
-		send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, 1400))))
+		w.sendBurst(s, 1400, 1400, 1400)
 		time.Sleep(3 * time.Second) // the report is tried first, and then what was before
 		if size := s.path.size(); size != rounded(1340) {
-			t.Errorf("a true report: path %d", size)
+			w.t.Errorf("a true report: path %d", size)
 		}
 		time.Sleep(time.Minute)
 
@@ -510,16 +447,16 @@ func TestRouterReports(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			if size := s.path.size(); size != 1500 {
-				t.Fatalf("false reports: path %d", size)
+				w.t.Fatalf("false reports: path %d", size)
 			}
 		}
 		_, _, all := conn.noted()
 		probes := len(slices.DeleteFunc(all, func(size int) bool { return size < 500 }))
 		if probes == 0 || probes > 63 { // three each half minute
-			t.Errorf("%d probes in 10 minutes", probes)
+			w.t.Errorf("%d probes in 10 minutes", probes)
 		}
 		if n := len(w.eventsOf(EventMTU)); n != told {
-			t.Errorf("told %d times", n-told)
+			w.t.Errorf("told %d times", n-told)
 		}
 
 		time.Sleep(time.Minute)
@@ -529,21 +466,21 @@ func TestRouterReports(t *testing.T) {
 				conn.tooBig(gatewayAddr, mtu)
 			}
 			if hint := s.path.hint.Swap(0); hint != 1300 {
-				t.Errorf("of reports of 1400, 1300 and 1499 %d is heeded", hint)
+				w.t.Errorf("of reports of 1400, 1300 and 1499 %d is heeded", hint)
 			}
 		})
 		conn.tooBig(insideHost, 600)
 		conn.tooBig(gatewayAddr, 1500)
 		time.Sleep(time.Minute)
 		if _, _, all := conn.noted(); slices.Max(all) > 200 {
-			t.Errorf("reports that are no news: %v", all)
+			w.t.Errorf("reports that are no news: %v", all)
 		}
 	})
 }
 
 // TestSmallLink: a link of our own that carries less is noticed by sending.
 func TestSmallLink(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		conn := w.overPath(1500)
 		w.start()
 		s := w.dial()
@@ -552,10 +489,13 @@ func TestSmallLink(t *testing.T) {
 		conn.mu.Lock()
 		conn.link = 1300
 		conn.mu.Unlock()
-		send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, 1400))))
+		// Of the run that begins with what is too large nothing may go; the next one has to.
+		if packets := w.sendBurst(s, 1400, 1400, 200, 300); !w.gatewayHas(packets[3]) {
+			w.t.Error("what the link takes is lost")
+		}
 		time.Sleep(time.Second) // nothing needs to be waited for
 		if size := s.path.size(); size != 1276 {
-			t.Errorf("path %d", size)
+			w.t.Errorf("path %d", size)
 		}
 	})
 }
@@ -563,7 +503,7 @@ func TestSmallLink(t *testing.T) {
 // TestLargeMessages: IKE messages may be fragmented if they are large, small ones and
 // ESP may not; ESP only where an inner packet cannot be made smaller.
 func TestLargeMessages(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		conn := w.overPath(1280)
 		w.start()
 		s := w.dial()
@@ -572,18 +512,28 @@ func TestLargeMessages(t *testing.T) {
 			conn.forget()
 			s.transport.send(make([]byte, size), s.sa.peer)
 			if largest, fragmented, _ := conn.noted(); largest != size+28 || len(fragmented) != 0 || !conn.whole {
-				t.Errorf("%d bytes: fragmented %v", size, fragmented)
+				w.t.Errorf("%d bytes: fragmented %v", size, fragmented)
 			}
 		}
 		conn.forget()
 		s.transport.send(make([]byte, 3000), s.sa.peer)
 		if _, fragmented, _ := conn.noted(); !slices.Equal(fragmented, []int{3028}) || !conn.whole {
-			t.Errorf("3000 bytes: fragmented %v, forbidden afterwards: %v", fragmented, conn.whole)
+			w.t.Errorf("3000 bytes: fragmented %v, forbidden afterwards: %v", fragmented, conn.whole)
 		}
 		conn.forget()
-		send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()))))
+		send(w.t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()))))
 		if _, fragmented, _ := conn.noted(); len(fragmented) != 1 {
-			t.Error("what cannot be made smaller is lost")
+			w.t.Error("what cannot be made smaller is lost")
+		}
+		conn.forget()
+		large := s.MTU() + 28
+		for i, p := range w.sendBurst(s, 100, large, large, 100, large) {
+			if !w.gatewayHas(p) {
+				w.t.Errorf("packet %d of %d bytes is lost", i, len(p))
+			}
+		}
+		if largest, fragmented, all := conn.noted(); len(fragmented) != 3 || len(all) != 5 || largest > 200 || !conn.whole {
+			w.t.Errorf("of datagrams of %v, fragmented %v", all, fragmented)
 		}
 	})
 }
@@ -592,7 +542,7 @@ func TestLargeMessages(t *testing.T) {
 // knows fragments of IKE gets its long messages in those, and not in fragments of IP.
 func TestLargeMessagesOnASmallPath(t *testing.T) {
 	for _, able := range []bool{true, false} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			conn := w.overPath(576)
 			w.client.Login = strings.Repeat("long", 200) // 800 bytes, less than what goes whole by default
 			w.gateway.Users[w.client.Login] = testPassword
@@ -604,7 +554,7 @@ func TestLargeMessagesOnASmallPath(t *testing.T) {
 			receive(s)
 			time.Sleep(time.Minute)
 			if size := s.path.size(); size != 572 {
-				t.Fatalf("path %d", size)
+				w.t.Fatalf("path %d", size)
 			}
 			conn.forget()
 			before, _ := w.fragments()
@@ -613,7 +563,7 @@ func TestLargeMessagesOnASmallPath(t *testing.T) {
 			ours, _ := w.fragments()
 			_, fragmented, _ := conn.noted()
 			if (ours > before) != able || (len(fragmented) == 0) != able || s.Stats().Rekeys != 1 {
-				t.Errorf("the gateway knows fragments: %v; %d of IKE, %v of IP, %d reauthentications", able, ours-before, fragmented, s.Stats().Rekeys)
+				w.t.Errorf("the gateway knows fragments: %v; %d of IKE, %v of IP, %d reauthentications", able, ours-before, fragmented, s.Stats().Rekeys)
 			}
 		})
 	}
@@ -622,13 +572,13 @@ func TestLargeMessagesOnASmallPath(t *testing.T) {
 // TestLargeMessagesOfDial: nothing is known of the path yet, and large messages must
 // arrive all the same.
 func TestLargeMessagesOfDial(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.client.IKE = nil // a larger group, larger messages
 		conn := w.overPath(300)
 		w.start()
 		w.dial()
 		if _, fragmented, _ := conn.noted(); len(fragmented) == 0 {
-			t.Error("no message was large")
+			w.t.Error("no message was large")
 		}
 	})
 }
@@ -660,7 +610,7 @@ func TestPathOtherOverheads(t *testing.T) {
 		}, 1442, 1496},
 		{"IPv6", func(w *world) *narrow { return w.overIPv6(1500) }, 1406, 1488},
 	} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.client.ESP = suites(w.t, ParseESPSuite, "aes128gcm16")
 			conn := tt.prepare(w)
 			if tt.name != "IPv6" {
@@ -669,9 +619,9 @@ func TestPathOtherOverheads(t *testing.T) {
 			s := w.dial()
 			time.Sleep(20 * time.Second)
 			conn.forget()
-			send(t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()-28))))
+			send(w.t, s, ipv4(firstVIP, insideHost, string(make([]byte, s.MTU()-28))))
 			if _, _, all := conn.noted(); s.MTU() != tt.mtu || !slices.Equal(all, []int{tt.size}) || !conn.whole {
-				t.Errorf("%s: MTU %d, %v on the wire; want %d, %d", tt.name, s.MTU(), all, tt.mtu, tt.size)
+				w.t.Errorf("%s: MTU %d, %v on the wire; want %d, %d", tt.name, s.MTU(), all, tt.mtu, tt.size)
 			}
 		})
 	}
@@ -687,9 +637,7 @@ func (w *world) overIPv6(path int) *narrow {
 	}
 	w.gateway.Chain, w.gateway.Key, w.client.Trust.CAs = creds.Chain, creds.Key, []*x509.Certificate{creds.CA}
 	w.client.Resolve = func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{server}, nil }
-	w.client.ListenPacket = func(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
-		return w.net.Listen(netip.AddrPortFrom(client, 0))
-	}
+	w.address = client
 	conn := w.overPath(path)
 	w.startAt(netip.AddrPortFrom(server, portIKE), netip.AddrPortFrom(server, portNATT))
 	return conn
@@ -698,7 +646,7 @@ func (w *world) overIPv6(path int) *narrow {
 // TestPathProbesAreNoLiveness: a gateway that dies while the path is probed is found
 // out as always, and a probe never takes the number of another.
 func TestPathProbesAreNoLiveness(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.overPath(1200)
 		w.start()
 		s := w.dial()
@@ -707,7 +655,7 @@ func TestPathProbesAreNoLiveness(t *testing.T) {
 		d, err := w.waitEnd(s, time.Hour)
 		wantError[*NoAnswerError](t, err)
 		if d < dpdIdle+dpdTries*dpdInterval || d > dpdIdle+dpdTries*dpdInterval+time.Second {
-			t.Errorf("ended after %v", d)
+			w.t.Errorf("ended after %v", d)
 		}
 		probes, _ := w.notifies(isakmp.NotifyRUThere)
 		var numbers []string
@@ -716,14 +664,14 @@ func TestPathProbesAreNoLiveness(t *testing.T) {
 		}
 		alive := numbers[len(numbers)-dpdTries:]
 		if len(slices.Compact(slices.Clone(alive))) != 1 || len(slices.Compact(numbers)) != len(probes)-dpdTries+1 {
-			t.Errorf("numbers %v", numbers)
+			w.t.Errorf("numbers %v", numbers)
 		}
 	})
 }
 
 // TestPathSurvivesReauthentication: the search goes on with the new ISAKMP SA.
 func TestPathSurvivesReauthentication(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.overPath(1492)
 		w.start()
 		s := w.dial()
@@ -732,7 +680,7 @@ func TestPathSurvivesReauthentication(t *testing.T) {
 		w.renew(s)
 		time.Sleep(20 * time.Second)
 		if size := s.path.size(); size != 1484 || s.Stats().Rekeys != 1 {
-			t.Errorf("path %d after %d reauthentications", size, s.Stats().Rekeys)
+			w.t.Errorf("path %d after %d reauthentications", size, s.Stats().Rekeys)
 		}
 	})
 }
@@ -740,7 +688,7 @@ func TestPathSurvivesReauthentication(t *testing.T) {
 // TestProbeOnTheWire: a probe is one Informational, filled with zeros behind its last
 // payload, which its HASH does not cover.
 func TestProbeOnTheWire(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.overPath(1500)
 		w.start()
 		s := w.dial()
@@ -750,19 +698,19 @@ func TestProbeOnTheWire(t *testing.T) {
 			return ok && byClient(d) && h.Exchange == isakmp.Informational && len(d.data) > 1000
 		})
 		if len(probes) != 2 || len(probes[0].data)+28 != 1388 || len(probes[1].data)+28 != 1500 {
-			t.Fatalf("%d probes", len(probes))
+			w.t.Fatalf("%d probes", len(probes))
 		}
 		for _, d := range probes {
 			h, body, err := isakmp.ParseHeader(ikeMessage(d.from, d.to, d.data))
 			if err != nil || int(h.Length) != len(d.data)-nonESPMarkerLen {
-				t.Fatalf("%+v, %v", h, err)
+				w.t.Fatalf("%+v, %v", h, err)
 			}
 			m, err := s.sa.decrypt(&message{Header: h}, body)
 			if err != nil || len(m.payloads) != 2 || m.payloads[1].Type != isakmp.PayloadNotify {
-				t.Errorf("%+v, %v", m, err)
+				w.t.Errorf("%+v, %v", m, err)
 			}
 			if !bytes.Equal(m.payloads[0].Body, s.sa.keys.hash1(h.MessageID, isakmp.AppendPayloads(nil, m.payloads[1]))) {
-				t.Error("the HASH covers more than the payload")
+				w.t.Error("the HASH covers more than the payload")
 			}
 		}
 	})

@@ -80,7 +80,7 @@ func TestLocalPortNATD(t *testing.T) {
 // the pair is given back.
 func TestLocalPortTaken(t *testing.T) {
 	for _, tt := range []struct{ local, taken uint16 }{{500, 500}, {500, 4500}, {4500, 4500}, {777, 777}} {
-		inWorld(t, func(w *world) {
+		inWorlds(t, func(w *world) {
 			w.client.LocalPort = tt.local
 			other, err := w.net.Listen(netip.AddrPortFrom(clientAddr, tt.taken))
 			if err != nil {
@@ -105,7 +105,7 @@ func TestLocalPortTaken(t *testing.T) {
 
 // TestLocalPortOfNextAddress: each address of a gateway is tried from the same ports.
 func TestLocalPortOfNextAddress(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.client.LocalPort = 500
 		w.client.Resolve = func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("192.0.2.66"), gatewayAddr}, nil

@@ -46,6 +46,7 @@ type world struct {
 	stop    func() // the gateway says goodbye
 	creds   *gateway.Credentials
 	client  Config
+	address netip.Addr     // the client's
 	prepare func(*Session) // see dial
 
 	rawSockets []gateway.Socket // for ESP as an IP protocol
@@ -81,7 +82,7 @@ type receivedMessage struct {
 func inWorld(t *testing.T, test func(*world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, began: time.Now(), net: gateway.NewNet(), hooks: make(map[gateway.Step]hook)}
+		w := &world{t: t, began: time.Now(), net: gateway.NewNet(), address: clientAddr, hooks: make(map[gateway.Step]hook)}
 		w.net.SetFilter(w.filter)
 		var err error
 		if w.creds, err = gateway.SelfSigned("gw.example.com", gatewayAddr.String()); err != nil {
@@ -102,7 +103,7 @@ func inWorld(t *testing.T, test func(*world)) {
 			IKE:     suites(t, ParseIKESuite, "aes256-sha256-ecp256"),
 			Resolve: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{gatewayAddr}, nil },
 			ListenPacket: func(_ context.Context, _ netip.Addr, port uint16) (net.PacketConn, error) {
-				return w.net.Listen(netip.AddrPortFrom(clientAddr, port))
+				return w.net.Listen(netip.AddrPortFrom(w.address, port))
 			},
 			ListenESP: func(context.Context, netip.Addr) (net.PacketConn, error) { return nil, errNoRawSockets },
 			Event: func(e Event) {
