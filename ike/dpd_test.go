@@ -88,11 +88,11 @@ func TestIdle(t *testing.T) {
 		w.wantAlive(s)
 		probes, at := w.notifies(isakmp.NotifyRUThere)
 		if len(probes) != 20 {
-			t.Errorf("probes at %v", at)
+			w.t.Errorf("probes at %v", at)
 		}
 		for i, n := range probes[1:] {
 			if be := probes[i].Data; !bytes.Equal(n.Data, be32(uint32(be[0])<<24|uint32(be[1])<<16|uint32(be[2])<<8|uint32(be[3])+1)) {
-				t.Errorf("number %x after %x", n.Data, be)
+				w.t.Errorf("number %x after %x", n.Data, be)
 			}
 		}
 	})
@@ -107,7 +107,7 @@ func TestTrafficIsProof(t *testing.T) {
 		receive(s)
 		w.talk(s, 20*time.Second, 10*time.Minute)
 		if _, at := w.notifies(isakmp.NotifyRUThere); len(at) != 0 {
-			t.Errorf("probes at %v", at)
+			w.t.Errorf("probes at %v", at)
 		}
 	})
 	inWorlds(t, func(w *world) {
@@ -129,7 +129,7 @@ func TestTrafficIsProof(t *testing.T) {
 		d, err := w.waitEnd(s, time.Hour)
 		wantError[*NoAnswerError](w.t, err)
 		if d != dpdIdle+dpdTries*dpdInterval {
-			t.Errorf("ended after %v: forgeries counted", d)
+			w.t.Errorf("ended after %v: forgeries counted", d)
 		}
 	})
 }
@@ -145,17 +145,17 @@ func TestNoDPD(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.wantAlive(s)
 		if n := len(w.messages(gateway.QM1)); n != 2 {
-			t.Errorf("%d Quick Modes", n)
+			w.t.Errorf("%d Quick Modes", n)
 		}
 		w.setRule(loseFromGateway)
 		time.Sleep(5 * time.Minute)
 		w.wantAlive(s)
 		s.NetworkChanged()
 		if d, _ := w.waitEnd(s, time.Hour); d != controlPatience {
-			t.Errorf("ended after %v", d)
+			w.t.Errorf("ended after %v", d)
 		}
 		if _, at := w.notifies(isakmp.NotifyRUThere); len(at) != 0 {
-			t.Errorf("probes at %v", at)
+			w.t.Errorf("probes at %v", at)
 		}
 	})
 }
@@ -267,10 +267,10 @@ func TestAnswered(t *testing.T) {
 			time.Sleep(5 * time.Second)
 		}
 		if _, at := w.notifies(isakmp.NotifyRUThere); len(at) != 0 {
-			t.Errorf("probes at %v", at)
+			w.t.Errorf("probes at %v", at)
 		}
 		if n := len(w.messages(gateway.QM1)); n != 1 {
-			t.Errorf("%d Quick Modes", n)
+			w.t.Errorf("%d Quick Modes", n)
 		}
 	})
 }
@@ -289,10 +289,10 @@ func TestOneWayTraffic(t *testing.T) {
 		w.wantAlive(s)
 		// At first after 3 s, then after 2, 4, 8 and 10 minutes.
 		if n := len(w.messages(gateway.QM1)); n < 3 || n > 8 {
-			t.Errorf("%d Quick Modes in half an hour", n)
+			w.t.Errorf("%d Quick Modes in half an hour", n)
 		}
 		if n := len(s.Stats().Children); n > 2 {
-			t.Errorf("%d ESP SAs", n)
+			w.t.Errorf("%d ESP SAs", n)
 		}
 	})
 }
@@ -308,12 +308,12 @@ func TestNetworkChanged(t *testing.T) {
 			synctest.Wait()
 			_, at := w.notifies(isakmp.NotifyRUThere)
 			if at5 := []time.Duration{5 * time.Second}; !slices.Equal(at, at5) || !slices.Equal(w.keepalives(), at5) {
-				t.Errorf("probes at %v, keepalives at %v", at, w.keepalives())
+				w.t.Errorf("probes at %v, keepalives at %v", at, w.keepalives())
 			}
 			time.Sleep(20 * time.Second)
 			w.wantAlive(s)
 			if _, at := w.notifies(isakmp.NotifyRUThere); len(at) != 1 {
-				t.Errorf("probes at %v", at)
+				w.t.Errorf("probes at %v", at)
 			}
 			w.exchangePackets(s, received, "hello")
 		})
@@ -329,7 +329,7 @@ func TestNetworkChanged(t *testing.T) {
 			d, err := w.waitEnd(s, time.Hour)
 			wantError[*NoAnswerError](w.t, err)
 			if d != 3*time.Second {
-				t.Errorf("ended after %v", d)
+				w.t.Errorf("ended after %v", d)
 			}
 		})
 	})
@@ -360,19 +360,19 @@ func TestKeepalive(t *testing.T) {
 		received := receive(s)
 		time.Sleep(70 * time.Second)
 		if want := []time.Duration{20 * time.Second, 40 * time.Second, 60 * time.Second}; !slices.Equal(w.keepalives(), want) {
-			t.Errorf("keepalives at %v", w.keepalives())
+			w.t.Errorf("keepalives at %v", w.keepalives())
 		}
 		for range 10 {
 			time.Sleep(natKeepAlive - time.Second)
 			w.exchangePackets(s, received, "busy")
 		}
 		if n := len(w.keepalives()); n != 4 { // one more before it became busy
-			t.Errorf("keepalives at %v", w.keepalives())
+			w.t.Errorf("keepalives at %v", w.keepalives())
 		}
 		time.Sleep(natKeepAlive)
 		synctest.Wait()
 		if n := len(w.keepalives()); n != 5 {
-			t.Errorf("keepalives at %v", w.keepalives())
+			w.t.Errorf("keepalives at %v", w.keepalives())
 		}
 	})
 }
@@ -400,17 +400,17 @@ func TestLostESP(t *testing.T) {
 					child := s.Stats().Children[0]
 					w.setRule(loseSPIs(child.SPIIn, child.SPIOut))
 					if d := w.flowsWithin(s, received, 10*time.Second); d > 5*time.Second {
-						t.Errorf("it took %v to build another ESP SA", d)
+						w.t.Errorf("it took %v to build another ESP SA", d)
 					}
 					w.setRule(nil)
 					if got := s.Stats().Children; got[0].SPIIn == child.SPIIn {
-						t.Errorf("ESP SAs %+v", got)
+						w.t.Errorf("ESP SAs %+v", got)
 					}
 					w.talk(s, time.Second, 10*time.Second)
 				}
 				lose()
 				if n := len(w.eventsOf(EventReauth)); n != 0 {
-					t.Fatalf("%d reauthentications after the first loss", n)
+					w.t.Fatalf("%d reauthentications after the first loss", n)
 				}
 				if deletes {
 					w.deleteISAKMP()
@@ -422,14 +422,14 @@ func TestLostESP(t *testing.T) {
 				w.talk(s, time.Second, time.Second)
 				want := map[bool]int{true: 1, false: 2}[deletes]
 				if n := len(w.eventsOf(EventReauth)); n != want {
-					t.Fatalf("%d reauthentications, want %d", n, want)
+					w.t.Fatalf("%d reauthentications, want %d", n, want)
 				}
 				began := time.Now()
 				for range 4 {
 					n := len(w.eventsOf(EventReauth))
 					for len(w.eventsOf(EventReauth)) == n {
 						if w.talk(s, time.Second, 10*time.Second); time.Since(began) > age {
-							t.Fatal("phase 1 is not renewed earlier than before")
+							w.t.Fatal("phase 1 is not renewed earlier than before")
 						}
 					}
 					began = time.Now()
@@ -455,9 +455,9 @@ func TestSilentAgain(t *testing.T) {
 		w.setRule(nil)
 		w.talk(s, time.Second, 10*time.Second)
 		w.setRule(loseFromGateway)
-		send(t, s, ipv4(firstVIP, insideHost, "anybody there?"))
+		send(w.t, s, ipv4(firstVIP, insideHost, "anybody there?"))
 		if d, err := w.waitEnd(s, time.Hour); d > deadAfter+unansweredAfter {
-			t.Errorf("noticed after %v: %v", d, err)
+			w.t.Errorf("noticed after %v: %v", d, err)
 		}
 	})
 }
@@ -475,12 +475,12 @@ func TestSlowHost(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if n := len(w.messages(gateway.QM1)); n != 2 {
-			t.Fatalf("%d Quick Modes", n)
+			w.t.Fatalf("%d Quick Modes", n)
 		}
 		w.exchangePackets(s, received, "awake")
 		w.talk(s, time.Second, time.Hour)
 		if n := len(w.eventsOf(EventReauth)); n != 0 {
-			t.Errorf("%d reauthentications", n)
+			w.t.Errorf("%d reauthentications", n)
 		}
 	})
 }
@@ -504,12 +504,12 @@ func TestNATRebinds(t *testing.T) {
 					}
 					synctest.Wait()
 					if !containsPacket(received(), ipv4(insideHost, firstVIP, "in by itself")) {
-						t.Error("the client is not found by its probe")
+						w.t.Error("the client is not found by its probe")
 					}
 				}
 				w.exchangePackets(s, received, "after")
 				if now := w.gw.Clients()[0].Peer; now == at {
-					t.Error("the NAT gave the same port again")
+					w.t.Error("the NAT gave the same port again")
 				}
 			})
 		})

@@ -653,7 +653,7 @@ func TestPathProbesAreNoLiveness(t *testing.T) {
 		receive(s)
 		w.setRule(loseFromGateway)
 		d, err := w.waitEnd(s, time.Hour)
-		wantError[*NoAnswerError](t, err)
+		wantError[*NoAnswerError](w.t, err)
 		if d < dpdIdle+dpdTries*dpdInterval || d > dpdIdle+dpdTries*dpdInterval+time.Second {
 			w.t.Errorf("ended after %v", d)
 		}

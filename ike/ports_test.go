@@ -84,17 +84,17 @@ func TestLocalPortTaken(t *testing.T) {
 			w.client.LocalPort = tt.local
 			other, err := w.net.Listen(netip.AddrPortFrom(clientAddr, tt.taken))
 			if err != nil {
-				t.Fatal(err)
+				w.t.Fatal(err)
 			}
 			w.start()
 			for range 2 {
 				_, err = w.tryDial()
 				if e := wantError[*SocketError](w.t, err); e.Port != tt.taken || e.Err == nil {
-					t.Errorf("%d taken: %+v", tt.taken, e)
+					w.t.Errorf("%d taken: %+v", tt.taken, e)
 				}
 			}
 			if sent := w.sent(byClient); len(sent) > 0 {
-				t.Errorf("%d taken: %d datagrams left", tt.taken, len(sent))
+				w.t.Errorf("%d taken: %d datagrams left", tt.taken, len(sent))
 			}
 			other.Close()
 			s := w.dial()
