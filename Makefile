@@ -21,7 +21,7 @@ PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 # All packages that a system can build without cgo; on macOS Fyne needs it.
 packages = $$(GOOS=$(1) CGO_ENABLED=0 $(GO) list -tags lab,gui ./... | grep -v '$(if $(filter darwin,$(1)),/app/gui$$,^$$)')
 
-.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-cross test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench bench-go cover lab soak lab-6 lab-pluto lab-connect-time packages packages-tools packages-linux packages-windows packages-macos test-packages clean
+.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-cross test-arm64 test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench bench-go cover lab soak lab-6 lab-pluto lab-connect-time packages packages-tools packages-linux packages-windows packages-macos test-packages clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -68,7 +68,7 @@ demo: need-go ## an embedded gateway and a rootless connection to it, on loopbac
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/wayfarer
 	$(BIN)/wayfarer demo
 
-test: test-unit check-gui test-cross test-smoke ## vet, import directions, unit tests; all systems; the window's program and one real gateway where the machine allows it
+test: test-unit check-gui test-cross test-arm64 test-smoke ## vet, import directions, unit tests; all systems; the window's program, the assembly of arm64 and one real gateway where the machine allows it
 
 # The race detector needs a C compiler.
 test-unit: need-go
@@ -92,6 +92,17 @@ test-cross: need-go ## all that builds without cgo is vetted and built for all s
 		export GOOS=$(patsubst %/,%,$(dir $(p))) GOARCH=$(notdir $(p)); \
 		$(GO) vet -tags lab,gui $(call packages,$(patsubst %/,%,$(dir $(p)))); $(GO) build -o build/cross/$(p)/ ./cmd/wayfarer ./cmd/wayfarerd;)
 	@$(foreach arch,amd64 arm64,$(GO) run ./test/xcheck darwin/$(arch) ./cmd/wayfarer-gui &&) true
+
+# Packages with assembly. Nothing of them may be skipped.
+test-arm64: need-go ## the assembly for arm64 is vetted, and tested in an emulator (qemu-user), with the seeds of the fuzzers
+	@mkdir -p build
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./ike/esp
+	@if test/need-qemu 2>build/prereqs-qemu.log; then \
+		set -x; GOARCH=arm64 CGO_ENABLED=0 EMULATOR=qemu-aarch64 $(GO) test -exec qemu-aarch64 -v ./ike/esp >build/test-arm64.log || { cat build/test-arm64.log; exit 1; }; \
+		! grep SKIP build/test-arm64.log; \
+	else \
+		echo "make: the assembly for arm64 was not tested: $$(tail -n 1 build/prereqs-qemu.log)"; \
+	fi
 
 test-smoke: build
 	@if test/lab/lab prereqs --install >build/prereqs.log 2>&1; then \
@@ -152,7 +163,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 # BENCH picks parts (tcp,pps,ping,idle,datagrams,suites,sas,rekey,strongswan,connect), ROUNDS
 # says how many, QUICK=1 makes one short round. REALTIME=1: on a busy machine, for
 # tcp,suites,sas,rekey. Without BENCH: all.
-bench: build ## the client beside other VPNs, in namespaces: 35 minutes, QUICK=1 five (root, Linux; on an idle machine)
+bench: build ## the client beside other VPNs, in namespaces: 45 minutes, QUICK=1 five (root, Linux; on an idle machine)
 	test/lab/lab prereqs --install
 	test/bench/prereqs
 	@mkdir -p build/bench
