@@ -118,7 +118,8 @@
 //   - Managed profiles. They are read only if nobody but the administrator can change
 //     them, and their secrets only if nobody else can read them. Every user sees and
 //     connects them, without the secrets: those of groups and keys are used for all, the
-//     password only for the administrator.
+//     password only for the administrator. A user can ask for the leak block beside what
+//     a profile says, and change nothing else of it.
 //   - The policy. It holds for every connection that the service makes, the
 //     administrator's too; if it cannot be read, all is forbidden that one can forbid. It
 //     is no wall around a user: wayfarer proxy, which has no rights, is as free as any

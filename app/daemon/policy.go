@@ -85,7 +85,9 @@ func (d *Daemon) Managed(owner string) app.Managed {
 // managedLocked is the managed profile that a request means: it has its name, and no
 // gateway. What identifies a person, login and password, is the user's; only the
 // administrator uses those that were placed with the profile. The secrets of groups and
-// keys are for all who connect it. Nil if there is none of this name.
+// keys are for all who connect it. Whoever connects it can have the block beside; it cannot
+// be had without what the administrator wants of it, nor with the local network where he
+// keeps that out. Nil if there is none of this name.
 func (d *Daemon) managedLocked(owner string, req *control.ConnectRequest) (*control.ConnectRequest, *app.Failure) {
 	if req.Profile.Name == "" || req.Profile.Gateway != "" {
 		return nil, nil
@@ -110,6 +112,7 @@ func (d *Daemon) managedLocked(owner string, req *control.ConnectRequest) (*cont
 		}
 		m.TimeoutSeconds, m.TrustNew, m.NoReconnect = req.TimeoutSeconds, req.TrustNew, req.NoReconnect
 		m.Ask = req.Ask && !m.Profile.AlwaysOn
+		m.Profile.BlockOutside = m.Profile.BlockOutside || req.Profile.BlockOutside
 		return &m, nil
 	}
 	return nil, nil

@@ -121,6 +121,49 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// TestManagedWithBlock: whoever connects what the administrator has placed can have the leak
+// block beside, and neither lift the administrator's nor reach the local network by it.
+func TestManagedWithBlock(t *testing.T) {
+	for _, tt := range []struct {
+		name             string
+		placed, asked    bool // the block
+		placedL, askedL  bool // the local network
+		wantBlock, wantL bool
+	}{
+		{name: "neither"},
+		{"the user's", false, true, false, false, true, false},
+		{"the administrator's", true, false, false, false, true, false},
+		{"the administrator's local network", true, false, true, false, true, true},
+		{"the user's, with the administrator's local network", false, true, true, false, true, true},
+		{"the user's local network", true, false, false, true, true, false},
+	} {
+		for _, owner := range []string{"ada", ManagedOwner} {
+			t.Run(tt.name+", "+owner, func(t *testing.T) {
+				site := managed(func(m *Managed) {
+					m.Profile.AlwaysOn, m.Profile.BlockOutside, m.Profile.LocalNetwork = false, tt.placed, tt.placedL
+				})
+				inManagedWorld(t, works, []Managed{site}, func(t *testing.T, w *world) {
+					req := &control.ConnectRequest{
+						Profile: app.Profile{Name: "site", BlockOutside: tt.asked, LocalNetwork: tt.askedL}, Password: []byte("x"),
+					}
+					id, failure := w.Connect(t.Context(), owner, req)
+					synctest.Wait()
+					if failure != nil {
+						t.Fatal(failure)
+					}
+					if host := w.host.last(); host.BlockOutside != tt.wantBlock || host.AllowLocal != tt.wantL {
+						t.Errorf("block %v, local network %v", host.BlockOutside, host.AllowLocal)
+					}
+					w.Disconnect(t.Context(), id)
+					if w.Managed(owner).Profiles[0].BlockOutside != tt.placed {
+						t.Error("the placed profile is changed")
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestManagedForEverybody: each user connects what the administrator has placed, with a
 // password of his own, and changes nothing about it.
 func TestManagedForEverybody(t *testing.T) {
@@ -134,7 +177,7 @@ func TestManagedForEverybody(t *testing.T) {
 		connect := func(owner, name, login, password string) (*app.Failure, string, string, string) {
 			before := w.dialled()
 			id, failure := w.Connect(t.Context(), owner, &control.ConnectRequest{
-				Profile:  app.Profile{Name: name, Login: login, AllowWeak: []string{"all"}, BlockOutside: true},
+				Profile:  app.Profile{Name: name, Login: login, AllowWeak: []string{"all"}, LocalNetwork: true, MTU: 1300},
 				Password: []byte(password), GroupSecret: []byte("guessed"), TimeoutSeconds: 10,
 			})
 			synctest.Wait()
@@ -146,7 +189,7 @@ func TestManagedForEverybody(t *testing.T) {
 				t.Fatalf("%s: dialled %d times", name, w.dialled()-before)
 			}
 			cfg := &w.dials[before]
-			if cfg.AllowWeak != 0 || w.host.last().BlockOutside {
+			if host := w.host.last(); cfg.AllowWeak != 0 || host.BlockOutside || host.AllowLocal || host.Tunnels[0].MTU == 1300 {
 				t.Errorf("%s: the user changed it", name)
 			}
 			return nil, cfg.Login, string(cfg.Password), string(cfg.GroupSecret)

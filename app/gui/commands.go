@@ -513,7 +513,7 @@ func (c *controller) showSettings(noTray error) {
 			s.profiles = append(s.profiles, p.name)
 		}
 	}
-	s.policy = c.model.policy
+	s.policy, s.managed = c.model.policy, len(c.model.managed) > 0
 	if c.model.status != nil {
 		s.serviceVersion = plainLine(c.model.status.Version)
 	}

@@ -317,6 +317,33 @@ func TestPolicyIsFixed(t *testing.T) {
 	}
 }
 
+// TestLocalNetworkIsTheAdministrators: the page of the settings says for which connections
+// the local network cannot be switched, and where it is for all, it cannot.
+func TestLocalNetworkIsTheAdministrators(t *testing.T) {
+	for _, tt := range []struct {
+		s           settings
+		said, fixed bool
+	}{
+		{settings{local: true}, false, false},
+		{settings{local: true, managed: true}, true, false},
+		{settings{local: true, policy: app.Policy{ForbidAdding: true}}, true, true},
+	} {
+		v := newSettingsView(&keys{}, &tt.s)
+		if v.local.Disabled() != tt.fixed || v.local.Checked == tt.fixed || strings.Contains(texts(v.content()), "do not heed this") != tt.said {
+			t.Errorf("%+v: checked %v, disabled %v", tt.s, v.local.Checked, v.local.Disabled())
+		}
+	}
+	inWorld(t, func(w *world, _ *Options) {
+		w.service.placed.Profiles = []app.ManagedProfile{{Profile: app.Profile{Name: "plant"}}}
+	}, func(w *world) {
+		w.openSettings()
+		w.settleDown()
+		if !strings.Contains(texts(w.page), "do not heed this") {
+			t.Error("the page does not say it")
+		}
+	})
+}
+
 // TestPolicyIsShown: the page of the settings has its rules.
 func TestPolicyIsShown(t *testing.T) {
 	for _, tt := range []struct {

@@ -27,6 +27,7 @@ type settings struct {
 	profiles            []string
 	blockOutside, local bool
 	policy              app.Policy
+	managed             bool // there is something that the administrator has set up
 	language            string
 	version             string
 	serviceVersion      string // empty: the service cannot be used
@@ -84,6 +85,9 @@ func newSettingsView(k *keys, s *settings) *settingsView {
 		fix(v.block, true)
 	}
 	v.local = toggle(k, lang.L("Reach the local network"), s.local, func(on bool) { v.onLocal(on) })
+	if s.policy.ForbidAdding {
+		fix(v.local, false)
+	}
 	v.language = newPicker(k, languageNames(), nil)
 	v.language.SetSelectedIndex(languageIndex(s.language))
 	v.language.OnChanged = func(string) { v.onLanguage(languages[v.language.SelectedIndex()].code) }
@@ -136,6 +140,15 @@ func blockText(policy app.Policy) string {
 	return blockHelp()
 }
 
+// localText explains the local network, and for which connections it cannot be switched.
+// The block can be had beside what the administrator wants, the local network cannot.
+func localText(s *settings) string {
+	if s.managed || s.policy.ForbidAdding {
+		return localHelp() + "\n" + lang.L("Connections that the administrator has set up do not heed this.")
+	}
+	return localHelp()
+}
+
 func (v *settingsView) content() fyne.CanvasObject { return v.root }
 
 func (v *settingsView) sections(s *settings, startHelp string) fyne.CanvasObject {
@@ -155,7 +168,7 @@ func (v *settingsView) sections(s *settings, startHelp string) fyne.CanvasObject
 		caption(lang.L("Safety, for all connections")),
 		card(container.NewVBox(
 			tight(v.block, quiet(blockText(s.policy))),
-			tight(v.local, quiet(localHelp())),
+			tight(v.local, quiet(localText(s))),
 			quiet(lang.L("A change counts from the next connecting on.")),
 			policyNote(s.policy),
 		)),

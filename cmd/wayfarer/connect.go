@@ -23,8 +23,9 @@ func newConnect(e *env) *cobra.Command {
 		Short: "Connect to a gateway",
 		Long: "Connect with the saved profile NAME, or to the gateway that the flags describe. The connection\n" +
 			"stays when the command ends; `wayfarer disconnect` ends it. NAME may also be a profile that the\n" +
-			"administrator has placed for all users; a saved one of the same name comes first, unless this\n" +
-			"computer's policy allows the administrator's only.",
+			"administrator has placed for all users, about which --block-outside can be added and nothing\n" +
+			"changed; a saved one of the same name comes first, unless this computer's policy allows the\n" +
+			"administrator's only.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: e.completeProfiles,
 	}
@@ -46,19 +47,15 @@ func (e *env) connect(ctx context.Context, flags *connectFlags, name, save strin
 	svc := e.service(e.socket)
 	set, noService := e.setUp(ctx, svc)
 	if noService == nil && set.Policy.ForbidAdding {
-		p, err := onlyManaged(set, flags, name)
-		if err != nil {
-			return err
-		}
-		return e.connectManaged(ctx, svc, flags, p, asJSON)
+		return e.connectManaged(ctx, svc, flags, set, name, asJSON)
 	}
 	entry, err := flags.entry(e, name)
-	if _, unsaved := errors.AsType[*unsavedError](err); unsaved && flags.forManaged() {
-		if noService != nil {
+	if _, unsaved := errors.AsType[*unsavedError](err); unsaved {
+		switch {
+		case noService != nil && flags.forManaged():
 			return noService
-		}
-		if p := set.Find(name); p != nil {
-			return e.connectManaged(ctx, svc, flags, p, asJSON)
+		case noService == nil && set.Find(name) != nil:
+			return e.connectManaged(ctx, svc, flags, set, name, asJSON)
 		}
 	}
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 // forManaged are the flags that a profile of the administrator's leaves open.
 var forManaged = []string{
-	"timeout", "json", "socket", "login", "password-file", "group-secret-file", "trust-new", "no-reconnect",
+	"timeout", "json", "socket", "login", "password-file", "group-secret-file", "trust-new", "no-reconnect", "block-outside",
 }
 
 // setUp asks the service what the administrator has set up. One that is too old to tell
@@ -27,9 +27,9 @@ func (e *env) setUp(ctx context.Context, svc installed) (*app.Managed, error) {
 	return set, err
 }
 
-// onlyManaged finds the profile to connect where the policy allows no other than the
-// administrator's: one of the user's own of the same name does not hide it.
-func onlyManaged(set *app.Managed, flags *connectFlags, name string) (*app.ManagedProfile, error) {
+// managedToConnect finds the profile of the administrator's to connect, about which the
+// flags say no more than it leaves open.
+func managedToConnect(set *app.Managed, flags *connectFlags, name string) (*app.ManagedProfile, error) {
 	p := set.Find(name)
 	switch {
 	case p == nil:
@@ -42,7 +42,11 @@ func onlyManaged(set *app.Managed, flags *connectFlags, name string) (*app.Manag
 }
 
 // connectManaged connects a profile that the administrator has placed with the service.
-func (e *env) connectManaged(ctx context.Context, svc service, flags *connectFlags, p *app.ManagedProfile, asJSON bool) error {
+func (e *env) connectManaged(ctx context.Context, svc service, flags *connectFlags, set *app.Managed, name string, asJSON bool) error {
+	p, err := managedToConnect(set, flags, name)
+	if err != nil {
+		return err
+	}
 	req, err := e.managedRequest(ctx, svc, flags, p)
 	if err != nil {
 		return err
@@ -69,6 +73,9 @@ func (e *env) managedRequest(ctx context.Context, svc service, flags *connectFla
 			return nil, usage(fmt.Sprintf("--login: the administrator has set %s's login: %s", p.Name, p.Login), "leave it out")
 		}
 		entry.Profile.Login, req.Profile.Login = login, login
+	}
+	if block, err := flags.flags.GetBool("block-outside"); err == nil {
+		req.Profile.BlockOutside = block // whatever the administrator has set, the service keeps
 	}
 	if method.Login && entry.Profile.Login == "" {
 		return nil, usage(p.Name+" has no login", "give yours: --login")

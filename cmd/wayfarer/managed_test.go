@@ -108,6 +108,19 @@ func TestConnectManagedWithOwnSecrets(t *testing.T) {
 			control.ConnectRequest{Profile: app.Profile{Name: "plant"}, Password: []byte("own"), TimeoutSeconds: 60},
 			"",
 		},
+		{
+			"stricter", placed(nil),
+			[]string{"--block-outside"},
+			control.ConnectRequest{Profile: app.Profile{Name: "plant", BlockOutside: true}, TimeoutSeconds: 60},
+			"",
+		},
+		{
+			"no stricter", placed(func(p *app.ManagedProfile) { p.BlockOutside = true }),
+			[]string{"--block-outside=false"},
+			control.ConnectRequest{Profile: app.Profile{Name: "plant"}, TimeoutSeconds: 60},
+			"",
+		},
+		{"laxer", placed(nil), []string{"--local-network"}, control.ConnectRequest{}, "plant is the administrator's, who alone changes it"},
 		{"no login", open, []string{"--password-file", password}, control.ConnectRequest{}, "plant has no login; give yours: --login"},
 		{"another login", fixed, []string{"--login", "bob"}, control.ConnectRequest{}, "the administrator has set plant's login: ada"},
 		{"no password", fixed, nil, control.ConnectRequest{}, "a password is needed and there is no terminal to ask on"},
@@ -227,7 +240,7 @@ func TestOnlyManaged(t *testing.T) {
 		{"own one", app.Policy{ForbidAdding: true}, []string{"lab"}, 12, false, forbidden},
 		{"unsaved", app.Policy{ForbidAdding: true}, []string{"--gateway", "vpn.example.com", "--login", "ada"}, 12, false, forbidden},
 		{"changed", app.Policy{ForbidAdding: true}, []string{"office", "--set", "mtu=1300"}, 2, false, "wayfarer: office is the administrator's, who alone changes it; " +
-			"give no more than --timeout, --json, --socket, --login, --password-file, --group-secret-file, --trust-new, --no-reconnect\n"},
+			"give no more than --timeout, --json, --socket, --login, --password-file, --group-secret-file, --trust-new, --no-reconnect, --block-outside\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			lab := office()
