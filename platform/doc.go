@@ -295,7 +295,8 @@
 // (wintun.net, 0.14) in one folder:
 //
 //  1. sc.exe create wayfarerd binPath= '"C:\...\wayfarerd.exe" service', sc.exe start
-//     wayfarerd: the event log Wayfarer has "wayfarerd runs" of the source wayfarerd, and as
+//     wayfarerd: the event log Wayfarer has "wayfarerd runs" of the source wayfarerd, Application
+//     has none of it ("Get-WinEvent -LogName Application -MaxEvents 50"), and as
 //     another user "Get-WinEvent -LogName Wayfarer" is refused;
 //     "icacls C:\ProgramData\Wayfarer" lists SYSTEM and Administrators only. On a computer
 //     that never had wintun ("pnputil /enum-drivers" has no wintun.inf) connect as in step 3

@@ -2,7 +2,6 @@ package main
 
 import (
 	"io"
-	"log/slog"
 
 	"golang.org/x/sys/windows/svc"
 )
@@ -12,20 +11,18 @@ import (
 const serviceArgument = "service"
 
 // launch runs the program and returns its exit code: with the argument service it is what
-// the service manager has started, otherwise a program in a terminal.
+// the service manager has started, otherwise a program in a terminal. The service manager
+// waits 30 s for svc.Run, so nothing stands before it that another process has to answer.
 func launch(args []string, stderr io.Writer) int {
 	if len(args) < 2 || args[1] != serviceArgument {
 		return run(untilSignal(), args[1:], stderr, serve)
 	}
-	log := openEventLog(stderr)
+	log := openEventLog(stderr, windowsEvents)
 	defer log.close()
-	if err := manage(serviceName); err != nil {
-		slog.New(slog.NewTextHandler(log, nil)).Warn("the service manager does not take all settings of the service; look whether it is to be started again after a crash", "error", err)
-	}
 	if err := dropPrivileges(keptPrivileges); err != nil {
 		return tell(log, err)
 	}
-	s := &service{args: args[2:], log: log, work: serve}
+	s := &service{args: args[2:], log: log, manage: func() error { return manage(serviceName) }, work: serve}
 	if err := svc.Run(serviceName, s); err != nil {
 		return tell(log, err)
 	}

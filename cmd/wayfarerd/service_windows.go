@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sys/windows/svc"
@@ -20,14 +21,18 @@ const (
 	// starts, which gives one every startPause: undoing what a crash left takes its time.
 	startHint  = 10 * time.Second
 	startPause = 2 * time.Second
+	// manageTime is how long a service that fails waits for its settings to be told: they
+	// say that it is started again.
+	manageTime = 2 * time.Second
 )
 
 // service is what the service manager controls.
 type service struct {
-	args []string
-	log  io.Writer
-	work func(context.Context, *daemon.Logs, options) error
-	exit int // of the work, once it has ended
+	args   []string
+	log    io.Writer
+	manage func() error // tells the service manager the service's settings
+	work   func(context.Context, *daemon.Logs, options) error
+	exit   int // of the work, once it has ended
 }
 
 // accepted are the requests that the service heeds while it runs. Before a shutdown Windows
@@ -42,6 +47,7 @@ func (s *service) Execute(_ []string, requests <-chan svc.ChangeRequest, status 
 	status <- now
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	managed := s.beManaged()
 	ready, ended := make(chan struct{}), make(chan int, 1)
 	serves := ready
 	go func() {
@@ -56,6 +62,10 @@ func (s *service) Execute(_ []string, requests <-chan svc.ChangeRequest, status 
 		select {
 		case s.exit = <-ended:
 			status <- svc.Status{State: svc.StopPending}
+			select {
+			case <-managed:
+			case <-time.After(manageTime):
+			}
 			return s.exit != 0, uint32(s.exit)
 		case <-alive.C:
 			now.CheckPoint++
@@ -78,4 +88,17 @@ func (s *service) Execute(_ []string, requests <-chan svc.ChangeRequest, status 
 			}
 		}
 	}
+}
+
+// beManaged tells the service manager the service's settings while the service starts, for it
+// may take its time. The channel is closed when that is done.
+func (s *service) beManaged() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.manage(); err != nil {
+			slog.New(slog.NewTextHandler(s.log, nil)).Warn("the service manager does not take all settings of the service; look whether it is to be started again after a crash", "error", err)
+		}
+	}()
+	return done
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -15,9 +14,7 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/windows"
-	"golang.org/x/sys/windows/registry"
 	"golang.org/x/sys/windows/svc"
-	"golang.org/x/sys/windows/svc/eventlog"
 	"golang.org/x/sys/windows/svc/mgr"
 
 	"wayfarer/app/daemon"
@@ -32,8 +29,12 @@ type controlled struct {
 }
 
 func underControl(work func(context.Context, *daemon.Logs, options) error, args ...string) *controlled {
+	return underManager(func() error { return nil }, work, args...)
+}
+
+func underManager(manage func() error, work func(context.Context, *daemon.Logs, options) error, args ...string) *controlled {
 	c := &controlled{requests: make(chan svc.ChangeRequest), status: make(chan svc.Status), ended: make(chan uint32, 1)}
-	s := &service{args: args, log: &c.log, work: work}
+	s := &service{args: args, log: &c.log, manage: manage, work: work}
 	go func() {
 		_, code := s.Execute(nil, c.requests, c.status)
 		c.ended <- code
@@ -110,6 +111,32 @@ func TestServiceStarts(t *testing.T) {
 	})
 }
 
+// TestServiceManagerIsSlow: a service does not wait for what the service manager answers, but
+// one that ends gives it a moment, for the settings say that it is started again.
+func TestServiceManagerIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := make(chan struct{})
+		c, start := underManager(func() error { <-answers; return errors.New("no recovery") }, untilDone), time.Now()
+		c.expect(t, svc.StartPending)
+		c.expect(t, svc.Running)
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("runs after %v", waited)
+		}
+		c.requests <- svc.ChangeRequest{Cmd: svc.Stop}
+		c.expect(t, svc.StopPending)
+		c.expect(t, svc.StopPending)
+		<-c.ended
+		if waited := time.Since(start); waited != manageTime {
+			t.Errorf("ended after %v", waited)
+		}
+		close(answers)
+		synctest.Wait()
+		if !strings.Contains(c.log.String(), "no recovery") {
+			t.Errorf("log %q", c.log.String())
+		}
+	})
+}
+
 // TestManage: what the service manager is told is what it has then.
 func TestManage(t *testing.T) {
 	manager, err := mgr.Connect()
@@ -168,102 +195,6 @@ func TestServiceFails(t *testing.T) {
 	c.expect(t, svc.StopPending)
 	if code := <-c.ended; code != 2 {
 		t.Errorf("code %d", code)
-	}
-}
-
-func TestEventLevels(t *testing.T) {
-	var line bytes.Buffer
-	log := slog.New(slog.NewTextHandler(&line, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	for _, tt := range []struct {
-		level slog.Level
-		want  uint32
-	}{{slog.LevelDebug, eventlog.Info}, {slog.LevelInfo, eventlog.Info}, {slog.LevelWarn, eventlog.Warning}, {slog.LevelError, eventlog.Error}} {
-		line.Reset()
-		log.Log(t.Context(), tt.level, "it says level=NOTHING")
-		if got := levelOf(line.Bytes()); got != tt.want {
-			t.Errorf("%s: %d", line.String(), got)
-		}
-	}
-	if levelOf([]byte("wayfarerd: no pipe\n")) != eventlog.Error {
-		t.Error("what ends the service is no error")
-	}
-}
-
-// TestEventLog: only SYSTEM and Administrators read the log, and its source is registered.
-func TestEventLog(t *testing.T) {
-	path := fmt.Sprintf(`SOFTWARE\Wayfarer test %d`, os.Getpid())
-	for range 2 { // the second time it is there
-		if err := registerEventLog(path); err != nil {
-			t.Skip("this user may not write below HKEY_LOCAL_MACHINE: ", err)
-		}
-	}
-	defer registry.DeleteKey(registry.LOCAL_MACHINE, path)
-	defer registry.DeleteKey(registry.LOCAL_MACHINE, path+`\`+eventSource)
-	log, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.QUERY_VALUE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	access, _, err := log.GetStringValue("CustomSD")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sd, err := windows.SecurityDescriptorFromString(access)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, _, err := sd.DACL()
-	if err != nil || list.AceCount != 2 {
-		t.Fatalf("access %q: %v", access, err)
-	}
-	for i := range uint32(list.AceCount) {
-		var ace *windows.ACCESS_ALLOWED_ACE
-		if err := windows.GetAce(list, i, &ace); err != nil {
-			t.Fatal(err)
-		}
-		sid := (*windows.SID)(unsafe.Pointer(&ace.SidStart))
-		if !sid.IsWellKnown(windows.WinLocalSystemSid) && !sid.IsWellKnown(windows.WinBuiltinAdministratorsSid) {
-			t.Errorf("%v may do %#x", sid, ace.Mask)
-		}
-	}
-	source, err := registry.OpenKey(registry.LOCAL_MACHINE, path+`\`+eventSource, registry.QUERY_VALUE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer source.Close()
-	texts, kind, err := source.GetStringValue("EventMessageFile")
-	if err != nil || kind != registry.EXPAND_SZ || texts != eventTexts {
-		t.Errorf("texts in %q, %v", texts, err)
-	}
-	if kinds, _, err := source.GetIntegerValue("TypesSupported"); err != nil || kinds != 7 {
-		t.Errorf("kinds of events %d, %v", kinds, err)
-	}
-}
-
-// TestEventLogSet: what an administrator has set of the log stays.
-func TestEventLogSet(t *testing.T) {
-	path := fmt.Sprintf(`SOFTWARE\Wayfarer test set %d`, os.Getpid())
-	if err := registerEventLog(path); err != nil {
-		t.Skip("this user may not write below HKEY_LOCAL_MACHINE: ", err)
-	}
-	defer registry.DeleteKey(registry.LOCAL_MACHINE, path)
-	defer registry.DeleteKey(registry.LOCAL_MACHINE, path+`\`+eventSource)
-	log, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.QUERY_VALUE|registry.SET_VALUE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	size, _, err := log.GetIntegerValue("MaxSize")
-	if err != nil || size != eventLogSize {
-		t.Errorf("size %d, %v", size, err)
-	}
-	const theirs = "O:BAG:SYD:(A;;0x7;;;BA)"
-	if err := errors.Join(log.SetStringValue("CustomSD", theirs), log.SetDWordValue("MaxSize", 1<<20), registerEventLog(path)); err != nil {
-		t.Fatal(err)
-	}
-	access, _, err := log.GetStringValue("CustomSD")
-	if size, _, failed := log.GetIntegerValue("MaxSize"); err != nil || failed != nil || access != theirs || size != 1<<20 {
-		t.Errorf("access %q, size %d, %v, %v", access, size, err, failed)
 	}
 }
 
