@@ -111,10 +111,7 @@ func withPath(conn net.PacketConn, ipv6 bool) (net.PacketConn, error) {
 			_, _, err := udp.WriteMsgUDPAddrPort(run, control, to)
 			return err
 		},
-		sendOne: func(datagram []byte, to netip.AddrPort) error {
-			_, err := udp.WriteToUDPAddrPort(datagram, to)
-			return err
-		},
+		sendOne: udp.WriteToUDPAddrPort,
 		never: func(err error) bool {
 			return errors.Is(err, windows.WSAEINVAL) || errors.Is(err, windows.WSAENOPROTOOPT) || errors.Is(err, windows.WSAEOPNOTSUPP)
 		},

@@ -232,12 +232,7 @@ func (s *macBatchSocket) WriteBatch(runs [][]byte, segments []int, to netip.Addr
 		if err != nil {
 			return i, err
 		}
-		for datagram := range slices.Chunk(left, segments[i]) {
-			if _, failed := s.WriteToUDPAddrPort(datagram, to); failed != nil && err == nil {
-				err = failed
-			}
-		}
-		if err != nil {
+		if err := sendEach(left, segments[i], to, s.WriteToUDPAddrPort); err != nil {
 			return i, err
 		}
 	}

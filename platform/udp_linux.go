@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"slices"
 	"syscall"
 	"unsafe"
 
@@ -136,7 +135,7 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 	tried := false // the run that is next
 	for sent := 0; sent < len(runs); {
 		if s.singly > 0 || to.Addr().Zone() != "" {
-			if err := s.writeSingly(runs[sent], segments[sent], to); err != nil {
+			if err := sendEach(runs[sent], segments[sent], to, s.WriteToUDPAddrPort); err != nil {
 				return sent, err
 			}
 			sent, s.singly = sent+1, max(0, s.singly-1)
@@ -160,7 +159,7 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 			if errors.Is(err, unix.EIO) {
 				s.singly = retryRuns
 			}
-			if err := s.writeSingly(runs[sent], segments[sent], to); err != nil {
+			if err := sendEach(runs[sent], segments[sent], to, s.WriteToUDPAddrPort); err != nil {
 				return sent, err
 			}
 			sent, tried = sent+1, false
@@ -199,16 +198,6 @@ func (s *udpSocket) writeRuns(runs [][]byte, segments []int, to netip.AddrPort) 
 			return 0, os.NewSyscallError("sendmmsg", m.errno)
 		}
 	}
-}
-
-// writeSingly sends the datagrams of a run one by one, also those behind one that fails.
-func (s *udpSocket) writeSingly(run []byte, segment int, to netip.AddrPort) (err error) {
-	for datagram := range slices.Chunk(run, segment) {
-		if _, failed := s.WriteToUDPAddrPort(datagram, to); failed != nil && err == nil {
-			err = failed
-		}
-	}
-	return err
 }
 
 // putAddr writes a socket address and returns its size in bytes.

@@ -3,7 +3,6 @@ package platform
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
 )
 
 // A control message of Windows (WSACMSGHDR, ws2def.h; the same on amd64 and arm64), which
@@ -23,7 +22,7 @@ type winBatches struct {
 	// sendRun sends what control says, with one call; all of it or nothing.
 	sendRun func(run, control []byte, to netip.AddrPort) error
 	// sendOne sends a datagram.
-	sendOne func(datagram []byte, to netip.AddrPort) error
+	sendOne func(datagram []byte, to netip.AddrPort) (int, error)
 	// never says whether an error of sendRun is for good: the system does not know the
 	// message.
 	never func(error) bool
@@ -42,7 +41,7 @@ func (b *winBatches) writeBatch(runs [][]byte, segments []int, to netip.AddrPort
 	return len(runs), nil
 }
 
-func (b *winBatches) write(run []byte, segment int, to netip.AddrPort) (failed error) {
+func (b *winBatches) write(run []byte, segment int, to netip.AddrPort) error {
 	if !b.single && len(run) > segment {
 		err := b.sendRun(run, b.controlFor(segment), to)
 		if err == nil {
@@ -51,12 +50,7 @@ func (b *winBatches) write(run []byte, segment int, to netip.AddrPort) (failed e
 		// Nothing has gone. A run may fail for what its datagrams do not.
 		b.single = b.never(err)
 	}
-	for datagram := range slices.Chunk(run, segment) {
-		if err := b.sendOne(datagram, to); err != nil && failed == nil {
-			failed = err
-		}
-	}
-	return failed
+	return sendEach(run, segment, to, b.sendOne)
 }
 
 // controlFor is the message that cuts into datagrams of segment bytes.

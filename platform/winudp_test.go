@@ -53,15 +53,15 @@ func (f *fakeWinUDP) batches() *winBatches {
 			}
 			return nil
 		},
-		sendOne: func(datagram []byte, _ netip.AddrPort) error {
+		sendOne: func(datagram []byte, _ netip.AddrPort) (int, error) {
 			f.calls++
 			if f.one != nil {
 				if err := f.one(); err != nil {
-					return err
+					return 0, err
 				}
 			}
 			f.arrived = append(f.arrived, bytes.Clone(datagram))
-			return nil
+			return len(datagram), nil
 		},
 		never: func(err error) bool { return errors.Is(err, errNoOption) },
 	}
@@ -129,7 +129,7 @@ func TestWinBatchesFail(t *testing.T) {
 func TestWinBatchesAllocations(t *testing.T) {
 	b := &winBatches{
 		sendRun: func([]byte, []byte, netip.AddrPort) error { return nil },
-		sendOne: func([]byte, netip.AddrPort) error { return nil },
+		sendOne: func([]byte, netip.AddrPort) (int, error) { return 0, nil },
 	}
 	run, _ := runOf(5, 100, 50, 1)
 	runs, segments := [][]byte{run, run[:100]}, []int{100, 100}

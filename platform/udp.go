@@ -1,0 +1,17 @@
+package platform
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// sendEach sends the datagrams of a run one by one, also those behind one that fails. It
+// returns the first error.
+func sendEach(run []byte, segment int, to netip.AddrPort, send func([]byte, netip.AddrPort) (int, error)) (first error) {
+	for datagram := range slices.Chunk(run, segment) {
+		if _, err := send(datagram, to); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
