@@ -51,7 +51,7 @@ func BenchmarkWritePacket(b *testing.B) {
 			}
 		}
 		s.outbox.finish()
-		s.outbox.empty()
+		s.outbox.Empty()
 	}
 }
 

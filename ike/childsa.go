@@ -532,10 +532,10 @@ func (s *Session) WritePacket(packet []byte) error {
 		o.path = path
 	}
 	need := path.marker + esp.MaxHeadroom + len(packet) + esp.MaxTailroom
-	dst, ok := o.room(need)
+	dst, ok := o.Room(need)
 	if !ok {
 		s.flush()
-		dst, _ = o.room(need)
+		dst, _ = o.Room(need)
 	}
 	if o.sa != c.out {
 		o.finish()
@@ -550,7 +550,7 @@ func (s *Session) WritePacket(packet []byte) error {
 	if err != nil {
 		return fmt.Errorf("sealing a packet: %w", err)
 	}
-	o.add(path.marker + len(sealed))
+	o.Add(path.marker + len(sealed))
 	if c.out.Sequence() == c.rekeyAfter {
 		s.requestRekey()
 	}
@@ -565,11 +565,11 @@ func (s *Session) Flush() {
 }
 
 func (s *Session) flush() {
-	if s.outbox.used == 0 {
+	if len(s.outbox.Runs) == 0 {
 		return
 	}
 	s.transport.sendESP(&s.outbox)
-	s.outbox.empty()
+	s.outbox.Empty()
 	s.watchdog.sent(s.wake)
 }
 

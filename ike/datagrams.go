@@ -24,13 +24,6 @@ const (
 	// piece.
 	runReads   = 8
 	batchReads = 32
-	// maxRun and maxRunLen are how many datagrams, and how many bytes of UDP payload,
-	// go out as one: what Linux takes at once.
-	maxRun    = 64
-	maxRunLen = 65507
-	// outboxSize holds the packets of a read from the interface of 64 KiB twice over,
-	// sealed.
-	outboxSize = 160 << 10
 	// readErrorPause keeps a broken socket from spinning the receive loop.
 	readErrorPause = 100 * time.Millisecond
 )
@@ -44,7 +37,8 @@ type BatchConn interface {
 	// sizes[i] bytes in datagrams of segments[i] bytes, from one sender. It returns
 	// how many runs there are. The other slices are as long as bufs.
 	ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error)
-	// WriteBatch sends the runs, of at most 64 datagrams and 65,507 bytes each. It
+	// WriteBatch sends the runs, of at most 64 datagrams and 65,507 bytes each, as a
+	// Batch makes them. It
 	// returns how many went out before the error; of the run after these some
 	// datagrams may have gone, too. It never sends one twice.
 	WriteBatch(runs [][]byte, segments []int, to netip.AddrPort) (int, error)
@@ -174,36 +168,11 @@ func (t *transport) noteDropped(pace *sparse, why string, from netip.AddrPort, c
 	}
 }
 
-// outbox collects datagrams of ESP on one path, in runs. Guarded by Session.writeMu.
+// outbox collects datagrams of ESP on one path. Guarded by Session.writeMu.
 type outbox struct {
-	path     *espPath
-	sa       *esp.Outbound // of the last packet, others have finished theirs
-	memory   []byte        // made when first needed
-	used     int
-	runs     [][]byte // parts of memory
-	segments []int
-}
-
-// room is where the next datagram can be made, if there are n bytes.
-func (o *outbox) room(n int) ([]byte, bool) {
-	if o.memory == nil {
-		o.memory = make([]byte, outboxSize)
-	}
-	return o.memory[o.used:], len(o.memory)-o.used >= n
-}
-
-// add takes the datagram of n bytes that was made there.
-func (o *outbox) add(n int) {
-	begin, end := o.used, o.used+n
-	o.used = end
-	if last := len(o.runs) - 1; last >= 0 {
-		size, segment := len(o.runs[last]), o.segments[last]
-		if n <= segment && size%segment == 0 && size < maxRun*segment && size+n <= maxRunLen {
-			o.runs[last] = o.memory[begin-size : end]
-			return
-		}
-	}
-	o.runs, o.segments = append(o.runs, o.memory[begin:end]), append(o.segments, n)
+	Batch
+	path *espPath
+	sa   *esp.Outbound // of the last packet, others have finished theirs
 }
 
 // finish completes the packets that the last SA has begun.
@@ -214,8 +183,6 @@ func (o *outbox) finish() {
 	}
 }
 
-func (o *outbox) empty() { o.used, o.runs, o.segments = 0, o.runs[:0], o.segments[:0] }
-
 // sendESP sends what the outbox holds. Only what the path is known not to carry whole
 // may be fragmented.
 func (t *transport) sendESP(o *outbox) {
@@ -223,17 +190,17 @@ func (t *transport) sendESP(o *outbox) {
 	socket := t.socket(o.path.peer.Port())
 	whole := int(t.whole.Load())
 	from := 0 // the first of the runs that go together
-	for i, run := range o.runs {
-		if socket.batch != nil && o.path.raw == nil && t.udpSize(o.segments[i]) <= whole {
+	for i, run := range o.Runs {
+		if socket.batch != nil && o.path.raw == nil && t.udpSize(o.Segments[i]) <= whole {
 			continue
 		}
-		t.writeRuns(socket, o.runs[from:i], o.segments[from:i], o.path.peer)
-		for datagram := range slices.Chunk(run, o.segments[i]) {
+		t.writeRuns(socket, o.Runs[from:i], o.Segments[from:i], o.path.peer)
+		for datagram := range slices.Chunk(run, o.Segments[i]) {
 			t.sendOne(o.path, datagram, whole)
 		}
 		from = i + 1
 	}
-	t.writeRuns(socket, o.runs[from:], o.segments[from:], o.path.peer)
+	t.writeRuns(socket, o.Runs[from:], o.Segments[from:], o.path.peer)
 	t.lastSent.Store(t.clock.stamp(time.Now()))
 }
 

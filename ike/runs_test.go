@@ -631,15 +631,15 @@ func TestRunShapes(t *testing.T) {
 		{slices.Repeat([]int{1400}, 47), []int{46 * 1400, 1400}},
 		{[]int{70_000, 10}, []int{70_000, 10}},
 	} {
-		o := new(outbox)
+		o := new(Batch)
 		for _, n := range tt.sizes {
-			if _, ok := o.room(n); !ok {
+			if _, ok := o.Room(n); !ok {
 				t.Fatal("no room")
 			}
-			o.add(n)
+			o.Add(n)
 		}
 		var got []int
-		for _, run := range o.runs {
+		for _, run := range o.Runs {
 			got = append(got, len(run))
 		}
 		if !slices.Equal(got, tt.want) {

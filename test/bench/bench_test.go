@@ -182,30 +182,6 @@ func TestCodecs(t *testing.T) {
 	}
 }
 
-// TestRuns: datagrams of one length make a run, a shorter one ends it.
-func TestRuns(t *testing.T) {
-	w := &whole{memory: make([]byte, maxCall)}
-	for _, n := range []int{100, 100, 40, 100, 120, 120} {
-		w.add(n)
-	}
-	var sizes []int
-	for _, r := range w.runs {
-		sizes = append(sizes, len(r))
-	}
-	if want := []int{240, 100, 240}; !slices.Equal(sizes, want) || !slices.Equal(w.segments, []int{100, 100, 120}) {
-		t.Errorf("runs %v of %v, want %v", sizes, w.segments, want)
-	}
-	w.used, w.runs, w.segments = 0, nil, nil
-	for range maxRun + 1 {
-		w.add(1400)
-	}
-	for i, r := range w.runs {
-		if len(r) > maxRunLen || len(r)/w.segments[i] > maxRun {
-			t.Errorf("a run of %d bytes", len(r))
-		}
-	}
-}
-
 func TestWithin(t *testing.T) {
 	n := 0
 	if err := within(time.Minute, "", func() bool { n++; return n == 3 }); err != nil || n != 3 {

@@ -78,20 +78,12 @@ type whole struct {
 	taken  func(b []byte, from netip.AddrPort)
 
 	// owned by outward
-	memory   []byte
-	used     int
-	runs     [][]byte
-	segments []int
-	to       netip.AddrPort
+	out ike.Batch
+	to  netip.AddrPort
 }
 
-// Bounds of what leaves with one call, those of Linux.
-const (
-	maxRun     = 64
-	maxRunLen  = 65507
-	maxCall    = 160 << 10
-	batchReads = 8
-)
+// batchReads is how many runs one call takes from the socket.
+const batchReads = 8
 
 func openWhole(e *endpoint) (*whole, error) {
 	device, err := tun.Open(e.device, e.mtu)
@@ -99,7 +91,7 @@ func openWhole(e *endpoint) (*whole, error) {
 		return nil, err
 	}
 	socket, err := listen(e.port)
-	return &whole{device: device, socket: socket, memory: make([]byte, maxCall)}, err
+	return &whole{device: device, socket: socket}, err
 }
 
 func (w *whole) ike(take func([]byte, netip.AddrPort)) { w.taken = take }
@@ -113,19 +105,22 @@ func (w *whole) local() net.Addr { return w.socket.LocalAddr() }
 
 func (w *whole) outward(c codec) error {
 	take := func(packet []byte) {
-		if w.used+len(packet)+codecRoom > len(w.memory) {
+		dst, ok := w.out.Room(len(packet) + codecRoom)
+		if !ok {
 			w.flush(c)
+			dst, _ = w.out.Room(len(packet) + codecRoom)
 		}
-		b, to := c.seal(w.memory[w.used:], packet)
+		b, to := c.seal(dst, packet)
 		if b == nil {
 			return
 		}
 		if to != w.to {
-			rest := b
-			w.flush(c)
-			b, w.to = w.memory[:copy(w.memory, rest)], to
+			w.flush(c) // which finishes this one, too
+			first, _ := w.out.Room(len(b))
+			copy(first, b)
+			w.to = to
 		}
-		w.add(len(b))
+		w.out.Add(len(b))
 	}
 	for {
 		err := w.device.Read(take)
@@ -136,30 +131,16 @@ func (w *whole) outward(c codec) error {
 	}
 }
 
-// add puts the next n bytes of memory into the last run, or into a new one.
-func (w *whole) add(n int) {
-	begin := w.used
-	w.used += n
-	if last := len(w.runs) - 1; last >= 0 {
-		size, segment := len(w.runs[last]), w.segments[last]
-		if n <= segment && size%segment == 0 && size < maxRun*segment && size+n <= maxRunLen {
-			w.runs[last] = w.memory[begin-size : w.used]
-			return
-		}
-	}
-	w.runs, w.segments = append(w.runs, w.memory[begin:w.used]), append(w.segments, n)
-}
-
 func (w *whole) flush(c codec) {
 	c.finish()
-	for len(w.runs) > 0 {
-		n, err := w.socket.WriteBatch(w.runs, w.segments, w.to)
+	for runs, segments := w.out.Runs, w.out.Segments; len(runs) > 0; {
+		n, err := w.socket.WriteBatch(runs, segments, w.to)
 		if err == nil {
 			break
 		}
-		w.runs, w.segments = w.runs[n+1:], w.segments[n+1:] // one is lost
+		runs, segments = runs[n+1:], segments[n+1:] // one is lost
 	}
-	w.used, w.runs, w.segments = 0, w.runs[:0], w.segments[:0]
+	w.out.Empty()
 }
 
 func (w *whole) inward(c codec) error {
