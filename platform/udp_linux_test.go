@@ -3,6 +3,7 @@ package platform
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -105,7 +106,7 @@ func TestBatchesMany(t *testing.T) {
 }
 
 // TestBatchTooLarge: what the link does not take is told by its run; of that run the
-// smaller ones go, and nothing goes twice.
+// smaller ones go, and nothing goes twice. If it may be fragmented, it is.
 func TestBatchTooLarge(t *testing.T) {
 	enterNamespace(t)
 	n, _ := testNetwork(t)
@@ -142,6 +143,22 @@ func TestBatchTooLarge(t *testing.T) {
 			if size != 0 {
 				t.Fatalf("%v: %d bytes too much; still to come %v", gateway, size, left)
 			}
+		}
+
+		run(t, "allow", s.SetDontFragment(false))
+		if sent, err = s.WriteBatch(runs, segments, to); sent != len(runs) || err != nil {
+			t.Fatalf("%v: may be fragmented: %d runs, %v", gateway, sent, err)
+		}
+		fragments := 0
+		for ended := false; !ended; {
+			p := w.next(gateway)
+			if gateway.Is6() && p[6] == unix.IPPROTO_FRAGMENT || gateway.Is4() && binary.BigEndian.Uint16(p[6:])&0x3fff != 0 {
+				fragments++
+			}
+			ended = len(p)-header == len(last)
+		}
+		if fragments != 4 { // of two datagrams
+			t.Errorf("%v: %d fragments", gateway, fragments)
 		}
 	}
 }

@@ -17,6 +17,7 @@ var fallbacks = []struct {
 	{"a segment is larger than the path's MTU", []string{
 		"platform.TestBatchTooLarge", "platform.TestMacBatches/too much at once", "platform.TestMacBatchesFail",
 		"platform.TestWinBatches/runs are too large", "platform.TestWinBatchesFail", "ike.TestLostRuns", "ike.TestPathShrinks",
+		"ike.TestPathMTU", "ike.TestSmallLink", "ike.TestLargeMessages",
 	}},
 	{"checksums are not offloaded", []string{
 		"platform.TestBatches/no checksum offload", "platform.TestBatches/runs are refused", "tun.TestModes/no offload", "tun.TestModes/checksums only",
