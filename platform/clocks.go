@@ -2,6 +2,7 @@ package platform
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -13,31 +14,76 @@ const (
 	clockJump = time.Second
 )
 
-// watchClocks reports each growth of slept, at the latest after clockTime, and at once if
-// it has grown when there is a hint that something has happened.
-func watchClocks(ctx context.Context, slept func() (time.Duration, error), hints <-chan struct{}) <-chan bool {
-	sleeps := make(chan bool)
-	go func() {
-		before, err := slept()
-		if err != nil {
-			return
+// newSleeps is a channel of what a system tells of sleep (true: will sleep; false: has
+// slept). Whoever tells it must not be kept waiting, so the last thing told counts.
+func newSleeps() (_ chan bool, tell func(asleep bool)) {
+	told := make(chan bool, 1)
+	return told, func(asleep bool) {
+		select {
+		case <-told:
+		default:
 		}
-		ticker := time.NewTicker(clockTime)
-		defer ticker.Stop()
+		select {
+		case told <- asleep:
+		default:
+		}
+	}
+}
+
+// sleepClocks see sleep by how far a clock that goes on meanwhile gets ahead of one that
+// does not.
+type sleepClocks struct {
+	slept  func() (time.Duration, error)
+	before time.Duration
+}
+
+// slid says whether the computer has slept since it was asked last.
+func (c *sleepClocks) slid() bool {
+	now, err := c.slept()
+	if err != nil || now-c.before < clockJump {
+		return false
+	}
+	c.before = now
+	return true
+}
+
+// watchSleep passes on what told tells for as long as that is open. The clocks are compared
+// whenever there is a hint that something has happened, and every clockTime once nobody tells
+// (told is nil or closed). A wake that they were the first to see is reported once.
+func watchSleep(ctx context.Context, log *slog.Logger, slept func() (time.Duration, error), told <-chan bool, hints <-chan struct{}) <-chan bool {
+	sleeps := make(chan bool)
+	clocks := sleepClocks{slept: slept}
+	clocks.slid() // from now on
+	go func() {
+		var tick <-chan time.Time
+		if told == nil {
+			tick = time.Tick(clockTime)
+		}
+		seen := false // a wake, since anything was told
 		for {
+			asleep, news := false, false
 			select {
 			case <-ctx.Done():
 				return
-			case <-ticker.C:
+			case is, open := <-told:
+				if !open {
+					log.Debug("network: nobody tells of sleep any more, the clocks do")
+					told, tick = nil, time.Tick(clockTime)
+					continue
+				}
+				slid := clocks.slid()
+				asleep, news, seen = is, is || slid || !seen, false
+			case <-tick:
+				news = clocks.slid()
 			case <-hints:
+				news = clocks.slid()
+				seen = seen || news
 			}
-			now, err := slept()
-			if err != nil || now-before < clockJump {
+			if !news {
 				continue
 			}
-			before = now
 			select {
-			case sleeps <- false:
+			case sleeps <- asleep:
 			case <-ctx.Done():
 				return
 			}

@@ -420,18 +420,30 @@
 //
 // # macOS: events
 //
-// The routing socket tells that something has changed; what has is seen by looking. Nothing
-// tells that rules of pf were removed, or pf switched off. While BlockOutside stands it is
-// looked every ten seconds (pfctl -s), and a block that has gone is an EventTaken; when it is
-// back, states are flushed again. Other rules, and keys, that another program removes are
-// noticed by the next Set.
+// The routing socket tells that something has changed, and configd, by notify(3), that it has
+// made other resolvers of the dynamic store, or that the network is another: what has changed
+// is seen by looking. Routes are compared each time, keys of ours when configd has told
+// something: one with name servers or search domains that another program removes or changes
+// is an EventTaken, a quarter of a second later. Nothing tells of the key with WINS servers,
+// for configd heeds none of ours, nor that rules of pf were removed or pf switched off. These
+// are looked at with the keys, and when the routing socket tells something, but then once a
+// minute at most, for each look starts programs: the guard, and what holds back IPv6 and DNS
+// outside, can be missing until anything happens to the network. While BlockOutside stands it
+// is looked every ten seconds (pfctl -s), and a block that has gone is an EventTaken, too; when
+// it is back, states are flushed again.
 //
-// Sleep is seen by the clocks: the one that goes on during sleep (CLOCK_MONOTONIC_RAW) is
-// compared with the one that does not (CLOCK_UPTIME_RAW), whenever the routing socket tells
-// something, as it does when interfaces come back after a wake, and every 30 s.
-// IORegisterForSystemPower would tell both before and after, but calls a function of the
-// program's from a run loop, which a program without cgo does not have; that the computer is
-// about to sleep is not told.
+// IOKit tells before a sleep and after a wake (IORegisterForSystemPower). It would call a
+// function of the program's, which one without cgo does not have; so its messages are read
+// from their Mach port (macpower.go), each is answered at once, for the computer waits half a
+// minute for one who does not, and nothing is asked meanwhile. A message of another form than
+// is known ends the registration. Without it, sleep is seen by the clocks: the one that goes on
+// during sleep (CLOCK_MONOTONIC_RAW) is compared with the one that does not
+// (CLOCK_UPTIME_RAW), every 30 s. They are compared whenever the routing socket or configd
+// tells something, too: of a wake in which the display stays dark IOKit tells nobody.
+//
+// All these functions are asked for while the program runs (macsymbol_darwin.go), and IOKit is
+// opened where CoreFoundation is there already, which wants a process's first thread: the
+// shipped programs are linked to it.
 //
 // The service's log is the file that launchd opened for it (/var/log/wayfarerd.log), which
 // the service closes to all but root, for it names users and gateways. Nothing shortens it: newsyslog would rename it, and the service go on in the old one until its
@@ -441,9 +453,10 @@
 //
 // On Linux run: planning, undoing and crashes on a Mac of the tests, the rules' and scripts'
 // texts, sockets on loopback, batches of datagrams with calls that read what macOS is given;
+// what is read from IOKit and told to Mach, from bytes put together by the headers;
 // the window's Go code is type-checked ("make test-cross"). On no Mac was run: all of
-// mac_darwin.go and macudp_darwin.go, utun, what ifconfig, pfctl, scutil and ipconfig make
-// of their arguments, what pf does with the rules and configd with the keys, IP_BOUND_IF,
+// the files *_darwin.go, utun, whether IOKit and configd tell what is awaited here, what
+// ifconfig, pfctl, scutil and ipconfig make of their arguments, what pf does with the rules and configd with the keys, IP_BOUND_IF,
 // launchd, the unix socket's peer, installer/macos/build.sh with Apple's tools, the window,
 // its icon in the menu bar, the keychain. A Mac on which the built-in Cisco IPSec client has
 // run may keep packets from port 4500 in its kernel until a restart (sysctl
@@ -471,9 +484,12 @@
 //     name utun, that of the router en0; with --local-network the first one is en0's, too.
 //     "nslookup example.com ROUTER" fails, "sudo pfctl -a com.apple/wayfarer -v -s rules"
 //     counts its packets.
-//  5. Change from Wi-Fi to a cable and back, and sleep for a minute: the connection comes
-//     back, within 30 s after the wake, and "wayfarer logs" tells why it went. With
-//     --block-outside, "sudo pfctl -a com.apple/wayfarer -F rules", and "sudo pfctl -d":
+//  5. Change from Wi-Fi to a cable and back: the connection comes back, and "wayfarer logs" tells
+//     why it went. Close the lid for a minute: the display goes dark at once, and after the
+//     wake "wayfarer logs" has the events sleep and wake at those times, without "the clocks
+//     do" before. "scutil", in it "list State:/Network/Service/5741F7A2.*" and "remove" of the
+//     key that ends in DNS: a second later "wayfarer logs" has the event taken, and the key is
+//     there again. With --block-outside, "sudo pfctl -a com.apple/wayfarer -F rules", and "sudo pfctl -d":
 //     ten seconds later "sudo pfctl -a com.apple/wayfarer -s rules" and "-s info" show
 //     both again.
 //  6. Connect, and "sudo kill -9" the service: launchd starts it again, and "netstat -rn",

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -35,7 +36,11 @@ type macSystem struct {
 	// changes has a value whenever interfaces, addresses or routes have changed, until
 	// ctx ends.
 	changes func(ctx context.Context) (<-chan struct{}, error)
-	slept   func() (time.Duration, error) // since the computer was started
+	// names has one whenever configd has made something else of the dynamic store's names.
+	names func(ctx context.Context) (<-chan struct{}, error)
+	// power tells of sleep, until ctx ends, or it is closed because nobody does any more.
+	power func(ctx context.Context) (<-chan bool, error)
+	slept func() (time.Duration, error) // since the computer was started
 }
 
 // macLink is an interface.
@@ -79,6 +84,9 @@ type macHost struct {
 	table map[netip.Prefix]macRoute // routes for all sockets, as they are; nil: not read yet
 	names map[int]string            // of the interfaces when table was read, by index
 	ours  []int                     // interfaces of the tunnels that stand or come
+	asked time.Time                 // when it was last looked what programs have to be asked for
+
+	renamed atomic.Bool // configd has told of names since then
 
 	filter  macFilter
 	sockets macSockets

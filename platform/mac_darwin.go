@@ -41,8 +41,12 @@ func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
 		dontFragment: dontFragment,
 		batches:      batchCalls,
 		changes: func(ctx context.Context) (<-chan struct{}, error) {
-			return routeHints(ctx, log, listenRoutes, routeNews)
+			return newsHints(ctx, log, listenRoutes, isRouteNews)
 		},
+		names: func(ctx context.Context) (<-chan struct{}, error) {
+			return newsHints(ctx, log, listenNotes, func([]byte) bool { return true })
+		},
+		power: func(ctx context.Context) (<-chan bool, error) { return powerNews(ctx, log, openPower) },
 		slept: sleptFor,
 	}, filepath.Join(stateDir, tokenFile)), boot, nil
 }
@@ -236,10 +240,6 @@ func routingSocket() (int, error) {
 	unix.CloseOnExec(fd)
 	return fd, nil
 }
-
-// routeNews are the routing socket's messages (route(4)) about changes. The others are
-// about packets that had no route, and what somebody has asked.
-var routeNews = []byte{unix.RTM_ADD, unix.RTM_DELETE, unix.RTM_CHANGE, unix.RTM_REDIRECT, unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_IFINFO}
 
 // listenRoutes opens a routing socket to read from.
 func listenRoutes() (io.ReadCloser, error) {

@@ -84,4 +84,11 @@ var (
 	_ = [1]int{}[125-unix.IPV6_BOUND_IF]
 	_ = [1]int{}[28-unix.IP_DONTFRAG]
 	_ = [1]int{}[62-unix.IPV6_DONTFRAG]
+	_ = [1]int{}[1-unix.RTM_ADD]
+	_ = [1]int{}[2-unix.RTM_DELETE]
+	_ = [1]int{}[3-unix.RTM_CHANGE]
+	_ = [1]int{}[6-unix.RTM_REDIRECT]
+	_ = [1]int{}[0xc-unix.RTM_NEWADDR]
+	_ = [1]int{}[0xd-unix.RTM_DELADDR]
+	_ = [1]int{}[0xe-unix.RTM_IFINFO]
 )

@@ -34,13 +34,16 @@ type fakeMac struct {
 
 	sockets map[string]int // "IPv6 link" bound, how often
 	hints   chan struct{}
-	looks   int          // at the interfaces
-	refuse  string       // commands with this in them fail
-	lose    bool         // what is set in the store next is not
-	calls   macCalls     // that move several datagrams
-	diary   []string     // commands that change something
-	step    func(string) // called before each of them
-	slept   atomic.Int64 // nanoseconds since the start
+	renamed chan struct{} // configd has told of names
+	power   chan bool     // of sleep
+	mute    error         // nobody tells of names and sleep
+	looks   int           // at the interfaces
+	refuse  string        // commands with this in them fail
+	lose    bool          // what is set in the store next is not
+	calls   macCalls      // that move several datagrams
+	diary   []string      // commands that change something
+	step    func(string)  // called before each of them
+	slept   atomic.Int64  // nanoseconds since the start
 }
 
 // newFakeMac is at home: Wi-Fi, with what macOS has by itself.
@@ -50,7 +53,7 @@ func newFakeMac() *fakeMac {
 			"State:/Network/Global/DNS": {"ServerAddresses": {"192.168.1.1"}},
 		},
 		mainRules: "scrub-anchor \"com.apple/*\" all fragment reassemble\nanchor \"com.apple/*\" all\n",
-		sockets:   map[string]int{}, hints: make(chan struct{}, 1), step: func(string) {},
+		sockets:   map[string]int{}, hints: make(chan struct{}, 1), renamed: make(chan struct{}, 1), power: make(chan bool, 1), step: func(string) {},
 	}
 	f.links = []macLink{
 		{Index: 1, Name: "lo0", MTU: 16384, Up: true, Running: true, Loopback: true, Addresses: prefixes("127.0.0.1/8", "::1/128")},
@@ -136,7 +139,19 @@ func (f *fakeMac) system() macSystem {
 			return nil
 		},
 		changes: func(context.Context) (<-chan struct{}, error) { return f.hints, nil },
-		slept:   func() (time.Duration, error) { return time.Duration(f.slept.Load()), nil },
+		names: func(context.Context) (<-chan struct{}, error) {
+			if f.mute != nil {
+				return nil, f.mute
+			}
+			return f.renamed, nil
+		},
+		power: func(context.Context) (<-chan bool, error) {
+			if f.mute != nil {
+				return nil, f.mute
+			}
+			return f.power, nil
+		},
+		slept: func() (time.Duration, error) { return time.Duration(f.slept.Load()), nil },
 	}
 }
 

@@ -11,32 +11,47 @@ import (
 	"time"
 )
 
-// newsPause is how long it takes until a routing socket that has failed is opened again.
+// newsPause is how long it takes until a source of news that has failed is opened again.
 const newsPause = time.Second
 
-// routeHints has a value whenever a routing socket tells of one of these kinds of messages
-// (rtm_type of route(4)), until ctx ends. One that fails is opened again; what it would have
-// told meanwhile is taken for news.
-func routeHints(ctx context.Context, log *slog.Logger, open func() (io.ReadCloser, error), kinds []byte) (<-chan struct{}, error) {
-	socket, err := open()
+// routeNews are the routing socket's messages (rtm_type of route(4)) about changes. The
+// others are about packets that had no route, and what somebody has asked.
+var routeNews = []byte{
+	1,   // RTM_ADD
+	2,   // RTM_DELETE
+	3,   // RTM_CHANGE
+	6,   // RTM_REDIRECT
+	0xc, // RTM_NEWADDR
+	0xd, // RTM_DELADDR
+	0xe, // RTM_IFINFO
+}
+
+func isRouteNews(message []byte) bool {
+	return len(message) >= 4 && slices.Contains(routeNews, message[3])
+}
+
+// newsHints has a value whenever a message counts that is read from what open opens, until
+// ctx ends. What fails is opened again; what it would have told meanwhile is taken for news.
+func newsHints(ctx context.Context, log *slog.Logger, open func() (io.ReadCloser, error), counts func(message []byte) bool) (<-chan struct{}, error) {
+	source, err := open()
 	if err != nil {
 		return nil, err
 	}
 	hints, hint := newHints()
 	go func() {
 		for {
-			err := readNews(ctx, socket, kinds, hint)
+			err := readNews(ctx, source, counts, hint)
 			for err != nil {
 				if ctx.Err() != nil {
 					return
 				}
-				log.Warn("network: the routing socket fails, and is opened again", "error", err)
+				log.Warn("network: what tells of changes fails, and is opened again", "error", err)
 				select {
 				case <-ctx.Done():
 					return
 				case <-time.After(newsPause):
 				}
-				socket, err = open()
+				source, err = open()
 			}
 			hint()
 		}
@@ -44,19 +59,19 @@ func routeHints(ctx context.Context, log *slog.Logger, open func() (io.ReadClose
 	return hints, nil
 }
 
-// readNews reads a routing socket until it fails or ctx ends, and closes it.
-func readNews(ctx context.Context, socket io.ReadCloser, kinds []byte, hint func()) error {
-	end := sync.OnceFunc(func() { socket.Close() })
+// readNews reads messages until that fails or ctx ends, and closes their source.
+func readNews(ctx context.Context, source io.ReadCloser, counts func(message []byte) bool, hint func()) error {
+	end := sync.OnceFunc(func() { source.Close() })
 	defer end()
 	defer context.AfterFunc(ctx, end)()
 	message := make([]byte, 1<<12)
 	for {
-		n, err := socket.Read(message)
+		n, err := source.Read(message)
 		// ENOBUFS says that messages were lost, which is a hint too.
 		if err != nil && !errors.Is(err, syscall.ENOBUFS) {
 			return err
 		}
-		if err != nil || n >= 4 && slices.Contains(kinds, message[3]) {
+		if err != nil || counts(message[:n]) {
 			hint()
 		}
 	}

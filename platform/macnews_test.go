@@ -35,9 +35,9 @@ func (s *toldSocket) Close() error {
 	return nil
 }
 
-// TestRouteHints: news are told, also those that were lost, and a socket that fails is
+// TestNewsHints: news are told, also those that were lost, and a socket that fails is
 // opened again until it works.
-func TestRouteHints(t *testing.T) {
+func TestNewsHints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var log strings.Builder
@@ -51,7 +51,7 @@ func TestRouteHints(t *testing.T) {
 			socket.closed = make(chan struct{})
 			return socket, nil
 		}
-		hints, err := routeHints(ctx, slog.New(slog.NewTextHandler(&log, nil)), open, []byte{1, 12})
+		hints, err := newsHints(ctx, slog.New(slog.NewTextHandler(&log, nil)), open, isRouteNews)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,6 +66,7 @@ func TestRouteHints(t *testing.T) {
 			{"a new route", []byte{0, 0, 5, 1, 0}, 0, true, 0, 1},
 			{"a packet without a route", []byte{0, 0, 5, 7, 0}, 0, false, 0, 1},
 			{"a piece", []byte{0, 0, 5}, 0, false, 0, 1},
+			{"an answer to somebody's question", []byte{0, 0, 5, 4, 0}, 0, false, 0, 1},
 			{"lost news", syscall.ENOBUFS, 0, true, 0, 1},
 			{"a failure", syscall.EIO, 0, true, newsPause, 2},
 			{"a new address", []byte{0, 0, 5, 12}, 0, true, 0, 2},

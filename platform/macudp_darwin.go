@@ -8,30 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls are private to Apple, so libSystem is asked for them while the program runs:
-// one that is not there, some day, is no reason not to start. What stands here is all that
-// is linked to, by what the standard library has for golang.org/x/sys; the variable's
-// address, taken in code, is the function's. (In data nothing would put it there.)
-//
-//go:cgo_import_dynamic wayfarer_dlsym dlsym "/usr/lib/libSystem.B.dylib"
-//go:linkname dlsym wayfarer_dlsym
-var dlsym byte
-
-//go:linkname syscall6X syscall.syscall6X
-func syscall6X(fn, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, err syscall.Errno)
-
-const rtldDefault = ^uintptr(1) // RTLD_DEFAULT of dlfcn.h: -2
-
-// symbol is the address of a function of libSystem's; 0: there is none.
-func symbol(name string) uintptr {
-	b, err := unix.BytePtrFromString(name)
-	if err != nil {
-		return 0
-	}
-	fn, _, _ := syscall6X(uintptr(unsafe.Pointer(&dlsym)), rtldDefault, uintptr(unsafe.Pointer(b)), 0, 0, 0, 0)
-	return fn
-}
-
 // batchCalls are the system's, if they are there, known to be sound, and pass a trial.
 var batchCalls = sync.OnceValue(func() macCalls {
 	release, err := unix.Sysctl("kern.osrelease")

@@ -6,23 +6,42 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
-// watch implements host. Of what the routing socket says only the fact counts that it
-// says something; what has changed is seen by looking. Sleep is seen by the clocks, which
-// are compared then, too: interfaces that come back are the first that a wake is noticed by.
-// What would tell of it, IOKit, calls back into the program, which needs cgo.
+// watch implements host. Of what the routing socket and configd say only the fact counts
+// that they say something; what has changed is seen by looking. The clocks are compared then,
+// too: interfaces that come back are the first that a wake is noticed by, and all that tells
+// of one in which the display stays dark.
 func (h *macHost) watch(ctx context.Context, tunnels func() []string) (*watchSource, error) {
-	hints, err := h.sys.changes(ctx)
+	changes, err := h.sys.changes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	compare := make(chan struct{}, 1)
-	look := func() (surroundings, error) {
-		select {
-		case compare <- struct{}{}:
-		default:
+	names, err := h.sys.names(ctx)
+	if err != nil {
+		h.log.Warn("network: nobody tells when name servers are changed, so it is looked now and then", "error", err)
+	}
+	power, err := h.sys.power(ctx)
+	if err != nil {
+		h.log.Warn("network: nobody tells when the computer sleeps, so the clocks do", "error", err)
+	}
+	hints, hint := newHints()
+	slid, compare := newHints()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changes:
+			case <-names:
+				h.renamed.Store(true)
+			}
+			compare()
+			hint()
 		}
+	}()
+	look := func() (surroundings, error) {
 		view, err := h.view(tunnels())
 		if err != nil {
 			return surroundings{}, err
@@ -30,29 +49,45 @@ func (h *macHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 		return view.surroundings(), nil
 	}
 	return &watchSource{
-		hints: hints, sleeps: watchClocks(ctx, h.sys.slept, compare), look: look, intact: h.intact,
+		hints: hints, sleeps: watchSleep(ctx, h.log, h.sys.slept, power, slid), look: look,
+		intact:      func(standing []change) (bool, error) { return h.intact(ctx, standing) },
 		blockIntact: func(standing []change) (bool, error) { return h.blockIntact(ctx, standing) },
 	}, nil
 }
 
-// intact says whether the routes are as they were made. That the packet filter's rules or
-// a key of the dynamic store are gone, the routing socket does not tell, and to ask at
-// each of its messages would keep the computer awake: blockIntact looks after a leak block,
-// and the next Set finds the rest. What has gone with its interface is no news: who reads
-// packets from that is told.
-func (h *macHost) intact(standing []change) (bool, error) {
+// askTime is how long it takes at least, while the routing socket tells something, until
+// programs are asked again for what it does not tell: it has messages of the neighbours, too,
+// and to start programs at each would keep the computer busy.
+const askTime = time.Minute
+
+// intact says whether all is as it was made. Routes are compared whenever anything was told,
+// keys of the dynamic store and rules of the packet filter when configd has told something,
+// or askTime is over. Of rules, and of the key with WINS servers, nobody tells. What has gone
+// with its interface is no news: who reads packets from that is told.
+func (h *macHost) intact(ctx context.Context, standing []change) (bool, error) {
 	h.lookAgain()
+	ask := h.renamed.Swap(false) || time.Since(h.asked) >= askTime
+	if ask {
+		h.asked = time.Now()
+	}
 	for _, c := range standing {
-		route, ok := c.(*macRouteChange)
-		if !ok {
-			continue
+		stands := true
+		var err error
+		switch c := c.(type) {
+		case *macRouteChange:
+			stands, err = c.stands()
+			stands = stands || h.names[c.Index] != c.Name
+		case *macStoreChange:
+			if ask {
+				stands, err = c.stands(ctx)
+			}
+		case *macFilterChange:
+			if ask {
+				stands, err = h.holds(ctx)
+			}
 		}
-		stands, err := route.stands()
-		if err != nil {
+		if err != nil || !stands {
 			return false, err
-		}
-		if !stands && h.names[route.Index] == route.Name {
-			return false, nil
 		}
 	}
 	return true, nil

@@ -132,55 +132,175 @@ func TestMacOnline(t *testing.T) {
 	}
 }
 
+// macEvents are a watch's events, in virtual time.
+type macEvents struct {
+	*testing.T
+	events <-chan Event
+}
+
+// after does something and looks which events follow from it within a second.
+func (e macEvents) after(what string, do func(), want string) {
+	e.Helper()
+	do()
+	time.Sleep(time.Second)
+	var got []string
+	for quiet := false; !quiet; {
+		synctest.Wait()
+		select {
+		case event := <-e.events:
+			got = append(got, string(event.Kind))
+		default:
+			quiet = true
+		}
+	}
+	if text := strings.Join(got, " "); text != want {
+		e.Errorf("%s: got %q instead of %q", what, text, want)
+	}
+}
+
+// watched starts a watch of a Network of the computer's.
+func (f *fakeMac) watched(ctx context.Context, t *testing.T) (*Network, macEvents) {
+	n, _ := f.network(t, t.TempDir())
+	events, err := n.Watch(ctx)
+	run(t, "Watch", err)
+	return n, macEvents{t, events}
+}
+
 // TestMacWatch: a change of the network is an event, one by ourselves is none, and what
 // somebody takes away is one.
 func TestMacWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		f := newFakeMac()
-		n, _ := f.network(t, t.TempDir())
-		events, err := n.Watch(ctx)
-		run(t, "Watch", err)
-		hint := func(want string) {
+		n, events := f.watched(ctx, t)
+		hint := func(want string, changes ...func()) {
 			t.Helper()
-			f.hints <- struct{}{}
-			time.Sleep(2 * settleTime)
-			var got []string
-			for quiet := false; !quiet; {
-				synctest.Wait()
-				select {
-				case e := <-events:
-					got = append(got, string(e.Kind))
-				default:
-					quiet = true
+			events.after("a hint", func() {
+				for _, change := range changes {
+					change()
 				}
-			}
-			if text := strings.Join(got, " "); text != want {
-				t.Errorf("got %q instead of %q", text, want)
-			}
+				f.hints <- struct{}{}
+			}, want)
 		}
 		hint("")
 		run(t, "Set", n.Set(ctx, Config{Tunnels: []Tunnel{macTunnel}}))
 		hint("")
-		f.routes = append(f.routes, macRoute{Dst: prefixes("192.168.1.9/32")[0], Link: 4, Cloned: true})
-		hint("")
-		f.routes = append(f.routes, macRoute{Dst: prefixes("10.99.0.0/16")[0], Link: 4, Gateway: addrs("192.168.1.9")[0]})
-		hint("network")
-		f.routes[0].Gateway = addrs("192.168.1.254")[0]
-		hint("default-route")
-		f.routes = slices.DeleteFunc(f.routes, func(r macRoute) bool { return r.Dst == prefixes("10.0.0.0/8")[0] })
-		hint("taken")
-		f.links = slices.DeleteFunc(f.links, func(l macLink) bool { return l.Name == "utun4" })
-		hint("")
-		f.slept.Add(int64(time.Hour))
-		f.link("en0").Running = false
-		hint("network wake") // as soon as anything happens
-		f.slept.Add(int64(time.Hour))
-		time.Sleep(clockTime)
-		hint("wake")
+		hint("", func() {
+			f.routes = append(f.routes, macRoute{Dst: prefixes("192.168.1.9/32")[0], Link: 4, Cloned: true})
+		})
+		hint("network", func() {
+			f.routes = append(f.routes, macRoute{Dst: prefixes("10.99.0.0/16")[0], Link: 4, Gateway: addrs("192.168.1.9")[0]})
+		})
+		hint("default-route", func() { f.routes[0].Gateway = addrs("192.168.1.254")[0] })
+		hint("taken", func() {
+			f.routes = slices.DeleteFunc(f.routes, func(r macRoute) bool { return r.Dst == prefixes("10.0.0.0/8")[0] })
+		})
+		hint("", func() {
+			f.links = slices.DeleteFunc(f.links, func(l macLink) bool { return l.Name == "utun4" })
+		})
 		cancel()
 		synctest.Wait()
 	})
+}
+
+// TestMacSleep: what the system tells of sleep is told at once. A wake that nothing but the
+// network tells of, and one that it tells of first, are told once.
+func TestMacSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		f := newFakeMac()
+		_, events := f.watched(ctx, t)
+		sleep := func() { f.slept.Add(int64(time.Hour)) }
+		hint := func() { f.hints <- struct{}{} }
+		tell := func(asleep bool) func() { return func() { f.power <- asleep } }
+		events.after("the lid is closed", tell(true), "sleep")
+		events.after("and opened", func() { sleep(); tell(false)() }, "wake")
+		events.after("interfaces are back", hint, "")
+		events.after("closed", tell(true), "sleep")
+		events.after("interfaces are back first", func() { sleep(); hint() }, "wake")
+		events.after("then it is told", tell(false), "")
+		events.after("closed", tell(true), "sleep")
+		events.after("a dark wake", func() { sleep(); hint() }, "wake")
+		events.after("a wake after that", func() { sleep(); tell(false)() }, "wake")
+		events.after("closed", tell(true), "sleep")
+		events.after("opened before it slept", tell(false), "wake")
+		sleep()
+		events.after("nobody looks at the clocks", func() { time.Sleep(10 * clockTime) }, "")
+		events.after("until something happens", hint, "wake")
+		sleep()
+		events.after("nobody tells any more", func() { close(f.power); time.Sleep(clockTime) }, "wake")
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// TestMacMute: where the system tells neither of sleep nor of names, it is looked.
+func TestMacMute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		f := newFakeMac()
+		f.mute = errors.New("no such function")
+		n, events := f.watched(ctx, t)
+		f.slept.Add(int64(time.Hour))
+		events.after("asleep", func() { time.Sleep(clockTime) }, "wake")
+		f.slept.Add(int64(time.Hour))
+		events.after("asleep, and something happens", func() { f.hints <- struct{}{} }, "wake")
+		run(t, "Set", n.Set(ctx, Config{Tunnels: []Tunnel{macTunnel}}))
+		clear(f.store)
+		time.Sleep(askTime)
+		events.after("keys removed, and something happens", func() { f.hints <- struct{}{} }, "taken")
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// TestMacNamesTaken: a key of ours that somebody removes or changes is put back as soon as
+// configd tells that names have changed. What nobody tells of is found with it, or by what
+// the routing socket tells, but not more often than once a minute.
+func TestMacNamesTaken(t *testing.T) {
+	key := storePrefix + "000000040000/"
+	rename := func(f *fakeMac) { f.renamed <- struct{}{} }
+	happen := func(f *fakeMac) { f.hints <- struct{}{} }
+	for _, tt := range []struct {
+		name  string
+		spoil func(*fakeMac)
+		tell  func(*fakeMac)
+		later time.Duration
+		want  string
+	}{
+		{"nothing", func(*fakeMac) {}, rename, 0, ""},
+		{"name servers removed", func(f *fakeMac) { delete(f.store, key+"DNS") }, rename, 0, "taken"},
+		{"search domains removed", func(f *fakeMac) { delete(f.store, storePrefix+"000000040001/DNS") }, rename, 0, "taken"},
+		{"another server", func(f *fakeMac) { f.store[key+"DNS"]["ServerAddresses"] = []string{"192.0.2.1"} }, rename, 0, "taken"},
+		{"WINS servers removed", func(f *fakeMac) { delete(f.store, key+"SMB") }, rename, 0, "taken"},
+		{"rules flushed", func(f *fakeMac) { f.rules = nil }, rename, 0, "taken"},
+		{"switched off", func(f *fakeMac) { f.off = true }, rename, 0, "taken"},
+		{"WINS servers, with the network", func(f *fakeMac) { delete(f.store, key+"SMB") }, happen, askTime, "taken"},
+		{"rules, with the network", func(f *fakeMac) { f.rules = nil }, happen, askTime, "taken"},
+		{"too soon", func(f *fakeMac) { f.rules = nil }, happen, askTime - 10*time.Second, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				f := newFakeMac()
+				n, events := f.watched(ctx, t)
+				cfg := Config{Tunnels: []Tunnel{macTunnel}}
+				run(t, "Set", n.Set(ctx, cfg))
+				events.after("our own change", func() { rename(f) }, "")
+				whole := f.String()
+				time.Sleep(tt.later)
+				tt.spoil(f)
+				events.after("spoilt", func() { tt.tell(f) }, tt.want)
+				run(t, "Set again", n.Set(ctx, cfg))
+				if is := f.String(); is != whole || f.off {
+					t.Errorf("is\n%s\nand was\n%s", is, whole)
+				}
+				events.after("put back", func() { rename(f) }, "")
+				cancel()
+				synctest.Wait()
+			})
+		})
+	}
 }
 
 // TestMacBlockTaken: a leak block that somebody takes away is noticed within ten seconds,

@@ -149,29 +149,8 @@ func (h *linuxHost) sleeps(ctx context.Context, slept func() (time.Duration, err
 	told, err := h.bus.sleeps(ctx)
 	if err != nil {
 		h.log.Debug("network: no login manager tells of sleep, the clocks do", "error", err)
-		return watchClocks(ctx, slept, nil)
 	}
-	all := make(chan bool)
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case asleep, open := <-told:
-				if !open {
-					h.log.Debug("network: the login manager tells of sleep no more, the clocks do")
-					told = watchClocks(ctx, slept, nil)
-					continue
-				}
-				select {
-				case all <- asleep:
-				case <-ctx.Done():
-					return
-				}
-			}
-		}
-	}()
-	return all
+	return watchSleep(ctx, h.log, slept, told, nil)
 }
 
 // Groups of netlink messages: of links, addresses, routes and rules; of the firewall.

@@ -124,10 +124,10 @@ func TestWatchClocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var slept, asked atomic.Int64
 		hints := make(chan struct{})
-		wakes := watchClocks(t.Context(), func() (time.Duration, error) {
+		wakes := watchSleep(t.Context(), slog.New(slog.DiscardHandler), func() (time.Duration, error) {
 			asked.Add(1)
 			return time.Duration(slept.Load()), nil
-		}, hints)
+		}, nil, hints)
 		select {
 		case <-wakes:
 			t.Error("woke up without sleep")
@@ -157,7 +157,7 @@ func TestWatchClocks(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		watchClocks(t.Context(), func() (time.Duration, error) { return 0, errors.New("no clock") }, nil)
+		watchSleep(t.Context(), slog.New(slog.DiscardHandler), func() (time.Duration, error) { return 0, errors.New("no clock") }, nil, nil)
 	})
 	if slept, err := sleptFor(); err != nil || slept < 0 {
 		t.Errorf("%v, %v", slept, err)

@@ -97,20 +97,10 @@ func (h *winHost) intact(standing []change) (bool, error) {
 	return true, nil
 }
 
-// sleeps is what Windows tells of sleep. Whoever tells it must not be kept waiting, so the
-// last thing told counts.
+// sleeps is what Windows tells of sleep.
 func (h *winHost) sleeps(ctx context.Context) <-chan bool {
-	told := make(chan bool, 1)
-	stop, err := h.sys.notifyPower(func(asleep bool) {
-		select {
-		case <-told:
-		default:
-		}
-		select {
-		case told <- asleep:
-		default:
-		}
-	})
+	told, tell := newSleeps()
+	stop, err := h.sys.notifyPower(tell)
 	if err != nil {
 		h.log.Warn("network: nobody tells when the computer sleeps", "error", err)
 		return nil
