@@ -39,15 +39,6 @@ func thisWindows(program string) winSystem {
 	}
 }
 
-// Options that x/sys does not have (ws2ipdef.h). The two families' have the same numbers.
-const (
-	ipMTUDiscover  = 71
-	ipDontFragment = 14
-
-	pmtudiscDont  = 2
-	pmtudiscProbe = 3
-)
-
 // onSocket sets options of a socket.
 func onSocket(raw syscall.RawConn, set func(windows.Handle) error) error {
 	var failed error
@@ -55,17 +46,13 @@ func onSocket(raw syscall.RawConn, set func(windows.Handle) error) error {
 	return errors.Join(err, os.NewSyscallError("setsockopt", failed))
 }
 
-func ipLevel(ipv6 bool) int {
-	if ipv6 {
-		return windows.IPPROTO_IPV6
-	}
-	return windows.IPPROTO_IP
-}
-
 // bindTo has a socket's packets leave by an interface.
 func bindTo(raw syscall.RawConn, ipv6 bool, index uint32) error {
-	o := winLeaveBy(ipv6, index)
-	return onSocket(raw, func(fd windows.Handle) error { return windows.SetsockoptInt(fd, o.level, o.name, o.value) })
+	return onSocket(raw, winLeaveBy(ipv6, index).set)
+}
+
+func (o socketOption) set(fd windows.Handle) error {
+	return windows.SetsockoptInt(fd, o.level, o.name, o.value)
 }
 
 // pathSocket is a UDP socket of which it can be told whether its datagrams are fragmented,
@@ -82,15 +69,12 @@ type pathSocket struct {
 // WSAEMSGSIZE; what routers have reported does not count. Windows before 10 1809 knows
 // only the older option.
 func (s *pathSocket) SetDontFragment(on bool) error {
-	mode, flag := pmtudiscDont, 0
-	if on {
-		mode, flag = pmtudiscProbe, 1
-	}
+	option, older := winDontFragment(s.ipv6, on)
 	return onSocket(s.raw, func(fd windows.Handle) error {
-		if windows.SetsockoptInt(fd, ipLevel(s.ipv6), ipMTUDiscover, mode) == nil {
+		if option.set(fd) == nil {
 			return nil
 		}
-		return windows.SetsockoptInt(fd, ipLevel(s.ipv6), ipDontFragment, flag)
+		return older.set(fd)
 	})
 }
 

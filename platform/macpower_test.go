@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -156,7 +155,10 @@ func (k *fakeKit) open() (*powerPort, error) {
 			note("allow %x", argument)
 			return k.refuse
 		},
-		end:   func() { k.ended <- struct{}{} },
+		end: func() {
+			note("end")
+			k.ended <- struct{}{}
+		},
 		close: func() { note("close") },
 	}, nil
 }
@@ -212,8 +214,8 @@ func TestPowerNews(t *testing.T) {
 				}
 				cancel()
 				synctest.Wait()
-				if !slices.Contains(kit.diary, "close") {
-					t.Errorf("still registered: %q", kit.diary)
+				if last := kit.diary[len(kit.diary)-1]; last != "close" {
+					t.Errorf("still registered, or ended although it is not: %q", kit.diary)
 				}
 				if n := strings.Count(log.String(), "level=WARN"); n != tt.warned {
 					t.Errorf("%d warnings: %s", n, log.String())

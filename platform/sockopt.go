@@ -20,6 +20,20 @@ func winLeaveBy(ipv6 bool, index uint32) socketOption {
 	return socketOption{levelIPv4, 31, int(bits.ReverseBytes32(index))}
 }
 
+// winDontFragment forbids fragments, or allows them: with IP_MTU_DISCOVER (IP_PMTUDISC_PROBE,
+// IP_PMTUDISC_DONT), or with IP_DONTFRAGMENT, which all know. The two families' options have
+// the same numbers.
+func winDontFragment(ipv6, on bool) (option, older socketOption) {
+	level, mode, flag := levelIPv4, 2, 0
+	if ipv6 {
+		level = levelIPv6
+	}
+	if on {
+		mode, flag = 3, 1
+	}
+	return socketOption{level, 71, mode}, socketOption{level, 14, flag}
+}
+
 // macLeaveBy has packets leave by an interface (IP_BOUND_IF, IPV6_BOUND_IF).
 func macLeaveBy(ipv6 bool, index int) socketOption {
 	if ipv6 {
