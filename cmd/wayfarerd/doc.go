@@ -45,8 +45,8 @@
 // event log of its own, Wayfarer, as events of the source wayfarerd, which only
 // administrators can read: it names users and gateways, and everybody may read Application.
 // That is where Windows puts events of a source that it does not know yet, so a new log is
-// waited for, and what was logged meanwhile follows. Nothing that another process answers
-// stands before the service's first sign of life.
+// waited for, and what was logged meanwhile follows. What may take its time comes after the
+// service's first sign of life.
 // In a terminal of an administrator it runs without the argument.
 //
 // # macOS

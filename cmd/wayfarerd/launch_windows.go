@@ -12,7 +12,7 @@ const serviceArgument = "service"
 
 // launch runs the program and returns its exit code: with the argument service it is what
 // the service manager has started, otherwise a program in a terminal. The service manager
-// waits 30 s for svc.Run, so nothing stands before it that another process has to answer.
+// waits 30 s for svc.Run, so nothing that may take its time stands before it.
 func launch(args []string, stderr io.Writer) int {
 	if len(args) < 2 || args[1] != serviceArgument {
 		return run(untilSignal(), args[1:], stderr, serve)
