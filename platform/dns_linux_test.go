@@ -112,7 +112,7 @@ func fileHost(t *testing.T) (*linuxHost, string) {
 	t.Helper()
 	h := &linuxHost{
 		log: slog.New(slog.DiscardHandler), root: t.TempDir(), bus: &fakeBus{silent: true},
-		stateDir: "/state", written: map[string][]byte{},
+		stateDir: "/state", sync: (*os.File).Sync, written: map[string][]byte{},
 	}
 	run(t, "etc", os.MkdirAll(filepath.Join(h.root, "etc"), 0o755))
 	return h, filepath.Join(h.root, "etc/resolv.conf")
@@ -288,6 +288,36 @@ func TestResolvConfRewritten(t *testing.T) {
 				t.Errorf("after restoring\n%s\nis\n%s", before, after)
 			}
 		})
+	}
+}
+
+// TestResolvConfOnDisk: what stood there before is on the disk, whole, before it takes the place
+// of ours, and ours before that of it. Where nothing stood there is nothing to lose.
+func TestResolvConfOnDisk(t *testing.T) {
+	const before = "nameserver 192.168.0.1\n"
+	for _, was := range []string{before, ""} {
+		h, path := fileHost(t)
+		if was != "" {
+			run(t, "file", os.WriteFile(path, []byte(was), 0o644))
+		}
+		var synced []string // in the place of what
+		h.sync = func(file *os.File) error {
+			now, _ := os.ReadFile(file.Name())
+			stands, _ := os.ReadFile(path)
+			synced = append(synced, string(now)+" for "+string(stands))
+			return nil
+		}
+		applied, err := setDNS(t, h, nil, dnsTunnel)
+		run(t, "set", err)
+		_, err = setDNS(t, h, applied)
+		run(t, "restore", err)
+		var want []string
+		if was != "" {
+			want = []string{ourContent + " for " + before, before + " for " + ourContent}
+		}
+		if !slices.Equal(synced, want) {
+			t.Errorf("before %q, synced %q", was, synced)
+		}
 	}
 }
 

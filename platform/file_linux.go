@@ -271,7 +271,7 @@ func (h *linuxHost) restoreFile(path string, was fileState) error {
 func (h *linuxHost) writeFile(path string, content []byte, mode fs.FileMode, uid, gid int, durable bool) error {
 	full := filepath.Join(h.root, path)
 	temp := h.tempFor(path)
-	err := writeNew(temp, content, mode, uid, gid, durable)
+	err := h.writeNew(temp, content, mode, uid, gid, durable)
 	if err == nil {
 		err = os.Rename(temp, full)
 	}
@@ -290,7 +290,7 @@ func (h *linuxHost) writeFile(path string, content []byte, mode fs.FileMode, uid
 	return err
 }
 
-func writeNew(path string, content []byte, mode fs.FileMode, uid, gid int, durable bool) error {
+func (h *linuxHost) writeNew(path string, content []byte, mode fs.FileMode, uid, gid int, durable bool) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -306,7 +306,7 @@ func writeNew(path string, content []byte, mode fs.FileMode, uid, gid int, durab
 		err = file.Chmod(mode)
 	}
 	if err == nil && durable {
-		err = file.Sync()
+		err = h.sync(file)
 	}
 	return errors.Join(err, file.Close())
 }

@@ -45,6 +45,8 @@ type linuxHost struct {
 	stateDir string
 	bus      bus
 	firewall func() (firewallState, error)
+	// sync puts a file on the disk.
+	sync func(*os.File) error
 	// names asks the process with root for name resolution; nil: this one has root.
 	names *namesClient
 
@@ -61,7 +63,7 @@ func newHost(log *slog.Logger, stateDir string) (_ host, boot string, _ error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("netlink: %w", err)
 	}
-	h := &linuxHost{log: log, nl: handle, root: "/", stateDir: stateDir, bus: systemBus{}, firewall: readFirewall, written: map[string][]byte{}}
+	h := &linuxHost{log: log, nl: handle, root: "/", stateDir: stateDir, bus: systemBus{}, firewall: readFirewall, sync: (*os.File).Sync, written: map[string][]byte{}}
 	boot, err = h.sysctl("kernel/random/boot_id")
 	if err != nil {
 		log.Warn("network: this run of the computer has no name", "error", err)

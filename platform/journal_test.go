@@ -142,6 +142,7 @@ func TestRecover(t *testing.T) {
 			name: "of a newer version", journal: lines("boot", "b=1") + newer, diary: "undo b=1",
 			err: "1 entries of another version", left: newer,
 		},
+		{name: "of a newer version alone", journal: newer, err: "1 entries of another version", left: newer},
 		{
 			name: "of an unknown kind", journal: unknown + lines("boot", "b=1"), diary: "undo b=1",
 			err: "1 entries of another version", left: unknown,
@@ -325,6 +326,41 @@ func TestJournalOnDisk(t *testing.T) {
 		}
 		if synced := syncs > 0; synced != step.synced {
 			t.Errorf("%q: synced %v", step.wish, synced)
+		}
+	}
+}
+
+// TestJournalKeptOnDisk: as long as a journal has lines of somebody else's, or what could not
+// be undone, it is on the disk whatever is added: losing power must not lose them.
+func TestJournalKeptOnDisk(t *testing.T) {
+	for name, journal := range map[string]string{
+		"": "", "another version's": `{"v":2}` + "\n", "what cannot be undone": lines("boot", "a=1"),
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, journalFile), []byte(journal), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w := &world{values: map[string]string{}, fail: map[string]bool{"undo a=1": true}}
+		n := &Network{log: slog.New(slog.DiscardHandler), host: w, journal: testJournal(t, dir, "boot")}
+		onDisk := ""
+		n.journal.sync = func(file *os.File) error {
+			if file.Name() == n.journal.temp() {
+				content, err := os.ReadFile(file.Name())
+				onDisk = string(content)
+				return err
+			}
+			return nil
+		}
+		for range 2 { // the second time the journal is one that was written here
+			for _, names := range []string{"b=1", ""} {
+				onDisk = "nothing"
+				if err := n.Set(t.Context(), wish(names)); err != nil {
+					t.Fatal(err)
+				}
+				if journal != "" && !strings.HasPrefix(onDisk, journal) || journal == "" && onDisk != "nothing" {
+					t.Errorf("%s: with %q on the disk is %q", name, names, onDisk)
+				}
+			}
 		}
 	}
 }

@@ -446,6 +446,83 @@ func TestRecoverLooksAgain(t *testing.T) {
 	}
 }
 
+// TestRouteAgain: a route that was undone can be made again for the same wish, and one that
+// stands is not made twice.
+func TestRouteAgain(t *testing.T) {
+	w, f := newFakeWindows(), newFakeMac()
+	mac, _ := f.network(t, t.TempDir())
+	for name, system := range map[string]struct {
+		n    *Network
+		host fmt.Stringer
+	}{"wayfarer0": {w.on(t, t.TempDir()), w}, "utun4": {mac, f}} {
+		cfg := Config{Tunnels: []Tunnel{{Interface: name, MTU: 1300, Addresses: prefixes("10.99.0.7/32"), Routes: prefixes("10.1.0.0/16")}}}
+		if err := system.n.Set(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		before := system.host.String()
+		i := slices.IndexFunc(system.n.applied, func(c change) bool { return c.part() == PartRoute })
+		if i < 0 {
+			t.Fatalf("%s: no route", name)
+		}
+		c := system.n.applied[i]
+		for _, step := range []struct {
+			what  string
+			do    func(context.Context) error
+			there bool
+		}{{"made", c.apply, true}, {"undone", c.undo, false}, {"made again", c.apply, true}, {"made twice", c.apply, true}, {"undone again", c.undo, false}} {
+			asked := len(w.calls)
+			if err := step.do(t.Context()); err != nil || (system.host.String() == before) != step.there {
+				t.Errorf("%s: %s: %v, the host is\n%s", name, step.what, err, system.host)
+			}
+			if step.what == "made twice" && len(w.calls) > asked {
+				t.Errorf("%s: it is made twice", name)
+			}
+		}
+	}
+}
+
+// TestBlockIsTold: who looks after a leak block learns of it by whatever it came and went.
+func TestBlockIsTold(t *testing.T) {
+	blocked := Config{BlockOutside: true}
+	for _, tt := range []struct {
+		name string
+		lost bool // the journal does not know of the block
+	}{{"left by a killed process", false}, {"left without a journal", true}} {
+		w, dir := newFakeWindows(), t.TempDir()
+		killed := w.on(t, dir)
+		if err := killed.Set(t.Context(), blocked); err != nil {
+			t.Fatal(err)
+		}
+		killed.journal.close()
+		if tt.lost {
+			dir = t.TempDir()
+		}
+		n := w.on(t, dir)
+		for _, step := range []struct {
+			what   string
+			do     func() error
+			stands bool
+		}{
+			{"kept", func() error { return n.Recover(t.Context(), true) }, true},
+			{"ended", func() error { return n.Set(t.Context(), Config{}) }, false},
+			{"wished", func() error { return n.Set(t.Context(), blocked) }, true},
+		} {
+			_, changed := n.block()
+			if err := step.do(); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-changed:
+			default:
+				t.Errorf("%s, %s: nobody is told", tt.name, step.what)
+			}
+			if stands, _ := n.block(); stands != step.stands {
+				t.Errorf("%s, %s: the block stands: %v", tt.name, step.what, stands)
+			}
+		}
+	}
+}
+
 // TestSameDir: a directory is known by whatever path leads to it.
 func TestSameDir(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()

@@ -310,6 +310,9 @@ func TestRefusedRuns(t *testing.T) {
 				continue
 			}
 			// Another network card may be in use by then.
+			if from.singly != retryRuns-1 {
+				t.Errorf("%d runs are still to go singly", from.singly)
+			}
 			for from.singly > 0 {
 				if _, err := from.WriteBatch([][]byte{run[:1]}, []int{1}, localAt(to, addr)); err != nil {
 					t.Fatal(err)
