@@ -465,7 +465,8 @@
 //
 //  1. With Go and the sources, "go test ./platform ./tun ./app/control" passes.
 //     "sudo ./wayfarer selftest": each check says ok, with what macOS has then below it, as in
-//     testdata/selftest-macos.txt, numbers and networks of your own aside.
+//     testdata/selftest-macos.txt, numbers and networks of your own aside: "news of changes" says
+//     what nobody tells of, if IOKit or notify(3) refuse.
 //     Afterwards "ifconfig", "netstat -rn", "scutil --dns", "sudo pfctl -a com.apple/wayfarer
 //     -s rules" and "sudo pfctl -s References" have nothing of Wayfarer.
 //  2. sudo cp wayfarerd /Library/PrivilegedHelperTools/, sudo cp *.plist

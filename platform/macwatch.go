@@ -18,12 +18,15 @@ func (h *macHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 	if err != nil {
 		return nil, err
 	}
+	var silent []string
 	names, err := h.sys.names(ctx)
 	if err != nil {
+		silent = append(silent, "names")
 		h.log.Warn("network: nobody tells when name servers are changed, so it is looked now and then", "error", err)
 	}
 	power, err := h.sys.power(ctx)
 	if err != nil {
+		silent = append(silent, "sleep")
 		h.log.Warn("network: nobody tells when the computer sleeps, so the clocks do", "error", err)
 	}
 	hints, hint := newHints()
@@ -49,7 +52,7 @@ func (h *macHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 		return view.surroundings(), nil
 	}
 	return &watchSource{
-		hints: hints, sleeps: watchSleep(ctx, h.log, h.sys.slept, power, slid), look: look,
+		hints: hints, sleeps: watchSleep(ctx, h.log, h.sys.slept, power, slid), silent: silent, look: look,
 		intact:      func(standing []change) (bool, error) { return h.intact(ctx, standing) },
 		blockIntact: func(standing []change) (bool, error) { return h.blockIntact(ctx, standing) },
 	}, nil

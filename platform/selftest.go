@@ -28,10 +28,11 @@ var (
 	testRoute6   = netip.MustParsePrefix("2001:db8:ffff::2/128")
 )
 
-// SelfTest makes each kind of change that Set makes, one more at a time, for an interface
-// that is there for this alone, and tells of each, with what the system says that it has
-// then. Then it undoes them and looks whether anything is left. Names, and for an instant all traffic, are without service meanwhile.
-// It must not be called while there are tunnels.
+// SelfTest looks whether the system tells of changes, and makes each kind of change that Set
+// makes, one more at a time, for an interface that is there for this alone, and tells of each,
+// with what the system says that it has then. Then it undoes them and looks whether anything is
+// left. Names, and for an instant all traffic, are without service meanwhile. It must not be
+// called while there are tunnels.
 func (n *Network) SelfTest(ctx context.Context, iface string, mtu int, tell func(Check)) {
 	before, err := n.host.describe()
 	if err != nil {
@@ -43,6 +44,7 @@ func (n *Network) SelfTest(ctx context.Context, iface string, mtu int, tell func
 		tell(Check{Name: "ask the system what it has", Err: err})
 		return
 	}
+	tell(n.listens(ctx))
 	var cfg Config
 	t := Tunnel{Interface: iface, MTU: mtu}
 	for _, step := range []struct {
@@ -82,6 +84,20 @@ func (n *Network) SelfTest(ctx context.Context, iface string, mtu int, tell func
 	undoing, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	tell(Check{Name: "undo all of it", Err: errors.Join(n.Set(undoing, Config{}), n.asBefore(before))})
+}
+
+// listens says whether the system tells of changes, and of which it does not.
+func (n *Network) listens(ctx context.Context) Check {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	check := Check{Name: "news of changes"}
+	source, err := n.host.watch(ctx, n.interfaces)
+	if err != nil {
+		check.Err = err
+	} else if len(source.silent) > 0 {
+		check.Answer = "nobody tells of " + strings.Join(source.silent, ", ")
+	}
+	return check
 }
 
 // asBefore says what a self-test has left.

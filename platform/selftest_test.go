@@ -3,7 +3,9 @@ package platform
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 )
@@ -49,12 +51,16 @@ func TestWindowsSelfTest(t *testing.T) {
 	}
 	stray := nrptKey + `\{STRAY}`
 	var last Check
-	selfTest(n, "wayfarer0", func(c Check) {
+	w.fail["notifyFilters"], w.fail["notifyKeys"], w.fail["notifyPower"] = fs.ErrNotExist, fs.ErrNotExist, fs.ErrNotExist
+	got := selfTest(n, "wayfarer0", func(c Check) {
 		last = c
 		w.keys[stray] = map[string]any{"Comment": nrptComment}
 	})
 	if last.Err == nil || !strings.Contains(last.Err.Error(), "{STRAY}") {
 		t.Errorf("%v", last)
+	}
+	if want := "news of changes ok: nobody tells of filters, names, sleep\n"; !strings.HasPrefix(got, want) {
+		t.Errorf("%s", got)
 	}
 }
 
@@ -72,8 +78,12 @@ func TestMacSelfTest(t *testing.T) {
 		}
 	}
 	var last Check
-	selfTest(n, "utun4", func(c Check) { last = c })
+	f.mute = errors.New("no such function")
+	got := selfTest(n, "utun4", func(c Check) { last = c })
 	if last.Err == nil || !strings.Contains(last.Err.Error(), "FFFFFFFF0000") {
 		t.Errorf("%v", last)
+	}
+	if want := "news of changes ok: nobody tells of names, sleep\n"; !strings.HasPrefix(got, want) {
+		t.Errorf("%s", got)
 	}
 }

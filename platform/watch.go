@@ -44,6 +44,8 @@ type watchSource struct {
 	hints  <-chan struct{} // something may have changed; coalesced
 	names  <-chan struct{} // the file of name servers was written; coalesced; nil: unknown
 	sleeps <-chan bool     // true: will sleep; false: has slept
+	// silent names what nobody tells of, so that it is looked now and then.
+	silent []string
 	// foreign says whether that file is another program's than ours.
 	foreign func() bool
 	// look reads how the host is.

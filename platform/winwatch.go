@@ -18,12 +18,15 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 		return nil, err
 	}
 	context.AfterFunc(ctx, stop)
+	var silent []string
 	if stop, err := h.sys.notifyFilters(hint); err != nil {
+		silent = append(silent, "filters")
 		h.log.Warn("network: nobody tells when filters are removed, so it is looked now and then", "error", err)
 	} else {
 		context.AfterFunc(ctx, stop)
 	}
 	if stop, err := h.sys.notifyKeys(nameKeys, hint); err != nil {
+		silent = append(silent, "names")
 		h.log.Warn("network: nobody tells when rules for names and name servers are changed", "error", err)
 	} else {
 		context.AfterFunc(ctx, stop)
@@ -35,7 +38,11 @@ func (h *winHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 		}
 		return view.surroundings(tunnels(), h.isOwn), nil
 	}
-	return &watchSource{hints: hints, sleeps: h.sleeps(ctx), look: look, intact: h.intact, blockIntact: h.intact}, nil
+	sleeps := h.sleeps(ctx)
+	if sleeps == nil {
+		silent = append(silent, "sleep")
+	}
+	return &watchSource{hints: hints, sleeps: sleeps, silent: silent, look: look, intact: h.intact, blockIntact: h.intact}, nil
 }
 
 // nrptPolicyAbove is where group policy's table of rules is, which may not be there yet.
