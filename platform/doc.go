@@ -287,7 +287,8 @@
 // wintun's driver, what the system itself makes of addresses, routes, metrics, DNS and
 // filters, and when it tells of changes, what the DNS client and NetBT make of the
 // registry, whether IP_UNICAST_IF holds beside a full tunnel, UDP_SEND_MSG_SIZE, power
-// events, access control lists, also the event log's, what the service manager does after a
+// events, access control lists, also the event log's, whether the event log service knows a
+// new log's source when it says that it knows the log, what the service manager does after a
 // crash and before a shutdown, displays of several densities, anything on arm64, Windows
 // Server 2016. An owner
 // of a Windows 10 or 11 finds out in ten minutes, in PowerShell as administrator, with
@@ -311,7 +312,8 @@
 //  3. As an ordinary user: ".\wayfarer connect --gateway GATEWAY --login USER".
 //     "Get-NetRoute -InterfaceAlias wayfarer0", "Get-NetIPInterface wayfarer0" (NlMtu,
 //     InterfaceMetric 0), "Get-DnsClientNrptRule", "ipconfig /all" (Primary WINS Server)
-//     show what "wayfarer status --json" does. "nbtstat -n" lists wayfarer0 with its address,
+//     show what "wayfarer status --json" does, and wayfarer0 has no address of 169.254.0.0/16,
+//     which Windows gives to interfaces that nobody has given one for some seconds. "nbtstat -n" lists wayfarer0 with its address,
 //     and after "nbtstat -R" and a "net view" of a server that only WINS knows, "nbtstat -r"
 //     counts a name resolved by the name server: NetBT has taken the WINS servers. A name of
 //     the company's resolves, and for split DNS "Resolve-DnsName" of another goes to the
