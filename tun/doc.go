@@ -12,7 +12,8 @@
 //     segmentation offloads of the system: what the host hands over whole is cut where it
 //     is, a segment's headers written over the end of the one before, which was taken by
 //     then; and segments of TCP that follow each other, and datagrams of UDP where the
-//     kernel has that (6.2), go back as one packet, if their checksums are right.
+//     kernel has that (6.2), go back as one packet, if their checksums are right. The
+//     host's packets wait in a few queues, which are read in turn.
 //   - [NewStack] makes a TCP/IP stack inside the process, for a connection without
 //     any rights: programs reach the tunnel through [Stack.DialContext],
 //     [Stack.ListenPacket] and [Stack.LookupHost] only. It is built on gVisor's

@@ -3,7 +3,9 @@ package tun
 import (
 	"errors"
 	"fmt"
+	"net"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
 )
@@ -17,19 +19,21 @@ func Open(name string, mtu int) (Device, error) {
 	if err := checkMTU(mtu); err != nil {
 		return nil, err
 	}
-	fd, err := attach(clonePath, name, mtu)
+	queues, err := attach(clonePath, name, mtu)
 	if err != nil {
 		return nil, fmt.Errorf("interface %q: %w", name, err)
 	}
 	// The library's monitored device would watch the interface's state, which is
 	// nothing to us, and lets errors of that watch out of Read.
-	dev, _, err := wgtun.CreateUnmonitoredTUNFromFD(fd)
+	dev, _, err := wgtun.CreateUnmonitoredTUNFromFD(queues[0])
 	if err != nil {
+		closeAll(queues[1:]) // the first is in a file
 		return nil, fmt.Errorf("interface %q: %w", name, err)
 	}
-	n, err := newNative(dev)
+	n, err := newNative(dev, queues)
 	if err != nil {
 		dev.Close()
+		closeAll(queues[1:])
 		return nil, fmt.Errorf("interface %q: %w", name, err)
 	}
 	return n, nil
@@ -57,27 +61,63 @@ func available(path string, capability uint) error {
 	return nil
 }
 
-// attach opens an interface and sets its MTU, which the library's own way does not
-// undo when it fails.
-func attach(path, name string, mtu int) (fd int, err error) {
+// attach opens an interface with maxQueues queues and sets its MTU, which the library's
+// own way does not undo when it fails. The queues' descriptors do not block.
+func attach(path, name string, mtu int) (queues []int, err error) {
 	ifr, err := unix.NewIfreq(name)
 	if err != nil {
-		return -1, errors.New("not a name for an interface")
+		return nil, errors.New("not a name for an interface")
 	}
-	fd, err = unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, explain(err)
+	const flags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE
+	ifr.SetUint16(flags | unix.IFF_TUN_EXCL) // else another program's interface would be joined
+	for len(queues) < maxQueues && err == nil {
+		var fd int
+		if fd, err = attachQueue(path, ifr); err == nil {
+			queues = append(queues, fd)
+			ifr.SetUint16(flags)
+		}
 	}
-	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
 	if err == nil {
 		err = setMTU(ifr.Name(), mtu)
 	}
 	if err != nil {
+		closeAll(queues)
+		return nil, explain(err)
+	}
+	leaveOutQdisc(ifr.Name())
+	return queues, nil
+}
+
+func attachQueue(path string, ifr *unix.Ifreq) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
 		unix.Close(fd)
-		return -1, explain(err)
+		return -1, err
 	}
 	return fd, nil
+}
+
+func closeAll(queues []int) {
+	for _, fd := range queues {
+		unix.Close(fd)
+	}
+}
+
+// leaveOutQdisc spares the interface the kernel's queueing disciplines. They never hold a
+// packet, for the device takes each at once; but of an interface that may have several
+// queues the kernel makes 256 when it is set up, which takes a millisecond. That is all
+// that is lost if the kernel refuses.
+func leaveOutQdisc(name string) {
+	link, err := net.InterfaceByName(name)
+	if err != nil {
+		return
+	}
+	_ = netlink.QdiscReplace(&netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Index, Parent: netlink.HANDLE_ROOT}, QdiscType: "noqueue",
+	})
 }
 
 func setMTU(name string, mtu int) error {

@@ -51,6 +51,10 @@ func up(t *testing.T, name, addr, route string) {
 
 func TestOpen(t *testing.T) {
 	enterNamespace(t)
+	if first, err := Open("wf0", 1300); err != nil || first.Close() != nil { // what a process opens only once
+		t.Fatal(err)
+	}
+	before := descriptors(t)
 	dev, err := Open("wf%d", 1300)
 	if err != nil {
 		t.Fatal(err)
@@ -75,8 +79,21 @@ func TestOpen(t *testing.T) {
 			}
 		}
 	}()
-	if err := errors.Join(dev.Close(), dev.Close()); err != nil {
+	link, err := netlink.LinkByName("wf0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	up(t, "wf0", "10.0.0.1/32", "10.0.0.2/32")
+	if list, err := netlink.QdiscList(link); err != nil || len(list) != 1 || list[0].Type() != "noqueue" {
+		t.Errorf("queueing disciplines %v, %v", list, err)
+	}
+	second := make(chan error)
+	go func() { second <- dev.Close() }()
+	if err := errors.Join(dev.Close(), <-second, dev.Close()); err != nil {
 		t.Error(err)
+	}
+	if n := descriptors(t); n != before {
+		t.Errorf("%d descriptors, %d before", n, before)
 	}
 	if err := <-read; !errors.Is(err, os.ErrClosed) {
 		t.Errorf("read ends with %v", err)
@@ -84,6 +101,16 @@ func TestOpen(t *testing.T) {
 	if _, err := netlink.LinkByName("wf0"); !errors.As(err, new(netlink.LinkNotFoundError)) {
 		t.Errorf("after Close: %v", err)
 	}
+}
+
+// descriptors is how many this process has open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
 }
 
 // An interface that somebody else removes is told apart from one that was closed.
