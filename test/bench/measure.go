@@ -326,6 +326,18 @@ func (l *link) loadedPing(count int, interval time.Duration) (measured, error) {
 	return got, nil
 }
 
+// uplink is the slow link of slowPing, with a queue as long as what a socket may send.
+const uplink = "tbf rate 50mbit burst 20kb limit 3mb"
+
+// slowPing is loadedPing where the near end's link takes 50 Mbit/s.
+func (l *link) slowPing(count int, interval time.Duration) (got measured, err error) {
+	if err := l.client.script("tc qdisc add dev outside root " + uplink); err != nil {
+		return measured{}, err
+	}
+	defer func() { err = errors.Join(err, l.client.script("tc qdisc del dev outside root")) }()
+	return l.loadedPing(count, interval)
+}
+
 // idle measures what a connection costs that is not used. Others do not disturb that.
 func (l *link) idle(settle, length time.Duration) measured {
 	time.Sleep(settle)

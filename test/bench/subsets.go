@@ -68,6 +68,7 @@ var subsets = []subset{
 		measure: func(_ *world, p plan, l *link, test testFunc) {
 			test("idle", func() (measured, error) { return l.ping(p.pings, 5*time.Millisecond) })
 			test("loaded", func() (measured, error) { return l.loadedPing(p.pings, 10*time.Millisecond) })
+			test("slow uplink", func() (measured, error) { return l.slowPing(p.pings, 10*time.Millisecond) })
 		},
 	},
 	{
