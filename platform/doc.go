@@ -342,7 +342,7 @@
 // # macOS: routes
 //
 // All calls go through the fields of a macSystem, so that planning and undoing (mac*.go)
-// run and are tested on any system; the real ones (mac_darwin.go) are the routing socket
+// run and are tested on any system; the real ones (mac*_darwin.go) are the routing socket
 // through golang.org/x/net/route, ioctls through x/sys, and four programs of the system's
 // with absolute paths, without a shell and without this process's environment: ifconfig(8)
 // for addresses (x/sys has no SIOCAIFADDR), scutil(8) for the dynamic store and pfctl(8)

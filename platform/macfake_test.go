@@ -35,7 +35,7 @@ type fakeMac struct {
 	sockets map[string]int // "IPv6 link" bound, how often
 	hints   chan struct{}
 	renamed chan struct{} // configd has told of names
-	power   chan bool     // of sleep
+	kit     fakeKit       // tells of sleep
 	mute    error         // nobody tells of names and sleep
 	looks   int           // at the interfaces
 	refuse  string        // commands with this in them fail
@@ -53,7 +53,7 @@ func newFakeMac() *fakeMac {
 			"State:/Network/Global/DNS": {"ServerAddresses": {"192.168.1.1"}},
 		},
 		mainRules: "scrub-anchor \"com.apple/*\" all fragment reassemble\nanchor \"com.apple/*\" all\n",
-		sockets:   map[string]int{}, hints: make(chan struct{}, 1), renamed: make(chan struct{}, 1), power: make(chan bool, 1), step: func(string) {},
+		sockets:   map[string]int{}, hints: make(chan struct{}, 1), renamed: make(chan struct{}, 1), kit: fakeKit{messages: make(chan any)}, step: func(string) {},
 	}
 	f.links = []macLink{
 		{Index: 1, Name: "lo0", MTU: 16384, Up: true, Running: true, Loopback: true, Addresses: prefixes("127.0.0.1/8", "::1/128")},
@@ -145,11 +145,11 @@ func (f *fakeMac) system() macSystem {
 			}
 			return f.renamed, nil
 		},
-		power: func(context.Context) (<-chan bool, error) {
+		power: func(ctx context.Context) (<-chan bool, error) {
 			if f.mute != nil {
 				return nil, f.mute
 			}
-			return f.power, nil
+			return powerNews(ctx, slog.New(slog.DiscardHandler), f.kit.open)
 		},
 		slept: func() (time.Duration, error) { return time.Duration(f.slept.Load()), nil },
 	}
@@ -352,6 +352,8 @@ func (f *fakeMac) scutil(input string) (string, error) {
 					n++
 				}
 			}
+		case words[0] == "show" && f.refuse == "show":
+			return "", errors.New("refused: " + line)
 		case words[0] == "show":
 			said.WriteString(f.show(words[1]))
 		default:

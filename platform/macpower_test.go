@@ -131,11 +131,10 @@ type fakeKit struct {
 	messages chan any // []byte or an error
 	refuse   error    // to be answered
 	diary    []string
-	ended    chan struct{}
 }
 
 func (k *fakeKit) open() (*powerPort, error) {
-	k.ended = make(chan struct{}, 1)
+	ended := make(chan struct{}, 1)
 	note := func(format string, args ...any) { k.diary = append(k.diary, fmt.Sprintf(format, args...)) }
 	return &powerPort{
 		receive: func(message []byte) error {
@@ -145,7 +144,7 @@ func (k *fakeKit) open() (*powerPort, error) {
 					return err
 				}
 				copy(message, m.([]byte))
-			case <-k.ended:
+			case <-ended:
 				copy(message, endMessage(7))
 			}
 			return nil
@@ -157,7 +156,7 @@ func (k *fakeKit) open() (*powerPort, error) {
 		},
 		end: func() {
 			note("end")
-			k.ended <- struct{}{}
+			ended <- struct{}{}
 		},
 		close: func() { note("close") },
 	}, nil

@@ -65,8 +65,7 @@ const askTime = time.Minute
 
 // intact says whether all is as it was made. Routes are compared whenever anything was told,
 // keys of the dynamic store and rules of the packet filter when configd has told something,
-// or askTime is over. Of rules, and of the key with WINS servers, nobody tells. What has gone
-// with its interface is no news: who reads packets from that is told.
+// or askTime is over. Of rules, and of the key with WINS servers, nobody tells.
 func (h *macHost) intact(ctx context.Context, standing []change) (bool, error) {
 	h.lookAgain()
 	ask := h.renamed.Swap(false) || time.Since(h.asked) >= askTime
@@ -74,23 +73,31 @@ func (h *macHost) intact(ctx context.Context, standing []change) (bool, error) {
 		h.asked = time.Now()
 	}
 	for _, c := range standing {
-		stands := true
-		var err error
-		switch c := c.(type) {
-		case *macRouteChange:
-			stands, err = c.stands()
-			stands = stands || h.names[c.Index] != c.Name
-		case *macStoreChange:
-			if ask {
-				stands, err = c.stands(ctx)
+		if stands, err := h.stillStands(ctx, c, ask); err != nil || !stands {
+			if err != nil {
+				h.renamed.Store(true) // so that it is looked again
 			}
-		case *macFilterChange:
-			if ask {
-				stands, err = h.holds(ctx)
-			}
-		}
-		if err != nil || !stands {
 			return false, err
+		}
+	}
+	return true, nil
+}
+
+// stillStands says so of one change, and, if programs are not to be asked, of what they would
+// be asked for, too. What has gone with its interface is no news: who reads packets from that
+// is told.
+func (h *macHost) stillStands(ctx context.Context, c change, ask bool) (bool, error) {
+	switch c := c.(type) {
+	case *macRouteChange:
+		stands, err := c.stands()
+		return stands || h.names[c.Index] != c.Name, err
+	case *macStoreChange:
+		if ask {
+			return c.stands(ctx)
+		}
+	case *macFilterChange:
+		if ask {
+			return h.holds(ctx)
 		}
 	}
 	return true, nil

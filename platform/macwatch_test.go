@@ -212,23 +212,25 @@ func TestMacSleep(t *testing.T) {
 		_, events := f.watched(ctx, t)
 		sleep := func() { f.slept.Add(int64(time.Hour)) }
 		hint := func() { f.hints <- struct{}{} }
-		tell := func(asleep bool) func() { return func() { f.power <- asleep } }
-		events.after("the lid is closed", tell(true), "sleep")
-		events.after("and opened", func() { sleep(); tell(false)() }, "wake")
+		news := func(low, high byte) func() { return func() { f.kit.messages <- powerTold(t, low, high) } }
+		closed, opened := news(0x80, 2), news(0, 3)
+		events.after("idle", func() { news(0x70, 2)(); news(0x90, 2)() }, "")
+		events.after("the lid is closed", closed, "sleep")
+		events.after("and opened", func() { sleep(); news(0x20, 3)(); opened() }, "wake")
 		events.after("interfaces are back", hint, "")
-		events.after("closed", tell(true), "sleep")
+		events.after("closed", closed, "sleep")
 		events.after("interfaces are back first", func() { sleep(); hint() }, "wake")
-		events.after("then it is told", tell(false), "")
-		events.after("closed", tell(true), "sleep")
+		events.after("then it is told", opened, "")
+		events.after("closed", closed, "sleep")
 		events.after("a dark wake", func() { sleep(); hint() }, "wake")
-		events.after("a wake after that", func() { sleep(); tell(false)() }, "wake")
-		events.after("closed", tell(true), "sleep")
-		events.after("opened before it slept", tell(false), "wake")
+		events.after("a wake after that", func() { sleep(); opened() }, "wake")
+		events.after("closed", closed, "sleep")
+		events.after("opened before it slept", opened, "wake")
 		sleep()
 		events.after("nobody looks at the clocks", func() { time.Sleep(10 * clockTime) }, "")
 		events.after("until something happens", hint, "wake")
 		sleep()
-		events.after("nobody tells any more", func() { close(f.power); time.Sleep(clockTime) }, "wake")
+		events.after("nobody tells any more", func() { f.kit.messages <- endMessage(7); time.Sleep(clockTime) }, "wake")
 		cancel()
 		synctest.Wait()
 	})
@@ -296,6 +298,11 @@ func TestMacNamesTaken(t *testing.T) {
 					t.Errorf("is\n%s\nand was\n%s", is, whole)
 				}
 				events.after("put back", func() { rename(f) }, "")
+				delete(f.store, key+"DNS")
+				f.refuse = "show"
+				events.after("the store does not answer", func() { rename(f) }, "")
+				f.refuse = ""
+				events.after("it does again", func() { happen(f) }, "taken")
 				cancel()
 				synctest.Wait()
 			})

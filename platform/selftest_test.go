@@ -59,6 +59,10 @@ func TestWindowsSelfTest(t *testing.T) {
 	if last.Err == nil || !strings.Contains(last.Err.Error(), "{STRAY}") {
 		t.Errorf("%v", last)
 	}
+	w.fail["notify"] = fs.ErrPermission
+	if refused := selfTest(n, "wayfarer0", func(Check) {}); !strings.HasPrefix(refused, "news of changes failed: ") {
+		t.Errorf("%s", refused)
+	}
 	if want := "news of changes ok: nobody tells of filters, names, sleep\n"; !strings.HasPrefix(got, want) {
 		t.Errorf("%s", got)
 	}

@@ -21,8 +21,9 @@ const (
 	// resolved. If it was a tunnel's, Set makes it so again.
 	EventNames EventKind = "names"
 	// EventTaken: another program has removed a rule, a route, the firewall's table or
-	// filters, a rule for names or an interface's name servers that are ours, or group
-	// policy's rules for names have come or gone. Set makes it so again.
+	// filters, a rule for names, an interface's name servers or a key of the dynamic store
+	// that are ours, or group policy's rules for names have come or gone. Set makes it so
+	// again.
 	EventTaken EventKind = "taken"
 	// EventSleep: the computer is about to sleep. Not every system tells.
 	EventSleep EventKind = "sleep"
