@@ -601,3 +601,63 @@ func TestWindowsAwaitsIPv6(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// TestWindowsOutside: what stays outside goes by the way that it has without the tunnel, by
+// none where there is no network, and has no second route where Windows has made one.
+func TestWindowsOutside(t *testing.T) {
+	w := newFakeWindows()
+	n := w.on(t, t.TempDir())
+	cfg := Config{Tunnels: []Tunnel{{
+		Interface: "wayfarer0", MTU: 1300, Addresses: prefixes("10.99.0.7/32"),
+		Routes: prefixes("192.168.0.0/16", "198.51.0.0/16"), Exclude: prefixes("192.168.1.0/24", "198.51.100.0/24"),
+	}}}
+	routes := w.table
+	for _, tt := range []struct {
+		name string
+		away bool
+		want string
+	}{
+		{"in a network", false, "add route 198.51.100.0/24 via 192.168.1.1 to Wi-Fi"},
+		{"without a network", true, ""},
+	} {
+		if w.table = slices.Clone(routes); tt.away {
+			w.table = slices.DeleteFunc(w.table, func(r winRoute) bool { return r.LUID != luidLoopback })
+		}
+		w.calls = nil
+		if err := n.Set(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		past := slices.DeleteFunc(slices.Clone(w.calls), func(call string) bool {
+			return !strings.HasPrefix(call, "add route 192.168.1.0/24") && !strings.HasPrefix(call, "add route 198.51.100.0/24")
+		})
+		if got := strings.Join(past, ", "); got != tt.want {
+			t.Errorf("%s: %s", tt.name, got)
+		}
+		if err := n.Set(t.Context(), Config{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestWindowsSettingsOfOthers: an interface keeps what another program has set meanwhile, and
+// may have lost its IPv6.
+func TestWindowsSettingsOfOthers(t *testing.T) {
+	cfg := Config{Tunnels: []Tunnel{{Interface: "wayfarer0", MTU: 1300, Addresses: prefixes("10.99.0.7/32", "2001:db8::7/128")}}}
+	for _, lost := range []bool{false, true} {
+		w := newFakeWindows()
+		n := w.on(t, t.TempDir())
+		if err := n.Set(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		key, theirs := stackKey(luidTunnel, true), winSettings{MTU: 1400, Metric: 7}
+		if w.stack[key] = theirs; lost {
+			delete(w.stack, key)
+		}
+		if err := n.Set(t.Context(), Config{}); err != nil {
+			t.Errorf("lost %v: %v", lost, err)
+		}
+		if is, there := w.stack[key]; there == lost || !lost && is != theirs {
+			t.Errorf("lost %v: it has %+v", lost, is)
+		}
+	}
+}
