@@ -570,7 +570,7 @@ func (s *Session) flush() {
 	}
 	s.transport.sendESP(&s.outbox)
 	s.outbox.Empty()
-	s.watchdog.sent(s.wake)
+	s.watchdog.sent(s.transport.lastSent.Load(), s.wake)
 }
 
 // outboundFor is the security policy lookup: the newest SA whose selectors hold the

@@ -32,6 +32,9 @@ const (
 	renewAfter  = 3 * time.Second
 	renewPause  = time.Minute
 	renewAtMost = 10 * time.Minute
+	// together are packets of one moment, as the last acknowledgements of connections
+	// that end. Who misses an answer sends again, TCP not earlier than after 200 ms.
+	together = 100 * time.Millisecond
 )
 
 // dpdState is the probing side; owned with its SA.
@@ -162,12 +165,14 @@ func (c clock) at(stamp int64) time.Time { return c.began.Add(time.Duration(stam
 // long as there is traffic.
 type watchdog struct {
 	clock      clock
+	last       atomic.Int64 // stamp of the last packet
 	unanswered atomic.Int64 // stamp of the first unanswered packet; 0: none
 	armed      atomic.Bool  // the control loop looks
 	heardESP   atomic.Int64 // stamp of the last authentic ESP packet
 
 	// Owned by the control loop.
 	look    time.Time // when to look next, if armed
+	rested  int64     // heardESP when a packet was left unanswered because it was alone
 	pause   time.Duration
 	renewAt time.Time // the earliest next renewal; pauses grow without success
 	// renewed is the age of the ISAKMP SA at which ESP fell silent, while a new
@@ -179,12 +184,14 @@ type watchdog struct {
 	suspect   *isakmpSA
 }
 
-// sent notes an outgoing packet; it wakes the control loop if it does not look.
-func (w *watchdog) sent(wake func()) {
+// sent notes a packet that went out at a stamp; it wakes the control loop if it does not
+// look.
+func (w *watchdog) sent(at int64, wake func()) {
+	w.last.Store(at)
 	if w.unanswered.Load() != 0 {
 		return
 	}
-	w.unanswered.Store(w.clock.stamp(time.Now()))
+	w.unanswered.Store(at)
 	if !w.armed.Swap(true) {
 		wake()
 	}
@@ -217,7 +224,7 @@ func (s *Session) watch(now time.Time) (renew bool) {
 	if w.look.IsZero() || w.look.After(now) {
 		return false
 	}
-	since := w.unanswered.Load()
+	since, last, heard := w.unanswered.Load(), w.last.Load(), w.heardESP.Load()
 	if since == 0 {
 		s.trafficFlows(now)
 		return false
@@ -237,10 +244,15 @@ func (s *Session) watch(now time.Time) (renew bool) {
 		w.look = now.Add(urgentInterval)
 	case s.sa.caps&capDPD != 0 && s.sa.dpd.tries > 0:
 		w.look = now.Add(urgentInterval) // the gateway is dead, not the SA
+	case last-since < int64(together) && w.rested != heard:
+		w.rested = heard // the next one is expected to be answered
+		w.rest(since, last)
+	case w.renewAt.After(now) && now.Sub(w.clock.at(last)) >= unansweredAfter:
+		w.rest(since, last)
 	case w.renewAt.After(now):
 		w.look = now.Add(unansweredAfter) // packets may be answered meanwhile, and then another silence begin
 	default:
-		w.renewed = max(w.clock.at(w.heardESP.Load()).Sub(s.sa.established), 0)
+		w.renewed = max(w.clock.at(heard).Sub(s.sa.established), 0)
 		w.pause = min(max(2*w.pause, renewPause), renewAtMost)
 		w.renewAt = now.Add(w.pause)
 		w.unanswered.Store(w.clock.stamp(now)) // judge the new SA by itself
@@ -248,6 +260,18 @@ func (s *Session) watch(now time.Time) (renew bool) {
 		return true
 	}
 	return false
+}
+
+// rest ends the watch until the next packet goes out, since nobody waits for an answer:
+// an idle session must not wake the processor.
+func (w *watchdog) rest(since, last int64) {
+	w.look = time.Time{}
+	w.unanswered.CompareAndSwap(since, 0)
+	w.armed.Store(false)
+	if at := w.last.Load(); at != last { // meanwhile
+		w.unanswered.CompareAndSwap(0, at)
+		w.armed.Store(true)
+	}
 }
 
 // trafficFlows ends the watch until the next packet goes out. If a new ChildSA has

@@ -297,6 +297,69 @@ func TestOneWayTraffic(t *testing.T) {
 	})
 }
 
+// TestLastPackets: packets that nobody answers, as the last acknowledgements of connections,
+// cost one probe. After that an idle session does nothing but what it always does.
+func TestLastPackets(t *testing.T) {
+	inWorlds(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		w.exchangePackets(s, receive(s), "question")
+		for i := range 3 { // each of them alone
+			if i > 0 {
+				w.talk(s, time.Second, 10*time.Second)
+			}
+			send(w.t, s, ipv4(firstVIP, insideHost, "acknowledgement"))
+			time.Sleep(together / 2)
+			send(w.t, s, ipv4(firstVIP, insideHost, "acknowledgement"))
+			before, _ := w.notifies(isakmp.NotifyRUThere)
+			time.Sleep(dpdIdle - time.Second)
+			after, _ := w.notifies(isakmp.NotifyRUThere)
+			if n := len(after) - len(before); n != 1 {
+				w.t.Errorf("%d probes", n)
+			}
+			if d := &s.watchdog; d.armed.Load() || d.unanswered.Load() != 0 {
+				w.t.Error("the control loop still looks")
+			}
+		}
+		time.Sleep(30 * time.Minute)
+		if n := len(w.messages(gateway.QM1)); n != 1 {
+			w.t.Errorf("%d Quick Modes", n)
+		}
+	})
+}
+
+// TestLonelyPackets: when ESP is lost, packets that are far apart are reason enough for a
+// new SA. Then, too, the control loop looks only while there are any.
+func TestLonelyPackets(t *testing.T) {
+	inWorlds(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		w.talk(s, time.Second, 10*time.Second)
+		child := s.Stats().Children[0]
+		w.setRule(func(_, _ netip.AddrPort, data []byte) []gateway.Delivery { // all ESP, and no IKE
+			return loseIf(!bytes.HasPrefix(data, make([]byte, nonESPMarkerLen)), data)
+		})
+		for range 2 {
+			send(w.t, s, ipv4(firstVIP, insideHost, "anybody there?"))
+			time.Sleep(5 * time.Second)
+		}
+		if got := s.Stats().Children[0]; got.SPIIn == child.SPIIn {
+			w.t.Error("no new ESP SA")
+		}
+		for range 3 {
+			time.Sleep(10 * time.Second)
+			if s.watchdog.armed.Load() {
+				w.t.Error("the control loop still looks")
+			}
+			send(w.t, s, ipv4(firstVIP, insideHost, "anybody there?"))
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(w.messages(gateway.QM1)); n != 2 {
+			w.t.Errorf("%d Quick Modes in a minute", n)
+		}
+	})
+}
+
 func TestNetworkChanged(t *testing.T) {
 	t.Run("gateway lives", func(t *testing.T) {
 		inWorlds(t, func(w *world) {
