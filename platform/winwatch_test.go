@@ -154,9 +154,15 @@ func TestWindowsBlockTaken(t *testing.T) {
 func TestWindowsWatchRefused(t *testing.T) {
 	w := newFakeWindows()
 	n := w.on(t, t.TempDir())
-	w.fail["notifyPower"] = errors.New("no power events")
-	if _, err := n.Watch(t.Context()); err != nil {
-		t.Errorf("without power events: %v", err)
+	for _, tt := range []struct{ call, silent string }{{"", ""}, {"notifyPower", "sleep"}, {"notifyFilters", "filters sleep"}, {"notifyKeys", "filters names sleep"}} {
+		w.fail[tt.call] = errors.New("nobody tells")
+		source, err := n.host.watch(t.Context(), func() []string { return nil })
+		if err != nil {
+			t.Fatalf("%s: %v", tt.call, err)
+		}
+		if got := strings.Join(source.silent, " "); got != tt.silent {
+			t.Errorf("%s: silent are %q, want %q", tt.call, got, tt.silent)
+		}
 	}
 	w.fail["notify"] = errors.New("no notification")
 	var e *Error
