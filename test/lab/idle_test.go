@@ -36,8 +36,8 @@ const (
 // Of the context switches those of the runtime's watchdog, sysmon, are told and not judged.
 // It wakes up by the clock when a timer is due, the kernel ends the sleep of the thread that
 // serves the timers up to a thousandth of its length later, and so long the watchdog looks
-// every 20 µs. That is some fifty switches for a timer of half a minute, in a thousandth of
-// the processor's time, and on an idle machine, where one interrupt ends both sleeps, few.
+// every 20 µs: some fifty times for a timer of half a minute, and next to nothing of the
+// processor's time. The bench, which counts them too, finds few on an idle machine.
 func TestIdleCost(t *testing.T) {
 	if !exhaustive() {
 		t.Skip("takes ten minutes: make soak")
