@@ -215,8 +215,22 @@ func TestWindowsSurroundings(t *testing.T) {
 	if err != nil || !slices.Equal(conflicts, []Conflict{{"other", "virtual", "0.0.0.0/1", true}, {"old", "tap", "0.0.0.0/0", false}}) {
 		t.Errorf("conflicts %v, %v", conflicts, err)
 	}
-	w.find(luidWiFi).Up = false
+	// Beside a tunnel for some networks, and for the other family, nobody wins.
 	w.removeLink(10)
+	w.table = append(w.table, winRoute{9, netip.MustParsePrefix("8000::/1"), netip.IPv6Unspecified(), 0})
+	for _, tt := range []struct {
+		tunnel Tunnel
+		wins   bool
+	}{{tunnel, true}, {winSplit(), false}} {
+		if err := n.Set(t.Context(), Config{Tunnels: []Tunnel{tt.tunnel}}); err != nil {
+			t.Fatal(err)
+		}
+		conflicts, err := n.Conflicts(t.Context())
+		if err != nil || !slices.Equal(conflicts, []Conflict{{"other", "virtual", "0.0.0.0/1", tt.wins}, {"other", "virtual", "8000::/1", false}}) {
+			t.Errorf("beside %v: conflicts %v, %v", tt.tunnel.Routes, conflicts, err)
+		}
+	}
+	w.find(luidWiFi).Up = false
 	if n.Online() {
 		t.Error("online by a virtual switch alone")
 	}
