@@ -68,9 +68,16 @@ func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
 }
 
 // awaitESP waits until there is an ESP SA: a gateway that can make none may delete each
-// as soon as it is agreed on, until the engine gives up.
+// as soon as it is agreed on, until the engine gives up. So one that was waited for must
+// still be there at the next look.
 func awaitESP(ctx context.Context, session *dialled) error {
-	for len(session.Stats().Children) == 0 {
+	var seen []ike.ChildStats
+	for first := true; ; first = false {
+		children := session.Stats().Children
+		if len(children) > 0 && (first || len(seen) > 0 && children[0].SPIIn == seen[0].SPIIn) {
+			return nil
+		}
+		seen = children
 		select {
 		case <-session.Done():
 			return session.Err()
@@ -79,7 +86,6 @@ func awaitESP(ctx context.Context, session *dialled) error {
 		case <-time.After(lookForESP):
 		}
 	}
-	return nil
 }
 
 // dial asks about an unknown gateway at most once: the pin that the answer gives is

@@ -222,6 +222,16 @@ func (s *fakeSession) Assignment() ike.Assignment {
 	return s.assignment
 }
 
+// setChildren gives the session an ESP SA of each SPI, and no others.
+func (s *fakeSession) setChildren(spis ...uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Children = nil
+	for _, spi := range spis {
+		s.stats.Children = append(s.stats.Children, ike.ChildStats{SPIIn: spi, Remote: netip.MustParsePrefix("0.0.0.0/0")})
+	}
+}
+
 func (s *fakeSession) Stats() ike.Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()

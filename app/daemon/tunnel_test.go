@@ -126,12 +126,19 @@ func TestConnectedHasESP(t *testing.T) {
 	refusal := &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedTunnel, Authenticated: true}
 	for name, after := range map[string]func(w *world, id string, s *fakeSession){
 		"it comes": func(w *world, id string, s *fakeSession) {
-			s.mu.Lock()
-			s.stats.Children = newSession().stats.Children
-			s.mu.Unlock()
-			time.Sleep(lookForESP)
+			s.setChildren(1)
+			time.Sleep(2 * lookForESP)
 			synctest.Wait()
 			w.wantState(id, app.StateConnected)
+		},
+		"each is deleted at once": func(w *world, id string, s *fakeSession) {
+			time.Sleep(lookForESP / 2) // between two looks
+			for spi := range uint32(4) {
+				s.setChildren(spi)
+				time.Sleep(lookForESP)
+				synctest.Wait()
+				w.wantState(id, app.StateConnecting)
+			}
 		},
 		"none comes": func(w *world, id string, s *fakeSession) {
 			s.end(refusal)
