@@ -47,7 +47,7 @@ var fallbacks = []struct {
 	}},
 	{"a packet never waits for a batch", []string{"tun.TestReadDoesNotWait", "ike.TestBatches", "daemon.TestPumpFlushes"}},
 	{"small packets are not starved: what is read at once is bounded", []string{"tun.TestReadDoesNotWait", "daemon.TestPumpFlushes"}},
-	{"no polling, one timer for all that a session has to do", []string{"ike.TestIdle", "lab.TestIdleCost"}},
+	{"no polling, one timer for all that a session has to do", []string{"ike.TestIdle", "ike.TestLastPackets", "lab.TestIdleCost"}},
 }
 
 // TestFallbacksAreTested: there are all these tests.
