@@ -19,10 +19,11 @@ import (
 // The calls are raw ones, on descriptors that do not block and that the runtime's poller
 // watches: telling the scheduler of each costs a tenth of the speed.
 //
-// The host's packets wait in several queues, which are read in turn: a question to a name
-// server, or a key that was pressed, does not stand behind the megabytes of an upload. The
-// kernel puts a packet into the queue by which the last one of its connection was handed
-// over, and those of a new connection into any (tun_automq_select_queue).
+// The host's packets wait in several queues, which are read in turn: a key that was pressed
+// does not stand behind the megabytes of an upload. The kernel puts a packet into the queue
+// by which the last one of its connection was handed over, and those of a connection that is
+// new, or has heard nothing for three seconds, into any (tun_automq_select_queue): one
+// question in four to a name server does stand behind the upload.
 type native struct {
 	wgtun.Device
 	conn   syscall.RawConn // of the library's file, which is the first queue's

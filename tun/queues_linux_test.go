@@ -1,11 +1,15 @@
 package tun
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestQueuesTakeTurns: what is sent beside a stream that waits is read after some of it,
@@ -74,6 +78,131 @@ func TestQueuesTakeTurns(t *testing.T) {
 				t.Errorf("read behind %d of %d packets", before, many)
 			}
 		})
+	}
+}
+
+// TestQueueOfConnection: each queue is waited for, and what the host sends in a connection
+// comes by the queue by which the far end's last packet was handed over.
+func TestQueueOfConnection(t *testing.T) {
+	enterNamespace(t)
+	dev, err := Open("wf0", 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	defer time.AfterFunc(roundTripTime, func() { dev.Close() }).Stop() // what is lost would be waited for
+	up6(t, "wf0")
+	up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
+	n := dev.(*native)
+	waiting := func() bool {
+		var fds [1]unix.PollFd
+		if err := n.in.conn.Control(func(fd uintptr) { fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN} }); err != nil {
+			t.Fatal(err)
+		}
+		ready, err := unix.Poll(fds[:], 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ready == 1
+	}
+	mark := []byte("of the host")
+	queue := -1
+	read := func() {
+		if err := dev.Read(func(p []byte) {
+			if bytes.HasSuffix(p, mark) {
+				queue = n.in.turn
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, ipv6 := range []bool{false, true} {
+		network, near, far := "ip4:", near4, far4
+		if ipv6 {
+			network, near, far = "ip6:", near6, far6
+		}
+		for _, proto := range []string{"udp", "tcp"} {
+			c, err := net.ListenPacket(network+proto, near.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			for port := range byte(maxQueues) {
+				in := inner{port: port, ttl: 64, flags: tcpACK, ipv6: ipv6}
+				p, back := in.packet(), []byte{0, 80, 0x30, port, tcpOffset: 5 << 4, tcpHeaderLen - 1: 0}
+				if proto == "udp" {
+					p, back = in.datagram(), []byte{0, 53, 0x30, port, 0, 19, 0, 0}
+				}
+				if err := dev.Write([][]byte{p}); err != nil {
+					t.Fatal(err)
+				}
+				for waiting() { // the kernel's own
+					read()
+				}
+				if _, err := c.WriteTo(append(back, mark...), &net.IPAddr{IP: far.AsSlice()}); err != nil {
+					t.Fatal(err)
+				}
+				woken := waiting()
+				for queue = -1; queue < 0; {
+					read()
+				}
+				if want := queueOf([][]byte{make([]byte, offloadLen), p}, maxQueues); queue != want || !woken {
+					t.Errorf("%s%s, port %d: by queue %d, want %d; is waited for: %v", network, proto, port, queue, want, woken)
+				}
+			}
+		}
+	}
+}
+
+// TestDeviceAllocations: none, whether packets wait or are waited for.
+func TestDeviceAllocations(t *testing.T) {
+	enterNamespace(t)
+	dev, err := Open("wf0", 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	defer time.AfterFunc(roundTripTime, func() { dev.Close() }).Stop() // what is lost would be waited for
+	c := hostSocket(t, "wf0")
+	to, datagram := netip.AddrPortFrom(far4, 7), make([]byte, 1000)
+	first, next := inner{port: 1, ttl: 64, df: true, flags: tcpACK, payload: datagram}, inner{port: 1, ttl: 64, df: true, sequence: 1000, flags: tcpACK, payload: datagram}
+	packets := [][]byte{first.packet(), next.packet(), first.datagram()}
+	count := 0
+	take := func(p []byte) {
+		if len(p) > len(datagram) {
+			count++
+		}
+	}
+	both := func(send func()) float64 {
+		return testing.AllocsPerRun(500, func() {
+			count = 0
+			for send(); count == 0; {
+				if err := dev.Read(take); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := dev.Write(packets); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	send := func() {
+		if _, err := c.WriteToUDPAddrPort(datagram, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := both(send); n != 0 {
+		t.Errorf("Read and Write allocate %v times", n)
+	}
+	later := make(chan struct{})
+	defer close(later)
+	go func() {
+		for range later {
+			send()
+		}
+	}()
+	if n := both(func() { later <- struct{}{} }); n != 0 {
+		t.Errorf("Read that waits, and Write, allocate %v times", n)
 	}
 }
 
