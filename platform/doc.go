@@ -444,8 +444,8 @@
 // tells something, too: of a wake in which the display stays dark IOKit tells nobody.
 //
 // All these functions are asked for while the program runs (macsymbol_darwin.go), and IOKit is
-// opened where CoreFoundation is there already, which wants a process's first thread: the
-// shipped programs are linked to it.
+// opened only where CoreFoundation is there already, which wants a process's first thread: all
+// programs with this package are linked to it.
 //
 // The service's log is the file that launchd opened for it (/var/log/wayfarerd.log), which
 // the service closes to all but root, for it names users and gateways. Nothing shortens it: newsyslog would rename it, and the service go on in the old one until its

@@ -59,6 +59,8 @@ func (n *notes) register(call uintptr) error {
 		flags = notifyReuse
 	}
 	unix.CloseOnExec(int(fd))
+	// The pipe's other end, which libSystem keeps, has no such mark. Programs that are started
+	// have it, too, and could do no more by it than have names looked at.
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)

@@ -1,14 +1,15 @@
 package platform
 
 import (
+	_ "crypto/x509" // has every program with this package linked to CoreFoundation, with cgo or without
 	"errors"
 	"fmt"
 	"sync"
 	"unsafe"
 )
 
-// IOKit needs CoreFoundation, which wants to be started by a process's first thread. The
-// programs that are shipped are linked to it (crypto/x509 is).
+// IOKit needs CoreFoundation, which wants to be started by a process's first thread: where it
+// is not there from the start, IOKit is not opened.
 const (
 	coreFoundationPath = "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation"
 	ioKitPath          = "/System/Library/Frameworks/IOKit.framework/Versions/A/IOKit"

@@ -2,7 +2,6 @@ package platform
 
 import (
 	"context"
-	_ "crypto/x509" // links CoreFoundation, as in the programs that are shipped
 	"log/slog"
 	"testing"
 	"time"

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -126,6 +129,24 @@ func littleEndian(v uint64) []byte {
 	return b
 }
 
+// TestPowerLinked: on a Mac, whatever has this package has CoreFoundation from the start, by
+// what crypto/x509 is linked to, without which IOKit is not opened.
+func TestPowerLinked(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go here, which would list what the package needs")
+	}
+	list := exec.Command("go", "list", "-deps", ".")
+	list.Env = append(os.Environ(), "GOOS=darwin", "GOARCH=arm64", "CGO_ENABLED=0")
+	said, err := list.Output()
+	run(t, "go list", err)
+	if !slices.Contains(strings.Fields(string(said)), "crypto/x509/internal/macos") {
+		t.Error("nothing links the package to CoreFoundation")
+	}
+}
+
+// machTrailer is the size of the longest trailer (mach_msg_max_trailer_t), in bytes.
+const machTrailer = 68
+
 // fakeKit is IOKit, which notes what is done.
 type fakeKit struct {
 	messages chan any // []byte or an error
@@ -142,6 +163,9 @@ func (k *fakeKit) open() (*powerPort, error) {
 			case m := <-k.messages:
 				if err, failed := m.(error); failed {
 					return err
+				}
+				if int(m.([]byte)[4])+machTrailer > len(message) {
+					return errors.New("0x10004004") // MACH_RCV_TOO_LARGE
 				}
 				copy(message, m.([]byte))
 			case <-ended:
