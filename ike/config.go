@@ -390,6 +390,7 @@ type Stats struct {
 	Expires       time.Time
 	Rekeys        int       // phase-1 reauthentications
 	LastHeard     time.Time // the last authenticated packet from the gateway
+	ShortLived    int       // ESP SAs in a row that the gateway deleted soon after they were made
 
 	Children []ChildStats
 }

@@ -425,6 +425,9 @@ func (s *Session) planReplacement(c *childSA, now time.Time) {
 			s.replaceAt = now.Add(time.Second << (s.shortLived - 2))
 		}
 	}
+	s.mu.Lock()
+	s.stats.ShortLived = s.shortLived
+	s.mu.Unlock()
 }
 
 // deletesEach is the end of a session whose gateway deletes each ESP SA. With a gateway

@@ -518,6 +518,9 @@ func TestGatewayDeletesESPAtOnce(t *testing.T) {
 				if n := len(w.messages(gateway.QM1)); n != (1+maxShortLived)*tt.pairs || d != 3*time.Second {
 					w.t.Errorf("%d Quick Modes; ended after %v", n, d)
 				}
+				if n := s.Stats().ShortLived; n != 1+maxShortLived {
+					w.t.Errorf("%d short-lived ESP SAs", n)
+				}
 			})
 		})
 	}

@@ -18,6 +18,9 @@ const (
 	lookupTimeout = 3 * time.Second
 	// lookForESP is how often a session without an ESP SA is looked at.
 	lookForESP = 50 * time.Millisecond
+	// lasting is how old an ESP SA is that is believed in though the ones before it were
+	// deleted.
+	lasting = 500 * time.Millisecond
 	// maxAddresses bounds those of a name that are tried, and remembered: more than an
 	// attempt has time for.
 	maxAddresses = 16
@@ -68,16 +71,14 @@ func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
 }
 
 // awaitESP waits until there is an ESP SA: a gateway that can make none may delete each
-// as soon as it is agreed on, until the engine gives up. So one that was waited for must
-// still be there at the next look.
+// as soon as it is agreed on, until the engine gives up. One that it may delete, too, has
+// to last for a moment.
 func awaitESP(ctx context.Context, session *dialled) error {
-	var seen []ike.ChildStats
-	for first := true; ; first = false {
-		children := session.Stats().Children
-		if len(children) > 0 && (first || len(seen) > 0 && children[0].SPIIn == seen[0].SPIIn) {
+	for {
+		stats := session.Stats()
+		if len(stats.Children) > 0 && (stats.ShortLived == 0 || time.Since(stats.Children[0].Established) >= lasting) {
 			return nil
 		}
-		seen = children
 		select {
 		case <-session.Done():
 			return session.Err()

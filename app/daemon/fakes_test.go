@@ -222,14 +222,12 @@ func (s *fakeSession) Assignment() ike.Assignment {
 	return s.assignment
 }
 
-// setChildren gives the session an ESP SA of each SPI, and no others.
-func (s *fakeSession) setChildren(spis ...uint32) {
+// setChild gives the session a new ESP SA, after so many that the gateway deleted at once.
+func (s *fakeSession) setChild(deleted int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stats.Children = nil
-	for _, spi := range spis {
-		s.stats.Children = append(s.stats.Children, ike.ChildStats{SPIIn: spi, Remote: netip.MustParsePrefix("0.0.0.0/0")})
-	}
+	s.stats.Children = []ike.ChildStats{{Remote: netip.MustParsePrefix("0.0.0.0/0"), Established: time.Now()}}
+	s.stats.ShortLived = deleted
 }
 
 func (s *fakeSession) Stats() ike.Stats {

@@ -126,19 +126,21 @@ func TestConnectedHasESP(t *testing.T) {
 	refusal := &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedTunnel, Authenticated: true}
 	for name, after := range map[string]func(w *world, id string, s *fakeSession){
 		"it comes": func(w *world, id string, s *fakeSession) {
-			s.setChildren(1)
-			time.Sleep(2 * lookForESP)
+			s.setChild(0)
+			time.Sleep(lookForESP)
 			synctest.Wait()
 			w.wantState(id, app.StateConnected)
 		},
-		"each is deleted at once": func(w *world, id string, s *fakeSession) {
-			time.Sleep(lookForESP / 2) // between two looks
-			for spi := range uint32(4) {
-				s.setChildren(spi)
-				time.Sleep(lookForESP)
+		"others were deleted": func(w *world, id string, s *fakeSession) {
+			for deleted := range 3 { // the last stays
+				s.setChild(1 + deleted)
+				time.Sleep(lasting - lookForESP)
 				synctest.Wait()
 				w.wantState(id, app.StateConnecting)
 			}
+			time.Sleep(2 * lookForESP)
+			synctest.Wait()
+			w.wantState(id, app.StateConnected)
 		},
 		"none comes": func(w *world, id string, s *fakeSession) {
 			s.end(refusal)
