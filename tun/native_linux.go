@@ -23,7 +23,7 @@ import (
 // does not stand behind the megabytes of an upload. The kernel puts a packet into the queue
 // by which the last one of its connection was handed over, and those of a connection that is
 // new, or has heard nothing for three seconds, into any (tun_automq_select_queue): one
-// question in four to a name server does stand behind the upload.
+// question in sixteen to a name server does stand behind the upload.
 type native struct {
 	wgtun.Device
 	conn   syscall.RawConn // of the library's file, which is the first queue's
@@ -37,15 +37,22 @@ type native struct {
 	coalesce coalescer
 }
 
-// maxQueues is how many queues an interface has: one for all but TCP, and others among
-// which connections of TCP are spread.
-const maxQueues = 4
+const (
+	// maxQueues is how many queues an interface has.
+	maxQueues = 16
+	// heardQueues is how many of them are for connections whose far end has sent
+	// something: one for all but TCP, and others among which connections of TCP are
+	// spread. So an upload is in none of the rest.
+	heardQueues = 8
+)
 
 // reading is the state of Read.
 type reading struct {
 	conn   syscall.RawConn // that of waits
 	queues []int
-	turn   int // the queue that is next
+	turn   int  // the queue that is read
+	over   bool // its turn is: the kernel is asked which queues have packets
+	ready  [maxQueues]unix.EpollEvent
 	buf    []byte
 	wait   bool // for a packet
 	n      int
@@ -78,7 +85,7 @@ func newNative(dev wgtun.Device, queues []int) (*native, error) {
 		n.waits.Close()
 		return nil, err
 	}
-	n.in.queues, n.out.queues = queues, queues
+	n.in.queues, n.out.queues, n.in.over = queues, queues, true
 	n.in.buf = make([]byte, offloadLen+MaxMTU+1+Tailroom)
 	n.in.call, n.out.call = n.in.try, n.out.try
 	n.coalesce.write, n.coalesce.udp = n.write, takesDatagrams(conn)
@@ -94,14 +101,15 @@ func takesDatagrams(conn syscall.RawConn) bool {
 	return err == nil && refused == nil
 }
 
-// watchAll makes a file that can be read when one of the queues can.
+// watchAll makes a file that can be read when one of the queues can; it tells their places
+// in the list.
 func watchAll(queues []int) (*os.File, error) {
 	all, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	for _, fd := range queues {
-		if err := unix.EpollCtl(all, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+	for i, fd := range queues {
+		if err := unix.EpollCtl(all, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}); err != nil {
 			unix.Close(all)
 			return nil, os.NewSyscallError("epoll_ctl", err)
 		}
@@ -113,20 +121,39 @@ func watchAll(queues []int) (*os.File, error) {
 	return os.NewFile(uintptr(all), "tun queues"), nil
 }
 
-// try reads from the queue whose turn it is, or else from the next that has a packet.
-func (r *reading) try(uintptr) bool {
-	for range r.queues {
+// try reads from the queue whose turn it is; once that is empty, from another. It does not
+// ask for ever: the queues of an interface that is being removed seem to have packets.
+func (r *reading) try(waits uintptr) bool {
+	r.errno = unix.EAGAIN
+	for range maxQueues {
+		if r.over && !r.next(waits) {
+			break
+		}
 		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(r.queues[r.turn]), uintptr(unsafe.Pointer(unsafe.SliceData(r.buf))), uintptr(len(r.buf)-Tailroom))
-		r.n, r.errno = int(n), errno
 		if errno != unix.EAGAIN {
+			r.n, r.errno = int(n), errno
 			return true
 		}
-		r.next()
+		r.over = true
 	}
 	return !r.wait
 }
 
-func (r *reading) next() { r.turn = (r.turn + 1) % len(r.queues) }
+// next makes it the turn of the next queue that has a packet; not of the same, as long as
+// there is another.
+func (r *reading) next(waits uintptr) bool {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, waits, uintptr(unsafe.Pointer(&r.ready[0])), maxQueues, 0, 0, 0)
+	if n == 0 || errno != 0 {
+		return false
+	}
+	nearest := maxQueues
+	for _, event := range r.ready[:n] {
+		behind := (int(event.Fd) - r.turn - 1 + maxQueues) % maxQueues
+		nearest = min(nearest, behind)
+	}
+	r.turn, r.over = (r.turn+1+nearest)%maxQueues, false
+	return true
+}
 
 // Read implements Device. It returns as soon as nothing waits, so that what it has given
 // can be sent; and after readAtOnce, when it is another queue's turn.
@@ -155,7 +182,7 @@ func (n *native) Read(take func(packet []byte)) error {
 		// A packet that the host has not described well is lost, as on any link.
 		_ = n.splitter.split(r.buf, r.n, take)
 	}
-	r.next()
+	r.over = true
 	return nil
 }
 
@@ -183,7 +210,7 @@ func (n *native) write(parts [][]byte) error {
 		w.vectors[i].SetLen(len(p))
 	}
 	w.count = len(parts)
-	w.queue = queueOf(parts, len(w.queues))
+	w.queue = queueOf(parts, heardQueues)
 	err := n.conn.Write(w.call)
 	if err == nil && w.errno != 0 {
 		err = os.NewSyscallError("writev", w.errno)
@@ -229,6 +256,6 @@ func (n *native) Close() error {
 func (n *native) closeNow() error {
 	n.waits.Close()
 	err := n.Device.Close()
-	closeAll(n.in.queues[1:])
+	closeAll(n.out.queues[1:])
 	return err
 }

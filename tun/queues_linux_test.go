@@ -55,7 +55,7 @@ func TestQueuesTakeTurns(t *testing.T) {
 				send(stream, payload)
 			}
 			other := byte(protoTCP + protoUDP - stream)
-			send(other, payload[:100])
+			const begun = 10 // the stream's turn
 			taken, before := 0, -1
 			for taken < many || before < 0 {
 				err := dev.Read(func(p []byte) {
@@ -67,7 +67,9 @@ func TestQueuesTakeTurns(t *testing.T) {
 					case int(binary.BigEndian.Uint16(u.payload())) != taken:
 						t.Fatalf("packet %d is %d", taken, binary.BigEndian.Uint16(u.payload()))
 					default:
-						taken++
+						if taken++; taken == begun {
+							send(other, payload[:100])
+						}
 					}
 				})
 				if err != nil {
@@ -127,7 +129,7 @@ func TestQueueOfConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			for port := range byte(maxQueues) {
+			for port := range byte(heardQueues) {
 				in := inner{port: port, ttl: 64, flags: tcpACK, ipv6: ipv6}
 				p, back := in.packet(), []byte{0, 80, 0x30, port, tcpOffset: 5 << 4, tcpHeaderLen - 1: 0}
 				if proto == "udp" {
@@ -146,10 +148,52 @@ func TestQueueOfConnection(t *testing.T) {
 				for queue = -1; queue < 0; {
 					read()
 				}
-				if want := queueOf([][]byte{make([]byte, offloadLen), p}, maxQueues); queue != want || !woken {
+				if want := queueOf([][]byte{make([]byte, offloadLen), p}, heardQueues); queue != want || !woken {
 					t.Errorf("%s%s, port %d: by queue %d, want %d; is waited for: %v", network, proto, port, queue, want, woken)
 				}
 			}
+		}
+	}
+}
+
+// TestNewConnections: few of them are put behind an upload.
+func TestNewConnections(t *testing.T) {
+	enterNamespace(t)
+	dev, err := Open("wf0", 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	defer time.AfterFunc(roundTripTime, func() { dev.Close() }).Stop() // what is lost would be waited for
+	up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
+	c, err := net.ListenPacket("ip4:udp", near4.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const many = 512
+	for i := range uint16(many) {
+		question := binary.BigEndian.AppendUint16(nil, 0x4000+i)
+		question = append(question, 0, 53, 0, 8, 0, 0)
+		if _, err := c.WriteTo(question, &net.IPAddr{IP: far4.AsSlice()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := dev.(*native)
+	by := make(map[int]int)
+	for left := many; left > 0; {
+		if err := dev.Read(func(p []byte) {
+			if u, _ := unitOf(p); u.proto == protoUDP && !u.ipv6 {
+				by[n.in.turn]++
+				left--
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for queue := range heardQueues {
+		if by[queue] > many/8 { // a sixteenth, but for chance
+			t.Errorf("%d of %d are in queue %d", by[queue], many, queue)
 		}
 	}
 }
