@@ -42,6 +42,7 @@ type endpoint struct {
 	initiate bool           // which of the two keys of a tunnel without IKE is ours
 
 	ca       string         // file for the gateway's CA
+	suite    string         // of ESP, the only one that the gateway agrees on
 	networks []netip.Prefix // behind the gateway
 	lifetime time.Duration  // of ESP SAs
 }
@@ -59,6 +60,7 @@ func runEndpoint(args []string) error {
 	peer := flags.String("peer", "", "where the other end is, without IKE")
 	flags.BoolVar(&e.initiate, "initiate", false, "be the one of the ends that sends with the first key")
 	flags.StringVar(&e.ca, "ca", "", "`FILE` to write the gateway's CA to")
+	flags.StringVar(&e.suite, "esp", "", "the ESP suite that the gateway agrees on")
 	networks := flags.String("networks", "", "networks behind the gateway, separated by commas")
 	flags.DurationVar(&e.lifetime, "lifetime", 0, "of ESP SAs")
 	if err := flags.Parse(args); err != nil {
@@ -141,7 +143,7 @@ func (e *endpoint) gateway(t *tunnels) (*gateway.Gateway, error) {
 	}
 	return gateway.New(gateway.Config{
 		Chain: credentials.Chain, Key: credentials.Key, Users: map[string]string{benchLogin: benchPassword},
-		Pool: poolNetwork, Settings: gateway.Settings{SplitInclude: e.networks},
+		ESP: []string{e.suite}, Pool: poolNetwork, Settings: gateway.Settings{SplitInclude: e.networks},
 		ESPLifetime: e.lifetime, Handover: t.add,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})

@@ -182,7 +182,7 @@ func (c benchClient) start(w *world) (*link, error) {
 		names = append(names, n.String())
 	}
 	ca := filepath.Join(w.dir, "ca.pem")
-	far, err := w.endpoint(w.far, "-io", c.io, "-ca", ca, "-networks", strings.Join(names, ","), "-lifetime", c.rekey.String())
+	far, err := w.endpoint(w.far, "-io", c.io, "-ca", ca, "-esp", c.suite, "-networks", strings.Join(names, ","), "-lifetime", c.rekey.String())
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +205,7 @@ func (c benchClient) start(w *world) (*link, error) {
 	l.far, l.service = family(far.Process.Pid), s
 	args := []string{
 		"--gateway", netip.AddrPortFrom(farOutside, outsidePort).String(), "--login", benchLogin, "--ca", ca,
-		"--esp", c.suite, "--allow-weak", "3des",
+		"--esp", c.suite, "--allow-weak", "3des,md5",
 	}
 	if c.groups > 0 && !c.shared {
 		args = append(args, "--set", "selectors=per-network")
