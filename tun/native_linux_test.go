@@ -4,20 +4,13 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-	"time"
 )
 
 // TestReadDoesNotWait: Read ends with what there is, be it one packet, so that this can
 // leave; and after a while, however much there is, so that what it has given does not wait
 // for the rest.
 func TestReadDoesNotWait(t *testing.T) {
-	enterNamespace(t)
-	dev, err := Open("wf0", 1300)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
-	defer time.AfterFunc(roundTripTime, func() { dev.Close() }).Stop() // what is lost would be waited for
+	dev := device(t)
 	up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
 	c, err := net.Dial("udp4", netip.AddrPortFrom(far4, 7).String())
 	if err != nil {

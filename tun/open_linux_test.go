@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -27,6 +28,23 @@ func enterNamespace(t *testing.T) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Skipf("cannot create a network namespace: %v", err)
 	}
+}
+
+// device opens wf0 in a namespace of its own. It is closed with the test, or after a while:
+// what is lost would be waited for.
+func device(t *testing.T) Device {
+	t.Helper()
+	enterNamespace(t)
+	dev, err := Open("wf0", 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(roundTripTime, func() { dev.Close() })
+	t.Cleanup(func() {
+		timer.Stop()
+		dev.Close()
+	})
+	return dev
 }
 
 // up gives an interface an address and a route.

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +16,7 @@ import (
 func TestQueuesTakeTurns(t *testing.T) {
 	for _, stream := range []byte{protoTCP, protoUDP} {
 		t.Run(map[byte]string{protoTCP: "datagram beside TCP", protoUDP: "TCP beside datagrams"}[stream], func(t *testing.T) {
-			enterNamespace(t)
-			dev, err := Open("wf0", 1300)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer dev.Close()
-			defer time.AfterFunc(roundTripTime, func() { dev.Close() }).Stop() // what is lost would be waited for
+			dev := device(t)
 			udp := hostSocket(t, "wf0")
 			tcp, err := net.ListenPacket("ip4:tcp", "10.0.0.1")
 			if err != nil {
@@ -86,13 +79,7 @@ func TestQueuesTakeTurns(t *testing.T) {
 // TestQueueOfConnection: each queue is waited for, and what the host sends in a connection
 // comes by the queue by which the far end's last packet was handed over.
 func TestQueueOfConnection(t *testing.T) {
-	enterNamespace(t)
-	dev, err := Open("wf0", 1300)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
-	defer time.AfterFunc(roundTripTime, func() { dev.Close() }).Stop() // what is lost would be waited for
+	dev := device(t)
 	up6(t, "wf0")
 	up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
 	n := dev.(*native)
@@ -158,13 +145,7 @@ func TestQueueOfConnection(t *testing.T) {
 
 // TestNewConnections: few of them are put behind an upload.
 func TestNewConnections(t *testing.T) {
-	enterNamespace(t)
-	dev, err := Open("wf0", 1300)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
-	defer time.AfterFunc(roundTripTime, func() { dev.Close() }).Stop() // what is lost would be waited for
+	dev := device(t)
 	up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
 	c, err := net.ListenPacket("ip4:udp", near4.String())
 	if err != nil {
@@ -200,13 +181,7 @@ func TestNewConnections(t *testing.T) {
 
 // TestDeviceAllocations: none, whether packets wait or are waited for.
 func TestDeviceAllocations(t *testing.T) {
-	enterNamespace(t)
-	dev, err := Open("wf0", 1300)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
-	defer time.AfterFunc(roundTripTime, func() { dev.Close() }).Stop() // what is lost would be waited for
+	dev := device(t)
 	c := hostSocket(t, "wf0")
 	to, datagram := netip.AddrPortFrom(far4, 7), make([]byte, 1000)
 	first, next := inner{port: 1, ttl: 64, df: true, flags: tcpACK, payload: datagram}, inner{port: 1, ttl: 64, df: true, sequence: 1000, flags: tcpACK, payload: datagram}
