@@ -82,6 +82,7 @@ func (m *messages) data(i int) unsafe.Pointer {
 // writing have one caller each.
 type batches struct {
 	in, out *messages // made when first needed
+	pauses  pauses    // of the reader
 	singly  int       // so many runs go datagram by datagram; owned by the writer
 }
 
@@ -91,10 +92,11 @@ type batches struct {
 // first call on, only ReadBatch reads from the socket.
 func (s *udpSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
 	if s.in == nil {
-		s.in = newMessages(unix.SYS_RECVMMSG)
+		s.in, s.pauses.rest = newMessages(unix.SYS_RECVMMSG), rest
 		// Without it runs have one datagram.
 		_ = s.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_GRO, 1) })
 	}
+	s.pauses.pause()
 	m := s.in
 	m.count = min(len(bufs), maxMessages)
 	for {
@@ -121,6 +123,7 @@ func (s *udpSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip
 			segments[i] = int(*(*int32)(m.data(i)))
 		}
 	}
+	s.pauses.gave(m.count, sizes[:m.done], segments)
 	return m.done, nil
 }
 
