@@ -65,7 +65,7 @@ func BenchmarkReceive(b *testing.B) {
 	<-installed
 	delivered := 0
 	s.Receive(func(packets [][]byte) { delivered += len(packets) })
-	a := newArrivals(1)
+	a := allArrivals(1)
 	a.from[0] = netip.AddrPortFrom(s.transport.gateway, portNATT)
 	packet := full(insideHost, firstVIP)
 	b.SetBytes(benchBatch * benchPacket)

@@ -483,7 +483,7 @@ func TestSparse(t *testing.T) {
 // TestSort: runs are taken apart, of whatever lengths; an empty datagram is none.
 func TestSort(t *testing.T) {
 	s := loopbackSession(t)
-	a := newArrivals(4)
+	a := allArrivals(4)
 	for i, run := range []struct{ size, segment int }{{0, 0}, {1400, 1400}, {2500, 1000}, {3000, 1000}} {
 		for j := range run.size {
 			a.bufs[i][j] = byte(1 + i)

@@ -17,11 +17,12 @@ import (
 
 const (
 	maxDatagram = 64 << 10
-	// runReads is how many buffers a receive loop has for long runs on a BatchConn: so
-	// many bytes are still near the processor when they are decrypted. When single
-	// datagrams fill them all, as of a gateway that sends each by itself, batchReads
-	// are used: the more are taken at once, the longer is what the host gets in one
-	// piece.
+	// fewReads is how many buffers a receive loop on a BatchConn begins with: most sockets
+	// never see more than IKE. When they are all filled, runReads are used: so many bytes
+	// of long runs are still near the processor when they are decrypted. When single
+	// datagrams fill these, too, as of a gateway that sends each by itself, batchReads
+	// are: the more are taken at once, the longer is what the host gets in one piece.
+	fewReads   = 2
 	runReads   = 8
 	batchReads = 32
 	// readErrorPause keeps a broken socket from spinning the receive loop.
@@ -46,19 +47,44 @@ type BatchConn interface {
 
 // arrivals is what one call of a socket has given. Owned by its receive loop.
 type arrivals struct {
-	bufs            [][]byte
-	count           int // of them are for the next call
+	bufs            [][]byte // as many as a call may need; each is made when one does
+	count           int      // of them are for the next call
 	sizes, segments []int
 	from            []netip.AddrPort
 	esp             [][]byte // of all the runs
 }
 
-func newArrivals(runs int) *arrivals {
-	a := &arrivals{count: min(runs, runReads), sizes: make([]int, runs), segments: make([]int, runs), from: make([]netip.AddrPort, runs)}
-	for range runs {
-		a.bufs = append(a.bufs, make([]byte, maxDatagram))
+func newArrivals(most int) *arrivals {
+	return &arrivals{
+		bufs: make([][]byte, most), count: min(most, fewReads),
+		sizes: make([]int, most), segments: make([]int, most), from: make([]netip.AddrPort, most),
 	}
-	return a
+}
+
+// next is where the next call's datagrams go.
+func (a *arrivals) next() [][]byte {
+	for i, buf := range a.bufs[:a.count] {
+		if buf == nil {
+			a.bufs[i] = make([]byte, maxDatagram)
+		}
+	}
+	return a.bufs[:a.count]
+}
+
+// took fits the number of buffers to what n of them were given.
+func (a *arrivals) took(n int) {
+	switch {
+	case n < a.count:
+	case n < runReads:
+		a.count = min(runReads, len(a.bufs))
+	default:
+		a.count = len(a.bufs)
+	}
+	for i := range n {
+		if a.sizes[i] > a.segments[i] {
+			a.count = min(a.count, runReads)
+		}
+	}
 }
 
 // receive is the receive loop of a socket. It owns its reading side.
@@ -89,23 +115,18 @@ func (t *transport) receive(u *udpSocket) {
 func (u *udpSocket) read(a *arrivals) (n int, err error) {
 	switch {
 	case u.batch != nil:
-		n, err = u.batch.ReadBatch(a.bufs[:a.count], a.sizes, a.segments, a.from)
-		if n == a.count {
-			a.count = len(a.bufs)
-		}
-		for i := range n {
-			a.from[i] = netip.AddrPortFrom(a.from[i].Addr().Unmap(), a.from[i].Port())
-			if a.sizes[i] > a.segments[i] {
-				a.count = min(a.count, runReads)
-			}
+		n, err = u.batch.ReadBatch(a.next(), a.sizes, a.segments, a.from)
+		a.took(n)
+		for i, from := range a.from[:n] {
+			a.from[i] = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		}
 		return n, err
 	case u.fast != nil:
-		a.sizes[0], a.from[0], err = u.fast.ReadFromUDPAddrPort(a.bufs[0])
+		a.sizes[0], a.from[0], err = u.fast.ReadFromUDPAddrPort(a.next()[0])
 		a.from[0] = netip.AddrPortFrom(a.from[0].Addr().Unmap(), a.from[0].Port())
 	default:
 		var from net.Addr
-		a.sizes[0], from, err = u.conn.ReadFrom(a.bufs[0])
+		a.sizes[0], from, err = u.conn.ReadFrom(a.next()[0])
 		a.from[0] = addrPortOf(from)
 	}
 	a.segments[0] = a.sizes[0]

@@ -521,11 +521,19 @@ func covered(p *pipe, remote int) bool {
 	return slices.ContainsFunc(p.sas, func(sa *pipeSA) bool { return sa.child.remote == pipeRemotes[remote] })
 }
 
+// allArrivals has all its buffers.
+func allArrivals(n int) *arrivals {
+	a := newArrivals(n)
+	a.count = n
+	a.next()
+	return a
+}
+
 // takeRuns gives datagrams to the receive loop's functions, in runs or one by one.
 func takeRuns(p *pipe, datagrams [][]byte, from netip.AddrPort, runs bool) {
-	a := newArrivals(1)
+	a := allArrivals(1)
 	if runs {
-		a = newArrivals(runReads)
+		a = allArrivals(runReads)
 	}
 	for len(datagrams) > 0 {
 		n := 0
@@ -732,13 +740,15 @@ func TestExpandedBatch(t *testing.T) {
 	}
 }
 
-// TestReadsOfRuns: single datagrams that fill a few buffers may fill all in the next call,
-// until there is a long run.
+// TestReadsOfRuns: what fills a few buffers may fill more in the next call, and single
+// datagrams all, until there is a long run. Those that were never needed do not exist.
 func TestReadsOfRuns(t *testing.T) {
 	counted := &countConn{}
-	u, a := &udpSocket{batch: counted}, newArrivals(batchReads)
+	u, a, most := &udpSocket{batch: counted}, newArrivals(batchReads), 0
 	for i, call := range []struct{ runs, size, buffers int }{
-		{1, 1400, runReads},
+		{1, 1400, fewReads},
+		{1, 2800, fewReads},
+		{fewReads, 1400, fewReads},
 		{runReads, 2800, runReads},
 		{runReads - 1, 1400, runReads},
 		{runReads, 1400, runReads},
@@ -754,6 +764,10 @@ func TestReadsOfRuns(t *testing.T) {
 		}
 		if counted.buffers != call.buffers {
 			t.Errorf("call %d: %d buffers, want %d", i, counted.buffers, call.buffers)
+		}
+		made := slices.IndexFunc(a.bufs, func(b []byte) bool { return b == nil })
+		if most = max(most, call.buffers); most < batchReads && made != most {
+			t.Errorf("call %d: %d buffers exist, want %d", i, made, most)
 		}
 	}
 }

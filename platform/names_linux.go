@@ -206,9 +206,10 @@ func (t *Tunnel) names() Tunnel {
 
 // namesClient is the service's end of the socket.
 type namesClient struct {
-	mu   sync.Mutex
-	conn *net.UnixConn
-	last uint64 // request
+	mu     sync.Mutex
+	conn   *net.UnixConn
+	last   uint64 // request
+	answer []byte // room for one; made when first needed
 }
 
 func (c *namesClient) close() { c.conn.Close() }
@@ -240,14 +241,16 @@ func (c *namesClient) ask(ctx context.Context, request namesRequest) (namesReply
 	if _, err := c.conn.Write(message); err != nil {
 		return namesReply{}, fmt.Errorf("ask the root process: %w", err)
 	}
-	answer := make([]byte, maxNamesMessage)
+	if c.answer == nil {
+		c.answer = make([]byte, maxNamesMessage)
+	}
 	for {
-		size, err := c.conn.Read(answer)
+		size, err := c.conn.Read(c.answer)
 		if err != nil {
 			return namesReply{}, fmt.Errorf("the root process does not answer: %w", errors.Join(err, context.Cause(ctx)))
 		}
 		var reply namesReply
-		if err := json.Unmarshal(answer[:size], &reply); err != nil {
+		if err := json.Unmarshal(c.answer[:size], &reply); err != nil {
 			return namesReply{}, fmt.Errorf("answer of the root process: %w", err)
 		}
 		if reply.ID == request.ID { // others belong to requests that were given up
