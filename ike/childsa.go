@@ -50,7 +50,8 @@ type childSA struct {
 	in    *esp.Inbound // guarded by Session.readMu
 	tired bool         // in has opened rekeyAfter packets; guarded by Session.readMu
 
-	out *esp.Outbound // guarded by Session.writeMu
+	out     *esp.Outbound // belongs to who has claimed it
+	sending claim
 
 	received atomic.Bool // an authentic packet has come: the peer has the keys
 	active   bool        // sends; guarded by Session.mu
@@ -232,9 +233,9 @@ func (s *Session) remove(c *childSA) {
 	s.readMu.Lock()
 	c.in.Zero()
 	s.readMu.Unlock()
-	s.writeMu.Lock()
-	c.out.Zero()
-	s.writeMu.Unlock()
+	if c.sending.remove() {
+		c.out.Zero()
+	}
 }
 
 // newestLocked is the ChildSA for a pair of selectors that was made last.
@@ -520,26 +521,20 @@ func (s *Session) WritePacket(packet []byte) error {
 		return s.Err()
 	default:
 	}
-	s.writeMu.Lock()
-	defer s.writeMu.Unlock()
-	c := outboundFor(*s.outbound.Load(), packet)
-	if c == nil {
-		return nil
-	}
 	path, o := s.espPath.Load(), &s.outbox
 	if o.path != path {
-		s.flush()
+		s.Flush()
 		o.path = path
 	}
 	need := path.marker + esp.MaxHeadroom + len(packet) + esp.MaxTailroom
 	dst, ok := o.Room(need)
 	if !ok {
-		s.flush()
+		s.Flush()
 		dst, _ = o.Room(need)
 	}
-	if o.sa != c.out {
-		o.finish()
-		o.sa = c.out
+	c := s.outboundFor(packet)
+	if c == nil {
+		return nil
 	}
 	clear(dst[:path.marker])
 	sealed, err := c.out.Begin(dst[path.marker:], packet)
@@ -559,12 +554,7 @@ func (s *Session) WritePacket(packet []byte) error {
 
 // Flush sends the packets that WritePacket has taken.
 func (s *Session) Flush() {
-	s.writeMu.Lock()
-	defer s.writeMu.Unlock()
-	s.flush()
-}
-
-func (s *Session) flush() {
+	s.outbox.finish()
 	if len(s.outbox.Runs) == 0 {
 		return
 	}
@@ -574,18 +564,24 @@ func (s *Session) flush() {
 }
 
 // outboundFor is the security policy lookup: the newest SA whose selectors hold the
-// packet.
-func outboundFor(out []*childSA, packet []byte) *childSA {
+// packet. Until the next Flush its keys stay.
+func (s *Session) outboundFor(packet []byte) *childSA {
 	src, dst, ok := packetAddrs(packet)
 	if !ok {
 		return nil
 	}
-	for _, c := range out {
-		if c.local.Contains(src) && c.remote.Contains(dst) {
-			return c
+	holds := func(c *childSA) bool { return c.local.Contains(src) && c.remote.Contains(dst) }
+	for {
+		out := *s.outbound.Load()
+		i := slices.IndexFunc(out, holds)
+		if i < 0 {
+			return nil
 		}
+		if s.outbox.use(out[i]) {
+			return out[i]
+		}
+		// It has been removed from the list since.
 	}
-	return nil
 }
 
 // Tailroom is what WritePacket needs behind a packet, in bytes.

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"wayfarer/ike/esp"
 	"wayfarer/ike/isakmp"
 )
 
@@ -189,25 +188,41 @@ func (t *transport) noteDropped(pace *sparse, why string, from netip.AddrPort, c
 	}
 }
 
-// outbox collects datagrams of ESP on one path. Guarded by Session.writeMu.
+// outbox collects datagrams of ESP on one path. Owned by who calls WritePacket and Flush.
 type outbox struct {
 	Batch
 	path *espPath
-	sa   *esp.Outbound // of the last packet, others have finished theirs
+	sa   *childSA // of the last packet, claimed; others have finished theirs
+}
+
+// use claims an SA for the next packet. It reports false if the SA has been removed.
+func (o *outbox) use(c *childSA) bool {
+	if o.sa == c {
+		return true
+	}
+	o.finish()
+	if !c.sending.take() {
+		return false
+	}
+	o.sa = c
+	return true
 }
 
 // finish completes the packets that the last SA has begun.
 func (o *outbox) finish() {
-	if o.sa != nil {
-		o.sa.Finish()
-		o.sa = nil
+	if o.sa == nil {
+		return
 	}
+	o.sa.out.Finish()
+	if o.sa.sending.release() {
+		o.sa.out.Zero()
+	}
+	o.sa = nil
 }
 
-// sendESP sends what the outbox holds. Only what the path is known not to carry whole
+// sendESP sends what the outbox holds, which is finished. Only what the path is known not to carry whole
 // may be fragmented.
 func (t *transport) sendESP(o *outbox) {
-	o.finish()
 	socket := t.socket(o.path.peer.Port())
 	whole := int(t.whole.Load())
 	from := 0 // the first of the runs that go together

@@ -66,14 +66,14 @@
 // and Flush seals and sends. ChildSAs are published to both as a whole.
 //
 // So each direction of packets has one owner, who shares nothing that changes with others
-// but by atomic pointers. It takes these locks all the same, for which hardly anybody ever
-// waits; of what a packet costs they are less than a hundredth:
+// but by atomic pointers. When an SA is removed its keys are wiped at once, also while its
+// owner sleeps for hours. On the way out nobody waits for that: the owner claims an SA for
+// a batch, and who removes it amid that leaves the wiping to the owner (claim.go). There
+// are these locks all the same, for which hardly anybody ever waits, none of them for each
+// packet:
 //
-//   - Session.writeMu, once for each packet out and once for each batch, and
-//     Session.readMu, once for each batch in. When an SA is removed its keys are wiped at
-//     once, also while its owner sleeps for hours, and so not by the owner. Besides,
-//     there may be several receive loops, who installs an SA opens what came before it,
-//     and Receive changes who takes packets.
+//   - Session.readMu, once for each batch in: there may be several receive loops, who
+//     installs an SA opens what came before it, and Receive changes who takes packets.
 //   - dontFragment.mu, for reading, once for each batch out: whether datagrams may be
 //     fragmented is a setting of the socket, which the control loop changes and a
 //     datagram of another kind does for itself.

@@ -122,8 +122,7 @@ type Session struct {
 	held     []heldPacket
 	expanded []byte // for what was compressed; made when first needed
 
-	writeMu sync.Mutex // held while packets are sealed and sent
-	outbox  outbox
+	outbox outbox
 
 	truncationTold bool // see noteTruncation; guarded by readMu
 

@@ -39,6 +39,7 @@ type pump struct {
 	writeMu sync.Mutex // a device has one writer at a time
 
 	// owned by outward
+	using      *Session // that got packets since the last Flush, if any did
 	fragmenter tun.Fragmenter
 	piece      []byte // a fragment; made when first needed
 	answers    *rate.Limiter
@@ -93,9 +94,7 @@ func (p *pump) outward() {
 	take := p.send // once: it is allocated
 	for {
 		err := p.device.Read(take)
-		if session := p.session.Load(); session != nil {
-			(*session).Flush()
-		}
+		p.use(nil)
 		if err != nil {
 			close(p.stopped) // who hears that it has failed finds it ended
 			if !errors.Is(err, os.ErrClosed) {
@@ -116,6 +115,7 @@ func (p *pump) send(packet []byte) {
 		}
 		return
 	}
+	p.use(session)
 	limit := int(p.limit.Load())
 	mss4, mss6 := tun.MSS(limit)
 	tun.ClampMSS(packet, mss4, mss6)
@@ -124,6 +124,14 @@ func (p *pump) send(packet []byte) {
 		return
 	}
 	p.write(*session, packet)
+}
+
+// use makes session the one that gets packets. The one before sends what it has been given.
+func (p *pump) use(session *Session) {
+	if p.using != session && p.using != nil {
+		(*p.using).Flush()
+	}
+	p.using = session
 }
 
 func (p *pump) write(session Session, packet []byte) {

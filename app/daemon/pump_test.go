@@ -320,6 +320,22 @@ func TestPumpFlushes(t *testing.T) {
 	}
 }
 
+// TestPumpFlushesTheSessionBefore: what one session has been given leaves though the host's
+// next packet, of the same Read, goes to another.
+func TestPumpFlushesTheSessionBefore(t *testing.T) {
+	first, second := &flushed{fakeSession: newSession()}, &flushed{fakeSession: newSession()}
+	sessions := [...]Session{first, second}
+	p := &pump{}
+	p.setLimit(1280)
+	for i := range sessions {
+		p.session.Store(&sessions[i])
+		p.send(make([]byte, 60, 100))
+	}
+	if len(first.written()) != 1 || len(second.written()) != 0 {
+		t.Errorf("%d and %d packets have left amid the Read", len(first.written()), len(second.written()))
+	}
+}
+
 // flushed counts what waits for Flush.
 type flushed struct {
 	*fakeSession
