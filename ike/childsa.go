@@ -50,8 +50,8 @@ type childSA struct {
 	in    *esp.Inbound // guarded by Session.readMu
 	tired bool         // in has opened rekeyAfter packets; guarded by Session.readMu
 
-	out     *esp.Outbound // belongs to who has claimed it
-	sending claim
+	out     *esp.Outbound // belongs to who has claimed it; anybody reads its counters
+	sending claim         // of out
 
 	received atomic.Bool // an authentic packet has come: the peer has the keys
 	active   bool        // sends; guarded by Session.mu
@@ -228,7 +228,7 @@ func (s *Session) activateHeld() {
 func (s *Session) remove(c *childSA) {
 	s.mu.Lock()
 	s.children = slices.DeleteFunc(s.children, func(o *childSA) bool { return o == c })
-	s.publishLocked()
+	s.publishLocked() // before c is claimed: outboundFor looks until it is not in the list
 	s.mu.Unlock()
 	s.readMu.Lock()
 	c.in.Zero()
@@ -514,7 +514,9 @@ func newPolicy(a Assignment, c *Config) *policy {
 // the latest. The packet's capacity must leave Tailroom behind it; what stands there is
 // as before when WritePacket returns, and so is the packet, unless it was compressed.
 // What no SA covers is dropped. After the session's end it returns its error. One
-// goroutine at a time may call WritePacket and Flush.
+// goroutine at a time may call WritePacket and Flush. After WritePacket it calls Flush
+// before it waits for anything, also when the session has ended: until then an SA that is
+// removed keeps its keys.
 func (s *Session) WritePacket(packet []byte) error {
 	select {
 	case <-s.done:
@@ -563,8 +565,9 @@ func (s *Session) Flush() {
 	s.watchdog.sent(s.transport.lastSent.Load(), s.wake)
 }
 
-// outboundFor is the security policy lookup: the newest SA whose selectors hold the
-// packet. Until the next Flush its keys stay.
+// outboundFor is the security policy lookup. It finds the newest SA whose selectors hold
+// the packet, and claims it: its keys stay until the next Flush, or until another is
+// claimed.
 func (s *Session) outboundFor(packet []byte) *childSA {
 	src, dst, ok := packetAddrs(packet)
 	if !ok {

@@ -2,15 +2,18 @@ package ike
 
 import "sync/atomic"
 
-// claim says who may use the keys of an SA: its owner, in the midst of a batch, or who has
-// removed it and wipes them. Neither ever waits for the other.
+// claim says who may use the keys of an outbound SA: its one owner, amid a batch, or the one
+// who has removed the SA, to wipe them. Neither ever waits for the other.
+//
+//	free ⇄ taken → removed → gone
+//	free → gone
 type claim struct{ state atomic.Int32 }
 
 const (
 	claimFree    int32 = iota
 	claimTaken         // by the owner
 	claimRemoved       // while the owner has it: the owner wipes the keys
-	claimGone          // the keys are wiped, or will be by who has removed the SA
+	claimGone          // the keys are wiped, or about to be by whom remove or release told so
 )
 
 // take is the owner's; it reports false if the SA has been removed.

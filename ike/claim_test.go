@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -50,16 +51,15 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// zeroed says whether the keys of an SA are gone.
+// zeroed says whether the keys of an SA are gone. It changes nothing: there is no packet.
 func zeroed(c *childSA) bool {
-	packet := make([]byte, 200)
-	_, err := c.out.Seal(packet[:esp.MaxHeadroom+20], esp.MaxHeadroom, 20)
+	_, err := c.out.Begin(make([]byte, esp.MaxHeadroom+esp.MaxTailroom), withTail(nil))
 	return errors.Is(err, esp.ErrZeroed)
 }
 
-// TestRemoveAmidBatch: an SA that is removed amid a batch keeps its keys until that is
-// sent, and what it has begun leaves encrypted; the next packet goes by another. One that
-// nobody uses loses its keys at once.
+// TestRemoveAmidBatch: an SA that is removed amid a batch keeps its keys until what it has
+// begun is encrypted; the next packet goes by another. One that nobody uses loses its keys
+// at once.
 func TestRemoveAmidBatch(t *testing.T) {
 	for _, suite := range []string{"aes128gcm16", "aes128-sha1"} {
 		t.Run(suite, func(t *testing.T) {
@@ -92,6 +92,7 @@ func TestRemoveAmidBatch(t *testing.T) {
 			if !zeroed(first.child) {
 				t.Error("its keys are there though another is used")
 			}
+			begun := bytes.Clone(s.outbox.Runs[0][:s.outbox.Segments[0]])
 			write("three")
 			s.remove(second.child)
 			s.Flush()
@@ -108,6 +109,9 @@ func TestRemoveAmidBatch(t *testing.T) {
 				in := second.peer
 				if i == 0 {
 					in = first.peer
+					if !bytes.Equal(buf[:n], begun) {
+						t.Error("what it had begun was not finished when another was used")
+					}
 				}
 				inner, err := in.Open(make([]byte, n), buf[:n])
 				if err != nil || !bytes.HasSuffix(inner, []byte(want)) {
@@ -163,14 +167,41 @@ func TestRemoveBeforePacket(t *testing.T) {
 	gone := newPairedSA(t, s, "aes128gcm16", 0x11111111).child
 	gone.sending.remove()
 	s.outbound.Store(&[]*childSA{gone, old[0]}) // as it was when the writer read it
+	other := newPairedSA(t, s, "aes128gcm16", 0x22222222).child
+	s.outbox.use(other)
 	written := make(chan error)
 	go func() { written <- s.WritePacket(withTail(ipv4(firstVIP, insideHost, "hello"))) }()
-	time.Sleep(time.Millisecond)
+	for other.sending.state.Load() != claimFree { // it leaves it when it has read the list
+		runtime.Gosched()
+	}
 	s.outbound.Store(&old)
 	if err := <-written; err != nil || s.outbox.sa != old[0] {
 		t.Errorf("%v; it went by %p, want %p", err, s.outbox.sa, old[0])
 	}
 	s.Flush()
+}
+
+// writeUntil writes packets, and says if one is lost.
+func writeUntil(s *Session, stop <-chan struct{}) error {
+	defer s.Flush()
+	packet := withTail(ipv4(firstVIP, insideHost, "hello"))
+	for i := 1; ; i++ {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		before := s.outbox.used
+		if err := s.WritePacket(packet); err != nil {
+			return err
+		}
+		if s.outbox.used == before {
+			return errors.New("a packet was lost")
+		}
+		if i%5 == 0 {
+			s.Flush()
+		}
+	}
 }
 
 // TestRemoveWhilePackets: SAs come and go while packets are written; none is sealed with
@@ -184,29 +215,7 @@ func TestRemoveWhilePackets(t *testing.T) {
 	defer sink.Close()
 	s.espPath.Store(&espPath{peer: netip.MustParseAddrPort(sink.LocalAddr().String())})
 	stop, stopped := make(chan struct{}), make(chan error, 1)
-	go func() {
-		packet := withTail(ipv4(firstVIP, insideHost, "hello"))
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				s.Flush()
-				stopped <- nil
-				return
-			default:
-			}
-			if err := s.WritePacket(packet); err != nil {
-				stopped <- err
-				return
-			}
-			if len(s.outbox.Runs) == 0 {
-				stopped <- errors.New("a packet was lost")
-				return
-			}
-			if i%5 == 0 {
-				s.Flush()
-			}
-		}
-	}()
+	go func() { stopped <- writeUntil(s, stop) }()
 	var gone []*childSA
 	for i := range uint32(200) {
 		f := newForeignSA(t, s, 0x40000000+i)

@@ -35,7 +35,7 @@ type BatchConn interface {
 	net.PacketConn
 	// ReadBatch waits until something has come and puts a run into each of bufs, of
 	// sizes[i] bytes in datagrams of segments[i] bytes, from one sender. It returns
-	// how many runs there are. The other slices are as long as bufs.
+	// how many runs there are. The other slices are at least as long as bufs.
 	ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error)
 	// WriteBatch sends the runs, of at most 64 datagrams and 65,507 bytes each, as a
 	// Batch makes them. It
@@ -220,9 +220,10 @@ func (o *outbox) finish() {
 	o.sa = nil
 }
 
-// sendESP sends what the outbox holds, which is finished. Only what the path is known not to carry whole
+// sendESP sends what the outbox holds. Only what the path is known not to carry whole
 // may be fragmented.
 func (t *transport) sendESP(o *outbox) {
+	o.finish() // before that it may be plaintext
 	socket := t.socket(o.path.peer.Port())
 	whole := int(t.whole.Load())
 	from := 0 // the first of the runs that go together

@@ -66,11 +66,10 @@
 // and Flush seals and sends. ChildSAs are published to both as a whole.
 //
 // So each direction of packets has one owner, who shares nothing that changes with others
-// but by atomic pointers. When an SA is removed its keys are wiped at once, also while its
-// owner sleeps for hours. On the way out nobody waits for that: the owner claims an SA for
-// a batch, and who removes it amid that leaves the wiping to the owner (claim.go). There
-// are these locks all the same, for which hardly anybody ever waits, none of them for each
-// packet:
+// but atomic values. The keys of an SA that is removed are wiped at once, though its owner
+// may sleep for hours; on the way out an owner that is amid a batch does that itself, when
+// the batch is finished (claim.go). There are these locks all the same, for which hardly
+// anybody ever waits, none of them for each packet:
 //
 //   - Session.readMu, once for each batch in: there may be several receive loops, who
 //     installs an SA opens what came before it, and Receive changes who takes packets.

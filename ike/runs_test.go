@@ -741,7 +741,7 @@ func TestExpandedBatch(t *testing.T) {
 }
 
 // TestReadsOfRuns: what fills a few buffers may fill more in the next call, and single
-// datagrams all, until there is a long run. Those that were never needed do not exist.
+// datagrams all, until there is a long run. Those that no call had are not made.
 func TestReadsOfRuns(t *testing.T) {
 	counted := &countConn{}
 	u, a, most := &udpSocket{batch: counted}, newArrivals(batchReads), 0

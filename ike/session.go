@@ -122,7 +122,7 @@ type Session struct {
 	held     []heldPacket
 	expanded []byte // for what was compressed; made when first needed
 
-	outbox outbox
+	outbox outbox // owned by who calls WritePacket and Flush
 
 	truncationTold bool // see noteTruncation; guarded by readMu
 

@@ -209,7 +209,7 @@ type namesClient struct {
 	mu     sync.Mutex
 	conn   *net.UnixConn
 	last   uint64 // request
-	answer []byte // room for one; made when first needed
+	answer []byte // room for one, of which mostly one page is ever used; made when first needed
 }
 
 func (c *namesClient) close() { c.conn.Close() }

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"net/netip"
 	"runtime"
 	"slices"
 	"testing"
@@ -45,12 +46,14 @@ func TestPause(t *testing.T) {
 	rested := 0
 	read := func(size, count, want int, why string) {
 		t.Helper()
-		rested = 0
-		run, _ := runOf(count, size, 0, 0)
-		if _, err := from.WriteBatch([][]byte{run}, []int{size}, localAt(to, addr)); err != nil {
-			t.Fatal(err)
+		dense, run := to.pauses.dense, make([]byte, size*count)
+		for reads := (&calls{udpSocket: to}); reads.n != 1; { // until all come at once
+			rested, reads.n, to.pauses.dense = 0, 0, dense
+			if _, err := from.WriteBatch([][]byte{run}, []int{size}, localAt(to, addr)); err != nil {
+				t.Fatal(err)
+			}
+			r.next(t, reads, count, localAt(from, addr))
 		}
-		r.next(t, to, count, localAt(from, addr))
 		if rested != want {
 			t.Errorf("%s: rested %d times, want %d", why, rested, want)
 		}
@@ -69,4 +72,15 @@ func TestPause(t *testing.T) {
 	read(88, 5, 1, "after a stream")
 	read(1400, 1, 0, "after small ones")
 	read(1400, 1, 0, "after one alone")
+}
+
+// calls counts those of ReadBatch.
+type calls struct {
+	*udpSocket
+	n int
+}
+
+func (c *calls) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
+	c.n++
+	return c.udpSocket.ReadBatch(bufs, sizes, segments, from)
 }

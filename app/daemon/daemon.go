@@ -37,7 +37,8 @@ type Session interface {
 	// NetworkChanged makes the session ask the gateway at once whether it is there.
 	NetworkChanged()
 	// Receive has a function called with the packets from the gateway; WritePacket
-	// takes those to it, and Flush sends them.
+	// takes those to it, and Flush sends them: both are one goroutine's, which waits for
+	// nothing between them.
 	Receive(deliver func(packets [][]byte))
 	WritePacket(packet []byte) error
 	Flush()

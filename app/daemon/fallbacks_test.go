@@ -40,7 +40,7 @@ var fallbacks = []struct {
 	{"a large packet has tiny segments", []string{"tun.TestSplit", "tun.TestModes", "ike.TestTinySegments", "ike.TestRunShapes"}},
 	{"IPv6 inside and outside", []string{"tun.TestModes", "tun.TestSplit", "tun.FuzzCoalesce", "platform.TestBatches", "platform.TestMacBatches", "ike.FuzzRuns"}},
 	{"inner fragments", []string{"tun.TestModes", "tun.TestCoalesceFragments", "tun.FuzzFragments", "daemon.TestPumpKeepsWithinThePath", "daemon.TestPumpWithStacks"}},
-	{"packets for several SAs in one batch, an SA that changes in its midst", []string{"ike.FuzzRuns", "ike.TestPathInMidBatch", "ike.TestExpandedBatch", "ike.TestRemoveAmidBatch"}},
+	{"packets for several SAs in one batch, an SA that changes in its midst", []string{"ike.FuzzRuns", "ike.TestPathInMidBatch", "ike.TestExpandedBatch", "ike.TestRemoveAmidBatch", "ike.TestRemoveWhilePackets"}},
 	{"inner checksums are verified before packets are put together", []string{"tun.TestCoalesceVerifies", "tun.TestCoalesceDatagrams/a wrong checksum", "tun.FuzzCoalesce"}},
 	{"batches, compared with packet by packet", []string{"ike.FuzzRuns", "tun.FuzzCoalesce", "tun.FuzzSegments", "tun.TestSplit"}},
 	{"nothing is allocated per packet", []string{
