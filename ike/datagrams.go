@@ -16,9 +16,9 @@ import (
 
 const (
 	maxDatagram = 64 << 10
-	// fewReads is how many buffers a receive loop on a BatchConn begins with: most sockets
-	// never see more than IKE. When they are all filled, runReads are used: so many bytes
-	// of long runs are still near the processor when they are decrypted. When single
+	// fewReads is how many buffers a receive loop on a BatchConn has until ESP comes: most
+	// sockets see IKE only. When they are all filled, runReads are used: so many bytes of
+	// long runs are still near the processor when they are decrypted. When single
 	// datagrams fill these, too, as of a gateway that sends each by itself, batchReads
 	// are: the more are taken at once, the longer is what the host gets in one piece.
 	fewReads   = 2
@@ -46,7 +46,7 @@ type BatchConn interface {
 
 // arrivals is what one call of a socket has given. Owned by its receive loop.
 type arrivals struct {
-	bufs            [][]byte // as many as a call may need; each is made when one does
+	bufs            [][]byte // few until ESP has come, then as many as the other slices have
 	count           int      // of them are for the next call
 	sizes, segments []int
 	from            []netip.AddrPort
@@ -54,20 +54,17 @@ type arrivals struct {
 }
 
 func newArrivals(most int) *arrivals {
-	return &arrivals{
-		bufs: make([][]byte, most), count: min(most, fewReads),
-		sizes: make([]int, most), segments: make([]int, most), from: make([]netip.AddrPort, most),
-	}
+	a := &arrivals{sizes: make([]int, most), segments: make([]int, most), from: make([]netip.AddrPort, most)}
+	a.makeBufs(min(most, fewReads))
+	a.count = len(a.bufs)
+	return a
 }
 
-// next is where the next call's datagrams go.
-func (a *arrivals) next() [][]byte {
-	for i, buf := range a.bufs[:a.count] {
-		if buf == nil {
-			a.bufs[i] = make([]byte, maxDatagram)
-		}
+// makeBufs makes it so many buffers.
+func (a *arrivals) makeBufs(n int) {
+	for len(a.bufs) < n {
+		a.bufs = append(a.bufs, make([]byte, maxDatagram))
 	}
-	return a.bufs[:a.count]
 }
 
 // took fits the number of buffers to what n of them were given.
@@ -107,6 +104,7 @@ func (t *transport) receive(u *udpSocket) {
 		t.sort(a, n)
 		if len(a.esp) > 0 {
 			t.takeESP(a.esp)
+			a.makeBufs(len(a.sizes))
 		}
 	}
 }
@@ -114,18 +112,18 @@ func (t *transport) receive(u *udpSocket) {
 func (u *udpSocket) read(a *arrivals) (n int, err error) {
 	switch {
 	case u.batch != nil:
-		n, err = u.batch.ReadBatch(a.next(), a.sizes, a.segments, a.from)
+		n, err = u.batch.ReadBatch(a.bufs[:a.count], a.sizes, a.segments, a.from)
 		a.took(n)
 		for i, from := range a.from[:n] {
 			a.from[i] = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		}
 		return n, err
 	case u.fast != nil:
-		a.sizes[0], a.from[0], err = u.fast.ReadFromUDPAddrPort(a.next()[0])
+		a.sizes[0], a.from[0], err = u.fast.ReadFromUDPAddrPort(a.bufs[0])
 		a.from[0] = netip.AddrPortFrom(a.from[0].Addr().Unmap(), a.from[0].Port())
 	default:
 		var from net.Addr
-		a.sizes[0], from, err = u.conn.ReadFrom(a.next()[0])
+		a.sizes[0], from, err = u.conn.ReadFrom(a.bufs[0])
 		a.from[0] = addrPortOf(from)
 	}
 	a.segments[0] = a.sizes[0]

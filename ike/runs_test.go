@@ -524,8 +524,8 @@ func covered(p *pipe, remote int) bool {
 // allArrivals has all its buffers.
 func allArrivals(n int) *arrivals {
 	a := newArrivals(n)
+	a.makeBufs(n)
 	a.count = n
-	a.next()
 	return a
 }
 
@@ -738,50 +738,4 @@ func TestExpandedBatch(t *testing.T) {
 	if !slices.EqualFunc(got, want, bytes.Equal) {
 		t.Errorf("%d packets, want %d", len(got), len(want))
 	}
-}
-
-// TestReadsOfRuns: what fills a few buffers may fill more in the next call, and single
-// datagrams all, until there is a long run. Those that no call had are not made.
-func TestReadsOfRuns(t *testing.T) {
-	counted := &countConn{}
-	u, a, most := &udpSocket{batch: counted}, newArrivals(batchReads), 0
-	for i, call := range []struct{ runs, size, buffers int }{
-		{1, 1400, fewReads},
-		{1, 2800, fewReads},
-		{fewReads, 1400, fewReads},
-		{runReads, 2800, runReads},
-		{runReads - 1, 1400, runReads},
-		{runReads, 1400, runReads},
-		{1, 1400, batchReads},
-		{batchReads, 1400, batchReads},
-		{0, 0, batchReads},
-		{1, 2800, batchReads},
-		{1, 1400, runReads},
-	} {
-		counted.runs, counted.size = call.runs, call.size
-		if n, err := u.read(a); n != call.runs || err != nil {
-			t.Fatalf("call %d: %d runs, %v", i, n, err)
-		}
-		if counted.buffers != call.buffers {
-			t.Errorf("call %d: %d buffers, want %d", i, counted.buffers, call.buffers)
-		}
-		made := slices.IndexFunc(a.bufs, func(b []byte) bool { return b == nil })
-		if most = max(most, call.buffers); most < batchReads && made != most {
-			t.Errorf("call %d: %d buffers exist, want %d", i, made, most)
-		}
-	}
-}
-
-// countConn gives runs, of which only the sizes are known, in datagrams of 1400 bytes.
-type countConn struct {
-	BatchConn
-	runs, size, buffers int
-}
-
-func (c *countConn) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
-	c.buffers = len(bufs)
-	for i := range c.runs {
-		sizes[i], segments[i], from[i] = c.size, 1400, pipeGateway
-	}
-	return c.runs, nil
 }
