@@ -150,7 +150,7 @@ func (l *link) tcp(length time.Duration, streams int, way direction, targets ...
 	}
 	var before heap
 	if l.service != nil {
-		before = l.service.heap()
+		before = l.service.collected()
 	}
 	m := newMeter(l.near, l.far)
 	t, err := l.iperf(length, streams, way, targets...)
@@ -177,8 +177,13 @@ func (l *link) tcp(length time.Duration, streams int, way direction, targets ...
 // packets it has carried.
 type heap struct{ bytes, packets float64 }
 
-// least is the smallest object that Go's heap has, in bytes.
-const leastObject = 8
+const (
+	// leastObject is the smallest object that Go's heap has, in bytes.
+	leastObject = 8
+	// maxQuestions is how often a service is asked for its state, which makes it allocate,
+	// until it collects garbage.
+	maxQuestions = 1000
+)
 
 // perPacket is how many objects at most were allocated for each packet since, as far as
 // garbage collections tell: of what comes after the last one nothing is known. That there
@@ -188,6 +193,18 @@ func (h heap) perPacket(before heap) float64 {
 		return 0
 	}
 	return (h.bytes - before.bytes) / leastObject / (h.packets - before.packets)
+}
+
+// collected is the heap just after a collection, which the service is brought to: what it
+// had allocated until then, as to connect, is not counted for packets that come later.
+func (s *service) collected() heap {
+	before := s.heap()
+	for range maxQuestions {
+		if h := s.heap(); h.bytes > before.bytes {
+			return h
+		}
+	}
+	return before
 }
 
 func (s *service) heap() (h heap) {
