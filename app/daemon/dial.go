@@ -18,8 +18,8 @@ const (
 	lookupTimeout = 3 * time.Second
 	// lookForESP is how often a session without an ESP SA is looked at.
 	lookForESP = 50 * time.Millisecond
-	// lasting is how old an ESP SA is that is believed in though the ones before it were
-	// deleted.
+	// lasting is how old a doubtful ESP SA has to be: one after others that were deleted,
+	// or of plain ESP.
 	lasting = 500 * time.Millisecond
 	// maxAddresses bounds those of a name that are tried, and remembered: more than an
 	// attempt has time for.
@@ -70,13 +70,11 @@ func (t *tunnel) establish(ctx context.Context) (_ *dialled, err error) {
 	return session, nil
 }
 
-// awaitESP waits until there is an ESP SA: a gateway that can make none may delete each
-// as soon as it is agreed on, until the engine gives up. One that it may delete, too, has
-// to last for a moment.
+// awaitESP waits until an ESP SA stands: a gateway that can make none may delete each as
+// soon as it is agreed on, until the engine gives up.
 func awaitESP(ctx context.Context, session *dialled) error {
 	for {
-		stats := session.Stats()
-		if len(stats.Children) > 0 && (stats.ShortLived == 0 || time.Since(stats.Children[0].Established) >= lasting) {
+		if stands(session.Stats()) {
 			return nil
 		}
 		select {
@@ -87,6 +85,17 @@ func awaitESP(ctx context.Context, session *dialled) error {
 		case <-time.After(lookForESP):
 		}
 	}
+}
+
+// stands says whether there is an ESP SA that will stay. One after others that were deleted,
+// or of plain ESP, which gateways agree on before they find that they have none, has to
+// carry a packet or to last for a moment.
+func stands(s ike.Stats) bool {
+	if len(s.Children) == 0 {
+		return false
+	}
+	newest, doubtful := s.Children[0], s.ShortLived > 0 || s.NATT == ""
+	return !doubtful || newest.PacketsIn > 0 || time.Since(newest.Established) >= lasting
 }
 
 // dial asks about an unknown gateway at most once: the pin that the answer gives is

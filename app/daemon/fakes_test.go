@@ -206,6 +206,7 @@ func newSession() *fakeSession {
 		},
 		stats: ike.Stats{
 			Gateway:   netip.MustParseAddrPort("192.0.2.1:4500"),
+			NATT:      "rfc3947",
 			LastHeard: time.Now(),
 			Children:  []ike.ChildStats{{Remote: netip.MustParsePrefix("0.0.0.0/0")}},
 		},
@@ -228,6 +229,14 @@ func (s *fakeSession) setChild(deleted int) {
 	defer s.mu.Unlock()
 	s.stats.Children = []ike.ChildStats{{Remote: netip.MustParsePrefix("0.0.0.0/0"), Established: time.Now()}}
 	s.stats.ShortLived = deleted
+}
+
+// setPlain makes the session's ESP SA one of plain ESP, through which so many packets came.
+func (s *fakeSession) setPlain(packets uint64) {
+	s.setChild(0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.NATT, s.stats.Children[0].PacketsIn = "", packets
 }
 
 func (s *fakeSession) Stats() ike.Stats {

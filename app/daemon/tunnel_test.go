@@ -142,6 +142,21 @@ func TestConnectedHasESP(t *testing.T) {
 			synctest.Wait()
 			w.wantState(id, app.StateConnected)
 		},
+		"plain ESP": func(w *world, id string, s *fakeSession) {
+			s.setPlain(0)
+			time.Sleep(lasting - lookForESP)
+			synctest.Wait()
+			w.wantState(id, app.StateConnecting)
+			time.Sleep(2 * lookForESP)
+			synctest.Wait()
+			w.wantState(id, app.StateConnected)
+		},
+		"plain ESP with a packet": func(w *world, id string, s *fakeSession) {
+			s.setPlain(1)
+			time.Sleep(lookForESP)
+			synctest.Wait()
+			w.wantState(id, app.StateConnected)
+		},
 		"none comes": func(w *world, id string, s *fakeSession) {
 			s.end(refusal)
 			synctest.Wait()
