@@ -556,7 +556,7 @@ func (s *Session) WritePacket(packet []byte) error {
 
 // Flush sends the packets that WritePacket has taken.
 func (s *Session) Flush() {
-	s.outbox.finish()
+	s.outbox.finish() // before that they may be plaintext
 	if len(s.outbox.Runs) == 0 {
 		return
 	}

@@ -218,10 +218,9 @@ func (o *outbox) finish() {
 	o.sa = nil
 }
 
-// sendESP sends what the outbox holds. Only what the path is known not to carry whole
-// may be fragmented.
+// sendESP sends what the outbox holds, all of it finished. Only what the path is known not
+// to carry whole may be fragmented.
 func (t *transport) sendESP(o *outbox) {
-	o.finish() // before that it may be plaintext
 	socket := t.socket(o.path.peer.Port())
 	whole := int(t.whole.Load())
 	from := 0 // the first of the runs that go together

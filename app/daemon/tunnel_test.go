@@ -124,38 +124,32 @@ func TestConnectedIsMeasured(t *testing.T) {
 // why.
 func TestConnectedHasESP(t *testing.T) {
 	refusal := &ike.RefusedError{Step: ike.StepBuildTunnel, What: ike.RefusedTunnel, Authenticated: true}
-	for name, after := range map[string]func(w *world, id string, s *fakeSession){
+	after := func(w *world, id string, d time.Duration, state app.State) {
+		w.t.Helper()
+		time.Sleep(d)
+		synctest.Wait()
+		w.wantState(id, state)
+	}
+	for name, then := range map[string]func(w *world, id string, s *fakeSession){
 		"it comes": func(w *world, id string, s *fakeSession) {
 			s.setChild(0)
-			time.Sleep(lookForESP)
-			synctest.Wait()
-			w.wantState(id, app.StateConnected)
+			after(w, id, lookForESP, app.StateConnected)
 		},
 		"others were deleted": func(w *world, id string, s *fakeSession) {
 			for deleted := range 3 { // the last stays
 				s.setChild(1 + deleted)
-				time.Sleep(lasting - lookForESP)
-				synctest.Wait()
-				w.wantState(id, app.StateConnecting)
+				after(w, id, lasting-lookForESP, app.StateConnecting)
 			}
-			time.Sleep(2 * lookForESP)
-			synctest.Wait()
-			w.wantState(id, app.StateConnected)
+			after(w, id, 2*lookForESP, app.StateConnected)
 		},
 		"plain ESP": func(w *world, id string, s *fakeSession) {
 			s.setPlain(0)
-			time.Sleep(lasting - lookForESP)
-			synctest.Wait()
-			w.wantState(id, app.StateConnecting)
-			time.Sleep(2 * lookForESP)
-			synctest.Wait()
-			w.wantState(id, app.StateConnected)
+			after(w, id, lasting-lookForESP, app.StateConnecting)
+			after(w, id, 2*lookForESP, app.StateConnected)
 		},
 		"plain ESP with a packet": func(w *world, id string, s *fakeSession) {
 			s.setPlain(1)
-			time.Sleep(lookForESP)
-			synctest.Wait()
-			w.wantState(id, app.StateConnected)
+			after(w, id, lookForESP, app.StateConnected)
 		},
 		"none comes": func(w *world, id string, s *fakeSession) {
 			s.end(refusal)
@@ -182,7 +176,7 @@ func TestConnectedHasESP(t *testing.T) {
 				if c := w.wantState(id, app.StateConnecting); c.Step != app.StepTest {
 					t.Errorf("step %q", c.Step)
 				}
-				after(w, id, session)
+				then(w, id, session)
 			})
 		})
 	}
