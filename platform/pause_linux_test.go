@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,24 +15,33 @@ func TestPauses(t *testing.T) {
 	many := func(n, size int) []int { return slices.Repeat([]int{size}, n) }
 	for _, tt := range []struct {
 		name            string
+		before          int // have come closely before
 		sizes, segments []int
-		want            bool
+		after           time.Duration
+		want            int
 	}{
-		{"a stream", many(5, 1400), many(5, 1400), true},
-		{"the least of one", many(2, 512), many(2, 512), true},
-		{"with a small one in it", []int{1400, 60, 1400}, []int{1400, 60, 1400}, true},
-		{"what comes alone", many(1, 1400), many(1, 1400), false},
-		{"nothing", nil, nil, false},
-		{"acknowledgements", many(5, 88), many(5, 88), false},
-		{"mostly small", []int{1400, 60, 60}, []int{1400, 60, 60}, false},
-		{"runs", many(5, 14000), many(5, 1400), false},
-		{"a run among them", []int{1400, 2800, 1400}, []int{1400, 1400, 1400}, false},
-		{"there are more", many(8, 1400), many(8, 1400), false},
+		{"a stream", 4, many(5, 1400), many(5, 1400), 299 * time.Microsecond, 4},
+		{"a slower one", 4, many(5, 1400), many(5, 1400), 300 * time.Microsecond, 0},
+		{"one of single calls", 4, many(1, 1400), many(1, 1400), 59 * time.Microsecond, 4},
+		{"now and then one", 4, many(1, 1400), many(1, 1400), 60 * time.Microsecond, 0},
+		{"a stream begins", 0, many(3, 1400), many(3, 1400), 0, 3},
+		{"and goes on", 3, many(1, 1400), many(1, 1400), 0, 4},
+		{"the smallest", 3, many(2, 512), many(2, 512), 0, 4},
+		{"with a small one in it", 3, []int{1400, 60, 1400}, []int{1400, 60, 1400}, 0, 4},
+		{"acknowledgements", 4, many(5, 88), many(5, 88), 0, 0},
+		{"mostly small", 4, []int{1400, 60, 60}, []int{1400, 60, 60}, 0, 0},
+		{"runs", 4, many(5, 14000), many(5, 1400), 0, 0},
+		{"a run among them", 4, []int{1400, 2800, 1400}, []int{1400, 1400, 1400}, 0, 0},
+		{"there are more", 4, many(8, 1400), many(8, 1400), 0, 0},
 	} {
-		p := pauses{dense: !tt.want}
-		p.gave(8, tt.sizes, tt.segments)
+		begin := time.Now()
+		p := pauses{dense: tt.before, last: begin}
+		p.gave(begin.Add(tt.after), 8, tt.sizes, tt.segments)
 		if p.dense != tt.want {
-			t.Errorf("%s: dense %v", tt.name, p.dense)
+			t.Errorf("%s: dense %d, want %d", tt.name, p.dense, tt.want)
+		}
+		if !p.last.Equal(begin.Add(tt.after)) {
+			t.Errorf("%s: the moment was not noted", tt.name)
 		}
 	}
 }
@@ -44,11 +54,15 @@ func TestPause(t *testing.T) {
 	from, to := batchSocket(t, addr), batchSocket(t, addr)
 	r := newReader(8)
 	rested := 0
-	read := func(size, count, want int, why string) {
+	// read moves datagrams that come right behind those before, or long after them.
+	read := func(size, count int, closely bool, want int, why string) {
 		t.Helper()
 		dense, run := to.pauses.dense, make([]byte, size*count)
 		for reads := (&calls{udpSocket: to}); reads.n != 1; { // until all come at once
-			rested, reads.n, to.pauses.dense = 0, 0, dense
+			rested, reads.n, to.pauses.dense, to.pauses.last = 0, 0, dense, time.Time{}
+			if closely {
+				to.pauses.last = time.Now().Add(time.Hour)
+			}
 			if _, err := from.WriteBatch([][]byte{run}, []int{size}, localAt(to, addr)); err != nil {
 				t.Fatal(err)
 			}
@@ -58,20 +72,23 @@ func TestPause(t *testing.T) {
 			t.Errorf("%s: rested %d times, want %d", why, rested, want)
 		}
 	}
-	read(1400, 1, 0, "the first")
+	const closely, later = true, false
+	read(1400, 1, later, 0, "the first")
 	to.option(t, unix.SOL_UDP, unix.UDP_GRO, 0)
 	to.pauses.rest = func() { rested++ }
-	read(1400, 5, 0, "before a stream")
-	read(1400, 5, 1, "amid a stream")
+	read(1400, 5, closely, 0, "before a stream")
+	read(1400, 5, closely, 1, "amid a stream")
 	runtime.GOMAXPROCS(1)
-	read(1400, 5, 0, "with one processor")
+	read(1400, 5, closely, 0, "with one processor")
 	runtime.GOMAXPROCS(2)
 	pausing.Store(true)
-	read(1400, 5, 0, "while another rests")
+	read(1400, 5, closely, 0, "while another rests")
 	pausing.Store(false)
-	read(88, 5, 1, "after a stream")
-	read(1400, 1, 0, "after small ones")
-	read(1400, 1, 0, "after one alone")
+	read(1400, 5, later, 1, "after a stream")
+	read(1400, 5, closely, 0, "after some time")
+	read(88, 5, closely, 1, "after another stream")
+	read(1400, 1, closely, 0, "after small ones")
+	read(1400, 1, closely, 0, "after one alone")
 }
 
 // calls counts those of ReadBatch.

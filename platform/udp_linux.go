@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -123,7 +124,7 @@ func (s *udpSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip
 			segments[i] = int(*(*int32)(m.data(i)))
 		}
 	}
-	s.pauses.gave(m.count, sizes[:m.done], segments)
+	s.pauses.gave(time.Now(), m.count, sizes[:m.done], segments)
 	return m.done, nil
 }
 

@@ -49,7 +49,7 @@ func (e *endpoint) open() (pipe, error) {
 func isIKE(b []byte) bool { return len(b) < 4 || binary.BigEndian.Uint32(b) == 0 }
 
 // receiveBuffer is what the sockets hold, in bytes.
-const receiveBuffer = 4 << 20
+const receiveBuffer = 2 << 20
 
 // batchSocket is what package platform gives.
 type batchSocket interface {
