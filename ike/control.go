@@ -58,7 +58,9 @@ func (s *Session) loop() error {
 		if s.old != nil {
 			oldInbox = s.old.inbox
 		}
-		timer.Reset(time.Until(s.nextDeadline()))
+		next := s.nextDeadline()
+		s.transport.wakeAt(next)
+		timer.Reset(time.Until(next))
 		var err error
 		select {
 		case datagram := <-s.sa.inbox:

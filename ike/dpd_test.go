@@ -2,9 +2,12 @@ package ike
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -437,6 +440,42 @@ func TestKeepalive(t *testing.T) {
 		if n := len(w.keepalives()); n != 5 {
 			w.t.Errorf("keepalives at %v", w.keepalives())
 		}
+	})
+}
+
+// wakeConn notes until when the session waits.
+type wakeConn struct {
+	net.PacketConn
+	until atomic.Int64 // ns since 1970
+}
+
+func (c *wakeConn) WakeAt(t time.Time) { c.until.Store(t.UnixNano()) }
+
+// TestWakeAt: a socket hears until when the session waits: for its next keepalive, or for an
+// answer that is missing.
+func TestWakeAt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		conn, listen := &wakeConn{}, w.client.ListenPacket
+		w.client.ListenPacket = func(ctx context.Context, gw netip.Addr, port uint16) (_ net.PacketConn, err error) {
+			conn.PacketConn, err = listen(ctx, gw, port)
+			return conn, err
+		}
+		w.start()
+		s := w.dial()
+		wantUntil := func(want time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if until := time.Unix(0, conn.until.Load()).Sub(w.began); until != want {
+				t.Errorf("after %v the session waits until %v, want %v", time.Since(w.began), until, want)
+			}
+		}
+		time.Sleep(35 * time.Second)
+		wantUntil(dpdIdle + natKeepAlive) // it has probed
+		time.Sleep(20 * time.Second)
+		wantUntil(2 * dpdIdle)
+		w.net.SetFilter(func(_, _ netip.AddrPort, data []byte) []gateway.Delivery { return nil })
+		s.NetworkChanged()
+		wantUntil(55*time.Second + urgentInterval)
 	})
 }
 

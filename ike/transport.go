@@ -14,6 +14,14 @@ import (
 	"wayfarer/ike/isakmp"
 )
 
+// WakeConn is what a socket of Config.ListenPacket may be, beside a net.PacketConn: one of a
+// system that wakes the process at a lower cost if it is told when. WakeAt is called before
+// the session waits until then, unless something comes.
+type WakeConn interface {
+	net.PacketConn
+	WakeAt(t time.Time)
+}
+
 // inboxSize bounds IKE datagrams that wait for their SA.
 const inboxSize = 64
 
@@ -228,6 +236,13 @@ func (t *transport) noteError(err error) {
 		t.log.Debug("socket error", "err", err, "not_logged", passed)
 	}
 	t.lastError.Store(&err)
+}
+
+// wakeAt says until when the session waits.
+func (t *transport) wakeAt(when time.Time) {
+	if conn, ok := t.conn.conn.(WakeConn); ok {
+		conn.WakeAt(when)
+	}
 }
 
 // close returns when the ports are free again: another attempt may need the same.

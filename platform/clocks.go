@@ -49,15 +49,20 @@ func (c *sleepClocks) slid() bool {
 
 // watchSleep passes on what told tells for as long as that is open. The clocks are compared
 // whenever there is a hint that something has happened, and every clockTime once nobody tells
-// (told is nil or closed). A wake that they were the first to see is reported once.
-func watchSleep(ctx context.Context, log *slog.Logger, slept func() (time.Duration, error), told <-chan bool, hints <-chan struct{}) <-chan bool {
+// (told is nil or closed), which wakeAt hears of before. A wake that they were the first to
+// see is reported once.
+func watchSleep(ctx context.Context, log *slog.Logger, slept func() (time.Duration, error), told <-chan bool, hints <-chan struct{}, wakeAt func(time.Time)) <-chan bool {
 	sleeps := make(chan bool)
 	clocks := sleepClocks{slept: slept}
 	clocks.slid() // from now on
+	next := func() <-chan time.Time {
+		wakeAt(time.Now().Add(clockTime))
+		return time.After(clockTime)
+	}
 	go func() {
 		var tick <-chan time.Time
 		if told == nil {
-			tick = time.Tick(clockTime)
+			tick = next()
 		}
 		seen := false // a wake, since anything was told
 		for {
@@ -68,13 +73,13 @@ func watchSleep(ctx context.Context, log *slog.Logger, slept func() (time.Durati
 			case is, open := <-told:
 				if !open {
 					log.Debug("network: nobody tells of sleep any more, the clocks do")
-					told, tick = nil, time.Tick(clockTime)
+					told, tick = nil, next()
 					continue
 				}
 				slid := clocks.slid()
 				asleep, news, seen = is, is || slid || !seen, false
 			case <-tick:
-				news = clocks.slid()
+				tick, news = next(), clocks.slid()
 			case <-hints:
 				news = clocks.slid()
 				seen = seen || news

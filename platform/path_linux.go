@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -126,6 +127,17 @@ type udpSocket struct {
 	*net.UDPConn
 	pathSocket
 	batches
+	alarm alarm
+}
+
+// WakeAt has the process woken at a time, and no more at the one before: the runtime's own
+// timers make it look many times.
+func (s *udpSocket) WakeAt(t time.Time) { s.alarm.set(t) }
+
+// Close implements net.PacketConn.
+func (s *udpSocket) Close() error {
+	s.alarm.close()
+	return s.UDPConn.Close()
 }
 
 func (s *udpSocket) ReadFromUDPAddrPort(b []byte) (n int, from netip.AddrPort, err error) {

@@ -122,19 +122,24 @@ func flushRuleset() error {
 
 func TestWatchClocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var slept, asked atomic.Int64
+		var slept, asked, told atomic.Int64
 		hints := make(chan struct{})
 		wakes := watchSleep(t.Context(), slog.New(slog.DiscardHandler), func() (time.Duration, error) {
 			asked.Add(1)
 			return time.Duration(slept.Load()), nil
-		}, nil, hints)
+		}, nil, hints, func(at time.Time) {
+			if at != time.Now().Add(clockTime) {
+				t.Errorf("the clocks are to be compared %v later", time.Until(at))
+			}
+			told.Add(1)
+		})
 		select {
 		case <-wakes:
 			t.Error("woke up without sleep")
 		case <-time.After(10*clockTime + clockTime/2):
 		}
-		if got := asked.Load(); got != 11 {
-			t.Errorf("looked %d times", got)
+		if got := asked.Load(); got != 11 || told.Load() != 11 {
+			t.Errorf("looked %d times, told of %d", got, told.Load())
 		}
 		for _, more := range []time.Duration{time.Hour, clockJump} {
 			slept.Add(int64(more))
@@ -157,7 +162,7 @@ func TestWatchClocks(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		watchSleep(t.Context(), slog.New(slog.DiscardHandler), func() (time.Duration, error) { return 0, errors.New("no clock") }, nil, nil)
+		watchSleep(t.Context(), slog.New(slog.DiscardHandler), func() (time.Duration, error) { return 0, errors.New("no clock") }, nil, nil, func(time.Time) {})
 	})
 	if slept, err := sleptFor(); err != nil || slept < 0 {
 		t.Errorf("%v, %v", slept, err)

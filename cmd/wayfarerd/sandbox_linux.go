@@ -87,6 +87,7 @@ var serviceCalls = []string{
 	// waiting
 	"clock_getres", "clock_gettime", "clock_nanosleep", "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait",
 	"epoll_pwait2", "epoll_wait", "eventfd", "eventfd2", "gettimeofday", "nanosleep", "poll", "ppoll", "pselect6", "select", "time",
+	"timerfd_create", "timerfd_settime",
 	// memory and threads; clone is below
 	"arch_prctl", "brk", "clone3", "exit", "exit_group", "futex", "futex_waitv", "get_robust_list", "gettid", "madvise",
 	"membarrier", "mincore", "mmap", "mprotect", "mremap", "munmap", "restart_syscall", "rseq", "rt_sigaction",

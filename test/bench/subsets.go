@@ -18,13 +18,13 @@ type plan struct {
 	rounds          int
 	more            int           // rounds, for those that were disturbed
 	length          time.Duration // of a transfer
-	settle, idle    time.Duration
+	settle, idle    time.Duration // until what connecting has begun is over; of a look at the rest
 	pings, attempts int
 	bound           float64 // of others' share of the processors
 }
 
 var (
-	fullPlan  = plan{rounds: 5, more: 5, length: 2 * time.Second, settle: 10 * time.Second, idle: 15 * time.Second, pings: 300, attempts: 2}
+	fullPlan  = plan{rounds: 5, more: 5, length: 2 * time.Second, settle: 35 * time.Second, idle: 40 * time.Second, pings: 300, attempts: 2}
 	quickPlan = plan{rounds: 1, length: time.Second, settle: 3 * time.Second, idle: 5 * time.Second, pings: 100, attempts: 1}
 )
 
