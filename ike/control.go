@@ -53,14 +53,18 @@ func (s *Session) loop() error {
 	s.beginPath(time.Now().Add(pathInterval))
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var due time.Time // when the timer fires
 	for {
 		var oldInbox chan []byte
 		if s.old != nil {
 			oldInbox = s.old.inbox
 		}
-		next := s.nextDeadline()
-		s.transport.wakeAt(next)
-		timer.Reset(time.Until(next))
+		// The runtime wakes up when a timer was due that has been moved to later, too.
+		if next := s.nextDeadline(); next.Before(due) || !due.After(time.Now()) {
+			due = next
+			s.transport.wakeAt(due)
+			timer.Reset(time.Until(due))
+		}
 		var err error
 		select {
 		case datagram := <-s.sa.inbox:

@@ -469,8 +469,10 @@ func TestWakeAt(t *testing.T) {
 				t.Errorf("after %v the session waits until %v, want %v", time.Since(w.began), until, want)
 			}
 		}
-		time.Sleep(35 * time.Second)
-		wantUntil(dpdIdle + natKeepAlive) // it has probed
+		time.Sleep(32 * time.Second)
+		wantUntil(dpdIdle + dpdInterval) // as when it probed, though it has been answered
+		time.Sleep(3 * time.Second)
+		wantUntil(dpdIdle + natKeepAlive)
 		time.Sleep(20 * time.Second)
 		wantUntil(2 * dpdIdle)
 		w.net.SetFilter(func(_, _ netip.AddrPort, data []byte) []gateway.Delivery { return nil })

@@ -14,11 +14,12 @@ import (
 	"wayfarer/ike/isakmp"
 )
 
-// WakeConn is what a socket of Config.ListenPacket may be, beside a net.PacketConn: one of a
-// system that wakes the process at a lower cost if it is told when. WakeAt is called before
-// the session waits until then, unless something comes.
+// WakeConn is what a socket of Config.ListenPacket may be, beside a net.PacketConn: one that is
+// told until when the session waits, so that it can have the system wake the process exactly
+// then.
 type WakeConn interface {
 	net.PacketConn
+	// WakeAt must not block. The last call counts; a time that is past wants nothing.
 	WakeAt(t time.Time)
 }
 
@@ -84,6 +85,7 @@ type udpSocket struct {
 	conn   net.PacketConn
 	fast   addrPortConn  // conn, or nil
 	batch  BatchConn     // conn, or nil
+	wake   WakeConn      // conn, or nil
 	closed chan struct{} // closed when the receive loop has ended
 
 	fragments dontFragment
@@ -137,7 +139,8 @@ func (t *transport) openUDP(ctx context.Context, cfg *Config, port uint16) (*udp
 	}
 	fast, _ := conn.(addrPortConn)
 	batch, _ := conn.(BatchConn)
-	u := &udpSocket{conn: conn, fast: fast, batch: batch, closed: make(chan struct{})}
+	wake, _ := conn.(WakeConn)
+	u := &udpSocket{conn: conn, fast: fast, batch: batch, wake: wake, closed: make(chan struct{})}
 	t.adopt(&u.fragments, conn)
 	go t.receive(u)
 	return u, nil
@@ -240,8 +243,8 @@ func (t *transport) noteError(err error) {
 
 // wakeAt says until when the session waits.
 func (t *transport) wakeAt(when time.Time) {
-	if conn, ok := t.conn.conn.(WakeConn); ok {
-		conn.WakeAt(when)
+	if t.conn.wake != nil {
+		t.conn.wake.WakeAt(when)
 	}
 }
 

@@ -22,39 +22,36 @@ const (
 // The runtime waits for its next timer by the timeout of epoll_wait, which the kernel may
 // end a thousandth later than it says: for a keepalive 20 ms (select_estimate_accuracy in
 // fs/select.c). Its watchdog, sysmon, sleeps as long, but exactly, finds the timer overdue,
-// and looks every 20 µs until it is served: some fifty wake-ups in place of one. A timerfd
-// is exact.
+// and looks some fifty times 20 µs apart, then ever more rarely, until it is served. A
+// timerfd is exact.
 type alarm struct {
 	mu     sync.Mutex
-	file   *os.File // made when first needed
-	conn   syscall.RawConn
-	at     time.Time
+	file   *os.File // made when first needed; never read
+	raw    syscall.RawConn
 	closed bool
 }
 
-// set has the process woken at a time, and no more at the one before. Without the system's
-// help it wakes a little later, as without an alarm.
+// set moves the alarm. Without it the process wakes a little later.
 func (a *alarm) set(at time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	left := time.Until(at)
-	if a.closed || left < alarmLeast || at.Equal(a.at) || a.file == nil && !a.make() {
+	if a.closed || left < alarmLeast || a.file == nil && !a.open() {
 		return
 	}
-	a.at = at
-	_ = a.conn.Control(func(fd uintptr) {
+	_ = a.raw.Control(func(fd uintptr) {
 		_ = unix.TimerfdSettime(int(fd), 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(left + alarmLate))}, nil)
 	})
 }
 
-// make makes the file, if it can.
-func (a *alarm) make() bool {
+// open makes the file, if it can.
+func (a *alarm) open() bool {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 	if err != nil {
 		return false
 	}
 	file := os.NewFile(uintptr(fd), "alarm")
-	if a.conn, err = file.SyscallConn(); err != nil {
+	if a.raw, err = file.SyscallConn(); err != nil {
 		file.Close()
 		return false
 	}

@@ -29,11 +29,12 @@ func TestAlarm(t *testing.T) {
 			t.Errorf("%s: %v are left, want %v to %v", tt.name, left, least, most)
 		}
 	}
+	run(t, "the runtime's poller", s.alarm.file.SetReadDeadline(time.Time{})) // or it does not watch it
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s.WakeAt(now.Add(time.Hour))
-	if err := s.alarm.conn.Control(func(uintptr) {}); err == nil {
+	if err := s.alarm.raw.Control(func(uintptr) {}); err == nil {
 		t.Error("the alarm is open though the socket is closed")
 	}
 	unused := batchSocket(t, loopbacks[0])
@@ -48,7 +49,7 @@ func (a *alarm) left(t *testing.T) time.Duration {
 	t.Helper()
 	var spec unix.ItimerSpec
 	var err error
-	run(t, "control", a.conn.Control(func(fd uintptr) { err = unix.TimerfdGettime(int(fd), &spec) }))
+	run(t, "control", a.raw.Control(func(fd uintptr) { err = unix.TimerfdGettime(int(fd), &spec) }))
 	run(t, "timerfd_gettime", err)
 	return time.Duration(spec.Value.Nano())
 }

@@ -49,8 +49,8 @@ func (c *sleepClocks) slid() bool {
 
 // watchSleep passes on what told tells for as long as that is open. The clocks are compared
 // whenever there is a hint that something has happened, and every clockTime once nobody tells
-// (told is nil or closed), which wakeAt hears of before. A wake that they were the first to
-// see is reported once.
+// (told is nil or closed); wakeAt is told when that will be next. A wake that they were the
+// first to see is reported once.
 func watchSleep(ctx context.Context, log *slog.Logger, slept func() (time.Duration, error), told <-chan bool, hints <-chan struct{}, wakeAt func(time.Time)) <-chan bool {
 	sleeps := make(chan bool)
 	clocks := sleepClocks{slept: slept}

@@ -318,9 +318,9 @@ func (n *Network) ListenPacket(ctx context.Context, gateway netip.Addr, port uin
 	return conn, nil
 }
 
-// receiveBuffer is what a tunnel's socket holds, in bytes as Linux counts them:
-// some 1,800 packets. The system's default holds 90, so that a tenth of a second without
-// a processor loses packets at 10 Mbit/s.
+// receiveBuffer is what a tunnel's socket holds, in bytes. Linux makes it twice as many, and
+// counts more for each packet: some 1,800 packets. The system's default holds 90, so that a
+// tenth of a second without a processor loses packets at 10 Mbit/s.
 const receiveBuffer = 2 << 20
 
 // ListenPacket opens a UDP socket as [Network.ListenPacket] does, but an ordinary one, for

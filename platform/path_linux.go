@@ -130,8 +130,8 @@ type udpSocket struct {
 	alarm alarm
 }
 
-// WakeAt has the process woken at a time, and no more at the one before: the runtime's own
-// timers make it look many times.
+// WakeAt has the process woken at a time, more exactly than the runtime's timers do. The last
+// call counts.
 func (s *udpSocket) WakeAt(t time.Time) { s.alarm.set(t) }
 
 // Close implements net.PacketConn.

@@ -150,9 +150,9 @@ func (h *linuxHost) sleeps(ctx context.Context, slept func() (time.Duration, err
 	if err != nil {
 		h.log.Debug("network: no login manager tells of sleep, the clocks do", "error", err)
 	}
-	var exact alarm
-	context.AfterFunc(ctx, exact.close)
-	return watchSleep(ctx, h.log, slept, told, nil, exact.set)
+	var clocks alarm
+	context.AfterFunc(ctx, clocks.close)
+	return watchSleep(ctx, h.log, slept, told, nil, clocks.set)
 }
 
 // Groups of netlink messages: of links, addresses, routes and rules; of the firewall.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -175,7 +177,10 @@ func TestSleepTellerGone(t *testing.T) {
 		var slept atomic.Int64
 		bus := &fakeBus{login: make(chan bool)}
 		h := &linuxHost{log: slog.New(slog.DiscardHandler), bus: bus}
-		sleeps := h.sleeps(t.Context(), func() (time.Duration, error) { return time.Duration(slept.Load()), nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		before := timerfds(t)
+		sleeps := h.sleeps(ctx, func() (time.Duration, error) { return time.Duration(slept.Load()), nil })
 		go func() {
 			bus.login <- true
 			bus.login <- false
@@ -186,12 +191,31 @@ func TestSleepTellerGone(t *testing.T) {
 				t.Errorf("told %v", got)
 			}
 		}
-		synctest.Wait()
+		if synctest.Wait(); timerfds(t) != before+1 {
+			t.Errorf("%d alarms, before %d", timerfds(t), before)
+		}
 		slept.Add(int64(time.Minute))
 		if asleep := <-sleeps; asleep {
 			t.Error("the clocks tell of sleep that comes")
 		}
+		cancel()
+		if synctest.Wait(); timerfds(t) != before {
+			t.Errorf("%d alarms in the end, before %d", timerfds(t), before)
+		}
 	})
+}
+
+// timerfds counts those of this process.
+func timerfds(t *testing.T) (n int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/self/fd/*")
+	run(t, "files", err)
+	for _, f := range files {
+		if what, _ := os.Readlink(f); what == "anon_inode:[timerfd]" { // one may be closed meanwhile
+			n++
+		}
+	}
+	return n
 }
 
 // login is an org.freedesktop.login1.Manager.

@@ -35,9 +35,9 @@ const (
 //
 // Of the context switches those of the runtime's watchdog, sysmon, are told and not judged.
 // It wakes up by the clock when a timer is due, the kernel ends the sleep of the thread that
-// serves the timers up to a thousandth of its length later, and so long the watchdog looks
-// every 20 µs: some fifty times for a timer of half a minute, and next to nothing of the
-// processor's time. The bench, which counts them too, finds few on an idle machine.
+// serves the timers up to a thousandth of its length later, and so long the watchdog looks,
+// some fifty times 20 µs apart and then ever more rarely. What the session waits for by
+// itself has an alarm against that (platform/alarm_linux.go).
 func TestIdleCost(t *testing.T) {
 	if !exhaustive() {
 		t.Skip("takes ten minutes: make soak")
