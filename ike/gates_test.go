@@ -388,7 +388,7 @@ func TestFlood(t *testing.T) {
 		}
 		w.exchangePackets(s, received, "meanwhile")
 		close(thinking)
-		synctest.Wait()
+		time.Sleep(5 * time.Second) // what came while the inbox was full has to come again
 		if n := s.Stats().Rekeys; n != 1 {
 			t.Errorf("%d reauthentications", n)
 		}
