@@ -388,7 +388,7 @@ func TestFlood(t *testing.T) {
 		}
 		w.exchangePackets(s, received, "meanwhile")
 		close(thinking)
-		time.Sleep(5 * time.Second) // what came while the inbox was full has to come again
+		time.Sleep(3 * time.Second) // an answer that comes before the inbox is empty is asked for again, once
 		if n := s.Stats().Rekeys; n != 1 {
 			t.Errorf("%d reauthentications", n)
 		}

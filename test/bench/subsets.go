@@ -18,7 +18,7 @@ type plan struct {
 	rounds          int
 	more            int           // rounds, for those that were disturbed
 	length          time.Duration // of a transfer
-	settle, idle    time.Duration // until what connecting has begun is over; of a look at the rest
+	settle, idle    time.Duration // before an idle connection is looked at; how long it is
 	pings, attempts int
 	bound           float64 // of others' share of the processors
 }
