@@ -71,7 +71,7 @@ func (c *coalescer) add(p []byte) {
 		}
 		c.flushFlow(f)
 	}
-	if !u.begins() {
+	if !u.begins() || u.proto == protoUDP && !c.udp { // as has just turned out
 		c.alone(p)
 		return
 	}
@@ -237,31 +237,34 @@ func (c *coalescer) flushFlows() {
 }
 
 func (c *coalescer) flushFlow(f *flow) {
+	count := f.count
+	f.count = 0
 	switch {
-	case f.count == 1:
+	case count == 1:
 		c.alone(f.packet)
-	case f.count > 1:
+	case count > 1:
 		f.finish()
 		if err := c.write(f.parts); err != nil {
 			c.separate(f, err)
 		}
 	}
-	f.count = 0
 }
 
 // separate writes packets that were refused together, for some reason. If datagrams were
-// invalid together and are taken each by itself, no more are put together.
+// invalid together and are taken each by itself, no more are put together, and none wait.
 func (c *coalescer) separate(f *flow, reason error) {
 	before := c.err
 	c.err = nil
 	for _, p := range f.packets {
 		c.alone(p)
 	}
-	if c.err == nil && f.proto == protoUDP && errors.Is(reason, syscall.EINVAL) {
-		c.udp = false
-	}
+	ends := c.err == nil && f.proto == protoUDP && errors.Is(reason, syscall.EINVAL)
 	if before != nil {
 		c.err = before
+	}
+	if ends {
+		c.udp = false
+		c.flushFlows()
 	}
 }
 

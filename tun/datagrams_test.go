@@ -159,6 +159,35 @@ func TestCoalesceWithoutDatagrams(t *testing.T) {
 	}
 }
 
+// TestCoalesceRefusedKeepsOrder: when a host turns out not to take datagrams together,
+// those that wait leave before others of their connections.
+func TestCoalesceRefusedKeepsOrder(t *testing.T) {
+	var want [2][][]byte
+	written := make(map[byte][][]byte)
+	c := &coalescer{udp: true, write: func(parts [][]byte) error {
+		whole := bytes.Join(parts, nil)
+		if whole[1] == offloadUDP {
+			return syscall.EINVAL
+		}
+		p := whole[offloadLen:]
+		written[p[ipv4HeaderLen+1]] = append(written[p[ipv4HeaderLen+1]], p)
+		return nil
+	}}
+	ports := []byte{0, 1, 0, 0, 0, 1}
+	for i, in := range datagramsOf(false, 50, 50, 50, 60, 60, 50) { // 60: it does not follow
+		in.port = ports[i]
+		p := in.datagram()
+		want[in.port] = append(want[in.port], p)
+		c.add(p)
+	}
+	if err := c.flush(); err != nil || c.udp {
+		t.Errorf("%v, UDP %v", err, c.udp)
+	}
+	for port, packets := range want {
+		wantPackets(t, "a connection", written[byte(port)], packets)
+	}
+}
+
 // TestCoalesceRefused: what a host has no memory for together goes one by one, and nothing
 // follows from it.
 func TestCoalesceRefused(t *testing.T) {
