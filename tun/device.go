@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Device is a source and sink of inner IP packets. One goroutine may read while
-// another writes; Close may be called at any time, more than once, and ends both.
+// Device is a source and sink of inner IP packets. One goroutine may read, and answer,
+// while another writes; Close may be called at any time, more than once, and ends both.
 type Device interface {
 	// Read waits for packets from the host and calls take with one after the other,
 	// until there is none left, or after some 64 KiB. The packet may be changed, as
@@ -18,6 +18,9 @@ type Device interface {
 	// that the host refuses does not stop those behind it; the error is what was
 	// said of the first. It keeps nothing of the packets.
 	Write(packets [][]byte) error
+	// Answer hands one packet to the host, for the goroutine that reads; take may call it.
+	// It may overtake a Write that runs beside it. It keeps nothing of the packet.
+	Answer(packet []byte) error
 	// MTU is the largest packet, in bytes.
 	MTU() (int, error)
 	// Name is the interface's name.

@@ -2,7 +2,8 @@
 // and where decrypted packets go.
 //
 // A [Device] gives inner IP packets one by one where they are, and takes them in batches,
-// so that a pump between it and the protocol engine copies nothing. There are two:
+// so that a pump between it and the protocol engine copies nothing. Who reads can answer
+// the host beside who writes: each direction has one owner. There are two:
 //
 //   - [Open] makes a network interface of the operating system. It is built on
 //     golang.zx2c4.com/wireguard/tun, and wintun on Windows: wintun.dll has to stand

@@ -15,10 +15,16 @@ const libraryHeadroom = 4
 // packetIO moves the packets of an interface by the library's own Read and Write.
 type packetIO struct {
 	wgtun.Device
-	bufs  [][]byte // of Read; made when first needed
-	sizes []int
-	out   [1][]byte // of Write: a copy, with headroom
+	bufs   [][]byte // of Read; made when first needed
+	sizes  []int
+	answer handed // of Answer
+	out    handed // of Write
 }
+
+// handed is room for a copy of a packet, with headroom. On each system the library's own
+// Write may run beside another: it writes before that packet alone (macOS), into memory
+// that wintun gives for it (Windows), or takes its turn (Linux).
+type handed [1][]byte
 
 // Read implements Device.
 func (l *packetIO) Read(take func(packet []byte)) error {
@@ -39,14 +45,21 @@ func (l *packetIO) Read(take func(packet []byte)) error {
 // the first one that the system refuses.
 func (l *packetIO) Write(packets [][]byte) (refused error) {
 	for _, p := range packets {
-		err := errEmpty // with which the library panics
-		if len(p) > 0 {
-			l.out[0] = append(append(l.out[0][:0], make([]byte, libraryHeadroom)...), p...)
-			_, err = l.Device.Write(l.out[:], libraryHeadroom)
-		}
-		if refused == nil {
+		if err := l.out.hand(l.Device, p); refused == nil {
 			refused = err
 		}
 	}
 	return refused
+}
+
+// Answer implements Device.
+func (l *packetIO) Answer(packet []byte) error { return l.answer.hand(l.Device, packet) }
+
+func (h *handed) hand(to wgtun.Device, packet []byte) error {
+	if len(packet) == 0 {
+		return errEmpty // with which the library panics
+	}
+	h[0] = append(append(h[0][:0], make([]byte, libraryHeadroom)...), packet...)
+	_, err := to.Write(h[:], libraryHeadroom)
+	return err
 }

@@ -65,5 +65,15 @@ func TestLibrary(t *testing.T) {
 		}
 		wantPackets(t, "written", far.written, packets[:n])
 	}
+	far.written = nil
+	for _, p := range packets {
+		if err := l.Answer(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantPackets(t, "answers", far.written, packets)
+	if err := l.Answer(nil); !errors.Is(err, errEmpty) {
+		t.Errorf("an answer without a byte: %v", err)
+	}
 	wantPackets(t, "given", packets, got) // nothing is kept of them, nor written to
 }

@@ -15,12 +15,15 @@ import (
 	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
-// modes are the ways in which packets pass between the host and an interface: the fast
-// path, the same without what older kernels do not have, and the library's own.
-var modes = []struct {
+// mode is a way in which packets pass between the host and an interface.
+type mode struct {
 	name string
 	of   func(*testing.T, *native) Device
-}{
+}
+
+// modes are the fast path, the same without what older kernels do not have, and the
+// library's own way.
+var modes = []mode{
 	{"fast", func(_ *testing.T, n *native) Device { return n }},
 	{"no UDP", func(t *testing.T, n *native) Device {
 		offloads(t, n, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6)
@@ -47,6 +50,19 @@ var modes = []struct {
 		return n
 	}},
 	{"library", nil},
+}
+
+// open makes wf0.
+func (m mode) open(t *testing.T) Device {
+	t.Helper()
+	if m.of == nil {
+		return openLibrary(t, "wf0")
+	}
+	dev, err := Open("wf0", 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.of(t, dev.(*native))
 }
 
 // openLibrary opens an interface that moves packets by the library's way alone, as on other
@@ -88,16 +104,7 @@ func TestModes(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			enterNamespace(t)
-			var dev Device
-			if mode.of == nil {
-				dev = openLibrary(t, "wf0")
-			} else {
-				opened, err := Open("wf0", 1300)
-				if err != nil {
-					t.Fatal(err)
-				}
-				dev = mode.of(t, opened.(*native))
-			}
+			dev := mode.open(t)
 			defer dev.Close()
 			far := newStack(t, StackConfig{Addresses: []netip.Addr{far4, far6}})
 			connect(t, dev, far)
@@ -125,17 +132,34 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// up6 gives an interface IPv6, where addresses are tried out first.
+// up6 gives an interface IPv6, where addresses are tried out first. It returns when the
+// host takes what comes to the address: when there is a route.
 func up6(t *testing.T, name string) {
 	t.Helper()
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	routes, done := make(chan netlink.RouteUpdate, 64), make(chan struct{})
+	defer close(done)
+	if err := netlink.RouteSubscribe(routes, done); err != nil {
+		t.Fatal(err)
+	}
 	addr, _ := netlink.ParseAddr(near6.String() + "/64")
 	addr.Flags = unix.IFA_F_NODAD
 	if err := errors.Join(netlink.AddrAdd(link, addr), netlink.LinkSetUp(link)); err != nil {
 		t.Fatal(err)
+	}
+	late := time.After(roundTripTime)
+	for {
+		select {
+		case r := <-routes:
+			if r.Table == unix.RT_TABLE_LOCAL && r.Dst != nil && r.Dst.IP.Equal(addr.IP) {
+				return
+			}
+		case <-late:
+			t.Fatal("there is no route to the interface's address")
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type native struct {
 
 	in       reading
 	splitter splitter
+	answers  answering
 	out      writing
 	coalesce coalescer
 }
@@ -60,14 +61,26 @@ type reading struct {
 	call   func(uintptr) bool // try; made once
 }
 
-// writing is the state of Write.
-type writing struct {
+// handing is what it takes to hand a packet to the host.
+type handing struct {
 	queues  []int
 	queue   int // by which this one goes
 	vectors [maxCoalesced + 1]unix.Iovec
 	count   int
 	errno   unix.Errno
-	call    func(uintptr) bool // try; made once
+}
+
+// writing is the state of Write.
+type writing struct {
+	handing
+	call func(uintptr) bool // try; made once
+}
+
+// answering is the state of Answer, beside that of Read.
+type answering struct {
+	handing
+	parts [2][]byte     // the first, an offload header, says that nothing is left to be done
+	call  func(uintptr) // try; made once
 }
 
 // newNative takes an interface that was made of the first of its queues' descriptors.
@@ -85,9 +98,10 @@ func newNative(dev wgtun.Device, queues []int) (*native, error) {
 		n.waits.Close()
 		return nil, err
 	}
-	n.in.queues, n.out.queues, n.in.over = queues, queues, true
+	n.in.queues, n.answers.queues, n.out.queues, n.in.over = queues, queues, queues, true
 	n.in.buf = make([]byte, offloadLen+MaxMTU+1+Tailroom)
-	n.in.call, n.out.call = n.in.try, n.out.try
+	n.answers.parts[0] = make([]byte, offloadLen)
+	n.in.call, n.answers.call, n.out.call = n.in.try, n.answers.try, n.out.try
 	n.coalesce.write, n.coalesce.udp = n.write, takesDatagrams(conn)
 	return n, nil
 }
@@ -196,24 +210,50 @@ func (n *native) removed() bool {
 	return err == nil && gone
 }
 
-func (w *writing) try(uintptr) bool {
-	_, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(w.queues[w.queue]), uintptr(unsafe.Pointer(&w.vectors[0])), uintptr(w.count))
-	w.errno = errno
-	return errno != unix.EAGAIN
+// prepare takes a packet, the first of whose parts is its offload header, or begins with it.
+func (h *handing) prepare(parts [][]byte) {
+	for i, p := range parts {
+		h.vectors[i].Base = unsafe.SliceData(p)
+		h.vectors[i].SetLen(len(p))
+	}
+	h.count = len(parts)
+	h.queue = queueOf(parts, heardQueues)
 }
+
+func (h *handing) hand() {
+	_, _, h.errno = syscall.RawSyscall(unix.SYS_WRITEV, uintptr(h.queues[h.queue]), uintptr(unsafe.Pointer(&h.vectors[0])), uintptr(h.count))
+}
+
+// outcome is that of a call which itself has ended with err.
+func (h *handing) outcome(err error) error {
+	if err == nil && h.errno != 0 {
+		return os.NewSyscallError("writev", h.errno)
+	}
+	return err
+}
+
+func (w *writing) try(uintptr) bool {
+	w.hand()
+	return w.errno != unix.EAGAIN
+}
+
+// try does not come again: an answer for which there is no room is lost.
+func (a *answering) try(uintptr) { a.hand() }
 
 // write hands a packet to the host.
 func (n *native) write(parts [][]byte) error {
-	w := &n.out
-	for i, p := range parts {
-		w.vectors[i].Base = unsafe.SliceData(p)
-		w.vectors[i].SetLen(len(p))
-	}
-	w.count = len(parts)
-	w.queue = queueOf(parts, heardQueues)
-	err := n.conn.Write(w.call)
-	if err == nil && w.errno != 0 {
-		err = os.NewSyscallError("writev", w.errno)
+	n.out.prepare(parts)
+	return n.out.outcome(n.conn.Write(n.out.call))
+}
+
+// Answer implements Device. It goes by the file that Read uses: that of Write has one user
+// at a time.
+func (n *native) Answer(packet []byte) error {
+	n.answers.parts[1] = packet
+	n.answers.prepare(n.answers.parts[:])
+	err := n.answers.outcome(n.in.conn.Control(n.answers.call))
+	if err != nil && n.closed.Load() {
+		return os.ErrClosed
 	}
 	return err
 }
@@ -251,8 +291,8 @@ func (n *native) Close() error {
 	return n.close()
 }
 
-// closeNow closes all files. A file's Close returns when it is no longer used: who reads
-// the queues uses the one, who writes to them the other.
+// closeNow closes all files. A file's Close returns when it is no longer used: Read and
+// Answer use the queues by the one, Write by the other.
 func (n *native) closeNow() error {
 	n.waits.Close()
 	err := n.Device.Close()

@@ -156,23 +156,39 @@ func (s *Stack) Write(packets [][]byte) error {
 		return os.ErrClosed
 	}
 	for _, packet := range packets {
-		if len(packet) == 0 {
-			continue
-		}
-		var proto tcpip.NetworkProtocolNumber
-		switch packet[0] >> 4 {
-		case 4:
-			proto = ipv4.ProtocolNumber
-		case 6:
-			proto = ipv6.ProtocolNumber
-		default:
-			continue
-		}
-		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(packet)})
-		s.link.InjectInbound(proto, pkt)
-		pkt.DecRef()
+		s.inject(packet)
 	}
 	return nil
+}
+
+// Answer implements Device, as Write does. Both only wait for Close.
+func (s *Stack) Answer(packet []byte) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed.Err() != nil {
+		return os.ErrClosed
+	}
+	s.inject(packet)
+	return nil
+}
+
+// inject hands a packet to the stack, which takes them from any number of goroutines.
+func (s *Stack) inject(packet []byte) {
+	if len(packet) == 0 {
+		return
+	}
+	var proto tcpip.NetworkProtocolNumber
+	switch packet[0] >> 4 {
+	case 4:
+		proto = ipv4.ProtocolNumber
+	case 6:
+		proto = ipv6.ProtocolNumber
+	default:
+		return
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(packet)})
+	s.link.InjectInbound(proto, pkt)
+	pkt.DecRef()
 }
 
 // MTU implements Device.

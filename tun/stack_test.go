@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,6 +147,53 @@ func roundTrip(t *testing.T, conn net.Conn, size int) {
 	if !bytes.Equal(sent, got) {
 		t.Error("the bytes that came back are others")
 	}
+}
+
+// TestStackAnswers: who reads answers what is too big amid what comes the other way. All
+// that is sent comes back, and the stack heeds the answers.
+func TestStackAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		addr  netip.Addr
+		limit int
+	}{{far4, 600}, {far6, MinIPv6MTU}} {
+		t.Run(tt.addr.String(), func(t *testing.T) {
+			near := newStack(t, StackConfig{Addresses: []netip.Addr{near4, near6}, MTU: 1500})
+			far := newStack(t, StackConfig{Addresses: []netip.Addr{far4, far6}, MTU: 1500})
+			path := &narrow{Stack: near, limit: tt.limit}
+			connect(t, path, far)
+			go echo(listen(t, far, tt.addr, 7))
+			conn, err := near.DialContext(t.Context(), "tcp", netip.AddrPortFrom(tt.addr, 7).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			roundTrip(t, conn, 1<<20)
+			if n := path.answers.Load(); n == 0 || n > 200 {
+				t.Errorf("%d answers", n)
+			}
+		})
+	}
+}
+
+// narrow is a stack with a path that is narrower than it thinks.
+type narrow struct {
+	*Stack
+	limit   int
+	answers atomic.Int64
+}
+
+func (n *narrow) Read(take func([]byte)) error {
+	return n.Stack.Read(func(p []byte) {
+		if len(p) <= n.limit {
+			take(p)
+			return
+		}
+		answer := make([]byte, TooBigSize)
+		if err := n.Answer(answer[:TooBig(answer, p, n.limit)]); err == nil {
+			n.answers.Add(1)
+		}
+		clear(answer) // nothing is kept
+	})
 }
 
 func TestStackUDP(t *testing.T) {
@@ -326,6 +374,9 @@ func TestStackClose(t *testing.T) {
 	}
 	if err := near.Write([][]byte{{0x45}}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("write after Close: %v", err)
+	}
+	if err := near.Answer([]byte{0x45}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("answer after Close: %v", err)
 	}
 	if err := near.Read(func([]byte) {}); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("read after Close: %v", err)
