@@ -36,9 +36,9 @@ type Session interface {
 	MTU() int
 	// NetworkChanged makes the session ask the gateway at once whether it is there.
 	NetworkChanged()
-	// Receive has a function called with the packets from the gateway; WritePacket
-	// takes those to it, and Flush sends them: both are one goroutine's, which waits for
-	// nothing between them.
+	// Receive has a function called with the packets from the gateway, one call after
+	// the other, until Receive(nil) returns; WritePacket takes those to it, and Flush
+	// sends them: both are one goroutine's, which waits for nothing between them.
 	Receive(deliver func(packets [][]byte))
 	WritePacket(packet []byte) error
 	Flush()

@@ -183,6 +183,7 @@ type fakeSession struct {
 	inbound    chan []byte
 	onClose    func()
 	mtu        atomic.Int64
+	delivering sync.Mutex // held while deliver is called
 
 	mu       sync.Mutex
 	mute     bool // the gateway answers no questions
@@ -263,6 +264,8 @@ func (s *fakeSession) MTU() int { return int(s.mtu.Load()) }
 
 // Receive implements Session. What is put into inbound goes to the last one that was set.
 func (s *fakeSession) Receive(deliver func([][]byte)) {
+	s.delivering.Lock()
+	defer s.delivering.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.deliver == nil && deliver != nil {
@@ -275,12 +278,14 @@ func (s *fakeSession) receive() {
 	for {
 		select {
 		case p := <-s.inbound:
+			s.delivering.Lock()
 			s.mu.Lock()
 			deliver := s.deliver
 			s.mu.Unlock()
 			if deliver != nil {
 				deliver([][]byte{slices.Clone(p)})
 			}
+			s.delivering.Unlock()
 		case <-s.done:
 			return
 		}
@@ -477,8 +482,9 @@ type fakeTUN struct {
 	closed  chan struct{}
 	once    sync.Once
 
-	mu      sync.Mutex
-	written [][]byte
+	mu       sync.Mutex
+	written  [][]byte
+	answered [][]byte
 }
 
 func newTUN(cfg TUNConfig) *fakeTUN {
@@ -506,6 +512,13 @@ func (d *fakeTUN) Write(packets [][]byte) error {
 	return nil
 }
 
+func (d *fakeTUN) Answer(packet []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answered = append(d.answered, slices.Clone(packet))
+	return nil
+}
+
 func (d *fakeTUN) MTU() (int, error)     { return d.cfg.MTU, nil }
 func (d *fakeTUN) Name() (string, error) { return d.cfg.Name, nil }
 
@@ -527,4 +540,10 @@ func (d *fakeTUN) received() [][]byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.written)
+}
+
+func (d *fakeTUN) answers() [][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.answered)
 }

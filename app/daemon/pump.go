@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
@@ -28,6 +27,11 @@ const _ = uint(tun.Tailroom - ike.Tailroom)
 // What does not fit the path to the gateway is kept from being fragmented there: TCP
 // is told to send less, IPv4 packets that may be cut are cut before they are
 // encapsulated, and the senders of the others get an answer (RFC 4301 §7, §8).
+//
+// Each direction has one owner, and there is no lock between them. The goroutine outward
+// reads the device, gives to the session, and answers the host. Inward belongs to the
+// session that is attached, which calls it time after time and writes to the device by it;
+// there is never a second one, for when detach returns its session calls it no more.
 type pump struct {
 	device  tun.Device
 	limit   atomic.Int64 // the largest inner packet that the path carries, in bytes
@@ -36,7 +40,6 @@ type pump struct {
 	failed  chan error    // gets one value when the device ends without Close
 	dropped chan struct{} // has a value when a packet went out while there was no session
 	stopped chan struct{}
-	writeMu sync.Mutex // a device has one writer at a time
 
 	// owned by outward
 	using      *Session // that got packets since the last Flush, if any did
@@ -78,7 +81,8 @@ func (p *pump) hasEnded() bool {
 	}
 }
 
-// attach starts to carry packets of session. Detach ends that.
+// attach starts to carry packets of session, when the one before is detached. Detach ends
+// that.
 func (p *pump) attach(session Session) (detach func()) {
 	session.Receive(p.inward)
 	p.session.Store(&session)
@@ -169,14 +173,12 @@ func (p *pump) refuse(packet []byte, limit int) {
 	if n == 0 || !p.answers.Allow() {
 		return
 	}
-	p.deliver([][]byte{p.answer[:n]})
+	p.lost(p.device.Answer(p.answer[:n]))
 }
 
-// deliver hands packets to the host.
-func (p *pump) deliver(packets [][]byte) {
-	p.writeMu.Lock()
-	defer p.writeMu.Unlock()
-	if err := p.device.Write(packets); err != nil && !errors.Is(err, os.ErrClosed) {
+// lost logs why packets did not reach the host, if they did not.
+func (p *pump) lost(err error) {
+	if err != nil && !errors.Is(err, os.ErrClosed) {
 		p.log.Debug("packets to the host were lost", "error", err)
 	}
 }
@@ -187,5 +189,5 @@ func (p *pump) inward(packets [][]byte) {
 	for _, packet := range packets {
 		tun.ClampMSS(packet, mss4, mss6)
 	}
-	p.deliver(packets)
+	p.lost(p.device.Write(packets))
 }

@@ -8,11 +8,15 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"wayfarer/ike"
 	"wayfarer/tun"
@@ -185,7 +189,7 @@ func TestPumpKeepsWithinThePath(t *testing.T) {
 		if order := slices.Compact(marks[:len(marks)-1]); !bytes.Equal(order, []byte{1, 3, 2, 5}) { // 2: an address's last byte
 			t.Errorf("order %v", order)
 		}
-		answers := dev.received()
+		answers := dev.answers()
 		if len(answers) != 2 {
 			t.Fatalf("%d answers", len(answers))
 		}
@@ -207,19 +211,127 @@ func TestPumpAnswersAtARate(t *testing.T) {
 			dev.packets <- ipv4(1281, dontFragment, 0)
 			time.Sleep(25 * time.Millisecond)
 		}
-		if n := len(dev.received()); n < 50 || n > 60 {
+		if n := len(dev.answers()); n < 50 || n > 60 {
 			t.Errorf("%d answers in 5 seconds", n)
 		}
 	})
 }
 
+// unlocked is a device that has more than the path carries, and counts without a lock: what
+// one direction keeps is its owner's.
+type unlocked struct {
+	fakeTUN
+	packet   []byte
+	reads    atomic.Int64
+	over     atomic.Bool
+	answered int          // owned by who reads
+	marks    []byte       // of what was written; owned by who writes
+	writers  atomic.Int32 // at this moment
+	crowded  atomic.Bool  // there were two
+}
+
+func (d *unlocked) Read(take func([]byte)) error {
+	if d.over.Load() {
+		return os.ErrClosed
+	}
+	take(d.packet)
+	d.reads.Add(1)
+	return nil
+}
+
+func (d *unlocked) Answer([]byte) error {
+	d.answered++
+	return nil
+}
+
+func (d *unlocked) Write(packets [][]byte) error {
+	if d.writers.Add(1) > 1 {
+		d.crowded.Store(true)
+	}
+	for _, p := range packets {
+		d.marks = append(d.marks, p[len(p)-1])
+	}
+	runtime.Gosched()
+	d.writers.Add(-1)
+	return nil
+}
+
+// talker is a session that delivers without end.
+type talker struct {
+	Session
+	mark    byte
+	talk    sync.WaitGroup
+	hush    chan struct{}
+	silent  atomic.Bool
+	packets atomic.Int64
+}
+
+func (s *talker) Receive(deliver func([][]byte)) {
+	if deliver == nil {
+		close(s.hush)
+		s.talk.Wait()
+		return
+	}
+	s.talk.Go(func() {
+		for {
+			select {
+			case <-s.hush:
+				s.silent.Store(true)
+				return
+			default:
+				deliver([][]byte{ipv4(60, 0, s.mark)})
+				s.packets.Add(1)
+			}
+		}
+	})
+}
+
+func (*talker) Flush() {}
+
+// TestPumpOwners: who reads answers beside who writes, and one session follows the other:
+// nothing that is one owner's is another's.
+func TestPumpOwners(t *testing.T) {
+	d := &unlocked{packet: ipv4(1281, dontFragment, 0xff)}
+	p := &pump{
+		device: d, answers: rate.NewLimiter(rate.Inf, 0),
+		failed: make(chan error, 1), dropped: make(chan struct{}, 1), stopped: make(chan struct{}),
+	}
+	p.setLimit(1280)
+	go p.outward()
+	const sessions = 50
+	for mark := range byte(sessions) {
+		s := &talker{mark: mark, hush: make(chan struct{})}
+		reads := d.reads.Load()
+		detach := p.attach(s)
+		for s.packets.Load() < 5 || d.reads.Load() < reads+5 {
+			runtime.Gosched()
+		}
+		detach()
+		if !s.silent.Load() {
+			t.Errorf("session %d is detached and delivers", mark)
+		}
+	}
+	d.over.Store(true)
+	p.wait()
+	if d.crowded.Load() {
+		t.Error("two wrote to the device")
+	}
+	if d.answered < 4*sessions { // the first may have come before the session
+		t.Errorf("%d answers", d.answered)
+	}
+	if order := slices.Compact(slices.Clone(d.marks)); len(order) != sessions || !slices.IsSorted(order) {
+		t.Errorf("the device got packets of %v", order)
+	}
+}
+
 // slot is a session whose other end is a network stack, over a path of some size.
 type slot struct {
 	*fakeSession
-	far   *tun.Stack
-	limit int
-	mu    sync.Mutex
-	over  int // packets that do not fit
+	far      *tun.Stack
+	limit    int
+	delivery sync.WaitGroup
+	mu       sync.Mutex
+	over     int // packets that do not fit
 }
 
 func (s *slot) WritePacket(packet []byte) error {
@@ -232,15 +344,16 @@ func (s *slot) WritePacket(packet []byte) error {
 	return s.far.Write([][]byte{packet})
 }
 
-// Receive implements Session, until the far stack is closed.
+// Receive implements Session. It is unset when the far stack has been closed.
 func (s *slot) Receive(deliver func([][]byte)) {
 	if deliver == nil {
+		s.delivery.Wait()
 		return
 	}
-	go func() {
+	s.delivery.Go(func() {
 		for s.far.Read(func(packet []byte) { deliver([][]byte{packet}) }) == nil {
 		}
-	}()
+	})
 }
 
 // TestPumpWithStacks: datagrams of any size arrive over a path that carries far less than
