@@ -8,7 +8,7 @@ import (
 
 const (
 	// clockTime is how often the clocks are compared where nobody tells that the
-	// computer has slept.
+	// computer has slept, nor that a clock has jumped.
 	clockTime = 30 * time.Second
 	// clockJump is how far they differ then, at least. They do not drift.
 	clockJump = time.Second
@@ -48,38 +48,45 @@ func (c *sleepClocks) slid() bool {
 }
 
 // watchSleep passes on what told tells for as long as that is open. The clocks are compared
-// whenever there is a hint that something has happened, and every clockTime once nobody tells
-// (told is nil or closed); wakeAt is told when that will be next. A wake that they were the
-// first to see is reported once.
-func watchSleep(ctx context.Context, log *slog.Logger, slept func() (time.Duration, error), told <-chan bool, hints <-chan struct{}, wakeAt func(time.Time)) <-chan bool {
+// whenever one of them jumps, which a sleep makes one do; whenever there is a hint that
+// something has happened; and every clockTime once nobody tells of either (told and jumps are
+// nil or closed). A wake that they were the first to see is reported once. One of a sleep that
+// told has told is left to it, as far as jumps go: that is when the computer is ready again.
+func watchSleep(ctx context.Context, log *slog.Logger, slept func() (time.Duration, error), told <-chan bool, jumps, hints <-chan struct{}) <-chan bool {
 	sleeps := make(chan bool)
 	clocks := sleepClocks{slept: slept}
 	clocks.slid() // from now on
-	next := func() <-chan time.Time {
-		wakeAt(time.Now().Add(clockTime))
-		return time.After(clockTime)
-	}
 	go func() {
 		var tick <-chan time.Time
-		if told == nil {
-			tick = next()
-		}
+		last := false // what told told
 		seen := false // a wake, since anything was told
 		for {
+			if told == nil && jumps == nil && tick == nil {
+				tick = time.After(clockTime)
+			}
 			asleep, news := false, false
 			select {
 			case <-ctx.Done():
 				return
 			case is, open := <-told:
+				slid := clocks.slid()
 				if !open {
 					log.Debug("network: nobody tells of sleep any more, the clocks do")
-					told, tick = nil, next()
-					continue
+					told, last, news = nil, false, slid
+					break
 				}
-				slid := clocks.slid()
-				asleep, news, seen = is, is || slid || !seen, false
+				asleep, last, news, seen = is, is, is || slid || !seen, false
+			case _, open := <-jumps:
+				if !open {
+					log.Debug("network: nobody tells that a clock jumps, so they are compared now and then")
+					jumps = nil
+				}
+				if !last {
+					news = clocks.slid()
+					seen = seen || news
+				}
 			case <-tick:
-				tick, news = next(), clocks.slid()
+				tick, news = nil, clocks.slid()
 			case <-hints:
 				news = clocks.slid()
 				seen = seen || news

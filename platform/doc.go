@@ -177,9 +177,20 @@
 // when it starts, "flush ruleset") are one as well, EventTaken, for a full tunnel or the block
 // leaks without them: half a second passes until the next Set has made them again. In the
 // same way inotify tells that resolv.conf was written, by another program if it
-// does not have our header. Sleep and wake are logind's to tell. Without logind, the clock that goes on
-// during sleep (CLOCK_BOOTTIME) is compared with the one that does not
-// (CLOCK_MONOTONIC), every 30 s: a wake is noticed at most that much later.
+// does not have our header.
+//
+// Sleep and wake are logind's to tell. Without it, and of a sleep that somebody brings about
+// past it (rtcwake(8)), the kernel tells: a timer on CLOCK_REALTIME is cancelled when that
+// jumps (clock_linux.go), as it does in a sleep. Then the clock that goes on during sleep
+// (CLOCK_BOOTTIME) is compared with the one that does not (CLOCK_MONOTONIC), for a clock that
+// was set is no sleep. Only where the kernel has no such timer they are compared every 30 s. A
+// sleep in which neither clock stops (s2idle without an idle state for it) is told by logind
+// alone.
+//
+// "make test-suspend" has a virtual machine sleep by S3 and by s2idle, without logind, and sets
+// its clock: each sleep is told once, within milliseconds, the clock's setting never. So it was
+// on Linux 5.10, 6.1 and 6.12 of Debian's, emulated, on amd64 with one processor; not seen were
+// a sleep of a real computer, hibernation, and what logind tells of a real sleep.
 //
 // # The desktop
 //

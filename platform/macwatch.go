@@ -52,7 +52,7 @@ func (h *macHost) watch(ctx context.Context, tunnels func() []string) (*watchSou
 		return view.surroundings(), nil
 	}
 	return &watchSource{
-		hints: hints, sleeps: watchSleep(ctx, h.log, h.sys.slept, power, slid, func(time.Time) {}), silent: silent, look: look,
+		hints: hints, sleeps: watchSleep(ctx, h.log, h.sys.slept, power, nil, slid), silent: silent, look: look,
 		intact:      func(standing []change) (bool, error) { return h.intact(ctx, standing) },
 		blockIntact: func(standing []change) (bool, error) { return h.blockIntact(ctx, standing) },
 	}, nil

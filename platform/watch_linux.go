@@ -24,10 +24,10 @@ const againTime = time.Second
 // what has changed is seen by looking, so that nothing is missed when the queue
 // overflows, and routes that are merely refreshed are no event.
 //
-// Sleep and wake are logind's to tell. Where there is none, the time that CLOCK_BOOTTIME
-// has and CLOCK_MONOTONIC, which stands still meanwhile, has not, is looked at each
-// 30 s, by a timer of the latter: a computer that wakes up is found awake at most 30 s
-// later.
+// Sleep and wake are logind's to tell. Where there is none, or somebody goes past it, the
+// kernel tells when the clock jumps (watchClock), and then the time is looked at that
+// CLOCK_BOOTTIME has and CLOCK_MONOTONIC, which stands still meanwhile, has not: a clock
+// that was only set is no sleep. A kernel that does not tell has this looked at each 30 s.
 //
 // Whoever writes resolv.conf is told by inotify. What is there is looked at then, so
 // that our own writing is no event.
@@ -49,7 +49,11 @@ func (h *linuxHost) watch(ctx context.Context, tunnels func() []string) (*watchS
 	if err != nil {
 		h.log.Warn("network: nobody tells when another program replaces the name servers", "error", err)
 	}
-	return &watchSource{hints: hints, names: names, sleeps: h.sleeps(ctx, sleptFor), foreign: h.foreignNames, look: look, intact: h.intact}, nil
+	jumps, err := watchClock(ctx, h.log)
+	if err != nil {
+		h.log.Debug("network: nobody tells that the clock jumps", "error", err)
+	}
+	return &watchSource{hints: hints, names: names, sleeps: h.sleeps(ctx, sleptFor, jumps), foreign: h.foreignNames, look: look, intact: h.intact}, nil
 }
 
 // intact says whether rules, routes and firewall are as they were made. Managers of
@@ -144,15 +148,14 @@ func aboutFile(events []byte, name string) bool {
 	return false
 }
 
-// sleeps is what the login manager tells for as long as it does, then the clocks.
-func (h *linuxHost) sleeps(ctx context.Context, slept func() (time.Duration, error)) <-chan bool {
+// sleeps is what the login manager tells for as long as it does, and what the clocks do of
+// sleeps that it does not tell of.
+func (h *linuxHost) sleeps(ctx context.Context, slept func() (time.Duration, error), jumps <-chan struct{}) <-chan bool {
 	told, err := h.bus.sleeps(ctx)
 	if err != nil {
 		h.log.Debug("network: no login manager tells of sleep, the clocks do", "error", err)
 	}
-	var clocks alarm
-	context.AfterFunc(ctx, clocks.close)
-	return watchSleep(ctx, h.log, slept, told, nil, clocks.set)
+	return watchSleep(ctx, h.log, slept, told, jumps, nil)
 }
 
 // Groups of netlink messages: of links, addresses, routes and rules; of the firewall.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -124,24 +122,19 @@ func flushRuleset() error {
 
 func TestWatchClocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var slept, asked, told atomic.Int64
+		var slept, asked atomic.Int64
 		hints := make(chan struct{})
 		wakes := watchSleep(t.Context(), slog.New(slog.DiscardHandler), func() (time.Duration, error) {
 			asked.Add(1)
 			return time.Duration(slept.Load()), nil
-		}, nil, hints, func(at time.Time) {
-			if at != time.Now().Add(clockTime) {
-				t.Errorf("the clocks are to be compared %v later", time.Until(at))
-			}
-			told.Add(1)
-		})
+		}, nil, nil, hints)
 		select {
 		case <-wakes:
 			t.Error("woke up without sleep")
 		case <-time.After(10*clockTime + clockTime/2):
 		}
-		if got := asked.Load(); got != 11 || told.Load() != 11 {
-			t.Errorf("looked %d times, told of %d", got, told.Load())
+		if got := asked.Load(); got != 11 {
+			t.Errorf("looked %d times", got)
 		}
 		for _, more := range []time.Duration{time.Hour, clockJump} {
 			slept.Add(int64(more))
@@ -164,58 +157,140 @@ func TestWatchClocks(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		watchSleep(t.Context(), slog.New(slog.DiscardHandler), func() (time.Duration, error) { return 0, errors.New("no clock") }, nil, nil, func(time.Time) {})
+		watchSleep(t.Context(), slog.New(slog.DiscardHandler), func() (time.Duration, error) { return 0, errors.New("no clock") }, nil, nil, nil)
 	})
 	if slept, err := sleptFor(); err != nil || slept < 0 {
 		t.Errorf("%v, %v", slept, err)
 	}
 }
 
-// TestSleepTellerGone: when the login manager tells no more, the clocks do.
-func TestSleepTellerGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var slept atomic.Int64
-		bus := &fakeBus{login: make(chan bool)}
-		h := &linuxHost{log: slog.New(slog.DiscardHandler), bus: bus}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		before := timerfds(t)
-		sleeps := h.sleeps(ctx, func() (time.Duration, error) { return time.Duration(slept.Load()), nil })
-		go func() {
-			bus.login <- true
-			bus.login <- false
-			close(bus.login)
-		}()
-		for _, want := range []bool{true, false} {
-			if got := <-sleeps; got != want {
-				t.Errorf("told %v", got)
+// sleeper has a login manager and a kernel that tell what a test does.
+type sleeper struct {
+	told         chan bool
+	jumps        chan struct{}
+	slept, asked atomic.Int64
+	sleeps       <-chan bool
+}
+
+// newSleeper is one within a bubble, with a login manager or without.
+func newSleeper(t *testing.T, manager bool) *sleeper {
+	t.Helper()
+	s := &sleeper{jumps: make(chan struct{})}
+	bus := &fakeBus{}
+	if manager {
+		s.told = make(chan bool)
+		bus.login = s.told
+	}
+	h := &linuxHost{log: slog.New(slog.DiscardHandler), bus: bus}
+	s.sleeps = h.sleeps(t.Context(), func() (time.Duration, error) {
+		s.asked.Add(1)
+		return time.Duration(s.slept.Load()), nil
+	}, s.jumps)
+	return s
+}
+
+// want says what is told at once, and that nothing else is for as long as clocks would be
+// compared twice.
+func (s *sleeper) want(t *testing.T, when string, want ...bool) {
+	t.Helper()
+	var got []bool
+	start := time.Now()
+	for end := time.After(2 * clockTime); end != nil; {
+		select {
+		case asleep := <-s.sleeps:
+			got = append(got, asleep)
+			if late := time.Since(start); late > 0 {
+				t.Errorf("%s: told %v later", when, late)
 			}
+		case <-end:
+			end = nil
 		}
-		if synctest.Wait(); timerfds(t) != before+1 {
-			t.Errorf("%d alarms, before %d", timerfds(t), before)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: told %v", when, got)
+	}
+}
+
+// TestClockJumps: without a login manager clocks are compared when one jumps, and at no other
+// time. When nobody tells of jumps any more, they are compared now and then.
+func TestClockJumps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSleeper(t, false)
+		s.slept.Add(int64(time.Hour))
+		s.want(t, "before it is told")
+		if asked := s.asked.Load(); asked != 1 {
+			t.Errorf("looked %d times", asked)
 		}
-		slept.Add(int64(time.Minute))
-		if asleep := <-sleeps; asleep {
+		for range 2 {
+			s.jumps <- struct{}{}
+			s.want(t, "after a sleep", false)
+			s.jumps <- struct{}{}
+			s.want(t, "when a clock was set")
+			s.slept.Add(int64(clockJump))
+		}
+		close(s.jumps)
+		s.want(t, "at the end", false)
+		s.slept.Add(int64(time.Hour))
+		if asleep := <-s.sleeps; asleep {
 			t.Error("the clocks tell of sleep that comes")
-		}
-		cancel()
-		if synctest.Wait(); timerfds(t) != before {
-			t.Errorf("%d alarms in the end, before %d", timerfds(t), before)
 		}
 	})
 }
 
-// timerfds counts those of this process.
-func timerfds(t *testing.T) (n int) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/self/fd/*")
-	run(t, "files", err)
-	for _, f := range files {
-		if what, _ := os.Readlink(f); what == "anon_inode:[timerfd]" { // one may be closed meanwhile
-			n++
+// TestPastLoginManager: a sleep that the login manager tells of is its own to end, one that
+// it does not tell of (rtcwake(8)) is told when a clock jumps, and each once.
+func TestPastLoginManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSleeper(t, true)
+		s.told <- true
+		s.want(t, "before a sleep", true)
+		s.slept.Add(int64(time.Hour))
+		s.jumps <- struct{}{}
+		s.want(t, "after it, before its end is told")
+		s.told <- false
+		s.want(t, "at its end", false)
+		s.jumps <- struct{}{}
+		s.want(t, "when a clock was set")
+		s.slept.Add(int64(time.Hour))
+		s.jumps <- struct{}{}
+		s.want(t, "after a sleep that nobody told of", false)
+		if asked := s.asked.Load(); asked != 5 {
+			t.Errorf("looked %d times", asked)
 		}
-	}
-	return n
+	})
+}
+
+// TestSleepTellerGone: when the login manager tells no more, also amid a sleep, the kernel
+// does; and when that tells no more, the clocks.
+func TestSleepTellerGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSleeper(t, true)
+		for _, asleep := range []bool{true, false, true} {
+			s.told <- asleep
+			s.want(t, "told", asleep)
+		}
+		s.slept.Add(int64(time.Minute))
+		s.jumps <- struct{}{}
+		s.want(t, "a jump amid a sleep")
+		close(s.told)
+		s.want(t, "the end of the login manager", false)
+		s.slept.Add(int64(time.Minute))
+		s.jumps <- struct{}{}
+		s.want(t, "a jump after it", false)
+		close(s.jumps)
+		s.want(t, "nobody")
+		s.slept.Add(int64(time.Minute))
+		if asleep := <-s.sleeps; asleep {
+			t.Error("the clocks tell of sleep that comes")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newSleeper(t, true)
+		close(s.jumps)
+		s.want(t, "the kernel tells no more")
+		s.slept.Add(int64(time.Minute))
+		s.want(t, "with a login manager alone")
+	})
 }
 
 // login is an org.freedesktop.login1.Manager.

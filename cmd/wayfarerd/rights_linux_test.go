@@ -352,6 +352,14 @@ var attempts = []attempt{
 		fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, 0)
 		return errors.Join(err, unix.TimerfdSettime(fd, 0, &unix.ItimerSpec{}, nil))
 	}},
+	{"clock", func() error {
+		fd, err := unix.TimerfdCreate(unix.CLOCK_REALTIME, unix.TFD_NONBLOCK)
+		err = errors.Join(err, unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &unix.ItimerSpec{}, nil))
+		if _, errno := unix.Read(fd, make([]byte, 8)); errno != unix.EAGAIN { // nobody has set it
+			err = errors.Join(err, fmt.Errorf("read: %w", errno))
+		}
+		return err
+	}},
 	{"clone3", call(unix.SYS_CLONE3, 0, 0, 0)},
 	{"thread", func() error { // as many as it takes: each of these blocks one
 		done := make(chan bool)
@@ -392,12 +400,12 @@ func tryConfined(keep []cap.Value, policies ...func(*arch.Info) seccomp.Policy) 
 
 // TestConfined: a process that gave up its rights cannot do what it could before.
 func TestConfined(t *testing.T) {
-	const free = "personality: <nil>\nkcmp: <nil>\nexec: <nil>\nmemfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nalarm: <nil>\nclone3: invalid argument\nthread: <nil>\n"
+	const free = "personality: <nil>\nkcmp: <nil>\nexec: <nil>\nmemfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nalarm: <nil>\nclock: <nil>\nclone3: invalid argument\nthread: <nil>\n"
 	for stage, want := range map[string]string{
 		"confined service": "personality: operation not permitted\nkcmp: operation not permitted\nexec: fork/exec /bin/true: operation not permitted\n" +
-			"memfd: operation not permitted\nkill: operation not permitted\npriority: operation not permitted\nsocket: <nil>\nalarm: <nil>\nclone3: " + unix.ENOSYS.Error() + "\nthread: <nil>\n",
+			"memfd: operation not permitted\nkill: operation not permitted\npriority: operation not permitted\nsocket: <nil>\nalarm: <nil>\nclock: <nil>\nclone3: " + unix.ENOSYS.Error() + "\nthread: <nil>\n",
 		"confined root": "personality: operation not permitted\nkcmp: operation not permitted\nexec: <nil>\n" +
-			"memfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nalarm: <nil>\nclone3: invalid argument\nthread: <nil>\n",
+			"memfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nalarm: <nil>\nclock: <nil>\nclone3: invalid argument\nthread: <nil>\n",
 	} {
 		t.Run(stage, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0])
