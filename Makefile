@@ -19,9 +19,9 @@ SYSTEMS   := linux windows darwin
 PLATFORMS := $(foreach os,$(SYSTEMS),$(os)/amd64 $(os)/arm64)
 
 # All packages that a system can build without cgo; on macOS Fyne needs it.
-packages = $$(GOOS=$(1) CGO_ENABLED=0 $(GO) list -tags lab,gui ./... | grep -v '$(if $(filter darwin,$(1)),/app/gui$$,^$$)')
+packages = $$(GOOS=$(1) CGO_ENABLED=0 $(GO) list -tags lab,gui,suspend ./... | grep -v '$(if $(filter darwin,$(1)),/app/gui$$,^$$)')
 
-.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-cross test-arm64 test-smoke test-gui bench-gui test-windows tools lint exhaustive fuzz bench bench-go cover lab soak lab-6 lab-pluto lab-connect-time packages packages-tools packages-linux packages-windows packages-macos test-packages clean
+.PHONY: help need-go build gui windows gui-windows icons man demo test test-unit check-gui test-cross test-arm64 test-smoke test-gui bench-gui test-windows test-suspend tools lint exhaustive fuzz bench bench-go cover lab soak lab-6 lab-pluto lab-connect-time packages packages-tools packages-linux packages-windows packages-macos test-packages clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -72,7 +72,7 @@ test: test-unit check-gui test-cross test-arm64 test-smoke ## vet, import direct
 
 # The race detector needs a C compiler.
 test-unit: need-go
-	CGO_ENABLED=0 $(GO) vet -tags lab,gui ./...
+	CGO_ENABLED=0 $(GO) vet -tags lab,gui,suspend ./...
 	@if test/need-cc; then race=-race CGO_ENABLED=1; \
 	else echo "make: unit tests run without the race detector"; race= CGO_ENABLED=0; fi; \
 	export CGO_ENABLED; set -x; $(GO) test $$race ./...
@@ -90,7 +90,7 @@ check-gui: need-go
 test-cross: need-go ## all that builds without cgo is vetted and built for all systems; the window's Go code for macOS is checked
 	@set -e; export CGO_ENABLED=0; $(foreach p,$(PLATFORMS),echo "$(p): vet, build"; \
 		export GOOS=$(patsubst %/,%,$(dir $(p))) GOARCH=$(notdir $(p)); \
-		$(GO) vet -tags lab,gui $(call packages,$(patsubst %/,%,$(dir $(p)))); $(GO) build -o build/cross/$(p)/ ./cmd/wayfarer ./cmd/wayfarerd;)
+		$(GO) vet -tags lab,gui,suspend $(call packages,$(patsubst %/,%,$(dir $(p)))); $(GO) build -o build/cross/$(p)/ ./cmd/wayfarer ./cmd/wayfarerd;)
 	@$(foreach arch,amd64 arm64,$(GO) run ./test/xcheck darwin/$(arch) ./cmd/wayfarer-gui &&) true
 
 # Packages with assembly. Nothing of them may be skipped.
@@ -127,6 +127,11 @@ test-windows: need-go ## the Windows programs under Wine: unit tests, keyring, s
 	test/lab/lab prereqs --install
 	test/wine/run
 
+# SUSPEND_KERNEL=FILE takes another kernel than Debian's of today.
+test-suspend: need-go ## a computer sleeps, and what it is told of that: a virtual machine (Linux on amd64)
+	test/suspend/prereqs
+	CGO_ENABLED=0 $(GO) test -tags suspend -count=1 -timeout 5m -v ./test/suspend
+
 tools:
 	@for t in $(TOOLS); do GOBIN=$(CURDIR)/build/tools $(GO) install $$t || exit; done
 
@@ -134,7 +139,7 @@ lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, i
 	@echo gofumpt; out=$$(git ls-files -z "*.go" | xargs -0 build/tools/gofumpt -l) && [ -z "$$out" ] || { echo "not formatted: $$out"; exit 1; }
 	@set -e; export CGO_ENABLED=0; $(foreach p,$(PLATFORMS),echo "$(p): staticcheck"; \
 		export GOOS=$(patsubst %/,%,$(dir $(p))) GOARCH=$(notdir $(p)); \
-		build/tools/staticcheck -tags lab,gui $(call packages,$(patsubst %/,%,$(dir $(p))));)
+		build/tools/staticcheck -tags lab,gui,suspend $(call packages,$(patsubst %/,%,$(dir $(p))));)
 	@if test/need-gui; then echo "with the window: staticcheck"; $(GUI) build/tools/staticcheck ./cmd/wayfarer-gui; fi
 	@if command -v x86_64-w64-mingw32-gcc >/dev/null; then echo "with the window for Windows: staticcheck"; \
 		GOOS=windows GOARCH=amd64 CC=x86_64-w64-mingw32-gcc GOFLAGS=-trimpath CGO_ENABLED=1 build/tools/staticcheck ./cmd/wayfarer-gui; \
@@ -148,7 +153,7 @@ lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, i
 		*) echo "$$out"; exit 1 ;; esac; }; \
 	check "this computer" ./...; export CGO_ENABLED=0; $(foreach p,$(PLATFORMS), \
 		export GOOS=$(patsubst %/,%,$(dir $(p))) GOARCH=$(notdir $(p)); \
-		check $(p) -tags lab,gui $(call packages,$(patsubst %/,%,$(dir $(p))));)
+		check $(p) -tags lab,gui,suspend $(call packages,$(patsubst %/,%,$(dir $(p))));)
 
 exhaustive: ## tests that "make test" takes in strides, in full: every bit, every pair of losses
 	EXHAUSTIVE=1 $(GO) test -count=1 -timeout 30m -run '^(TestFlippedBits|TestPairsOfFaults)$$' ./ike
