@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
+	"time"
 )
 
 // realRuns makes a BatchConn of a real socket.
@@ -153,8 +155,9 @@ func receivingAllocates(t *testing.T, s *Session, atOnce int) {
 // TestNoAllocationsPlain: nor does a packet of plain ESP.
 func TestNoAllocationsPlain(t *testing.T) {
 	s := loopbackSession(t)
-	raw := &rawConn{from: make(chan []byte)}
-	s.transport.raw, s.transport.rawEnd = raw, make(chan struct{})
+	raw := &rawConn{ends: newReadEnds(), from: make(chan []byte)}
+	s.transport.raw = newReceiver(raw)
+	s.transport.receiveBy(s.transport.raw)
 	s.espPath.Store(&espPath{peer: s.sa.peer, raw: &net.IPAddr{IP: s.sa.peer.Addr().AsSlice()}})
 	inner := withTail(ipv4(firstVIP, insideHost, "hello"))
 	if n := testing.AllocsPerRun(200, func() {
@@ -173,12 +176,13 @@ func TestNoAllocationsPlain(t *testing.T) {
 		t.Errorf("receiving allocates %v times", n)
 	}
 	close(raw.from)
-	<-s.transport.rawEnd
+	<-s.transport.raw.ended
 }
 
 // rawConn is a raw socket that gives what comes over a channel, all from one address.
 type rawConn struct {
 	net.PacketConn
+	ends readEnds
 	from chan []byte
 	sent int
 }
@@ -186,12 +190,18 @@ type rawConn struct {
 var rawPeer net.Addr = &net.IPAddr{IP: net.IPv4(127, 0, 0, 1)}
 
 func (c *rawConn) ReadFrom(b []byte) (int, net.Addr, error) {
-	packet, ok := <-c.from
-	if !ok {
-		return 0, nil, net.ErrClosed
+	select {
+	case packet, ok := <-c.from:
+		if !ok {
+			return 0, nil, net.ErrClosed
+		}
+		return copy(b, packet), rawPeer, nil
+	case <-c.ends:
+		return 0, nil, os.ErrDeadlineExceeded
 	}
-	return copy(b, packet), rawPeer, nil
 }
+
+func (c *rawConn) SetReadDeadline(t time.Time) error { return c.ends.SetReadDeadline(t) }
 
 func (c *rawConn) WriteTo(b []byte, _ net.Addr) (int, error) {
 	c.sent++

@@ -456,14 +456,14 @@ func loopbackSession(t testing.TB) *Session {
 func TestHoldAfterAll(t *testing.T) {
 	s := loopbackSession(t)
 	c := s.newest.Load()
-	s.readMu.Lock()
-	defer s.readMu.Unlock()
-	if got := s.hold(c.spiIn, []byte("packet")); got != c || len(s.held) != 0 {
-		t.Errorf("its SA is %p, want %p; %d packets wait", got, c, len(s.held))
-	}
-	if got := s.hold(c.spiIn+1, []byte("packet")); got != nil || len(s.held) != 0 {
-		t.Errorf("noise has the SA %p; %d packets wait", got, len(s.held))
-	}
+	byOwner(t, s, func() {
+		if got := s.hold(c.spiIn, []byte("packet")); got != c || len(s.held) != 0 {
+			t.Errorf("its SA is %p, want %p; %d packets wait", got, c, len(s.held))
+		}
+		if got := s.hold(c.spiIn+1, []byte("packet")); got != nil || len(s.held) != 0 {
+			t.Errorf("noise has the SA %p; %d packets wait", got, len(s.held))
+		}
+	})
 }
 
 // TestSparse: of what happens at the pace of packets the first of each second is told.

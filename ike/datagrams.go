@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -85,7 +86,7 @@ func (a *arrivals) took(n int) {
 
 // receive is the receive loop of a socket. It owns its reading side.
 func (t *transport) receive(u *udpSocket) {
-	defer close(u.closed)
+	defer u.end()
 	runs := 1
 	if u.batch != nil {
 		runs = batchReads
@@ -93,17 +94,19 @@ func (t *transport) receive(u *udpSocket) {
 	a := newArrivals(runs)
 	for {
 		n, err := u.read(a)
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			u.attend()
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
 			t.noteError(err)
 			time.Sleep(readErrorPause)
 			continue
 		}
 		t.sort(a, n)
-		if len(a.esp) > 0 {
-			t.takeESP(a.esp)
+		if len(a.esp) > 0 && t.arrived(u.receiver, a.esp) {
 			a.makeBufs(len(a.sizes))
 		}
 	}
@@ -261,7 +264,7 @@ func (t *transport) sendOne(path *espPath, b []byte, whole int) {
 	if path.raw != nil {
 		size = t.ipHeaderLen() + len(b)
 		err = t.rawFragments.send(allowedAbove(size, whole), func() error {
-			_, err := t.raw.WriteTo(b, path.raw)
+			_, err := t.raw.conn.WriteTo(b, path.raw)
 			return err
 		})
 	} else {

@@ -59,10 +59,11 @@ func (c *countConn) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip
 func TestBuffersAfterESP(t *testing.T) {
 	keepalive, packet := []byte{0xff}, []byte{0, 0, 1, 1, 0, 0, 0, 1}
 	conn := &scriptedConn{calls: [][]byte{keepalive, keepalive, packet, packet, packet}}
-	u := &udpSocket{batch: conn, closed: make(chan struct{})}
+	u := &udpSocket{receiver: newReceiver(conn), batch: conn}
 	tr := &transport{gateway: pipeGateway.Addr(), log: slog.New(slog.DiscardHandler)}
 	taken := 0
 	tr.takeESP = func(packets [][]byte) { taken += len(packets) }
+	tr.esp.Store(u.receiver)
 	tr.receive(u)
 	want := []int{fewReads, fewReads, fewReads, fewReads, runReads, batchReads}
 	if taken != fewReads+runReads+fewReads || !slices.Equal(conn.buffers, want) {

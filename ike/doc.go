@@ -61,21 +61,16 @@
 // The receive loops of the transport, one for each socket, sort datagrams. Dial's
 // goroutine, later the control loop, owns the ISAKMP SA; a reauthentication builds its
 // successor in a goroutine of its own and hands it over. So does a question to the user
-// while the session is up with the answer. The receive loops open ESP packets where they
-// have arrived and deliver what was in them before they read on; the caller of WritePacket
-// and Flush seals and sends. ChildSAs are published to both as a whole.
+// while the session is up with the answer. The receive loop of the socket that ESP comes by
+// opens its packets where they have arrived and delivers what was in them before it reads
+// on; the caller of WritePacket and Flush seals and sends. ChildSAs are published to both
+// as a whole.
 //
-// So each direction of packets has one owner, who shares nothing that changes with others
-// but atomic values. The keys of an SA that is removed are wiped at once, though its owner
-// may sleep for hours; on the way out an owner that is amid a batch does that itself, when
-// the batch is finished (claim.go). There are these locks all the same, for which hardly
-// anybody ever waits, none of them for each packet:
-//
-//   - Session.readMu, once for each batch in: there may be several receive loops, who
-//     installs an SA opens what came before it, and Receive changes who takes packets.
-//   - dontFragment.mu, for reading, once for each batch out: whether datagrams may be
-//     fragmented is a setting of the socket, which the control loop changes and a
-//     datagram of another kind does for itself.
+// So each direction of packets has one owner, who takes no lock and shares nothing that
+// changes with others but atomic values. What others want of the way in they post to its
+// owner, who is woken for it (receiver.go). The keys of an SA that is removed are wiped at
+// once, though its owner may sleep for hours; on the way out an owner that is amid a batch
+// does that itself, when the batch is finished (claim.go).
 //
 // A socket that can moves datagrams in runs (BatchConn), so that one call carries some
 // 64 KiB either way. The payload is not copied and nothing is allocated for a packet.

@@ -177,6 +177,7 @@ func (o outcome) sameAs(truth outcome) error {
 // datagrams flipped each time that it is sent. It is the client's socket.
 type echo struct {
 	*conversation
+	readEnds
 	flipped int // index in words; -1: none
 	bit     int
 
@@ -199,13 +200,15 @@ type transactionAt struct {
 }
 
 func (c *conversation) echo(flipped, bit int) *echo {
-	return &echo{conversation: c, flipped: flipped, bit: bit, inbox: make(chan datagram, 256), closed: make(chan struct{})}
+	return &echo{conversation: c, readEnds: newReadEnds(), flipped: flipped, bit: bit, inbox: make(chan datagram, 256), closed: make(chan struct{})}
 }
 
 func (e *echo) ReadFrom(b []byte) (int, net.Addr, error) {
 	select {
 	case <-e.closed:
 		return 0, nil, net.ErrClosed
+	case <-e.readEnds:
+		return 0, nil, os.ErrDeadlineExceeded
 	case d := <-e.inbox:
 		return copy(b, d.data), net.UDPAddrFromAddrPort(d.from), nil
 	}
@@ -261,7 +264,6 @@ func (e *echo) LocalAddr() net.Addr {
 }
 
 func (e *echo) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
-func (e *echo) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
 func (e *echo) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
 
 // dial connects, inside a bubble.

@@ -273,6 +273,7 @@ func goldenLife(w *world) error {
 // says what it said then. It is the client's socket.
 type playback struct {
 	*goldenFlow
+	readEnds
 	peer   netip.Addr
 	inbox  chan goldenWord
 	closed chan struct{}
@@ -285,13 +286,15 @@ type playback struct {
 }
 
 func newPlayback(f *goldenFlow) *playback {
-	return &playback{goldenFlow: f, peer: gatewayAddr, inbox: make(chan goldenWord, len(f.words)), closed: make(chan struct{})}
+	return &playback{goldenFlow: f, readEnds: newReadEnds(), peer: gatewayAddr, inbox: make(chan goldenWord, len(f.words)), closed: make(chan struct{})}
 }
 
 func (p *playback) ReadFrom(b []byte) (int, net.Addr, error) {
 	select {
 	case <-p.closed:
 		return 0, nil, net.ErrClosed
+	case <-p.readEnds:
+		return 0, nil, os.ErrDeadlineExceeded
 	case g := <-p.inbox:
 		time.Sleep(2 * latency)
 		return copy(b, g.data), net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.peer, g.port)), nil
@@ -343,7 +346,6 @@ func (p *playback) LocalAddr() net.Addr {
 const goldenPort = 49152
 
 func (p *playback) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
-func (p *playback) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
 func (p *playback) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
 
 // TestGoldenStrongSwan: what our client says to the recorded strongSwan, also where

@@ -217,9 +217,7 @@ func TestIPCompBadPackets(t *testing.T) {
 		// Another CPI of ours than the one that the gateway knows.
 		c := s.children[0]
 		right := c.cpiIn
-		s.readMu.Lock()
-		c.cpiIn++
-		s.readMu.Unlock()
+		byOwner(t, s, func() { c.cpiIn++ })
 		packet := ipv4(insideHost, vip, compressible)
 		if err := w.gw.SendPacket(packet); err != nil {
 			t.Fatal(err)
@@ -228,9 +226,7 @@ func TestIPCompBadPackets(t *testing.T) {
 		if bad := s.Stats().Children[0].BadIPComp; bad != 1 || containsPacket(received(), packet) {
 			t.Errorf("%d bad packets, %d received", bad, len(received()))
 		}
-		s.readMu.Lock()
-		c.cpiIn = right
-		s.readMu.Unlock()
+		byOwner(t, s, func() { c.cpiIn = right })
 		w.exchangePackets(s, received, compressible)
 		w.wantAlive(s)
 	})
@@ -255,16 +251,16 @@ func TestIPCompSelectors(t *testing.T) {
 		w.start()
 		s := w.dial()
 		received := receive(s)
-		s.readMu.Lock()
-		s.children[0].in.ExpandWith(func(dst, payload []byte, next byte) ([]byte, byte, error) {
-			x := newExpander(s.knowsCPI, s.policy.Load().ours)
-			p, next, err := x.expand(dst, bytes.Clone(payload), next)
-			if err == nil && next == esp.NextIPv4 {
-				copy(p[12:], []byte{192, 168, 77, 1}) // a source outside of the gateway's networks
-			}
-			return p, next, err
+		byOwner(t, s, func() {
+			s.children[0].in.ExpandWith(func(dst, payload []byte, next byte) ([]byte, byte, error) {
+				x := newExpander(s.knowsCPI, s.policy.Load().ours)
+				p, next, err := x.expand(dst, bytes.Clone(payload), next)
+				if err == nil && next == esp.NextIPv4 {
+					copy(p[12:], []byte{192, 168, 77, 1}) // a source outside of the gateway's networks
+				}
+				return p, next, err
+			})
 		})
-		s.readMu.Unlock()
 		if err := w.gw.SendPacket(ipv4(insideHost, s.Assignment().Addresses[0].Addr(), compressible)); err != nil {
 			t.Fatal(err)
 		}

@@ -65,9 +65,7 @@ type PathConn interface {
 type dontFragment struct {
 	conn PathConn // nil: it is left to the system
 
-	// The lock is held for reading while whole datagrams are sent, for writing while
-	// one is that may be fragmented: the setting is the socket's.
-	mu  sync.RWMutex
+	mu  sync.Mutex // held while the setting, which is the socket's, is not as is set
 	set bool
 }
 
@@ -94,16 +92,18 @@ const (
 	forbidden                      // better not at all
 )
 
-// send calls write with the socket set as this datagram needs it.
+// send calls write with the socket set as this datagram needs it. What goes as usual, as
+// nearly all does, does not wait for those that do not: at worst one of these makes it be
+// lost, or come in pieces, as any path may. A probe must not: it would prove what is not so.
 func (d *dontFragment) send(f fragmentation, write func() error) error {
-	d.mu.RLock()
-	if d.conn == nil || f == asUsual || d.set == (f == forbidden) {
-		defer d.mu.RUnlock()
+	if d.conn == nil || f == asUsual {
 		return write()
 	}
-	d.mu.RUnlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.set == (f == forbidden) {
+		return write()
+	}
 	if err := d.conn.SetDontFragment(f == forbidden); err != nil {
 		return err
 	}

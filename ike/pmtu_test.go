@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -714,4 +715,37 @@ func TestProbeOnTheWire(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestUsualDatagramsDoNotWait: while a datagram may be fragmented, what goes as usual goes;
+// a probe waits, which must not be fragmented.
+func TestUsualDatagramsDoNotWait(t *testing.T) {
+	conn := &narrow{}
+	d := &dontFragment{conn: conn}
+	if err := d.forbid(true); err != nil {
+		t.Fatal(err)
+	}
+	sending, goOn := make(chan struct{}), make(chan struct{})
+	var sent []string // without a lock: the race detector sees two at once
+	var others sync.WaitGroup
+	others.Go(func() {
+		d.send(allowed, func() error {
+			close(sending)
+			<-goOn
+			sent = append(sent, fmt.Sprint("large, whole: ", conn.whole))
+			return nil
+		})
+	})
+	<-sending
+	others.Go(func() {
+		d.send(forbidden, func() error {
+			sent = append(sent, fmt.Sprint("probe, whole: ", conn.whole))
+			return nil
+		})
+	})
+	d.send(asUsual, func() error { close(goOn); return nil }) // or it never ends
+	others.Wait()
+	if want := []string{"large, whole: false", "probe, whole: true"}; !slices.Equal(sent, want) {
+		t.Errorf("sent %q, want %q", sent, want)
+	}
 }

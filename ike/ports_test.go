@@ -55,6 +55,9 @@ func TestLocalPort(t *testing.T) {
 					if got := s.Stats().Local; got != netip.AddrPortFrom(clientAddr, tt.marked) {
 						w.t.Errorf("our end is at %v", got)
 					}
+					if s.transport.esp.Load() != s.transport.socket(portNATT).receiver {
+						w.t.Error("another loop than that of ESP's socket takes it")
+					}
 					s.Close()
 					again := w.dial() // at once: the ports are free
 					w.exchangePackets(again, receive(again), "again")

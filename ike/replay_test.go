@@ -10,6 +10,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -105,7 +106,7 @@ func (p *replay) configure() {
 		LocalID: &Identity{idii.Type, idii.Data},
 		IKE:     []IKESuite{p.ike}, ESP: []ESPSuite{suite}, AllowWeak: p.ike.Weak() | suite.Weak(),
 		ListenPacket: func(context.Context, netip.Addr, uint16) (net.PacketConn, error) {
-			return &replaySocket{p: p, closed: make(chan struct{})}, nil
+			return &replaySocket{ends: newReadEnds(), p: p, closed: make(chan struct{})}, nil
 		},
 		Rand: &p.rand,
 	}
@@ -338,6 +339,7 @@ func (p *replay) rechain(m *recordedMessage) {
 // replaySocket is the client's socket.
 type replaySocket struct {
 	net.PacketConn // without one: what is not below is not used
+	ends           readEnds
 	p              *replay
 	once           sync.Once
 	closed         chan struct{}
@@ -350,8 +352,12 @@ func (s *replaySocket) ReadFrom(b []byte) (int, net.Addr, error) {
 		return copy(b, d.payload), from, nil
 	case <-s.closed:
 		return 0, nil, net.ErrClosed
+	case <-s.ends:
+		return 0, nil, os.ErrDeadlineExceeded
 	}
 }
+
+func (s *replaySocket) SetReadDeadline(t time.Time) error { return s.ends.SetReadDeadline(t) }
 
 func (s *replaySocket) WriteTo(b []byte, to net.Addr) (int, error) {
 	d := recordedDatagram{port: addrPortOf(to).Port(), payload: bytes.Clone(b)}

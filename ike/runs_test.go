@@ -23,6 +23,7 @@ import (
 // as few runs as possible.
 type runConn struct {
 	net.PacketConn
+	ends     readEnds
 	t        testing.TB
 	arrivals chan arrived
 	left     *arrived // did not belong to the last run
@@ -35,7 +36,7 @@ type arrived struct {
 }
 
 func newRunConn(t testing.TB, conn net.PacketConn) *runConn {
-	c := &runConn{PacketConn: conn, t: t, arrivals: make(chan arrived, 1000)}
+	c := &runConn{PacketConn: conn, ends: newReadEnds(), t: t, arrivals: make(chan arrived, 1000)}
 	go func() {
 		defer close(c.arrivals)
 		buf := make([]byte, maxDatagram)
@@ -50,13 +51,28 @@ func newRunConn(t testing.TB, conn net.PacketConn) *runConn {
 	return c
 }
 
+func (c *runConn) SetReadDeadline(t time.Time) error { return c.ends.SetReadDeadline(t) }
+
+// wait waits for a datagram.
+func (c *runConn) wait() (arrived, error) {
+	select {
+	case d, ok := <-c.arrivals:
+		if !ok {
+			return d, net.ErrClosed
+		}
+		return d, nil
+	case <-c.ends:
+		return arrived{}, os.ErrDeadlineExceeded
+	}
+}
+
 func (c *runConn) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
 	next := c.left
 	c.left = nil
 	if next == nil {
-		d, ok := <-c.arrivals
-		if !ok {
-			return 0, net.ErrClosed
+		d, err := c.wait()
+		if err != nil {
+			return 0, err
 		}
 		next = &d
 	}
@@ -121,9 +137,9 @@ func (c addrConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 type runsOut struct{ *runConn }
 
 func (c runsOut) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
-	d, ok := <-c.arrivals
-	if !ok {
-		return 0, net.ErrClosed
+	d, err := c.wait()
+	if err != nil {
+		return 0, err
 	}
 	sizes[0], segments[0], from[0] = copy(bufs[0], d.data), len(d.data), d.from
 	return 1, nil
@@ -201,6 +217,7 @@ func TestRunsAreUsed(t *testing.T) {
 // recordConn is a socket that keeps what is sent.
 type recordConn struct {
 	net.PacketConn // none; only what follows is used
+	ends           readEnds
 	sent           [][]byte
 	to             []net.Addr
 	fail           func(b []byte) error
@@ -212,9 +229,15 @@ func (c *recordConn) LocalAddr() net.Addr {
 }
 
 func (c *recordConn) ReadFrom([]byte) (int, net.Addr, error) {
-	<-c.closed
-	return 0, nil, net.ErrClosed
+	select {
+	case <-c.closed:
+		return 0, nil, net.ErrClosed
+	case <-c.ends:
+		return 0, nil, os.ErrDeadlineExceeded
+	}
 }
+
+func (c *recordConn) SetReadDeadline(t time.Time) error { return c.ends.SetReadDeadline(t) }
 
 func (c *recordConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	if c.fail != nil {
@@ -235,8 +258,8 @@ type recordRuns struct {
 }
 
 func (c recordRuns) ReadBatch([][]byte, []int, []int, []netip.AddrPort) (int, error) {
-	<-c.closed
-	return 0, net.ErrClosed
+	_, _, err := c.ReadFrom(nil)
+	return 0, err
 }
 
 func (c recordRuns) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort) (int, error) {
@@ -263,7 +286,7 @@ var pipeGateway = netip.MustParseAddrPort("192.0.2.1:4500")
 
 func newPipe(t testing.TB, runs bool, marker int) *pipe {
 	t.Helper()
-	record := &recordConn{closed: make(chan struct{})}
+	record := &recordConn{ends: newReadEnds(), closed: make(chan struct{})}
 	var conn net.PacketConn = record
 	if runs {
 		conn = recordRuns{record, t}

@@ -116,15 +116,8 @@ type Session struct {
 	policy   atomic.Pointer[policy]
 	espPath  atomic.Pointer[espPath]
 
-	readMu   sync.Mutex // held while packets are opened and delivered
-	sink     func(packets [][]byte)
-	verdict  verdict // of the last packet
-	held     []heldPacket
-	expanded []byte // for what was compressed; made when first needed
-
+	wayIn
 	outbox outbox // owned by who calls WritePacket and Flush
-
-	truncationTold bool // see noteTruncation; guarded by readMu
 
 	wakeUp   chan struct{} // deadlines have changed
 	rekeyNow chan struct{}

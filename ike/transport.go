@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,15 +47,15 @@ type transport struct {
 	mu  sync.Mutex
 	sas map[isakmp.Cookie]*isakmpSA // by CKY-I
 
-	nonIKE atomic.Bool    // ESP comes on port 500 behind eight zero bytes
-	raw    net.PacketConn // ESP as IP protocol 50; nil: not used
-	rawEnd chan struct{}  // closed when its receive loop has ended
+	nonIKE atomic.Bool // ESP comes on port 500 behind eight zero bytes
+	raw    *receiver   // of ESP as IP protocol 50; nil: not used
 
 	rawFragments dontFragment
 	whole        atomic.Int32  // ESP in larger datagrams may be fragmented
 	tooBig       func(mtu int) // takes reports that a datagram was too large
 
-	takeESP func(packets [][]byte) // whose memory it may use until it returns
+	esp     atomic.Pointer[receiver] // the owner of the way in of ESP
+	takeESP func(packets [][]byte)   // called by it; whose memory it may use until it returns
 
 	localAddr atomic.Pointer[netip.Addr] // of the route to the gateway
 	lastSent  atomic.Int64               // stamp, for the keepalive
@@ -82,11 +83,10 @@ func (q *sparse) next(now int64) (passed int64, log bool) {
 
 // udpSocket is a socket and its receive loop.
 type udpSocket struct {
-	conn   net.PacketConn
-	fast   addrPortConn  // conn, or nil
-	batch  BatchConn     // conn, or nil
-	wake   WakeConn      // conn, or nil
-	closed chan struct{} // closed when the receive loop has ended
+	*receiver
+	fast   addrPortConn // conn, or nil
+	batch  BatchConn    // conn, or nil
+	wakeup WakeConn     // conn, or nil
 
 	fragments dontFragment
 }
@@ -94,7 +94,7 @@ type udpSocket struct {
 // newTransport opens all sockets that are known to be needed, so that one which cannot
 // be had shows before anything is sent. The function tooBig is called, at any time,
 // when a router or this computer reports what its link can take; takeESP by the receive
-// loops, with the ESP packets that have come.
+// loop that owns the way in, with the ESP packets that have come.
 func newTransport(ctx context.Context, cfg *Config, gateway netip.Addr, clock clock, log *slog.Logger, tooBig func(mtu int), takeESP func([][]byte)) (*transport, error) {
 	t := &transport{
 		gateway: gateway, clock: clock, log: log, tooBig: tooBig, takeESP: takeESP,
@@ -140,7 +140,8 @@ func (t *transport) openUDP(ctx context.Context, cfg *Config, port uint16) (*udp
 	fast, _ := conn.(addrPortConn)
 	batch, _ := conn.(BatchConn)
 	wake, _ := conn.(WakeConn)
-	u := &udpSocket{conn: conn, fast: fast, batch: batch, wake: wake, closed: make(chan struct{})}
+	u := &udpSocket{receiver: newReceiver(conn), fast: fast, batch: batch, wakeup: wake}
+	t.esp.CompareAndSwap(nil, u.receiver) // until openESP knows
 	t.adopt(&u.fragments, conn)
 	go t.receive(u)
 	return u, nil
@@ -243,8 +244,8 @@ func (t *transport) noteError(err error) {
 
 // wakeAt says until when the session waits.
 func (t *transport) wakeAt(when time.Time) {
-	if t.conn.wake != nil {
-		t.conn.wake.WakeAt(when)
+	if t.conn.wakeup != nil {
+		t.conn.wakeup.WakeAt(when)
 	}
 }
 
@@ -253,12 +254,12 @@ func (t *transport) close() {
 	for _, u := range []*udpSocket{t.conn, t.natt} {
 		if u != nil {
 			u.conn.Close()
-			<-u.closed
+			<-u.ended
 		}
 	}
 	if t.raw != nil {
-		t.raw.Close()
-		<-t.rawEnd
+		t.raw.conn.Close()
+		<-t.raw.ended
 	}
 }
 
@@ -282,7 +283,7 @@ func (t *transport) openRaw(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return &SocketError{Err: err}
 	}
-	t.raw, t.rawEnd = conn, make(chan struct{})
+	t.raw = newReceiver(conn)
 	t.adopt(&t.rawFragments, conn)
 	go t.receiveRaw()
 	return nil
@@ -300,12 +301,14 @@ func listenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) 
 
 // receiveRaw is the receive loop of the raw socket.
 func (t *transport) receiveRaw() {
-	defer close(t.rawEnd)
+	defer t.raw.end()
 	gateway := t.gateway.WithZone("")
 	buf, packet := make([]byte, maxDatagram), make([][]byte, 1)
 	for {
-		n, from, err := t.raw.ReadFrom(buf)
+		n, from, err := t.raw.conn.ReadFrom(buf)
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			t.raw.attend()
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
@@ -315,7 +318,7 @@ func (t *transport) receiveRaw() {
 			if ip, ok := from.(*net.IPAddr); ok {
 				if addr, _ := netip.AddrFromSlice(ip.IP); addr.Unmap() == gateway {
 					packet[0] = buf[:n]
-					t.takeESP(packet)
+					t.arrived(t.raw, packet)
 				}
 			}
 		}

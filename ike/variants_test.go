@@ -89,6 +89,9 @@ func TestPlainESP(t *testing.T) {
 				if st := s.Stats(); st.NATT != "" || st.NAT != NATNone || st.Gateway.Port() != portIKE {
 					w.t.Errorf("%+v", st)
 				}
+				if s.transport.esp.Load() != s.transport.raw {
+					w.t.Error("another loop than the raw socket's takes ESP")
+				}
 				for _, d := range w.sent(byClient) {
 					if p := d.to.Port(); p != portIKE && p != 0 {
 						w.t.Errorf("a datagram went to port %d", p)
