@@ -130,7 +130,7 @@ test-windows: need-go ## the Windows programs under Wine: unit tests, keyring, s
 # SUSPEND_KERNEL=FILE takes another kernel than Debian's of today.
 test-suspend: need-go ## a computer sleeps, and what it is told of that: a virtual machine (Linux on amd64)
 	test/suspend/prereqs
-	CGO_ENABLED=0 $(GO) test -tags suspend -count=1 -timeout 5m -v ./test/suspend
+	CGO_ENABLED=0 $(GO) test -tags suspend -count=1 -timeout 15m -v ./test/suspend
 
 tools:
 	@for t in $(TOOLS); do GOBIN=$(CURDIR)/build/tools $(GO) install $$t || exit; done
