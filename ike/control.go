@@ -52,18 +52,19 @@ func (s *Session) loop() error {
 	// decrypting that one: it forgets the IV of all but the latest message IDs.
 	s.beginPath(time.Now().Add(pathInterval))
 	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var due time.Time // when the timer fires
+	defer func() { timer.Stop() }()
+	var due time.Time // when the timer fires; zero: it has
 	for {
 		var oldInbox chan []byte
 		if s.old != nil {
 			oldInbox = s.old.inbox
 		}
-		// The runtime wakes up when a timer was due that has been moved to later, too.
-		if next := s.nextDeadline(); next.Before(due) || !due.After(time.Now()) {
+		// The runtime wakes up when a timer was due that has been moved to later, too; one
+		// that was stopped mostly goes when another one comes.
+		if next := s.nextDeadline(); !next.Equal(due) {
 			due = next
-			s.transport.wakeAt(due)
-			timer.Reset(time.Until(due))
+			timer.Stop()
+			timer = time.NewTimer(time.Until(due))
 		}
 		var err error
 		select {
@@ -72,6 +73,7 @@ func (s *Session) loop() error {
 		case datagram := <-oldInbox:
 			err = dispatch(s.old, datagram)
 		case <-timer.C:
+			due = time.Time{}
 			err = s.tick(time.Now())
 		case <-s.wakeUp:
 		case task := <-s.tasks:
@@ -198,7 +200,7 @@ func (s *Session) keepaliveDue() time.Time {
 // tick does what is due.
 func (s *Session) tick(now time.Time) error {
 	if !s.keepaliveDue().After(now) {
-		s.keepAlive()
+		s.keepAlive(s.probeEarly(now))
 	}
 	if s.old != nil && !s.oldUntil.After(now) {
 		s.old.discard()
@@ -291,10 +293,21 @@ func (s *Session) detectDeath(now time.Time) error {
 	return nil
 }
 
+// probeEarly probes, in place of a keepalive, a gateway that would have to be probed before
+// the next one.
+func (s *Session) probeEarly(now time.Time) bool {
+	sa := s.sa
+	if sa.caps&capDPD == 0 || !s.orphaned.IsZero() || sa.dpd.tries > 0 || sa.dpdDue(s.heardAt()).After(now.Add(natKeepAlive)) {
+		return false
+	}
+	sa.probe(now)
+	return sa.dpd.tries > 0
+}
+
 // networkChanged shows the gateway our new address and asks whether it is there.
 func (s *Session) networkChanged() {
 	s.transport.localAddr.Store(nil)
-	s.keepAlive()
+	s.keepAlive(false)
 	s.beginPath(time.Now())
 	switch {
 	case !s.orphaned.IsZero():

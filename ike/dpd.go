@@ -11,7 +11,9 @@ import (
 )
 
 // Dead peer detection (RFC 3706). A probe goes out only after silence, and silence
-// means that no authenticated packet came, ESP or IKE.
+// means that no authenticated packet came, ESP or IKE. It keeps NAT mappings as well as a
+// keepalive does, so it goes out in place of one that is due not long before: a computer
+// that rests, and its radio, are woken once.
 const (
 	dpdIdle      = 30 * time.Second
 	dpdInterval  = 5 * time.Second

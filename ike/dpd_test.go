@@ -2,12 +2,9 @@ package ike
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,8 +50,8 @@ func (w *world) talk(s *Session, interval, length time.Duration) {
 	}
 }
 
-// TestDeadGateway: a gateway that falls silent is asked after 30 s, five times at
-// intervals of 5 s, always with the same number.
+// TestDeadGateway: a gateway that falls silent is asked when the next keepalive is due, five
+// times at intervals of 5 s, always with the same number.
 func TestDeadGateway(t *testing.T) {
 	inBoth(t, func(w *world) {
 		w.start()
@@ -63,11 +60,11 @@ func TestDeadGateway(t *testing.T) {
 		w.setRule(loseFromGateway)
 		d, err := w.waitEnd(s, time.Hour)
 		e := wantError[*NoAnswerError](w.t, err)
-		if d != 55*time.Second || e.Gateway != "192.0.2.1:4500" {
+		if d != 45*time.Second || e.Gateway != "192.0.2.1:4500" {
 			w.t.Errorf("after %v: %+v", d, e)
 		}
 		probes, at := w.notifies(isakmp.NotifyRUThere)
-		if want := []time.Duration{30 * time.Second, 35 * time.Second, 40 * time.Second, 45 * time.Second, 50 * time.Second}; !slices.Equal(at, want) {
+		if want := []time.Duration{20 * time.Second, 25 * time.Second, 30 * time.Second, 35 * time.Second, 40 * time.Second}; !slices.Equal(at, want) {
 			w.t.Errorf("probes at %v", at)
 		}
 		h := w.cookiesOf()
@@ -80,18 +77,23 @@ func TestDeadGateway(t *testing.T) {
 	})
 }
 
-// TestIdle: while nothing happens, the gateway is asked every 30 s, with growing
-// numbers.
+// TestIdle: while nothing happens, the gateway is asked every 20 s, with growing numbers,
+// and nothing else is said: keepalives and probes have the same moments.
 func TestIdle(t *testing.T) {
 	inWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
+		synctest.Wait()
+		before := len(w.sent(nil))
 		time.Sleep(10*time.Minute + time.Second)
 		w.wantAlive(s)
 		probes, at := w.notifies(isakmp.NotifyRUThere)
-		if len(probes) != 20 {
+		if len(probes) != 30 {
 			w.t.Errorf("probes at %v", at)
+		}
+		if n := len(w.sent(nil)) - before; n != 2*len(probes) {
+			w.t.Errorf("%d datagrams for %d probes", n, len(probes))
 		}
 		for i, n := range probes[1:] {
 			if be := probes[i].Data; !bytes.Equal(n.Data, be32(uint32(be[0])<<24|uint32(be[1])<<16|uint32(be[2])<<8|uint32(be[3])+1)) {
@@ -108,7 +110,7 @@ func TestTrafficIsProof(t *testing.T) {
 		w.start()
 		s := w.dial()
 		receive(s)
-		w.talk(s, 20*time.Second, 10*time.Minute)
+		w.talk(s, natKeepAlive-time.Second, 10*time.Minute)
 		if _, at := w.notifies(isakmp.NotifyRUThere); len(at) != 0 {
 			w.t.Errorf("probes at %v", at)
 		}
@@ -131,7 +133,7 @@ func TestTrafficIsProof(t *testing.T) {
 		})
 		d, err := w.waitEnd(s, time.Hour)
 		wantError[*NoAnswerError](w.t, err)
-		if d != dpdIdle+dpdTries*dpdInterval {
+		if d != natKeepAlive+dpdTries*dpdInterval {
 			w.t.Errorf("ended after %v: forgeries counted", d)
 		}
 	})
@@ -315,7 +317,7 @@ func TestLastPackets(t *testing.T) {
 			time.Sleep(together / 2)
 			send(w.t, s, ipv4(firstVIP, insideHost, "acknowledgement"))
 			before, _ := w.notifies(isakmp.NotifyRUThere)
-			time.Sleep(dpdIdle - time.Second)
+			time.Sleep(natKeepAlive - time.Second)
 			after, _ := w.notifies(isakmp.NotifyRUThere)
 			if n := len(after) - len(before); n != 1 {
 				w.t.Errorf("%d probes", n)
@@ -376,7 +378,7 @@ func TestNetworkChanged(t *testing.T) {
 			if at5 := []time.Duration{5 * time.Second}; !slices.Equal(at, at5) || !slices.Equal(w.keepalives(), at5) {
 				w.t.Errorf("probes at %v, keepalives at %v", at, w.keepalives())
 			}
-			time.Sleep(20 * time.Second)
+			time.Sleep(natKeepAlive - time.Second)
 			w.wantAlive(s)
 			if _, at := w.notifies(isakmp.NotifyRUThere); len(at) != 1 {
 				w.t.Errorf("probes at %v", at)
@@ -443,42 +445,47 @@ func TestKeepalive(t *testing.T) {
 	})
 }
 
-// wakeConn notes until when the session waits.
-type wakeConn struct {
-	net.PacketConn
-	until atomic.Int64 // ns since 1970
-}
-
-func (c *wakeConn) WakeAt(t time.Time) { c.until.Store(t.UnixNano()) }
-
-// TestWakeAt: a socket hears until when the session waits: for its next keepalive, or for an
-// answer that is missing.
-func TestWakeAt(t *testing.T) {
-	inWorld(t, func(w *world) {
-		conn, listen := &wakeConn{}, w.client.ListenPacket
-		w.client.ListenPacket = func(ctx context.Context, gw netip.Addr, port uint16) (_ net.PacketConn, err error) {
-			conn.PacketConn, err = listen(ctx, gw, port)
-			return conn, err
-		}
-		w.start()
-		s := w.dial()
-		wantUntil := func(want time.Duration) {
-			t.Helper()
-			synctest.Wait()
-			if until := time.Unix(0, conn.until.Load()).Sub(w.began); until != want {
-				t.Errorf("after %v the session waits until %v, want %v", time.Since(w.began), until, want)
-			}
-		}
-		time.Sleep(32 * time.Second)
-		wantUntil(dpdIdle + dpdInterval) // as when it probed, though it has been answered
-		time.Sleep(3 * time.Second)
-		wantUntil(dpdIdle + natKeepAlive)
-		time.Sleep(20 * time.Second)
-		wantUntil(2 * dpdIdle)
-		w.net.SetFilter(func(_, _ netip.AddrPort, data []byte) []gateway.Delivery { return nil })
-		s.NetworkChanged()
-		wantUntil(55*time.Second + urgentInterval)
-	})
+// TestKeepaliveAndProbe: a gateway that was heard a moment ago gets keepalives, and a probe in
+// place of one only if the next one would be too late for it. No own silence is longer than
+// 20 s, none of the gateway's longer than 30 s, however often it sends something by itself.
+func TestKeepaliveAndProbe(t *testing.T) {
+	for _, every := range []time.Duration{5300, 9700, 15300, 19100, 25700, 29300} {
+		every *= time.Millisecond // never at the moment of a keepalive
+		t.Run(every.String(), func(t *testing.T) {
+			inWorlds(t, func(w *world) {
+				w.start()
+				s := w.dial()
+				receive(s)
+				synctest.Wait()
+				began := len(w.sent(nil))
+				ownLast, heardLast := time.Since(w.began), time.Since(w.began)
+				for range 10 * time.Minute / every {
+					time.Sleep(every)
+					if err := w.gw.SendPacket(ipv4(insideHost, firstVIP, "news")); err != nil {
+						w.t.Fatal(err)
+					}
+				}
+				w.wantAlive(s)
+				for _, d := range w.sent(nil)[began:] {
+					if !byClient(d) {
+						if silent := d.after - heardLast; silent > dpdIdle {
+							w.t.Errorf("after %v: the gateway has been silent for %v", d.after, silent)
+						}
+						heardLast = d.after
+						continue
+					}
+					if silent := d.after - ownLast; silent != natKeepAlive {
+						w.t.Errorf("after %v: silent for %v", d.after, silent)
+					}
+					ownLast = d.after
+					probe := !bytes.Equal(d.data, natKeepalive)
+					if silent := d.after - heardLast; probe != (silent >= dpdIdle-natKeepAlive) {
+						w.t.Errorf("after %v: the gateway has been silent for %v: a probe %v", d.after, silent, probe)
+					}
+				}
+			})
+		})
+	}
 }
 
 // loseSPIs loses the ESP packets of some SAs.

@@ -262,7 +262,7 @@ func goldenLife(w *world) error {
 	w.rekey(s)
 	time.Sleep(5500 * time.Millisecond) // the new one has taken over, and no timer is due
 	send(w.t, s, ipv4(firstVIP, insideHost, "second"))
-	time.Sleep(40 * time.Second) // a keepalive and a probe
+	time.Sleep(30 * time.Second) // a probe
 	err = s.Err()
 	s.Close()
 	synctest.Wait()

@@ -136,9 +136,12 @@ func (w *world) wantQuiet(s *Session, received func() [][]byte) {
 	time.Sleep(15 * time.Second)
 	w.exchangePackets(s, received, "done")
 	from := time.Since(w.began)
-	time.Sleep(dpdIdle - time.Second)
-	if n := w.ikeBetween(from, from+dpdIdle-time.Second); n != 0 {
+	time.Sleep(2*natKeepAlive - time.Second)
+	if n := w.ikeBetween(from, from+natKeepAlive-time.Second); n != 0 {
 		w.t.Errorf("%d IKE messages while nothing happens\n%s", n, w.logText())
+	}
+	if n := w.ikeBetween(from, from+2*natKeepAlive-time.Second); n != 2 {
+		w.t.Errorf("%d IKE messages for a probe and its answer\n%s", n, w.logText())
 	}
 	if n := w.ikeBetween(-1, from); n > 40 {
 		w.t.Errorf("%d IKE messages for one connection", n)

@@ -202,9 +202,12 @@ func (s *Session) openESP(ctx context.Context, sa *isakmpSA, a Assignment) error
 	return nil
 }
 
-// keepAlive keeps the NAT mappings of both IKE and ESP.
-func (s *Session) keepAlive() {
-	s.transport.send(natKeepalive, s.sa.peer)
+// keepAlive keeps the NAT mappings of both IKE and ESP; said is that IKE has just sent
+// something.
+func (s *Session) keepAlive(said bool) {
+	if !said {
+		s.transport.send(natKeepalive, s.sa.peer)
+	}
 	if path := s.espPath.Load(); path.peer != s.sa.peer {
 		s.transport.send(natKeepalive, path.peer)
 	}

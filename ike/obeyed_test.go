@@ -100,7 +100,7 @@ func TestReflection(t *testing.T) {
 		d, err := w.waitEnd(s, time.Hour)
 		conn.Close()
 		wantError[*NoAnswerError](w.t, err)
-		if want := dpdIdle + dpdTries*dpdInterval; d != want {
+		if want := natKeepAlive + dpdTries*dpdInterval; d != want {
 			t.Errorf("ended after %v, want %v", d, want)
 		}
 	})

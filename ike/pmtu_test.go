@@ -655,7 +655,7 @@ func TestPathProbesAreNoLiveness(t *testing.T) {
 		w.setRule(loseFromGateway)
 		d, err := w.waitEnd(s, time.Hour)
 		wantError[*NoAnswerError](w.t, err)
-		if d < dpdIdle+dpdTries*dpdInterval || d > dpdIdle+dpdTries*dpdInterval+time.Second {
+		if d < natKeepAlive+dpdTries*dpdInterval || d > dpdIdle+dpdTries*dpdInterval+time.Second {
 			w.t.Errorf("ended after %v", d)
 		}
 		probes, _ := w.notifies(isakmp.NotifyRUThere)
