@@ -99,7 +99,7 @@ type Config struct {
 	// Resolve looks up a host name; nil is net.DefaultResolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// ListenPacket opens a UDP socket towards a gateway on a port of ours, 0 being
-	// any; nil is an unconnected socket. It may be a PathConn, a BatchConn and a WakeConn.
+	// any; nil is an unconnected socket. It may be a PathConn and a BatchConn.
 	// Its SetReadDeadline must end a read that waits, as a net.PacketConn's does.
 	ListenPacket func(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error)
 	// ListenESP opens a raw socket for IP protocol 50 towards a gateway that knows

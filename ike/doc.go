@@ -75,6 +75,5 @@
 // A socket that can moves datagrams in runs (BatchConn), so that one call carries some
 // 64 KiB either way. The payload is not copied and nothing is allocated for a packet.
 //
-// Time is read through package time alone, so that tests run in virtual time. A
-// WakeConn hears when the session's next deadline is, to wake the process exactly then.
+// Time is read through package time alone, so that tests run in virtual time.
 package ike

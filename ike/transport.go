@@ -15,15 +15,6 @@ import (
 	"wayfarer/ike/isakmp"
 )
 
-// WakeConn is what a socket of Config.ListenPacket may be, beside a net.PacketConn: one that is
-// told until when the session waits, so that it can have the system wake the process exactly
-// then.
-type WakeConn interface {
-	net.PacketConn
-	// WakeAt must not block. The last call counts; a time that is past wants nothing.
-	WakeAt(t time.Time)
-}
-
 // inboxSize bounds IKE datagrams that wait for their SA.
 const inboxSize = 64
 
@@ -84,9 +75,8 @@ func (q *sparse) next(now int64) (passed int64, log bool) {
 // udpSocket is a socket and its receive loop.
 type udpSocket struct {
 	*receiver
-	fast   addrPortConn // conn, or nil
-	batch  BatchConn    // conn, or nil
-	wakeup WakeConn     // conn, or nil
+	fast  addrPortConn // conn, or nil
+	batch BatchConn    // conn, or nil
 
 	fragments dontFragment
 }
@@ -139,8 +129,7 @@ func (t *transport) openUDP(ctx context.Context, cfg *Config, port uint16) (*udp
 	}
 	fast, _ := conn.(addrPortConn)
 	batch, _ := conn.(BatchConn)
-	wake, _ := conn.(WakeConn)
-	u := &udpSocket{receiver: newReceiver(conn), fast: fast, batch: batch, wakeup: wake}
+	u := &udpSocket{receiver: newReceiver(conn), fast: fast, batch: batch}
 	t.esp.CompareAndSwap(nil, u.receiver) // until openESP knows
 	t.adopt(&u.fragments, conn)
 	go t.receive(u)
@@ -240,13 +229,6 @@ func (t *transport) noteError(err error) {
 		t.log.Debug("socket error", "err", err, "not_logged", passed)
 	}
 	t.lastError.Store(&err)
-}
-
-// wakeAt says until when the session waits.
-func (t *transport) wakeAt(when time.Time) {
-	if t.conn.wakeup != nil {
-		t.conn.wakeup.WakeAt(when)
-	}
 }
 
 // close returns when the ports are free again: another attempt may need the same.

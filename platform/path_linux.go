@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -127,17 +126,6 @@ type udpSocket struct {
 	*net.UDPConn
 	pathSocket
 	batches
-	alarm alarm
-}
-
-// WakeAt has the process woken at a time, more exactly than the runtime's timers do. The last
-// call counts.
-func (s *udpSocket) WakeAt(t time.Time) { s.alarm.set(t) }
-
-// Close implements net.PacketConn.
-func (s *udpSocket) Close() error {
-	s.alarm.close()
-	return s.UDPConn.Close()
 }
 
 func (s *udpSocket) ReadFromUDPAddrPort(b []byte) (n int, from netip.AddrPort, err error) {

@@ -21,7 +21,4 @@ func TestSockets(t *testing.T) {
 	if _, ok := conn.(ike.PathConn); !ok {
 		t.Error("it finds out nothing about the path")
 	}
-	if _, ok := conn.(ike.WakeConn); !ok {
-		t.Error("it wakes nobody")
-	}
 }

@@ -348,10 +348,6 @@ var attempts = []attempt{
 	{"kill", call(unix.SYS_KILL, uintptr(os.Getpid()), 0, 0)},
 	{"priority", call(unix.SYS_GETPRIORITY, 0, 0, 0)},
 	{"socket", func() error { _, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0); return err }},
-	{"alarm", func() error {
-		fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, 0)
-		return errors.Join(err, unix.TimerfdSettime(fd, 0, &unix.ItimerSpec{}, nil))
-	}},
 	{"clock", func() error {
 		fd, err := unix.TimerfdCreate(unix.CLOCK_REALTIME, unix.TFD_NONBLOCK)
 		err = errors.Join(err, unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &unix.ItimerSpec{}, nil))
@@ -400,12 +396,12 @@ func tryConfined(keep []cap.Value, policies ...func(*arch.Info) seccomp.Policy) 
 
 // TestConfined: a process that gave up its rights cannot do what it could before.
 func TestConfined(t *testing.T) {
-	const free = "personality: <nil>\nkcmp: <nil>\nexec: <nil>\nmemfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nalarm: <nil>\nclock: <nil>\nclone3: invalid argument\nthread: <nil>\n"
+	const free = "personality: <nil>\nkcmp: <nil>\nexec: <nil>\nmemfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nclock: <nil>\nclone3: invalid argument\nthread: <nil>\n"
 	for stage, want := range map[string]string{
 		"confined service": "personality: operation not permitted\nkcmp: operation not permitted\nexec: fork/exec /bin/true: operation not permitted\n" +
-			"memfd: operation not permitted\nkill: operation not permitted\npriority: operation not permitted\nsocket: <nil>\nalarm: <nil>\nclock: <nil>\nclone3: " + unix.ENOSYS.Error() + "\nthread: <nil>\n",
+			"memfd: operation not permitted\nkill: operation not permitted\npriority: operation not permitted\nsocket: <nil>\nclock: <nil>\nclone3: " + unix.ENOSYS.Error() + "\nthread: <nil>\n",
 		"confined root": "personality: operation not permitted\nkcmp: operation not permitted\nexec: <nil>\n" +
-			"memfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nalarm: <nil>\nclock: <nil>\nclone3: invalid argument\nthread: <nil>\n",
+			"memfd: <nil>\nkill: <nil>\npriority: <nil>\nsocket: <nil>\nclock: <nil>\nclone3: invalid argument\nthread: <nil>\n",
 	} {
 		t.Run(stage, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0])

@@ -36,8 +36,7 @@ const (
 // Of the context switches those of the runtime's watchdog, sysmon, are told and not judged.
 // It wakes up by the clock when a timer is due, the kernel ends the sleep of the thread that
 // serves the timers up to a thousandth of its length later, and so long the watchdog looks,
-// some fifty times 20 µs apart and then ever more rarely. What the session waits for by
-// itself has an alarm against that (platform/alarm_linux.go).
+// some fifty times 20 µs apart and then ever more rarely.
 func TestIdleCost(t *testing.T) {
 	if !exhaustive() {
 		t.Skip("takes ten minutes: make soak")
