@@ -232,6 +232,7 @@ func TestPathLosesProbes(t *testing.T) {
 			})
 			s.NetworkChanged()
 			time.Sleep(30 * time.Second)
+			synctest.Wait()
 			if size := s.path.size(); size != rounded(1420) || n < 4 {
 				w.t.Errorf("answers are lost: %v; path %d after %d of them", answers, size, n)
 			}
