@@ -71,6 +71,25 @@ func (m *messages) set(i int, b []byte) {
 	m.vectors[i].SetLen(len(b))
 }
 
+// address makes b what message i sends, without a control message.
+func (m *messages) address(i int, b []byte, to netip.AddrPort, ipv6 bool) {
+	m.set(i, b)
+	m.headers[i].Namelen = putAddr(&m.names[i], to, ipv6)
+	m.headers[i].Control = nil
+	m.headers[i].SetControllen(0)
+}
+
+// known says whether the kernel has a socket option that holds a number.
+func (m *messages) known(raw syscall.RawConn, level, name uintptr) bool {
+	value, size := (*int32)(unsafe.Pointer(&m.control[0][0])), (*int32)(unsafe.Pointer(&m.control[0][1]))
+	*size = int32(unsafe.Sizeof(*value))
+	var errno unix.Errno
+	err := raw.Control(func(fd uintptr) {
+		_, _, errno = m.system(unix.SYS_GETSOCKOPT, fd, level, name, uintptr(unsafe.Pointer(value)), uintptr(unsafe.Pointer(size)), 0)
+	})
+	return err == nil && errno == 0
+}
+
 // cmsg is the control message of message i.
 func (m *messages) cmsg(i int) *unix.Cmsghdr { return (*unix.Cmsghdr)(unsafe.Pointer(&m.control[i])) }
 
@@ -84,7 +103,10 @@ func (m *messages) data(i int) unsafe.Pointer {
 type batches struct {
 	in, out *messages // made when first needed
 	pauses  pauses    // of the reader
-	singly  int       // so many runs go datagram by datagram; owned by the writer
+	// Owned by the writer.
+	asked  bool // what the kernel knows
+	apart  bool // datagrams never go as runs
+	singly int  // so many runs go datagram by datagram
 }
 
 // ReadBatch waits until something has come and puts a run of datagrams into each of
@@ -136,13 +158,29 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 	if s.out == nil {
 		s.out = newMessages(unix.SYS_SENDMMSG)
 	}
+	if !s.asked { // before Linux 4.18 the message would be ignored: a run left as one datagram
+		s.asked, s.apart = true, !s.out.known(s.raw, unix.SOL_UDP, unix.UDP_SEGMENT)
+	}
+	switch {
+	case to.Addr().Zone() != "":
+		for i, run := range runs {
+			if err := sendEach(run, segments[i], to, s.WriteToUDPAddrPort); err != nil {
+				return i, err
+			}
+		}
+		return len(runs), nil
+	case s.apart:
+		return s.writeEach(s.out, runs, segments, to)
+	}
 	tried := false // the run that is next
 	for sent := 0; sent < len(runs); {
-		if s.singly > 0 || to.Addr().Zone() != "" {
-			if err := sendEach(runs[sent], segments[sent], to, s.WriteToUDPAddrPort); err != nil {
+		if s.singly > 0 {
+			many := min(s.singly, len(runs)-sent)
+			n, err := s.writeEach(s.out, runs[sent:sent+many], segments[sent:], to)
+			sent, s.singly = sent+n, s.singly-n
+			if err != nil {
 				return sent, err
 			}
-			sent, s.singly = sent+1, max(0, s.singly-1)
 			continue
 		}
 		n, err := s.writeRuns(runs[sent:], segments[sent:], to)
@@ -163,7 +201,7 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 			if errors.Is(err, unix.EIO) {
 				s.singly = retryRuns
 			}
-			if err := sendEach(runs[sent], segments[sent], to, s.WriteToUDPAddrPort); err != nil {
+			if _, err := s.writeEach(s.out, runs[sent:sent+1], segments[sent:], to); err != nil {
 				return sent, err
 			}
 			sent, tried = sent+1, false
@@ -177,10 +215,7 @@ func (s *udpSocket) writeRuns(runs [][]byte, segments []int, to netip.AddrPort) 
 	m := s.out
 	m.count = min(len(runs), maxMessages)
 	for i := range m.count {
-		m.set(i, runs[i])
-		m.headers[i].Namelen = putAddr(&m.names[i], to, s.ipv6)
-		m.headers[i].Control = nil
-		m.headers[i].SetControllen(0)
+		m.address(i, runs[i], to, s.ipv6)
 		if len(runs[i]) > segments[i] {
 			c := m.cmsg(i)
 			c.Level, c.Type = unix.SOL_UDP, unix.UDP_SEGMENT
@@ -190,6 +225,50 @@ func (s *udpSocket) writeRuns(runs [][]byte, segments []int, to netip.AddrPort) 
 			m.headers[i].SetControllen(unix.CmsgSpace(2))
 		}
 	}
+	return s.send(m)
+}
+
+// writeEach does what WriteBatch does with a message for each datagram: of a run in which
+// one fails the others go.
+func (s *pathSocket) writeEach(m *messages, runs [][]byte, segments []int, to netip.AddrPort) (int, error) {
+	var failed error // of run i
+	tried := false   // the datagram that is next
+	for i, at := 0, 0; i < len(runs); {
+		m.count = 0
+		for j, begin := i, at; j < len(runs) && m.count < maxMessages && (failed == nil || j == i); m.count++ {
+			end := min(begin+segments[j], len(runs[j]))
+			m.address(m.count, runs[j][begin:end], to, s.ipv6)
+			if begin = end; end == len(runs[j]) {
+				j, begin = j+1, 0
+			}
+		}
+		n, err := s.send(m)
+		switch {
+		case err == nil:
+			tried = false
+		case !tried && s.again(err):
+			tried = true
+		default:
+			n, tried = 1, false // it is passed over
+			if failed == nil {
+				failed = err
+			}
+		}
+		for ; n > 0; n-- {
+			if at += segments[i]; at < len(runs[i]) {
+				continue
+			}
+			if failed != nil {
+				return i, failed
+			}
+			i, at = i+1, 0
+		}
+	}
+	return len(runs), nil
+}
+
+// send sends messages, and returns how many went.
+func (s *pathSocket) send(m *messages) (int, error) {
 	for {
 		if err := s.raw.Write(m.call); err != nil {
 			return 0, err

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -322,6 +323,104 @@ func TestRefusedRuns(t *testing.T) {
 			from.out.system = real
 			if n, err := from.WriteBatch([][]byte{run}, []int{100}, localAt(to, addr)); n != 1 || err != nil || from.singly != 0 {
 				t.Errorf("runs again: %d, %v, %d", n, err, from.singly)
+			}
+		}
+	}
+}
+
+// TestWithoutSegments: a kernel before 4.18 ignores what makes datagrams of a run, so that
+// one large datagram would leave. It is asked before, and given a message for each.
+func TestWithoutSegments(t *testing.T) {
+	for _, addr := range loopbacks {
+		from, to := batchSocket(t, addr), batchSocket(t, addr)
+		from.out = newMessages(unix.SYS_SENDMMSG)
+		calls, asked, real := 0, 0, from.out.system
+		from.out.system = func(trap, a1, a2, a3, a4, a5, a6 uintptr) (uintptr, uintptr, syscall.Errno) {
+			switch {
+			case trap != unix.SYS_GETSOCKOPT:
+				calls++
+				for i := range from.out.count {
+					from.out.headers[i].SetControllen(0)
+				}
+			case a2 == unix.SOL_UDP && a3 == unix.UDP_SEGMENT:
+				asked++
+				return 0, 0, unix.ENOPROTOOPT
+			}
+			return real(trap, a1, a2, a3, a4, a5, a6)
+		}
+		first, want := runOf(40, 500, 300, 1)
+		second, more := runOf(3, 100, 0, 2)
+		third, last := runOf(30, 700, 0, 3)
+		want = slices.Concat(want, more, last)
+		r := newReader(8)
+		for range 2 {
+			calls = 0
+			n, err := from.WriteBatch([][]byte{first, second, third}, []int{500, 100, 700}, localAt(to, addr))
+			if n != 3 || err != nil {
+				t.Fatalf("%v: %d runs, %v", addr, n, err)
+			}
+			if got, _ := r.next(t, to, len(want), localAt(from, addr)); !slices.EqualFunc(got, want, bytes.Equal) {
+				t.Errorf("%v: other datagrams", addr)
+			}
+			if calls != 2 || asked != 1 { // of 64 messages, and of 10
+				t.Errorf("%v: %d calls, asked %d times", addr, calls, asked)
+			}
+		}
+	}
+}
+
+// TestEachByItself: of a run in which a datagram fails the others go, and nothing behind it;
+// a report of a router, which says nothing about it, costs none.
+func TestEachByItself(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		fail   map[int]unix.Errno // calls of the kernel for one message, counted from 0
+		sent   int
+		passed []int // of the datagrams
+	}{
+		{"nothing fails", nil, 3, []int{0, 1, 2, 3, 4, 5, 6}},
+		{"the first", map[int]unix.Errno{0: unix.ENOBUFS}, 0, []int{1, 2}},
+		{"amid a run", map[int]unix.Errno{4: unix.ENOBUFS}, 1, []int{0, 1, 2, 3, 5}},
+		{"all of a run", map[int]unix.Errno{3: unix.EPERM, 4: unix.EPERM, 5: unix.ENOBUFS}, 1, []int{0, 1, 2}},
+		{"the last", map[int]unix.Errno{6: unix.ENOBUFS}, 2, []int{0, 1, 2, 3, 4, 5}},
+		{"reports", map[int]unix.Errno{1: unix.ECONNREFUSED, 4: unix.EHOSTUNREACH}, 3, []int{0, 1, 2, 3, 4, 5, 6}},
+		{"too large", map[int]unix.Errno{1: unix.EMSGSIZE, 2: unix.EMSGSIZE}, 0, []int{0, 2}},
+		{"reports around one that fails", map[int]unix.Errno{1: unix.ECONNREFUSED, 2: unix.ENOBUFS, 3: unix.ECONNREFUSED}, 0, []int{0, 2}},
+	} {
+		from, to := batchSocket(t, loopbacks[0]), batchSocket(t, loopbacks[0])
+		from.OnTooBig(func(netip.Addr, int) {})
+		from.out = newMessages(unix.SYS_SENDMMSG)
+		from.asked, from.apart = true, true
+		tries, passed, real := 0, 0, from.out.system
+		from.out.system = func(trap, a1, a2, a3, a4, a5, a6 uintptr) (done, _ uintptr, _ syscall.Errno) {
+			for range a3 { // one after the other, as the kernel does
+				errno := tt.fail[tries]
+				if errno != 0 && done > 0 {
+					break // told by the next call
+				}
+				tries++
+				if errno != 0 {
+					return 0, 0, errno
+				}
+				if _, _, errno := real(trap, a1, a2+done*unsafe.Sizeof(mmsghdr{}), 1, a4, a5, a6); errno != 0 {
+					t.Fatal(errno)
+				}
+				done, passed = done+1, passed+1
+			}
+			return done, 0, 0
+		}
+		first, datagrams := runOf(2, 90, 40, 1)
+		second, more := runOf(3, 50, 0, 2)
+		third, last := runOf(1, 70, 0, 3)
+		datagrams = slices.Concat(datagrams, more, last)
+		n, err := from.WriteBatch([][]byte{first, second, third}, []int{90, 50, 70}, localAt(to, loopbacks[0]))
+		if n != tt.sent || (err != nil) != (tt.sent < 3) || passed != len(tt.passed) {
+			t.Errorf("%s: %d runs, %v; %d datagrams", tt.name, n, err, passed)
+		}
+		got, _ := newReader(8).next(t, to, len(tt.passed), localAt(from, loopbacks[0]))
+		for i, want := range tt.passed {
+			if !bytes.Equal(got[i], datagrams[want]) {
+				t.Errorf("%s: datagram %d is not number %d", tt.name, i, want)
 			}
 		}
 	}

@@ -23,7 +23,7 @@ var fallbacks = []struct {
 		"platform.TestBatches/no checksum offload", "platform.TestBatches/runs are refused", "tun.TestModes/no offload", "tun.TestModes/checksums only",
 	}},
 	{"the kernel has no GRO or USO", []string{
-		"platform.TestBatches/runs are not received", "tun.TestModes/no UDP", "tun.TestModes/UDP together is refused",
+		"platform.TestBatches/runs are not received", "platform.TestWithoutSegments", "platform.TestEachByItself", "tun.TestModes/no UDP", "tun.TestModes/UDP together is refused",
 		"tun.TestModes/library", "tun.TestCoalesceWithoutDatagrams", "tun.TestDatagramsToHost", "tun.TestLibrary",
 	}},
 	{"macOS has no calls for many datagrams, or refuses them", []string{
