@@ -425,3 +425,41 @@ func TestEachByItself(t *testing.T) {
 		}
 	}
 }
+
+// TestReportsAmidBatch: each run of a batch may be told a router's report, and is tried
+// once more.
+func TestReportsAmidBatch(t *testing.T) {
+	const report, large = unix.EHOSTUNREACH, unix.EMSGSIZE
+	for name, says := range map[string][]unix.Errno{ // one call after the other; 0: it takes one message
+		"before each run":           {report, 0, report, 0, report, 0},
+		"after one that goes apart": {large, large, 0, 0, 0, report, 0, report, 0},
+	} {
+		for _, addr := range loopbacks {
+			from, to := batchSocket(t, addr), batchSocket(t, addr)
+			from.OnTooBig(func(netip.Addr, int) {})
+			from.out = newMessages(unix.SYS_SENDMMSG)
+			said, real := says, from.out.system
+			from.out.system = func(trap, a1, a2, a3, a4, a5, a6 uintptr) (uintptr, uintptr, syscall.Errno) {
+				if trap == unix.SYS_SENDMMSG {
+					errno := said[0]
+					if said = said[1:]; errno != 0 {
+						return 0, 0, errno
+					}
+					a3 = 1
+				}
+				return real(trap, a1, a2, a3, a4, a5, a6)
+			}
+			first, want := runOf(3, 200, 0, 1)
+			second, more := runOf(1, 300, 0, 2)
+			third, last := runOf(2, 100, 10, 3)
+			want = slices.Concat(want, more, last)
+			n, err := from.WriteBatch([][]byte{first, second, third}, []int{200, 300, 100}, localAt(to, addr))
+			if n != 3 || err != nil || len(said) > 0 {
+				t.Fatalf("%s, %v: %d runs, %v; %d calls not made", name, addr, n, err, len(said))
+			}
+			if got, _ := newReader(8).next(t, to, len(want), localAt(from, addr)); !slices.EqualFunc(got, want, bytes.Equal) {
+				t.Errorf("%s, %v: other datagrams", name, addr)
+			}
+		}
+	}
+}

@@ -23,6 +23,7 @@ type inner struct {
 	flags    byte
 	ae       byte   // 1: the flag beside the offset (AccECN)
 	options  []byte // of TCP
+	window   byte   // its low byte
 	payload  []byte
 }
 
@@ -31,7 +32,7 @@ func (in inner) packet() []byte {
 	tcp := []byte{0x30, in.port, 0, 80}
 	tcp = binary.BigEndian.AppendUint32(tcp, in.sequence)
 	tcp = binary.BigEndian.AppendUint32(tcp, in.ack)
-	tcp = append(tcp, byte(20+len(in.options))/4<<4|in.ae, in.flags, 0x12, 0x34, 0, 0, 0, 0)
+	tcp = append(tcp, byte(20+len(in.options))/4<<4|in.ae, in.flags, 0x12, in.window, 0, 0, 0, 0)
 	return in.around(6, 16, slices.Concat(tcp, in.options, in.payload))
 }
 
@@ -422,6 +423,7 @@ func TestCoalesce(t *testing.T) {
 		{"CWR in all", all(func(in *inner) { in.flags |= 0x80 }), []int{1, 1, 1}},
 		{"no ACK", changed(1, func(in *inner) { in.flags = 0 }), []int{1, 1, 1}},
 		{"another acknowledgement", changed(2, func(in *inner) { in.ack++ }), []int{2, 1}},
+		{"another window", changed(2, func(in *inner) { in.window++ }), []int{2, 1}},
 		{"another option", changed(2, func(in *inner) { in.options = []byte{1, 1, 1, 0} }), []int{2, 1}},
 		{"more options", changed(2, func(in *inner) { in.options = append(in.options, in.options...) }), []int{2, 1}},
 		{"congestion was experienced", changed(1, func(in *inner) { in.tos = 3 }), []int{1, 1, 1}},
@@ -534,6 +536,8 @@ func flowsOf(data []byte) (packets [][]byte) {
 			in.id += uint16(salt)
 		case 6:
 			in.flags, in.ae = in.flags|salt&0x40, salt&1
+		case 7:
+			in.window = salt
 		}
 		in.payload = bytes.Repeat([]byte{salt}, size)
 		p := in.packet()
