@@ -28,8 +28,9 @@ const (
 // A gateway that sends each datagram by itself wakes its reader for nearly each of them.
 // That costs several times what a datagram does, and the host, too, gets each by itself. So
 // amid a dense stream of large ones, a download, the reader looks a little later. What comes
-// meanwhile waits until then, the small as well; after runs, what is small, or what comes
-// now and then, there is no pause.
+// meanwhile waits until then, the small as well, at most about 0.3 ms: nowhere else does a
+// packet wait for others. After runs, what is small, or what comes now and then, there is no
+// pause.
 type pauses struct {
 	dense int       // so many datagrams have come closely; up to pauseCount
 	last  time.Time // when the last call gave something
