@@ -83,8 +83,10 @@ type answering struct {
 	call  func(uintptr) // try; made once
 }
 
-// newNative takes an interface that was made of the first of its queues' descriptors.
-func newNative(dev wgtun.Device, queues []int) (*native, error) {
+// FromQueues makes a Device, as that of [Open], of an interface whose queues behave as those
+// with IFF_VNET_HDR do. Their descriptors do not block; dev was made of the first of them.
+// If it takes datagrams, what of UDP belongs together is handed over together.
+func FromQueues(dev wgtun.Device, queues []int, datagrams bool) (Device, error) {
 	conn, err := dev.File().SyscallConn()
 	if err != nil {
 		return nil, err
@@ -102,17 +104,15 @@ func newNative(dev wgtun.Device, queues []int) (*native, error) {
 	n.in.buf = make([]byte, offloadLen+MaxMTU+1+Tailroom)
 	n.answers.parts[0] = make([]byte, offloadLen)
 	n.in.call, n.answers.call, n.out.call = n.in.try, n.answers.try, n.out.try
-	n.coalesce.write, n.coalesce.udp = n.write, takesDatagrams(conn)
+	n.coalesce.write, n.coalesce.udp = n.write, datagrams
 	return n, nil
 }
 
 // takesDatagrams says whether the host takes datagrams that were put together: Linux 6.2
 // and later. It asks for what the library has asked for already.
-func takesDatagrams(conn syscall.RawConn) bool {
+func takesDatagrams(queue int) bool {
 	const all = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_USO4 | unix.TUN_F_USO6
-	var refused error
-	err := conn.Control(func(fd uintptr) { refused = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, all) })
-	return err == nil && refused == nil
+	return unix.IoctlSetInt(queue, unix.TUNSETOFFLOAD, all) == nil
 }
 
 // watchAll makes a file that can be read when one of the queues can; it tells their places

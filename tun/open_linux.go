@@ -30,7 +30,7 @@ func Open(name string, mtu int) (Device, error) {
 		closeAll(queues[1:]) // the first is in a file
 		return nil, fmt.Errorf("interface %q: %w", name, err)
 	}
-	n, err := newNative(dev, queues)
+	n, err := FromQueues(dev, queues, takesDatagrams(queues[0]))
 	if err != nil {
 		dev.Close()
 		closeAll(queues[1:])
