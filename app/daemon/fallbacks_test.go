@@ -42,7 +42,7 @@ var fallbacks = []struct {
 	{"inner fragments", []string{"tun.TestModes", "tun.TestCoalesceFragments", "tun.FuzzFragments", "daemon.TestPumpKeepsWithinThePath", "daemon.TestPumpWithStacks"}},
 	{"packets for several SAs in one batch, an SA that changes in its midst", []string{"ike.FuzzRuns", "ike.TestPathInMidBatch", "ike.TestExpandedBatch", "ike.TestRemoveAmidBatch", "ike.TestRemoveWhilePackets"}},
 	{"inner checksums are verified before packets are put together", []string{"tun.TestCoalesceVerifies", "tun.TestCoalesceDatagrams/a wrong checksum", "tun.FuzzCoalesce"}},
-	{"batches, compared with packet by packet", []string{"ike.FuzzRuns", "tun.FuzzCoalesce", "tun.FuzzSegments", "tun.TestSplit"}},
+	{"batches, compared with packet by packet", []string{"daemon.FuzzPath", "ike.FuzzRuns", "tun.FuzzCoalesce", "tun.FuzzSegments", "tun.TestSplit"}},
 	{"nothing is allocated per packet", []string{
 		"platform.TestBatchAllocations", "platform.TestMacBatchesAllocations", "platform.TestWinBatchesAllocations",
 		"tun.TestOffloadAllocations", "ike.TestNoAllocations", "daemon.TestPumpAllocatesNothingPerPacket",
