@@ -302,7 +302,7 @@ func TestSelectors(t *testing.T) {
 		{"one of the networks is refused", SelectorsPerNetwork, refuseFirst, networks[1:], false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				w.client.Selectors = tt.selectors
 				w.gateway.Settings.SplitInclude = networks
 				tt.setup(w)

@@ -290,7 +290,7 @@ func TestSocketErrorIsAHint(t *testing.T) {
 // TestCustomPort: on a port of the gateway's choice there is no float, and every
 // message carries the marker.
 func TestCustomPort(t *testing.T) {
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		at := netip.AddrPortFrom(gatewayAddr, 10500)
 		w.client.Gateway = "gw.example.com:10500"
 		w.startAt(at)
@@ -309,7 +309,7 @@ func TestCustomPort(t *testing.T) {
 
 // TestStartOn4500: a gateway that is only reached on port 4500.
 func TestStartOn4500(t *testing.T) {
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.client.Gateway = "gw.example.com:4500"
 		w.startAt(netip.AddrPortFrom(gatewayAddr, portNATT))
 		s := w.dial()
@@ -345,7 +345,7 @@ func TestFloat(t *testing.T) {
 
 func TestIPv6Outside(t *testing.T) {
 	server, client := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:ffff::7")
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.client.Gateway = "[2001:db8::1]"
 		w.client.Resolve = nil // an address is not looked up
 		creds, err := gateway.SelfSigned(server.String())
@@ -358,7 +358,7 @@ func TestIPv6Outside(t *testing.T) {
 			if gw != server {
 				w.t.Errorf("a socket towards %v", gw)
 			}
-			return w.net.Listen(netip.AddrPortFrom(client, 0))
+			return w.listen(netip.AddrPortFrom(client, 0))
 		}
 		w.startAt(netip.AddrPortFrom(server, portIKE), netip.AddrPortFrom(server, portNATT))
 		s := w.dial()

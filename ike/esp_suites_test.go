@@ -39,7 +39,7 @@ var namedESP = []struct {
 func TestNamedESPSuites(t *testing.T) {
 	for _, tt := range namedESP {
 		t.Run(tt.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				w.client.ESP = suites(t, ParseESPSuite, tt.name)
 				w.gateway.ESP = []string{tt.name}
 				w.start()
@@ -166,7 +166,7 @@ func TestTruncationOrder(t *testing.T) {
 func TestTruncatedSHA256(t *testing.T) {
 	for _, cipher := range []string{"aes256", "aes128ctr"} {
 		t.Run(cipher, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				w.client.ESP = suites(t, ParseESPSuite, cipher+"-sha256")
 				w.gateway.ESP = []string{cipher + "-sha256_96"}
 				w.start()

@@ -14,7 +14,7 @@ import (
 // TestReturnOnNewest: racoon sends all return traffic on its newest ESP SA, also what
 // belongs to another one of ours. What belongs to none is not taken.
 func TestReturnOnNewest(t *testing.T) {
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		networks := prefixes("10.10.0.0/16", "10.20.0.0/16", "10.30.0.0/16")
 		w.gateway.Settings.SplitInclude, w.gateway.Networks = networks, nil
 		w.gateway.Quirks.ReturnOnNewest = true
@@ -56,7 +56,7 @@ func TestReturnOnNewest(t *testing.T) {
 // TestOtherAddress: racoon gives another address when we sign in again. The session
 // ends with that as its reason, so that the next one has it from the beginning.
 func TestOtherAddress(t *testing.T) {
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.gateway.Quirks.OtherAddress = true
 		w.start()
 		s := w.dial()

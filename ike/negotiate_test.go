@@ -54,7 +54,7 @@ func TestESPSuites(t *testing.T) {
 	other := []string{"aes192gcm16", "aes192-sha256", "3des-sha512"}
 	for _, suite := range append(DefaultESP(WeakAll), suites(t, ParseESPSuite, other...)...) {
 		t.Run(suite.String(), func(t *testing.T) {
-			inBoth(t, func(w *world) {
+			inTurns(t, func(w *world) {
 				w.client.ESP, w.client.AllowWeak = []ESPSuite{suite}, suite.Weak()
 				w.start()
 				s := w.dial()

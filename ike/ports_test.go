@@ -39,7 +39,7 @@ func TestLocalPort(t *testing.T) {
 			"behind NAT": func(w *world) { w.net.AddNAT(netip.PrefixFrom(clientAddr, 24), netip.MustParseAddr("203.0.113.9")) },
 		} {
 			t.Run(name, func(t *testing.T) {
-				inBoth(t, func(w *world) {
+				inTurns(t, func(w *world) {
 					setup(w)
 					w.client.LocalPort = tt.local
 					w.start()
@@ -200,7 +200,7 @@ func TestUDPPort(t *testing.T) {
 		}, false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBoth(t, func(w *world) {
+			inTurns(t, func(w *world) {
 				tt.setup(w)
 				w.gateway.Settings.Extra = []isakmp.Attribute{isakmp.BasicAttribute(isakmp.UnityNATTPort, port)}
 				var raw net.PacketConn

@@ -145,10 +145,13 @@ func (c runsOut) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.Ad
 	return 1, nil
 }
 
+// socketKind makes a socket of its kind of any.
+type socketKind func(testing.TB, net.PacketConn) net.PacketConn
+
 // sockets are the ways in which sockets may move datagrams.
 var sockets = []struct {
 	name string
-	of   func(testing.TB, net.PacketConn) net.PacketConn
+	of   socketKind
 }{
 	{"datagrams", func(_ testing.TB, c net.PacketConn) net.PacketConn { return c }},
 	{"addresses", func(_ testing.TB, c net.PacketConn) net.PacketConn { return addrConn{c} }},
@@ -162,18 +165,36 @@ func inWorlds(t *testing.T, test func(*world)) {
 	for _, socket := range sockets {
 		t.Run(socket.name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
-				listen := w.client.ListenPacket
-				w.client.ListenPacket = func(ctx context.Context, gw netip.Addr, port uint16) (net.PacketConn, error) {
-					conn, err := listen(ctx, gw, port)
-					if err != nil {
-						return nil, err
-					}
-					return socket.of(t, conn), nil
-				}
+				w.socket = socket.of
 				test(w)
 			})
 		})
 	}
+}
+
+// inBothWorlds is inWorlds with both exchanges of phase 1.
+func inBothWorlds(t *testing.T, test func(*world)) {
+	t.Helper()
+	for _, exchange := range bothExchanges {
+		t.Run(string(exchange), func(t *testing.T) {
+			inWorlds(t, func(w *world) {
+				w.client.Exchange = exchange
+				test(w)
+			})
+		})
+	}
+}
+
+// inTurns is inWorlds with the exchanges of phase 1 taking turns: for tests of so many
+// cases that each meets each kind of socket and each exchange, but not each of both.
+func inTurns(t *testing.T, test func(*world)) {
+	t.Helper()
+	turn := 0
+	inWorlds(t, func(w *world) {
+		w.client.Exchange = bothExchanges[turn%len(bothExchanges)]
+		turn++
+		test(w)
+	})
 }
 
 // TestRunsAreUsed: packets of one size leave as one run, and what comes in runs is taken

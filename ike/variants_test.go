@@ -33,7 +33,7 @@ func TestNATTVariants(t *testing.T) {
 		{[]string{"rfc3947", "draft-00"}, NATTDraft00, "draft-00", 500, 8},
 	} {
 		t.Run(tt.want, func(t *testing.T) {
-			inBoth(t, func(w *world) {
+			inTurns(t, func(w *world) {
 				w.gateway.NATT, w.client.NATT = tt.theirs, tt.ours
 				w.start()
 				s := w.dial()
@@ -79,7 +79,7 @@ func TestPlainESP(t *testing.T) {
 		"switched off":    func(w *world) { w.client.NATT = NATTOff },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBoth(t, func(w *world) {
+			inTurns(t, func(w *world) {
 				setup(w)
 				w.withRawSockets()
 				w.start()
@@ -167,7 +167,7 @@ func TestAddressExpiry(t *testing.T) {
 func TestCommitBit(t *testing.T) {
 	for name, silent := range map[string]bool{"CONNECTED comes": false, "CONNECTED is lost": true} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			inWorlds(t, func(w *world) {
 				w.gateway.Quirks.CommitBit = true
 				if silent {
 					w.hook(gateway.Notify, func(*gateway.Message) []*gateway.Message { return nil })
@@ -199,7 +199,7 @@ func TestRedirect(t *testing.T) {
 	first := netip.MustParseAddr("192.0.2.200")
 	for name, late := range map[string]bool{"in the clear": false, "after phase 1": true} {
 		t.Run(name, func(t *testing.T) {
-			inBoth(t, func(w *world) {
+			inBothWorlds(t, func(w *world) {
 				w.client.Resolve = func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{first}, nil }
 				balancer := w.gateway
 				balancer.Hook, balancer.Received = nil, nil
@@ -305,7 +305,7 @@ func TestIPv6Inside(t *testing.T) {
 		copy(p[48:], text)
 		return p
 	}
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.gateway.Pool6 = pool
 		w.gateway.Settings.SplitInclude = nil
 		w.start()

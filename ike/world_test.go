@@ -48,6 +48,7 @@ type world struct {
 	client  Config
 	address netip.Addr     // the client's
 	prepare func(*Session) // see dial
+	socket  socketKind     // of the client's, see inWorlds
 
 	rawSockets []gateway.Socket // for ESP as an IP protocol
 
@@ -103,7 +104,7 @@ func inWorld(t *testing.T, test func(*world)) {
 			IKE:     suites(t, ParseIKESuite, "aes256-sha256-ecp256"),
 			Resolve: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{gatewayAddr}, nil },
 			ListenPacket: func(_ context.Context, _ netip.Addr, port uint16) (net.PacketConn, error) {
-				return w.net.Listen(netip.AddrPortFrom(w.address, port))
+				return w.listen(netip.AddrPortFrom(w.address, port))
 			},
 			ListenESP: func(context.Context, netip.Addr) (net.PacketConn, error) { return nil, errNoRawSockets },
 			Event: func(e Event) {
@@ -116,6 +117,15 @@ func inWorld(t *testing.T, test func(*world)) {
 		w.client.Trust.CAs = append(w.client.Trust.CAs, w.creds.CA)
 		test(w)
 	})
+}
+
+// listen opens a socket of the client's.
+func (w *world) listen(at netip.AddrPort) (net.PacketConn, error) {
+	conn, err := w.net.Listen(at)
+	if err != nil || w.socket == nil {
+		return conn, err
+	}
+	return w.socket(w.t, conn), nil
 }
 
 var errNoRawSockets = errors.New("no raw sockets in this world")
