@@ -52,6 +52,24 @@ var modes = []mode{
 	{"library", nil},
 }
 
+// inModes runs a test with an interface of each mode.
+func inModes(t *testing.T, test func(*testing.T, Device)) {
+	t.Helper()
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) { test(t, mode.device(t)) })
+	}
+}
+
+// withQueues is inModes without the library's own way, which has one queue.
+func withQueues(t *testing.T, test func(*testing.T, *native)) {
+	t.Helper()
+	for _, mode := range modes {
+		if mode.of != nil {
+			t.Run(mode.name, func(t *testing.T) { test(t, mode.device(t).(*native)) })
+		}
+	}
+}
+
 // open makes wf0.
 func (m mode) open(t *testing.T) Device {
 	t.Helper()

@@ -34,11 +34,13 @@ func enterNamespace(t *testing.T) {
 // what is lost would be waited for.
 func device(t *testing.T) Device {
 	t.Helper()
+	return modes[0].device(t)
+}
+
+func (m mode) device(t *testing.T) Device {
+	t.Helper()
 	enterNamespace(t)
-	dev, err := Open("wf0", 1300)
-	if err != nil {
-		t.Fatal(err)
-	}
+	dev := m.open(t)
 	timer := time.AfterFunc(roundTripTime, func() { dev.Close() })
 	t.Cleanup(func() {
 		timer.Stop()

@@ -15,74 +15,80 @@ import (
 // not after all of it; and the stream keeps its order.
 func TestQueuesTakeTurns(t *testing.T) {
 	for _, stream := range []byte{protoTCP, protoUDP} {
-		t.Run(map[byte]string{protoTCP: "datagram beside TCP", protoUDP: "TCP beside datagrams"}[stream], func(t *testing.T) {
-			dev := device(t)
-			udp := hostSocket(t, "wf0")
-			tcp, err := net.ListenPacket("ip4:tcp", "10.0.0.1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer tcp.Close()
-			// The far end has sent something, as it does on any connection.
-			in := inner{port: 1, ttl: 64, flags: tcpACK}
-			if err := dev.Write([][]byte{in.packet(), in.datagram()}); err != nil {
-				t.Fatal(err)
-			}
-			far := net.IPv4(10, 0, 0, 2)
-			send := func(proto byte, payload []byte) {
-				if proto == protoUDP {
-					_, err = udp.WriteTo(payload, &net.UDPAddr{IP: far, Port: 0x3001})
-				} else {
-					header := []byte{0, 80, 0x30, 1, 19: 0}
-					header[tcpOffset] = 5 << 4
-					_, err = tcp.WriteTo(slices.Concat(header, payload), &net.IPAddr{IP: far})
+		name := map[byte]string{protoTCP: "datagram beside TCP", protoUDP: "TCP beside datagrams"}[stream]
+		t.Run(name, func(t *testing.T) {
+			withQueues(t, func(t *testing.T, dev *native) { queuesTakeTurns(t, dev, stream) })
+		})
+	}
+}
+
+func queuesTakeTurns(t *testing.T, dev Device, stream byte) {
+	udp := hostSocket(t, "wf0")
+	tcp, err := net.ListenPacket("ip4:tcp", "10.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	// The far end has sent something, as it does on any connection.
+	in := inner{port: 1, ttl: 64, flags: tcpACK}
+	if err := dev.Write([][]byte{in.packet(), in.datagram()}); err != nil {
+		t.Fatal(err)
+	}
+	far := net.IPv4(10, 0, 0, 2)
+	send := func(proto byte, payload []byte) {
+		if proto == protoUDP {
+			_, err = udp.WriteTo(payload, &net.UDPAddr{IP: far, Port: 0x3001})
+		} else {
+			header := []byte{0, 80, 0x30, 1, 19: 0}
+			header[tcpOffset] = 5 << 4
+			_, err = tcp.WriteTo(slices.Concat(header, payload), &net.IPAddr{IP: far})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const many, size = 200, 1200
+	payload := make([]byte, size)
+	for i := range many {
+		binary.BigEndian.PutUint16(payload, uint16(i))
+		send(stream, payload)
+	}
+	other := byte(protoTCP + protoUDP - stream)
+	const begun = 10 // the stream's turn
+	taken, before := 0, -1
+	for taken < many || before < 0 {
+		err := dev.Read(func(p []byte) {
+			u, _ := unitOf(p)
+			switch {
+			case u.ipv6 || len(u.payload()) == 0: // the kernel's own
+			case u.proto == other:
+				before = taken
+			case int(binary.BigEndian.Uint16(u.payload())) != taken:
+				t.Fatalf("packet %d is %d", taken, binary.BigEndian.Uint16(u.payload()))
+			default:
+				if taken++; taken == begun {
+					send(other, payload[:100])
 				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			const many, size = 200, 1200
-			payload := make([]byte, size)
-			for i := range many {
-				binary.BigEndian.PutUint16(payload, uint16(i))
-				send(stream, payload)
-			}
-			other := byte(protoTCP + protoUDP - stream)
-			const begun = 10 // the stream's turn
-			taken, before := 0, -1
-			for taken < many || before < 0 {
-				err := dev.Read(func(p []byte) {
-					u, _ := unitOf(p)
-					switch {
-					case u.ipv6 || len(u.payload()) == 0: // the kernel's own
-					case u.proto == other:
-						before = taken
-					case int(binary.BigEndian.Uint16(u.payload())) != taken:
-						t.Fatalf("packet %d is %d", taken, binary.BigEndian.Uint16(u.payload()))
-					default:
-						if taken++; taken == begun {
-							send(other, payload[:100])
-						}
-					}
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			if before > readAtOnce/size+1 {
-				t.Errorf("read behind %d of %d packets", before, many)
 			}
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if before > readAtOnce/size+1 {
+		t.Errorf("read behind %d of %d packets", before, many)
 	}
 }
 
 // TestQueueOfConnection: each queue is waited for, and what the host sends in a connection
 // comes by the queue by which the far end's last packet was handed over.
 func TestQueueOfConnection(t *testing.T) {
-	dev := device(t)
+	withQueues(t, queueOfConnection)
+}
+
+func queueOfConnection(t *testing.T, n *native) {
 	up6(t, "wf0")
 	up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
-	n := dev.(*native)
 	waiting := func() bool {
 		var fds [1]unix.PollFd
 		if err := n.in.conn.Control(func(fd uintptr) { fds[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN} }); err != nil {
@@ -97,7 +103,7 @@ func TestQueueOfConnection(t *testing.T) {
 	mark := []byte("of the host")
 	queue := -1
 	read := func() {
-		if err := dev.Read(func(p []byte) {
+		if err := n.Read(func(p []byte) {
 			if bytes.HasSuffix(p, mark) {
 				queue = n.in.turn
 			}
@@ -122,7 +128,7 @@ func TestQueueOfConnection(t *testing.T) {
 				if proto == "udp" {
 					p, back = in.datagram(), []byte{0, 53, 0x30, port, 0, 19, 0, 0}
 				}
-				if err := dev.Write([][]byte{p}); err != nil {
+				if err := n.Write([][]byte{p}); err != nil {
 					t.Fatal(err)
 				}
 				for waiting() { // the kernel's own
@@ -143,7 +149,8 @@ func TestQueueOfConnection(t *testing.T) {
 	}
 }
 
-// TestNewConnections: few of them are put behind an upload.
+// TestNewConnections: few of them are put behind an upload. Which queue they get is the
+// kernel's choice, in all modes alike: one is tried.
 func TestNewConnections(t *testing.T) {
 	dev := device(t)
 	up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
@@ -180,8 +187,9 @@ func TestNewConnections(t *testing.T) {
 }
 
 // TestDeviceAllocations: none, whether packets wait or are waited for.
-func TestDeviceAllocations(t *testing.T) {
-	dev := device(t)
+func TestDeviceAllocations(t *testing.T) { inModes(t, deviceAllocations) }
+
+func deviceAllocations(t *testing.T, dev Device) {
 	c := hostSocket(t, "wf0")
 	to, datagram := netip.AddrPortFrom(far4, 7), make([]byte, 1000)
 	first, next := inner{port: 1, ttl: 64, df: true, flags: tcpACK, payload: datagram}, inner{port: 1, ttl: 64, df: true, sequence: 1000, flags: tcpACK, payload: datagram}
