@@ -2,6 +2,7 @@
 
 GO       ?= go
 FUZZTIME ?= 10s
+COUNT    ?= 6
 BIN      := build/bin
 
 # One set of flags for the window's program: any other compiles Fyne's C code again,
@@ -176,8 +177,8 @@ bench: build ## the client beside other VPNs, in namespaces: an hour, QUICK=1 fi
 	CGO_ENABLED=0 $(GO) build -o build/bench/bench ./test/bench
 	$(if $(REALTIME),chrt --rr 5) build/bench/bench $(if $(BENCH),-parts $(BENCH)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(QUICK),-quick)
 
-bench-go: ## Go benchmarks, for benchstat: seal, open, replay, parse, handshake and the rest
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench-go: ## Go benchmarks, each COUNT (6) times for benchstat, half an hour: seal, open, replay, parse, handshake and the rest
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) -timeout 2h ./...
 
 cover: ## at least 90 % of the protocol's statements are tested, and of the test gateway's
 	@$(GO) test -cover ./ike ./ike/isakmp ./ike/esp ./ike/gateway | awk '{print} \
