@@ -29,6 +29,7 @@ missing() {	# packages
 	P
 	[ -e /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so ] || miss+=" libcharon-extra-plugins"
 	[ -e /usr/lib/ipsec/plugins/libstrongswan-eap-mschapv2.so ] || miss+=" libcharon-extauth-plugins"
+	[ -e /usr/lib/ipsec/plugins/libstrongswan-openssl.so ] || miss+=" libstrongswan-standard-plugins"
 	[ -e /usr/lib/ipsec/plugins/libstrongswan-gcrypt.so ] || miss+=" libstrongswan-extra-plugins"
 	tr ' ' '\n' <<<"$miss" | sort -u | xargs
 }
