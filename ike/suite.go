@@ -145,6 +145,21 @@ func ParseESPSuite(name string) (ESPSuite, error) {
 	return s, nil
 }
 
+// ESPSuiteNames are all that ParseESPSuite reads, without the groups: each cipher, with
+// each hash if it needs one.
+func ESPSuiteNames() (names []string) {
+	for _, c := range ciphers {
+		if c.aead {
+			names = append(names, c.name)
+			continue
+		}
+		for _, h := range hashes {
+			names = append(names, c.name+"-"+h.name)
+		}
+	}
+	return names
+}
+
 // list names the rows of a table that have a name, for people.
 func list[T any](rows []T, name func(T) string) string {
 	var names []string

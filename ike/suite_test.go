@@ -61,6 +61,7 @@ func TestParseESPSuite(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	var all []string
 	for _, c := range ciphers {
 		for _, g := range append([]*group{nil}, groups...) {
 			suffix := ""
@@ -69,12 +70,21 @@ func TestParseESPSuite(t *testing.T) {
 			}
 			if c.aead {
 				parse(c.name+suffix, c, nil, g)
+				if g == nil {
+					all = append(all, c.name)
+				}
 				continue
 			}
 			for _, h := range hashes {
 				parse(c.name+"-"+h.name+suffix, c, h, g)
+				if g == nil {
+					all = append(all, c.name+"-"+h.name)
+				}
 			}
 		}
+	}
+	if got := ESPSuiteNames(); !slices.Equal(got, all) {
+		t.Errorf("the names are %q, want %q", got, all)
 	}
 	for _, name := range []string{
 		"", "-", "aes256", "3des", "aes256-modp2048", "aes256gcm16-sha256", "aes256gcm16-sha256-modp2048", "aes128-sha1-modp2048-modp2048",
