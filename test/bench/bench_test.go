@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,7 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"wayfarer/ike"
 	"wayfarer/ike/esp"
+	"wayfarer/ike/gateway"
 	"wayfarer/test/bench/report"
 )
 
@@ -88,27 +93,113 @@ func TestResults(t *testing.T) {
 	}
 }
 
+// planned are the tests of each variant of a part, in their order, none of them done.
+func planned(t *testing.T, part subset) map[string][]string {
+	t.Helper()
+	tests := make(map[string][]string)
+	record := func(variant string) testFunc {
+		return func(name string, _ func() (measured, error)) { tests[variant] = append(tests[variant], name) }
+	}
+	for _, v := range part.variants {
+		b := bench{plan: fullPlan}
+		v.measures(part)(&b.world, b.plan, &link{}, record(v.name))
+	}
+	switch part.name {
+	case "connect": // which needs a lab
+		for _, name := range []string{wayfarerName, charonName} {
+			tests[name] = []string{"near", farAway.String()}
+		}
+	case "suites":
+		if err := part.alone(nil, fullPlan, record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tests
+}
+
+// TestParts: what is measured of whom.
+func TestParts(t *testing.T) {
+	eight := []string{"up, 8", "down, 8", "both, 8"}
+	sizes := []string{"64 bytes", "512 bytes", "1400 bytes"}
+	lab := slices.Concat([]string{"up", "down", "both"}, eight, sizes, []string{"ping idle", "ping loaded", "ping loaded down"})
+	peers := []string{vethName, forwarderName, wayfarerName, wireguardName, openvpnName}
+	for _, tt := range []struct {
+		part     string
+		variants []string
+		tests    []string
+	}{
+		{"tcp", peers, slices.Concat([]string{"up, 1", "down, 1", "both, 1"}, eight)},
+		{"pps", peers, sizes},
+		{"ping", peers, []string{"idle", "loaded", "loaded down", "slow uplink"}},
+		{"idle", []string{wayfarerName, wireguardName, openvpnName}, []string{"connected"}},
+		{"datagrams", []string{wayfarerName, libraryName}, []string{"up", "down", "ping loaded down"}},
+		{"strongswan", []string{wayfarerName, charonName, vpncName}, lab},
+	} {
+		i := slices.IndexFunc(subsets, func(s subset) bool { return s.name == tt.part })
+		if i < 0 {
+			t.Fatalf("no part %s", tt.part)
+		}
+		tests := planned(t, subsets[i])
+		if len(tests) != len(tt.variants) {
+			t.Errorf("%s: %d variants, want %d", tt.part, len(tests), len(tt.variants))
+		}
+		for _, v := range tt.variants {
+			if !slices.Equal(tests[v], tt.tests) {
+				t.Errorf("%s: %s: %q, want %q", tt.part, v, tests[v], tt.tests)
+			}
+		}
+	}
+}
+
+// TestSuites: each one that the client reads is measured, and the gateway takes it.
+func TestSuites(t *testing.T) {
+	credentials, err := gateway.SelfSigned("gateway.bench.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := planned(t, subsets[slices.IndexFunc(subsets, func(s subset) bool { return s.name == "suites" })])
+	for _, suite := range ike.ESPSuiteNames() {
+		if got := tests[suite]; !slices.Equal(got, []string{"up", "down"}) && !slices.Equal(got, []string{"both"}) {
+			t.Errorf("%s: %q", suite, got)
+		}
+		_, err := gateway.New(gateway.Config{
+			Chain: credentials.Chain, Key: credentials.Key, ESP: []string{suite}, Pool: poolNetwork,
+		})
+		if err != nil {
+			t.Errorf("%s: %v", suite, err)
+		}
+	}
+}
+
+// TestShort: no plan is longer for what is short.
+func TestShort(t *testing.T) {
+	if p := fullPlan.short(); p.length != time.Second || p.pings != 100 || p.settle > fullPlan.settle || p.idle >= fullPlan.idle || p.rounds != fullPlan.rounds {
+		t.Errorf("%+v", p)
+	}
+	if p := quickPlan.short(); p != quickPlan {
+		t.Errorf("%+v, want %+v", p, quickPlan)
+	}
+}
+
 // TestGoals: every goal is of something that is measured.
 func TestGoals(t *testing.T) {
 	var b bench
 	if err := b.choose(""); err != nil || len(b.parts) != len(subsets) {
 		t.Fatal(err)
 	}
-	known := map[string]bool{desName: true, charonName: true, wayfarerName: true}
+	known := make(map[report.Key]bool)
 	for _, part := range subsets {
-		for _, v := range part.variants {
-			known[v.name] = true
+		for variant, tests := range planned(t, part) {
+			for _, test := range tests {
+				for _, value := range part.values {
+					known[report.Key{Variant: variant, Test: part.name + ": " + test, Value: value}] = true
+				}
+			}
 		}
 	}
 	for _, g := range goals {
 		for _, k := range []report.Key{g.Of, g.Over} {
-			if k == (report.Key{}) {
-				continue
-			}
-			i := slices.IndexFunc(subsets, func(s subset) bool {
-				return len(k.Test) > len(s.name) && k.Test[:len(s.name)+1] == s.name+":" && slices.Contains(s.values, k.Value)
-			})
-			if i < 0 || !known[k.Variant] {
+			if k != (report.Key{}) && !known[k] {
 				t.Errorf("%s: %+v is not measured", g.Name, k)
 			}
 		}
@@ -146,6 +237,27 @@ func TestProcesses(t *testing.T) {
 	}
 	if busy := machine(); busy <= 0 {
 		t.Errorf("busy for %v s", busy)
+	}
+}
+
+// TestWatchMemory: what was held at a tick counts, though it is given back.
+func TestWatchMemory(t *testing.T) {
+	const size = 64 << 20
+	ticks := make(chan time.Time)
+	most := watchMemory([]int{os.Getpid()}, ticks)
+	before := memoryOf([]int{os.Getpid()})
+	held, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_POPULATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticks <- time.Time{}
+	ticks <- time.Time{} // the first has been seen to
+	if err := unix.Munmap(held); err != nil {
+		t.Fatal(err)
+	}
+	ticks <- time.Time{}
+	if got := most(); got < before+size/2/1e6 {
+		t.Errorf("%.0f MB at most, %.0f before %d more", got, before, size>>20)
 	}
 }
 
@@ -220,7 +332,21 @@ func TestShow(t *testing.T) {
 	if !bytes.Contains(goals, []byte(`"verdict": "must"`)) || !bytes.Contains(goals, []byte(`"verdict": "not measured"`)) {
 		t.Errorf("goals:\n%s", goals)
 	}
-	if !bytes.Contains(chart, []byte("7600 Mbit/s")) || bytes.Contains(chart, []byte("OpenVPN")) {
+	if !bytes.Contains(chart, []byte("7600 Mbit/s")) || bytes.Contains(chart, []byte("OpenVPN")) || bytes.Contains(chart, []byte("*")) {
 		t.Errorf("chart:\n%s", chart)
+	}
+	lab := results{Part: "strongswan", Bound: 0.1, Values: tcpValues, Rounds: 1}
+	lab.keep(report.Sample{Variant: vpncName, Test: "strongswan: down", Values: map[string]float64{valueRate: 400}})
+	if err := errors.Join(lab.save(dir), b.show(io.Discard)); err != nil {
+		t.Fatal(err)
+	}
+	chart, err := os.ReadFile(filepath.Join(dir, "throughput.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"(*: with strongSwan&#39;s gateway)", "vpnc, AES-128-CBC *", "400 Mbit/s"} {
+		if !bytes.Contains(chart, []byte(want)) {
+			t.Errorf("no %q in the chart:\n%s", want, chart)
+		}
 	}
 }

@@ -37,7 +37,7 @@ var goals = func() []report.Goal {
 	const none = 0.005
 	for _, way := range []string{"up", "down"} {
 		number("allocations for a packet, "+way, "tcp: "+way+", 1", valueAllocs, none, none)
-		number("resident memory after load "+way+", MB", "tcp: "+way+", 1", valueMemory, 25, 15)
+		number("resident memory under load "+way+", MB", "tcp: "+way+", 1", valueMemory, 25, 15)
 	}
 	number("context switches a second, idle", "idle: connected", valueSwitches, 1, 0.2)
 	ratio("connect ÷ charon-cmd", "connect: near", valueSeconds, wayfarerName, charonName, 1, 0.6, false)

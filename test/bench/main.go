@@ -214,7 +214,7 @@ func (b *bench) one(part subset, v variant, r *results) error {
 	if err := l.awaitUp(); err != nil {
 		return err
 	}
-	part.measure(&b.world, b.plan, l, b.tester(part, v.name, r))
+	v.measures(part)(&b.world, b.plan, l, b.tester(part, v.name, r))
 	return nil
 }
 

@@ -152,9 +152,10 @@ func (l *link) tcp(length time.Duration, streams int, way direction, targets ...
 	if l.service != nil {
 		before = l.service.collected()
 	}
+	memory := watchMemory(l.near, time.Tick(memoryInterval))
 	m := newMeter(l.near, l.far)
 	t, err := l.iperf(length, streams, way, targets...)
-	used := m.read()
+	used, most := m.read(), memory()
 	if err != nil {
 		return measured{}, err
 	}
@@ -165,7 +166,7 @@ func (l *link) tcp(length time.Duration, streams int, way direction, targets ...
 	values := map[string]float64{valueRate: t.rate / 1e6}
 	if len(l.near) > 0 {
 		values[valueNearCost], values[valueFarCost] = used.near/gigabytes, used.far/gigabytes
-		values[valueMemory] = memoryOf(l.near)
+		values[valueMemory] = most
 	}
 	if l.service != nil {
 		values[valueAllocs] = l.service.heap().perPacket(before)
@@ -289,9 +290,11 @@ func (l *link) packets(w *world, size int, length time.Duration) (measured, erro
 	if c.Packets == 0 || c.Seconds == 0 {
 		return measured{}, errors.New("no packet arrived")
 	}
-	return measured{map[string]float64{
-		valuePackets: c.Packets / c.Seconds, valuePacketNS: used.near / c.Packets * 1e9,
-	}, used.foreign}, nil
+	values := map[string]float64{valuePackets: c.Packets / c.Seconds}
+	if len(l.near) > 0 {
+		values[valuePacketNS] = used.near / c.Packets * 1e9
+	}
+	return measured{values, used.foreign}, nil
 }
 
 var pingTime = regexp.MustCompile(`time=([\d.]+) ms`)
@@ -324,17 +327,17 @@ func (l *link) ping(count int, interval time.Duration) (measured, error) {
 	}, used.foreign}, nil
 }
 
-// loadedPing is ping while TCP sends up.
-func (l *link) loadedPing(count int, interval time.Duration) (measured, error) {
-	length := time.Duration(count)*interval + 2*time.Second
+// loadedPing is ping while TCP sends, from when TCP has found out how much it can.
+func (l *link) loadedPing(count int, interval time.Duration, way direction) (measured, error) {
+	const before, behind = 1500 * time.Millisecond, 500 * time.Millisecond // iperf3 takes whole seconds
 	ended := make(chan error, 1)
+	// What iperf3 costs is ours, and known only when it has ended: all of it is looked at.
+	m := newMeter(l.near, l.far)
 	go func() {
-		_, err := l.iperf(length, 1, up, l.target)
+		_, err := l.iperf(before+time.Duration(count)*interval+behind, 1, way, l.target)
 		ended <- err
 	}()
-	time.Sleep(time.Second)
-	// What iperf3 costs is ours, but known only when it has ended.
-	m := newMeter(l.near, l.far)
+	time.Sleep(before)
 	got, err := l.ping(count, interval)
 	if err := errors.Join(err, <-ended); err != nil {
 		return measured{}, err
@@ -346,13 +349,13 @@ func (l *link) loadedPing(count int, interval time.Duration) (measured, error) {
 // uplink is the slow link of slowPing, with a queue as long as what a socket may send.
 const uplink = "tbf rate 50mbit burst 20kb limit 3mb"
 
-// slowPing is loadedPing where the near end's link takes 50 Mbit/s.
+// slowPing is loadedPing beside an upload, where the near end's link takes 50 Mbit/s.
 func (l *link) slowPing(count int, interval time.Duration) (got measured, err error) {
 	if err := l.client.script("tc qdisc add dev outside root " + uplink); err != nil {
 		return measured{}, err
 	}
 	defer func() { err = errors.Join(err, l.client.script("tc qdisc del dev outside root")) }()
-	return l.loadedPing(count, interval)
+	return l.loadedPing(count, interval, up)
 }
 
 // idle measures what a connection costs that is not used. Others do not disturb that.

@@ -107,6 +107,32 @@ func memoryOf(pids []int) (sum float64) {
 	return sum
 }
 
+// memoryInterval is how often a transfer's memory is looked at, which takes a millisecond.
+const memoryInterval = 250 * time.Millisecond
+
+// watchMemory looks at each tick what processes hold in memory. The function that it
+// returns ends that and tells the most.
+func watchMemory(pids []int, ticks <-chan time.Time) func() float64 {
+	var highest float64
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-ticks:
+				highest = max(highest, memoryOf(pids))
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() float64 {
+		close(end)
+		<-ended
+		return highest
+	}
+}
+
 // switchesOf is how often the kernel ran threads of processes.
 func switchesOf(pids []int) (sum float64) {
 	for _, pid := range pids {

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wayfarer/ike"
 )
 
 // plan is how long things are measured.
@@ -30,61 +33,76 @@ var (
 	quickPlan = plan{rounds: 1, length: time.Second, settle: 3 * time.Second, idle: 5 * time.Second, pings: 100, attempts: 1}
 )
 
+// short is for what no goal is of, and need not be exact.
+func (p plan) short() plan {
+	p.length = min(p.length, quickPlan.length)
+	p.settle, p.idle = min(p.settle, 20*time.Second), min(p.idle, 20*time.Second)
+	p.pings = min(p.pings, quickPlan.pings)
+	return p
+}
+
 // subset is what is measured in one go, with the variants in another order in each round.
 type subset struct {
 	name     string
 	variants []variant
-	// measure runs the subset's tests on a link by calling test for each.
-	measure func(w *world, p plan, l *link, test testFunc)
-	values  []string // columns of its table
+	measure  measureFunc
+	values   []string // columns of its table
 	// alone, if set, is done in every round beside the variants; it needs no link.
 	alone func(w *world, p plan, record func(variant string) testFunc) error
 }
 
+// measureFunc runs a subset's tests on a link by calling test for each.
+type measureFunc func(w *world, p plan, l *link, test testFunc)
+
 // testFunc does a test and keeps what it gives; more than once, if others disturb it.
 type testFunc func(name string, f func() (measured, error))
 
-var tcpValues = []string{valueRate, valueNearCost, valueFarCost, valueMemory, valueAllocs}
+var (
+	tcpValues    = []string{valueRate, valueNearCost, valueFarCost, valueMemory, valueAllocs}
+	packetValues = []string{valuePackets, valuePacketNS}
+	pingValues   = []string{valueMedian, valueP99}
+)
+
+// pingInterval is that of pings under load.
+const pingInterval = 10 * time.Millisecond
 
 var subsets = []subset{
 	{
 		name: "tcp", variants: []variant{veth, forwarder, fastClient, wireguard, openvpn}, values: tcpValues,
 		measure: func(_ *world, p plan, l *link, test testFunc) {
-			for _, streams := range []int{1, 8} {
-				for _, way := range directions {
-					test(fmt.Sprintf("%s, %d", way, streams), func() (measured, error) { return l.tcp(p.length, streams, way) })
-				}
+			for _, way := range directions {
+				test(string(way)+", 1", func() (measured, error) { return l.tcp(p.length, 1, way) })
 			}
+			eightStreams(p, l, test)
 		},
 	},
 	{
-		name: "pps", variants: []variant{forwarder, fastClient, wireguard, openvpn}, values: []string{valuePackets, valuePacketNS},
-		measure: func(w *world, p plan, l *link, test testFunc) {
-			for _, size := range []int{64, 512, 1400} {
-				test(fmt.Sprintf("%d bytes", size), func() (measured, error) { return l.packets(w, size, p.length) })
-			}
-		},
+		name: "pps", variants: []variant{veth, forwarder, fastClient, wireguard, openvpn}, values: packetValues,
+		measure: packetRates,
 	},
 	{
-		name: "ping", variants: []variant{veth, forwarder, fastClient, wireguard, openvpn}, values: []string{valueMedian, valueP99},
+		name: "ping", variants: []variant{veth, forwarder, fastClient, wireguard, openvpn}, values: pingValues,
 		measure: func(_ *world, p plan, l *link, test testFunc) {
 			test("idle", func() (measured, error) { return l.ping(p.pings, 5*time.Millisecond) })
-			test("loaded", func() (measured, error) { return l.loadedPing(p.pings, 10*time.Millisecond) })
-			test("slow uplink", func() (measured, error) { return l.slowPing(p.pings, 10*time.Millisecond) })
+			test("loaded", func() (measured, error) { return l.loadedPing(p.pings, pingInterval, up) })
+			test("loaded down", func() (measured, error) { return l.loadedPing(p.pings, pingInterval, down) })
+			test("slow uplink", func() (measured, error) { return l.slowPing(p.pings, pingInterval) })
 		},
 	},
 	{
-		name: "idle", variants: []variant{fastClient, wireguard}, values: []string{valueSwitches, valueIdleCPU, valueMemory},
-		measure: func(_ *world, p plan, l *link, test testFunc) {
-			test("connected", func() (measured, error) { return l.idle(p.settle, p.idle), nil })
-		},
+		name: "idle", values: []string{valueSwitches, valueIdleCPU, valueMemory},
+		variants: []variant{fastClient, wireguard.measuring(unusedShortly), openvpn.measuring(unusedShortly)},
+		measure:  unused,
 	},
 	{
-		name: "datagrams", values: tcpValues, variants: []variant{
+		name: "datagrams", values: slices.Concat(tcpValues, pingValues), variants: []variant{
 			{name: wayfarerName, start: benchClient{suite: "aes128gcm16", io: "single"}.start},
 			{name: libraryName, start: func(w *world) (*link, error) { return w.pair("static", "library", "single") }},
 		},
-		measure: oneStream,
+		measure: func(w *world, p plan, l *link, test testFunc) {
+			oneStream(w, p, l, test)
+			test("ping loaded down", func() (measured, error) { return l.loadedPing(p.pings, pingInterval, down) })
+		},
 	},
 	{name: "suites", variants: suiteVariants(), values: tcpValues, measure: oneStream, alone: desAlone},
 	{
@@ -110,12 +128,21 @@ var subsets = []subset{
 		},
 	},
 	{
-		name: "strongswan", values: tcpValues, variants: []variant{
+		name: "strongswan", values: slices.Concat(tcpValues, packetValues, pingValues), variants: []variant{
 			{name: wayfarerName, start: startLabWayfarer},
 			{name: charonName, needs: "charon-cmd", start: startLabClient("charon-cmd", labProfile)},
 			{name: vpncName, needs: "vpnc", start: startLabClient("vpnc", "-e", "aes128-sha1", "hybrid-am")},
 		},
-		measure: oneStream,
+		measure: func(w *world, p plan, l *link, test testFunc) {
+			oneStream(w, p, l, test)
+			p = p.short()
+			test(string(both), func() (measured, error) { return l.tcp(p.length, 1, both) })
+			eightStreams(p, l, test)
+			packetRates(w, p, l, test)
+			test("ping idle", func() (measured, error) { return l.ping(p.pings, 5*time.Millisecond) })
+			test("ping loaded", func() (measured, error) { return l.loadedPing(p.pings, pingInterval, up) })
+			test("ping loaded down", func() (measured, error) { return l.loadedPing(p.pings, pingInterval, down) })
+		},
 	},
 	{name: "connect", values: []string{valueSeconds}, alone: connectTimes},
 }
@@ -129,17 +156,42 @@ func oneStream(_ *world, p plan, l *link, test testFunc) {
 	}
 }
 
-// suiteNames are the ESP suites that are compared: every cipher, every length of a key and
-// every integrity.
-var suiteNames = []string{
-	"aes128gcm16", "aes192gcm16", "aes256gcm16", "aes128gcm12", "aes128gcm8", "aes128ctr-sha1", "aes256ctr-sha256",
-	"aes128-sha1", "aes192-sha1", "aes256-sha1", "aes128-sha256", "aes256-sha256", "aes256-sha384", "aes256-sha512",
-	"aes128-sha256_96", "aes128-aesxcbc", "aes128-md5", "3des-sha1", "3des-md5",
+func eightStreams(p plan, l *link, test testFunc) {
+	for _, way := range directions {
+		test(string(way)+", 8", func() (measured, error) { return l.tcp(p.length, 8, way) })
+	}
 }
 
+func packetRates(w *world, p plan, l *link, test testFunc) {
+	for _, size := range []int{64, 512, 1400} {
+		test(fmt.Sprintf("%d bytes", size), func() (measured, error) { return l.packets(w, size, p.length) })
+	}
+}
+
+func unused(_ *world, p plan, l *link, test testFunc) {
+	test("connected", func() (measured, error) { return l.idle(p.settle, p.idle), nil })
+}
+
+func unusedShortly(w *world, p plan, l *link, test testFunc) { unused(w, p.short(), l, test) }
+
+// suiteVariants are all ESP suites that the client knows. Those that it offers by itself
+// send up, then down; for those that have to be named it is one short transfer both ways,
+// and their allocations, which take a while to ask for, are left out.
 func suiteVariants() (list []variant) {
-	for _, suite := range suiteNames {
-		list = append(list, variant{name: suite, start: benchClient{suite: suite, io: "whole"}.start})
+	offered := make(map[string]bool)
+	for _, suite := range ike.DefaultESP(ike.WeakAll) {
+		offered[suite.String()] = true
+	}
+	for _, suite := range ike.ESPSuiteNames() {
+		v := variant{name: suite, start: benchClient{suite: suite, io: "whole"}.start}
+		if !offered[suite] {
+			v.measure = func(_ *world, p plan, l *link, test testFunc) {
+				bare := *l
+				bare.service = nil
+				test(string(both), func() (measured, error) { return bare.tcp(p.short().length, 1, both) })
+			}
+		}
+		list = append(list, v)
 	}
 	return list
 }

@@ -62,6 +62,8 @@ type variant struct {
 	name  string
 	needs string // a program without which there is no such variant; "": none
 	start func(*world) (*link, error)
+	// measure, if set, takes the place of the part's.
+	measure measureFunc
 }
 
 // available says whether the variant's program is installed.
@@ -71,6 +73,20 @@ func (v variant) available() bool {
 	}
 	_, err := exec.LookPath(v.needs)
 	return err == nil
+}
+
+// measuring is the variant with other measurements than the part's.
+func (v variant) measuring(f measureFunc) variant {
+	v.measure = f
+	return v
+}
+
+// measures are the variant's in a part.
+func (v variant) measures(part subset) measureFunc {
+	if v.measure != nil {
+		return v.measure
+	}
+	return part.measure
 }
 
 var (
