@@ -121,7 +121,7 @@ func planned(t *testing.T, part subset) map[string][]string {
 func TestParts(t *testing.T) {
 	eight := []string{"up, 8", "down, 8", "both, 8"}
 	sizes := []string{"64 bytes", "512 bytes", "1400 bytes"}
-	lab := slices.Concat([]string{"up", "down", "both"}, eight, sizes, []string{"ping idle", "ping loaded", "ping loaded down"})
+	lab := slices.Concat([]string{"up", "down", "both"}, eight, []string{"ping idle", "ping loaded", "ping loaded down"}, sizes)
 	peers := []string{vethName, forwarderName, wayfarerName, wireguardName, openvpnName}
 	for _, tt := range []struct {
 		part     string

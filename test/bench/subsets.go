@@ -138,10 +138,10 @@ var subsets = []subset{
 			p = p.short()
 			test(string(both), func() (measured, error) { return l.tcp(p.length, 1, both) })
 			eightStreams(p, l, test)
-			packetRates(w, p, l, test)
 			test("ping idle", func() (measured, error) { return l.ping(p.pings, 5*time.Millisecond) })
 			test("ping loaded", func() (measured, error) { return l.loadedPing(p.pings, pingInterval, up) })
 			test("ping loaded down", func() (measured, error) { return l.loadedPing(p.pings, pingInterval, down) })
+			packetRates(w, p, l, test) // last: what it leaves in queues is nobody's
 		},
 	},
 	{name: "connect", values: []string{valueSeconds}, alone: connectTimes},
