@@ -26,6 +26,7 @@ missing() {	# packages
 		ping iputils-ping
 		ps procps
 		tc iproute2
+		ethtool ethtool
 	P
 	[ -e /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so ] || miss+=" libcharon-extra-plugins"
 	[ -e /usr/lib/ipsec/plugins/libstrongswan-eap-mschapv2.so ] || miss+=" libcharon-extauth-plugins"
