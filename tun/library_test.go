@@ -9,27 +9,23 @@ import (
 	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
-// batchDevice gives and takes packets as the library's devices do.
-type batchDevice struct {
+// libraryDevice gives and takes packets as the library's devices do, one with each Read; the
+// last one comes with an error.
+type libraryDevice struct {
 	wgtun.Device
 	packets [][]byte
 	written [][]byte
 }
 
-func (*batchDevice) BatchSize() int { return 2 }
-
-func (d *batchDevice) Read(bufs [][]byte, sizes []int, offset int) (n int, err error) {
-	for ; n < len(bufs) && len(d.packets) > 0; n++ {
-		sizes[n] = copy(bufs[n][offset:], d.packets[0])
-		d.packets = d.packets[1:]
-	}
-	if n < len(bufs) {
+func (d *libraryDevice) Read(bufs [][]byte, sizes []int, offset int) (n int, err error) {
+	sizes[0] = copy(bufs[0][offset:], d.packets[0])
+	if d.packets = d.packets[1:]; len(d.packets) == 0 {
 		err = io.EOF
 	}
-	return n, err
+	return 1, err
 }
 
-func (d *batchDevice) Write(bufs [][]byte, offset int) (int, error) {
+func (d *libraryDevice) Write(bufs [][]byte, offset int) (int, error) {
 	for _, b := range bufs {
 		clear(b[:offset]) // it is the device's
 		d.written = append(d.written, bytes.Clone(b[offset:]))
@@ -41,7 +37,7 @@ func (d *batchDevice) Write(bufs [][]byte, offset int) (int, error) {
 // behind, also those that come with an error.
 func TestLibrary(t *testing.T) {
 	packets := [][]byte{{1}, bytes.Repeat([]byte{2}, 1500), {3, 3}, bytes.Repeat([]byte{4}, MaxMTU), {5}}
-	l := &packetIO{Device: &batchDevice{packets: packets}}
+	l := FromLibrary(&libraryDevice{packets: packets})
 	var got [][]byte
 	for {
 		err := l.Read(func(p []byte) {
@@ -56,7 +52,7 @@ func TestLibrary(t *testing.T) {
 		}
 	}
 	wantPackets(t, "read", got, packets)
-	far := new(batchDevice)
+	far := new(libraryDevice)
 	l = &packetIO{Device: far}
 	for _, n := range []int{3, 1, 5} {
 		far.written = nil

@@ -103,7 +103,7 @@ func openLibrary(t *testing.T, name string) Device {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &packetIO{Device: dev}
+	return FromLibrary(dev)
 }
 
 // offloads says what the host leaves to the interface.

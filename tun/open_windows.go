@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/windows"
 	wgtun "golang.zx2c4.com/wireguard/tun"
@@ -35,7 +34,7 @@ func Open(name string, mtu int) (Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %q: %w", name, explain(err))
 	}
-	return &native{packetIO: packetIO{Device: dev}}, nil
+	return FromLibrary(native{dev}), nil
 }
 
 // adapterGUID is the same for an interface of the same name each time: by it Windows
@@ -77,22 +76,13 @@ func explain(err error) error {
 }
 
 // native is the library's device. It drops packets while the interface's queue is full.
-type native struct {
-	packetIO
-	closed atomic.Bool
-}
+type native struct{ wgtun.Device }
 
-// Read says so when the interface has gone although nobody has closed it.
-func (n *native) Read(take func(packet []byte)) error {
-	err := n.packetIO.Read(take)
-	if errors.Is(err, os.ErrClosed) && !n.closed.Load() {
+// Read says that the interface has gone. What comes of our own Close nobody hears.
+func (n native) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	read, err := n.Device.Read(bufs, sizes, offset)
+	if errors.Is(err, os.ErrClosed) {
 		err = ErrRemoved
 	}
-	return err
-}
-
-// Close removes the interface.
-func (n *native) Close() error {
-	n.closed.Store(true)
-	return n.Device.Close()
+	return read, err
 }

@@ -39,11 +39,10 @@ func TestExplain(t *testing.T) {
 type closedDevice struct{ wgtun.Device }
 
 func (closedDevice) Read([][]byte, []int, int) (int, error) { return 0, os.ErrClosed }
-func (closedDevice) BatchSize() int                         { return 1 }
 func (closedDevice) Close() error                           { return nil }
 
 func TestRemoved(t *testing.T) {
-	n := &native{packetIO: packetIO{Device: closedDevice{}}}
+	n := FromLibrary(native{closedDevice{}})
 	if err := n.Read(nil); !errors.Is(err, ErrRemoved) {
 		t.Errorf("removed by somebody: %v", err)
 	}

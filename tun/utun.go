@@ -17,25 +17,25 @@ func utunName(name string) string {
 }
 
 // utun smooths what the library says differently from Device on macOS.
-type utun struct{ packetIO }
+type utun struct{ wgtun.Device }
 
 // newUtun takes a device over. The library tells of the interface's state, which is
 // nothing to us, to a channel that somebody has to read.
-func newUtun(dev wgtun.Device) *utun {
+func newUtun(dev wgtun.Device) Device {
 	go func() {
 		for range dev.Events() {
 		}
 	}()
-	return &utun{packetIO{Device: dev}}
+	return FromLibrary(utun{dev})
 }
 
 // Read leaves out errors of the library's watch of the interface's state: a plain number
 // of the system's, where those of the device itself name a file.
-func (u *utun) Read(take func(packet []byte)) error {
+func (u utun) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	for {
-		err := u.packetIO.Read(take)
+		n, err := u.Device.Read(bufs, sizes, offset)
 		if _, watch := err.(syscall.Errno); !watch {
-			return err
+			return n, err
 		}
 	}
 }

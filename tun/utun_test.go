@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -19,9 +20,13 @@ type library struct {
 	answers []error
 	events  chan wgtun.Event
 	written [][]byte
+	closed  atomic.Bool
 }
 
-func (l *library) BatchSize() int { return 1 }
+func (l *library) Close() error {
+	l.closed.Store(true)
+	return nil
+}
 
 func (l *library) Events() <-chan wgtun.Event { return l.events }
 
@@ -30,6 +35,9 @@ func (l *library) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		err := l.answers[0]
 		l.answers = l.answers[1:]
 		return 0, err
+	}
+	if l.closed.Load() {
+		return 0, os.ErrClosed
 	}
 	sizes[0] = copy(bufs[0][offset:], "packet")
 	return 1, nil
@@ -66,13 +74,13 @@ func TestUtunRead(t *testing.T) {
 		{[]error{syscall.ENOBUFS, syscall.EBADF}, 1, nil}, // of the library's watch
 		{[]error{syscall.ENOBUFS, closed}, 0, os.ErrClosed},
 	} {
-		u := &utun{packetIO{Device: &library{answers: tt.answers}}}
-		var got []string
-		err := u.Read(func(p []byte) { got = append(got, string(p)) })
-		if len(got) != tt.n || !errors.Is(err, tt.err) {
-			t.Errorf("%v: %q, %v", tt.answers, got, err)
+		u := utun{&library{answers: tt.answers}}
+		buf, sizes := make([]byte, 100), make([]int, 1)
+		n, err := u.Read([][]byte{buf}, sizes, libraryHeadroom)
+		if n != tt.n || !errors.Is(err, tt.err) {
+			t.Errorf("%v: %d, %v", tt.answers, n, err)
 		}
-		if tt.n == 1 && got[0] != "packet" {
+		if got := buf[libraryHeadroom:][:sizes[0]]; n == 1 && string(got) != "packet" {
 			t.Errorf("%q", got)
 		}
 	}
@@ -80,7 +88,7 @@ func TestUtunRead(t *testing.T) {
 
 func TestUtunWrite(t *testing.T) {
 	l := &library{}
-	u := &utun{packetIO{Device: l}}
+	u := &packetIO{Device: utun{l}}
 	if err := u.Write([][]byte{[]byte("1"), []byte("2")}); err != nil {
 		t.Error(err)
 	}
@@ -100,7 +108,7 @@ func TestUtunWrite(t *testing.T) {
 func TestUtunEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &library{events: make(chan wgtun.Event)}
-		newUtun(l)
+		defer newUtun(l).Close()
 		for range 30 {
 			l.events <- wgtun.EventUp
 		}

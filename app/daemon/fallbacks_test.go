@@ -45,13 +45,14 @@ var fallbacks = []struct {
 	{"batches, compared with packet by packet", []string{"daemon.FuzzPath", "ike.FuzzRuns", "tun.FuzzCoalesce", "tun.FuzzSegments", "tun.TestSplit"}},
 	{"nothing is allocated per packet", []string{
 		"platform.TestBatchAllocations", "platform.TestMacBatchesAllocations", "platform.TestWinBatchesAllocations",
-		"tun.TestOffloadAllocations", "ike.TestNoAllocations", "daemon.TestPumpAllocatesNothingPerPacket",
+		"tun.TestOffloadAllocations", "tun.TestReadAheadAllocatesNothingPerPacket", "ike.TestNoAllocations", "daemon.TestPumpAllocatesNothingPerPacket",
 	}},
+	{"the library gives one packet with a call (macOS, Windows)", []string{"tun.TestReadAhead", "tun.TestReadAheadFails", "tun.TestReadAheadCloses", "tun.TestReadAheadOwners", "daemon.TestPumpGathers"}},
 	{"a packet never waits for a batch, but up to 0.3 ms amid a dense stream of large single datagrams", []string{
 		"platform.TestPauses", "platform.TestPause",
-		"tun.TestReadDoesNotWait", "ike.TestBatches", "daemon.TestPumpFlushes", "daemon.TestPumpFlushesTheSessionBefore",
+		"tun.TestReadDoesNotWait", "tun.TestReadAheadDoesNotWait", "tun.TestReadAheadAlone", "ike.TestBatches", "daemon.TestPumpFlushes", "daemon.TestPumpFlushesTheSessionBefore",
 	}},
-	{"small packets are not starved: what is read at once is bounded", []string{"tun.TestReadDoesNotWait", "daemon.TestPumpFlushes"}},
+	{"small packets are not starved: what is read at once is bounded", []string{"tun.TestReadDoesNotWait", "tun.TestReadAhead", "tun.TestReadAheadIsBounded", "daemon.TestPumpFlushes"}},
 	{"no polling, one timer for all that a session has to do", []string{"ike.TestIdle", "ike.TestLastPackets", "lab.TestIdleCost"}},
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"golang.zx2c4.com/wireguard/tun/tuntest"
 
 	"wayfarer/ike"
 	"wayfarer/tun"
@@ -447,6 +448,63 @@ func TestPumpFlushesTheSessionBefore(t *testing.T) {
 	if len(first.written()) != 1 || len(second.written()) != 0 {
 		t.Errorf("%d and %d packets have left amid the Read", len(first.written()), len(second.written()))
 	}
+}
+
+// TestPumpGathers: beside a device of the library's, which gives one packet with each Read,
+// what the host sends while the session sends leaves together with the next Flush. A packet
+// that comes alone leaves alone.
+func TestPumpGathers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := tuntest.NewChannelTUN()
+		s := &held{flushed: flushed{fakeSession: newSession()}, sends: make(chan struct{})}
+		var session Session = s
+		p := &pump{device: tun.FromLibrary(host.TUN()), failed: make(chan error, 1), stopped: make(chan struct{})}
+		p.setLimit(1280)
+		p.session.Store(&session)
+		go p.outward()
+		send := func(marks ...byte) {
+			for _, mark := range marks {
+				host.Outbound <- ipv4(1280, dontFragment, mark)
+			}
+			synctest.Wait()
+		}
+		send(0)
+		send(1, 2, 3, 4, 5, 6, 7, 8, 9)
+		for range 2 {
+			s.sends <- struct{}{}
+			synctest.Wait()
+		}
+		close(s.sends)
+		send(10)
+		if s.most != 9 || s.flushes != 3 {
+			t.Errorf("%d flushes, of %d packets at most", s.flushes, s.most)
+		}
+		got := s.written()
+		for i, p := range got {
+			if len(p) != 1280 || p[1279] != byte(i) {
+				t.Errorf("packet %d is the %dth, of %d bytes", p[len(p)-1], i, len(p))
+			}
+		}
+		if len(got) != 11 {
+			t.Errorf("%d packets", len(got))
+		}
+		p.device.Close()
+		p.wait()
+		if len(p.failed) > 0 {
+			t.Error(<-p.failed)
+		}
+	})
+}
+
+// held is a session that takes its time to send.
+type held struct {
+	flushed
+	sends chan struct{}
+}
+
+func (s *held) Flush() {
+	<-s.sends
+	s.flushed.Flush()
 }
 
 // flushed counts what waits for Flush.
