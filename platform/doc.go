@@ -241,8 +241,8 @@
 // 500 and 4500, and takes all plain ESP, so [Network.ListenESP] fails.
 //
 // They send runs of datagrams, each with a call, where Windows can cut them
-// (UDP_SEND_MSG_SIZE, Windows 10 2004), and one by one where it cannot. They receive one by
-// one: with UDP_RECV_MAX_COALESCED_SIZE some network drivers give several datagrams as one
+// (UDP_SEND_MSG_SIZE, Windows 10 2004), and one by one where it cannot; a run is what waits at
+// the interface, as package tun reads ahead. They receive one by one: with UDP_RECV_MAX_COALESCED_SIZE some network drivers give several datagrams as one
 // without a word of where they end (msquic's issue 4955; quinn has it switched off), and
 // registered I/O, as golang.zx2c4.com/wireguard/conn has it, gives one with a call, too.
 //
@@ -391,7 +391,7 @@
 // macOS tells no unconnected socket; the size of the interface's packets is told. The kernel
 // takes all plain ESP, so [Network.ListenESP] fails.
 //
-// They move up to 64 datagrams with a call, by sendmsg_x and recvmsg_x, which Apple keeps
+// They move up to 64 datagrams with a call, those that wait, by sendmsg_x and recvmsg_x, which Apple keeps
 // private (macudp.go): libSystem is asked for them at run time, kernels before macOS 15.6
 // are left alone, whose recvmsg_x could lose its lock, and a trial on loopback must succeed
 // first, for Apple's header promises sockets without a peer nothing. Without them, and from

@@ -47,6 +47,9 @@ func (f *feed) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		if !ok {
 			return 0, f.failed
 		}
+		if len(p) == 0 {
+			return 0, nil // as on macOS what is no packet
+		}
 		clear(bufs[0][:offset]) // it is the device's
 		sizes[0] = copy(bufs[0][offset:], p)
 		return 1, nil
@@ -107,6 +110,13 @@ func TestReadAhead(t *testing.T) {
 					wantPackets(t, "read at once", got, packets[:want])
 					packets = packets[want:]
 				}
+				large := numbered(1, MaxMTU) // whatever its buffer had before
+				f.host <- large[0]
+				got, err := readOnce(dev)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantPackets(t, "large", got, large)
 			}
 		})
 	}
@@ -149,7 +159,10 @@ func TestReadAheadDoesNotWait(t *testing.T) {
 func TestReadAheadIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		packets := numbered(3*readAhead, 100)
-		f := newFeed(len(packets))
+		f := newFeed(readAhead + len(packets))
+		for range readAhead {
+			f.host <- nil // takes no buffer
+		}
 		for _, p := range packets {
 			f.host <- p
 		}

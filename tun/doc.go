@@ -15,6 +15,9 @@
 //     then; and segments of TCP that follow each other, and datagrams of UDP where the
 //     kernel has that (6.2), go back as one packet, if their checksums are right. The
 //     host's packets wait in a few queues, which are read in turn.
+//     On macOS and Windows the library gives one packet with each call, and takes one
+//     ([FromLibrary]): a goroutine reads up to 64 ahead, so that what the host sends while
+//     others are encrypted is there at once, and can leave as one run.
 //   - [NewStack] makes a TCP/IP stack inside the process, for a connection without
 //     any rights: programs reach the tunnel through [Stack.DialContext],
 //     [Stack.ListenPacket] and [Stack.LookupHost] only. It is built on gVisor's
