@@ -154,29 +154,61 @@ func receivingAllocates(t *testing.T, s *Session, atOnce int) {
 
 // TestNoAllocationsPlain: nor does a packet of plain ESP.
 func TestNoAllocationsPlain(t *testing.T) {
-	s := loopbackSession(t)
-	raw := &rawConn{ends: newReadEnds(), from: make(chan []byte)}
-	s.transport.raw = newReceiver(raw)
-	s.transport.receiveBy(s.transport.raw)
-	s.espPath.Store(&espPath{peer: s.sa.peer, raw: &net.IPAddr{IP: s.sa.peer.Addr().AsSlice()}})
-	inner := withTail(ipv4(firstVIP, insideHost, "hello"))
-	if n := testing.AllocsPerRun(200, func() {
-		if err := s.WritePacket(inner); err != nil {
-			t.Fatal(err)
+	for name, listen := range map[string]func(*rawConn) net.PacketConn{
+		"single packets": func(c *rawConn) net.PacketConn { return c },
+		"batches":        func(c *rawConn) net.PacketConn { return rawRuns{c} },
+	} {
+		for _, whole := range []int32{pathMTU, 40} {
+			s := loopbackSession(t)
+			raw := &rawConn{ends: newReadEnds(), from: make(chan []byte)}
+			s.cfg.ListenESP = func(context.Context, netip.Addr) (net.PacketConn, error) { return listen(raw), nil }
+			opened := make(chan error)
+			s.do(func() error {
+				err := s.transport.openRaw(t.Context(), &s.cfg)
+				if err == nil {
+					s.transport.receiveBy(s.transport.raw.receiver)
+				}
+				opened <- err
+				return nil
+			})
+			if err := <-opened; err != nil {
+				t.Fatal(err)
+			}
+			s.transport.whole.Store(whole) // less than the packets have goes one by one
+			s.espPath.Store(&espPath{peer: s.sa.peer, raw: &net.IPAddr{IP: s.sa.peer.Addr().AsSlice()}})
+			inner := withTail(ipv4(firstVIP, insideHost, "hello"))
+			if n := testing.AllocsPerRun(200, func() {
+				if err := s.WritePacket(inner); err != nil {
+					t.Fatal(err)
+				}
+				s.Flush()
+			}); n != 0 || raw.sent != 201 {
+				t.Errorf("%s: sending allocates %v times; %d packets went out", name, n, raw.sent)
+			}
+			taken := make(chan struct{})
+			s.transport.byOwner(func() { s.transport.takeESP = func([][]byte) { taken <- struct{}{} } })
+			packet := []byte("a packet")
+			if n := testing.AllocsPerRun(200, func() { raw.from <- packet; <-taken }); n != 0 {
+				t.Errorf("%s: receiving allocates %v times", name, n)
+			}
+			close(raw.from)
+			<-s.transport.raw.ended
 		}
-		s.Flush()
-	}); n != 0 || raw.sent != 201 {
-		t.Errorf("sending allocates %v times; %d packets went out", n, raw.sent)
 	}
-	taken := make(chan struct{})
-	s.transport.takeESP = func([][]byte) { taken <- struct{}{} }
-	go s.transport.receiveRaw()
-	packet := []byte("a packet")
-	if n := testing.AllocsPerRun(200, func() { raw.from <- packet; <-taken }); n != 0 {
-		t.Errorf("receiving allocates %v times", n)
-	}
-	close(raw.from)
-	<-s.transport.raw.ended
+}
+
+// rawRuns is the same as a BatchConn.
+type rawRuns struct{ *rawConn }
+
+func (c rawRuns) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
+	n, _, err := c.ReadFrom(bufs[0])
+	sizes[0], segments[0], from[0] = n, n, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
+	return 1, err
+}
+
+func (c rawRuns) WriteBatch(runs [][]byte, _ []int, _ netip.AddrPort) (int, error) {
+	c.sent += len(runs)
+	return len(runs), nil
 }
 
 // rawConn is a raw socket that gives what comes over a channel, all from one address.

@@ -79,7 +79,7 @@ func BenchmarkReceive(b *testing.B) {
 			a.sizes[0] += copy(a.bufs[0][a.sizes[0]:], sealed)
 		}
 		b.StartTimer()
-		s.transport.sort(a, 1)
+		s.transport.sort(s.transport.conn, a, 1)
 		s.receiveESP(a.esp)
 	}
 	if delivered == 0 || delivered%benchBatch != 0 {

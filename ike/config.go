@@ -103,8 +103,8 @@ type Config struct {
 	// Its SetReadDeadline must end a read that waits, as a net.PacketConn's does.
 	ListenPacket func(ctx context.Context, gateway netip.Addr, port uint16) (net.PacketConn, error)
 	// ListenESP opens a raw socket for IP protocol 50 towards a gateway that knows
-	// no NAT traversal. Packets read from it have no IP header. Nil tries with the
-	// rights of the process.
+	// no NAT traversal. Packets read from it have no IP header. It may be a PathConn
+	// and a BatchConn. Nil tries with the rights of the process.
 	ListenESP func(ctx context.Context, gateway netip.Addr) (net.PacketConn, error)
 	// Rand is the source of cookies, nonces, keys and IVs, for several goroutines at
 	// once; nil is crypto/rand.

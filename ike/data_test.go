@@ -490,7 +490,7 @@ func TestSort(t *testing.T) {
 		}
 		a.sizes[i], a.segments[i], a.from[i] = run.size, run.segment, netip.AddrPortFrom(s.transport.gateway, portNATT)
 	}
-	s.transport.sort(a, 4)
+	s.transport.sort(s.transport.conn, a, 4)
 	var got []int
 	for _, packet := range a.esp {
 		got = append(got, int(packet[0])<<16|len(packet))

@@ -29,9 +29,10 @@ const (
 	readErrorPause = 100 * time.Millisecond
 )
 
-// BatchConn is what a socket of Config.ListenPacket may be, beside a net.PacketConn:
-// one that takes and gives runs of datagrams. A run is datagrams of one length, the last
-// perhaps shorter, one behind the other. On any other socket each datagram is a call.
+// BatchConn is what a socket of Config.ListenPacket or Config.ListenESP may be, beside a
+// net.PacketConn: one that takes and gives runs of datagrams. A run is datagrams of one
+// length, the last perhaps shorter, one behind the other. On any other socket each datagram
+// is a call. Addresses of a raw socket have no port: it gives 0, and takes any.
 type BatchConn interface {
 	net.PacketConn
 	// ReadBatch waits until something has come and puts a run into each of bufs, of
@@ -85,7 +86,7 @@ func (a *arrivals) took(n int) {
 }
 
 // receive is the receive loop of a socket. It owns its reading side.
-func (t *transport) receive(u *udpSocket) {
+func (t *transport) receive(u *socket) {
 	defer u.end()
 	runs := 1
 	if u.batch != nil {
@@ -105,14 +106,14 @@ func (t *transport) receive(u *udpSocket) {
 			time.Sleep(readErrorPause)
 			continue
 		}
-		t.sort(a, n)
+		t.sort(u, a, n)
 		if len(a.esp) > 0 && t.arrived(u.receiver, a.esp) {
 			a.makeBufs(len(a.sizes))
 		}
 	}
 }
 
-func (u *udpSocket) read(a *arrivals) (n int, err error) {
+func (u *socket) read(a *arrivals) (n int, err error) {
 	switch {
 	case u.batch != nil:
 		n, err = u.batch.ReadBatch(a.bufs[:a.count], a.sizes, a.segments, a.from)
@@ -134,12 +135,12 @@ func (u *udpSocket) read(a *arrivals) (n int, err error) {
 }
 
 // sort takes n runs apart: IKE goes to its SAs, ESP to a.esp.
-func (t *transport) sort(a *arrivals, n int) {
+func (t *transport) sort(u *socket, a *arrivals, n int) {
 	a.esp = a.esp[:0]
 	for i := range n {
 		// An empty datagram is a run of none, with segments of no length.
 		for datagram := range slices.Chunk(a.bufs[i][:a.sizes[i]], max(a.segments[i], 1)) {
-			if packet := t.demultiplex(datagram, a.from[i]); packet != nil {
+			if packet := t.demultiplex(datagram, a.from[i], u.raw); packet != nil {
 				a.esp = append(a.esp, packet)
 			}
 		}
@@ -148,9 +149,12 @@ func (t *transport) sort(a *arrivals, n int) {
 
 // demultiplex hands IKE to its SA and returns an ESP packet, a part of b (RFC 3948 §2).
 // Only the gateway's address is listened to, whichever port it uses.
-func (t *transport) demultiplex(b []byte, from netip.AddrPort) (packet []byte) {
+func (t *transport) demultiplex(b []byte, from netip.AddrPort, raw bool) (packet []byte) {
 	if from.Addr().WithZone("") != t.gateway.WithZone("") || len(b) < nonESPMarkerLen {
 		return nil // a keepalive has one byte
+	}
+	if raw {
+		return b
 	}
 	if from.Port() == portIKE && t.nonIKE.Load() && len(b) > nonIKEMarkerLen && binary.BigEndian.Uint64(b) == 0 {
 		return b[nonIKEMarkerLen:]
@@ -194,6 +198,10 @@ type outbox struct {
 	Batch
 	path *espPath
 	sa   *childSA // of the last packet, claimed; others have finished theirs
+
+	// A run of one datagram.
+	single [1][]byte
+	length [1]int
 }
 
 // use claims an SA for the next packet. It reports false if the SA has been removed.
@@ -224,25 +232,36 @@ func (o *outbox) finish() {
 // sendESP sends what the outbox holds, all of it finished. Only what the path is known not
 // to carry whole may be fragmented.
 func (t *transport) sendESP(o *outbox) {
-	socket := t.socket(o.path.peer.Port())
+	u := t.socket(o.path.peer.Port())
+	if o.path.raw != nil {
+		u = t.raw
+	}
 	whole := int(t.whole.Load())
 	from := 0 // the first of the runs that go together
 	for i, run := range o.Runs {
-		if socket.batch != nil && o.path.raw == nil && t.udpSize(o.Segments[i]) <= whole {
+		if u.batch != nil && t.espSize(u, o.Segments[i]) <= whole {
 			continue
 		}
-		t.writeRuns(socket, o.Runs[from:i], o.Segments[from:i], o.path.peer)
+		t.writeRuns(u, o.Runs[from:i], o.Segments[from:i], o.path.peer)
 		for datagram := range slices.Chunk(run, o.Segments[i]) {
-			t.sendOne(o.path, datagram, whole)
+			t.sendOne(u, o, datagram, whole)
 		}
 		from = i + 1
 	}
-	t.writeRuns(socket, o.Runs[from:], o.Segments[from:], o.path.peer)
+	t.writeRuns(u, o.Runs[from:], o.Segments[from:], o.path.peer)
 	t.lastSent.Store(t.clock.stamp(time.Now()))
 }
 
+// espSize is the size of a datagram with so many bytes of ESP.
+func (t *transport) espSize(u *socket, payload int) int {
+	if u.raw {
+		return t.ipHeaderLen() + payload
+	}
+	return t.udpSize(payload)
+}
+
 // writeRuns sends runs of datagrams that the path carries whole.
-func (t *transport) writeRuns(u *udpSocket, runs [][]byte, segments []int, to netip.AddrPort) {
+func (t *transport) writeRuns(u *socket, runs [][]byte, segments []int, to netip.AddrPort) {
 	for len(runs) > 0 {
 		var n int
 		err := u.fragments.send(asUsual, func() (err error) {
@@ -252,24 +271,30 @@ func (t *transport) writeRuns(u *udpSocket, runs [][]byte, segments []int, to ne
 		if err == nil {
 			return
 		}
-		t.noteLost(err, t.udpSize(segments[n]))
+		t.noteLost(err, t.espSize(u, segments[n]))
 		runs, segments = runs[n+1:], segments[n+1:]
 	}
 }
 
 // sendOne sends a datagram of ESP by itself.
-func (t *transport) sendOne(path *espPath, b []byte, whole int) {
-	var size int
+func (t *transport) sendOne(u *socket, o *outbox, b []byte, whole int) {
+	size := t.espSize(u, len(b))
+	f := allowedAbove(size, whole)
 	var err error
-	if path.raw != nil {
-		size = t.ipHeaderLen() + len(b)
-		err = t.rawFragments.send(allowedAbove(size, whole), func() error {
-			_, err := t.raw.conn.WriteTo(b, path.raw)
+	switch {
+	case !u.raw:
+		err = t.write(b, o.path.peer, f)
+	case u.batch != nil:
+		o.single[0], o.length[0] = b, len(b)
+		err = u.fragments.send(f, func() error {
+			_, err := u.batch.WriteBatch(o.single[:], o.length[:], o.path.peer)
 			return err
 		})
-	} else {
-		size = t.udpSize(len(b))
-		err = t.write(b, path.peer, allowedAbove(size, whole))
+	default:
+		err = u.fragments.send(f, func() error {
+			_, err := u.conn.WriteTo(b, o.path.raw)
+			return err
+		})
 	}
 	if err != nil {
 		t.noteLost(err, size)

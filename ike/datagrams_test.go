@@ -12,7 +12,7 @@ import (
 // datagrams all, until there is a long run. As long as there are few, these are used.
 func TestReadsOfRuns(t *testing.T) {
 	counted := &countConn{}
-	u, a := &udpSocket{batch: counted}, newArrivals(batchReads)
+	u, a := &socket{batch: counted}, newArrivals(batchReads)
 	for i, call := range []struct{ runs, size, buffers int }{
 		{fewReads, 1400, fewReads},
 		{fewReads, 2800, fewReads},
@@ -59,7 +59,7 @@ func (c *countConn) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip
 func TestBuffersAfterESP(t *testing.T) {
 	keepalive, packet := []byte{0xff}, []byte{0, 0, 1, 1, 0, 0, 0, 1}
 	conn := &scriptedConn{calls: [][]byte{keepalive, keepalive, packet, packet, packet}}
-	u := &udpSocket{receiver: newReceiver(conn), batch: conn}
+	u := &socket{receiver: newReceiver(conn), batch: conn}
 	tr := &transport{gateway: pipeGateway.Addr(), log: slog.New(slog.DiscardHandler)}
 	taken := 0
 	tr.takeESP = func(packets [][]byte) { taken += len(packets) }

@@ -73,7 +73,8 @@
 // does that itself, when the batch is finished (claim.go).
 //
 // A socket that can moves datagrams in runs (BatchConn), so that one call carries some
-// 64 KiB either way. The payload is not copied and nothing is allocated for a packet.
+// 64 KiB either way, a raw one of plain ESP, too. The payload is not copied and nothing is
+// allocated for a packet.
 //
 // Time is read through package time alone, so that tests run in virtual time.
 package ike

@@ -193,11 +193,11 @@ func (s *Session) openESP(ctx context.Context, sa *isakmpSA, a Assignment) error
 		path.marker = nonIKEMarkerLen
 		s.transport.nonIKE.Store(true)
 	}
-	owner := s.transport.socket(path.peer.Port()).receiver
+	owner := s.transport.socket(path.peer.Port())
 	if path.raw != nil {
 		owner = s.transport.raw
 	}
-	s.transport.receiveBy(owner)
+	s.transport.receiveBy(owner.receiver)
 	s.espPath.Store(path)
 	return nil
 }

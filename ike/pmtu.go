@@ -167,12 +167,10 @@ func allowedAbove(size, whole int) fragmentation {
 // forbidFragments sets whether datagrams that the path carries whole, as far as is
 // known, may be fragmented should it not.
 func (t *transport) forbidFragments(on bool) {
-	all := []*dontFragment{&t.conn.fragments, &t.rawFragments}
-	if t.natt != nil {
-		all = append(all, &t.natt.fragments)
-	}
-	for _, d := range all {
-		t.forbid(d, on)
+	for _, u := range []*socket{t.conn, t.natt, t.raw} {
+		if u != nil {
+			t.forbid(&u.fragments, on)
+		}
 	}
 }
 

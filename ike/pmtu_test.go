@@ -610,6 +610,19 @@ func TestPathOtherOverheads(t *testing.T) {
 			}
 			return raw
 		}, 1442, 1496},
+		{"plain ESP in batches", func(w *world) *narrow {
+			w.overPath(1500)
+			w.client.NATT = NATTOff
+			w.withRawSockets()
+			raw := &narrow{header: 20, link: 1500, path: 1500}
+			listen := w.client.ListenESP
+			w.client.ListenESP = func(ctx context.Context, gw netip.Addr) (_ net.PacketConn, err error) {
+				conn, err := listen(ctx, gw)
+				raw.PacketConn = rawAddrs{conn}
+				return narrowRuns{raw, w.t, newRunConn(w.t, raw)}, err
+			}
+			return raw
+		}, 1442, 1496},
 		{"IPv6", func(w *world) *narrow { return w.overIPv6(1500) }, 1406, 1488},
 	} {
 		inWorlds(t, func(w *world) {

@@ -146,7 +146,7 @@ func TestOtherSocket(t *testing.T) {
 			come <- struct{}{}
 		}
 	})
-	sockets := []*udpSocket{s.transport.conn, other}
+	sockets := []*socket{s.transport.conn, other}
 	var writers [2]net.Conn
 	for i, u := range sockets {
 		port := addrPortOf(u.conn.LocalAddr()).Port()

@@ -593,7 +593,7 @@ func takeRuns(p *pipe, datagrams [][]byte, from netip.AddrPort, runs bool) {
 			}
 			n++
 		}
-		p.transport.sort(a, n)
+		p.transport.sort(p.transport.conn, a, n)
 		if len(a.esp) > 0 {
 			p.receiveESP(a.esp)
 		}

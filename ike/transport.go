@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,8 +28,8 @@ type addrPortConn interface {
 // marker is added and stripped by the gateway's port, not by ours, which may be any.
 // Only the fixed pair of ports (RFC 3947 §4) needs a socket for each.
 type transport struct {
-	conn    *udpSocket
-	natt    *udpSocket // our port 4500, for what carries the marker; nil: conn does it
+	conn    *socket
+	natt    *socket // our port 4500, for what carries the marker; nil: conn does it
 	gateway netip.Addr
 	clock   clock
 	log     *slog.Logger
@@ -39,11 +38,10 @@ type transport struct {
 	sas map[isakmp.Cookie]*isakmpSA // by CKY-I
 
 	nonIKE atomic.Bool // ESP comes on port 500 behind eight zero bytes
-	raw    *receiver   // of ESP as IP protocol 50; nil: not used
+	raw    *socket     // of ESP as IP protocol 50; nil: not used
 
-	rawFragments dontFragment
-	whole        atomic.Int32  // ESP in larger datagrams may be fragmented
-	tooBig       func(mtu int) // takes reports that a datagram was too large
+	whole  atomic.Int32  // ESP in larger datagrams may be fragmented
+	tooBig func(mtu int) // takes reports that a datagram was too large
 
 	esp     atomic.Pointer[receiver] // the owner of the way in of ESP
 	takeESP func(packets [][]byte)   // called by it; whose memory it may use until it returns
@@ -72,9 +70,10 @@ func (q *sparse) next(now int64) (passed int64, log bool) {
 	return q.passed.Swap(0), true
 }
 
-// udpSocket is a socket and its receive loop.
-type udpSocket struct {
+// socket is a socket and its receive loop.
+type socket struct {
 	*receiver
+	raw   bool         // it carries ESP as IP protocol 50
 	fast  addrPortConn // conn, or nil
 	batch BatchConn    // conn, or nil
 
@@ -114,7 +113,7 @@ func (t *transport) open(ctx context.Context, cfg *Config) (err error) {
 	return nil
 }
 
-func (t *transport) openUDP(ctx context.Context, cfg *Config, port uint16) (*udpSocket, error) {
+func (t *transport) openUDP(ctx context.Context, cfg *Config, port uint16) (*socket, error) {
 	listen := cfg.ListenPacket
 	if listen == nil {
 		listen = listenPacket
@@ -127,13 +126,18 @@ func (t *transport) openUDP(ctx context.Context, cfg *Config, port uint16) (*udp
 	default:
 		return nil, fmt.Errorf("opening a UDP socket: %w", err)
 	}
-	fast, _ := conn.(addrPortConn)
-	batch, _ := conn.(BatchConn)
-	u := &udpSocket{receiver: newReceiver(conn), fast: fast, batch: batch}
+	u := newSocket(conn)
 	t.esp.CompareAndSwap(nil, u.receiver) // until openESP knows
 	t.adopt(&u.fragments, conn)
 	go t.receive(u)
 	return u, nil
+}
+
+func newSocket(conn net.PacketConn) *socket {
+	u := &socket{receiver: newReceiver(conn)}
+	u.fast, _ = conn.(addrPortConn)
+	u.batch, _ = conn.(BatchConn)
+	return u
 }
 
 // listenPacket is the default of Config.ListenPacket.
@@ -147,7 +151,7 @@ func listenPacket(ctx context.Context, gateway netip.Addr, port uint16) (net.Pac
 }
 
 // socket is the one from which datagrams go to a port of the gateway.
-func (t *transport) socket(to uint16) *udpSocket {
+func (t *transport) socket(to uint16) *socket {
 	if t.natt != nil && to != portIKE {
 		return t.natt
 	}
@@ -177,13 +181,17 @@ func (t *transport) local(gateway netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(addr, bound.Port())
 }
 
+// addrPortOf is an address of package net, without a port if a raw socket has it.
 func addrPortOf(a net.Addr) netip.AddrPort {
-	u, ok := a.(*net.UDPAddr)
-	if !ok {
-		return netip.AddrPort{}
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	case *net.IPAddr:
+		addr, _ := netip.AddrFromSlice(a.IP)
+		return netip.AddrPortFrom(addr.Unmap(), 0)
 	}
-	ap := u.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	return netip.AddrPort{}
 }
 
 func (t *transport) register(sa *isakmpSA) {
@@ -233,15 +241,11 @@ func (t *transport) noteError(err error) {
 
 // close returns when the ports are free again: another attempt may need the same.
 func (t *transport) close() {
-	for _, u := range []*udpSocket{t.conn, t.natt} {
+	for _, u := range []*socket{t.conn, t.natt, t.raw} {
 		if u != nil {
 			u.conn.Close()
 			<-u.ended
 		}
-	}
-	if t.raw != nil {
-		t.raw.conn.Close()
-		<-t.raw.ended
 	}
 }
 
@@ -265,9 +269,10 @@ func (t *transport) openRaw(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return &SocketError{Err: err}
 	}
-	t.raw = newReceiver(conn)
-	t.adopt(&t.rawFragments, conn)
-	go t.receiveRaw()
+	t.raw = newSocket(conn)
+	t.raw.raw = true
+	t.adopt(&t.raw.fragments, conn)
+	go t.receive(t.raw)
 	return nil
 }
 
@@ -279,32 +284,6 @@ func listenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) 
 	}
 	var lc net.ListenConfig
 	return lc.ListenPacket(ctx, network, "")
-}
-
-// receiveRaw is the receive loop of the raw socket.
-func (t *transport) receiveRaw() {
-	defer t.raw.end()
-	gateway := t.gateway.WithZone("")
-	buf, packet := make([]byte, maxDatagram), make([][]byte, 1)
-	for {
-		n, from, err := t.raw.conn.ReadFrom(buf)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			t.raw.attend()
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil:
-			t.noteError(err)
-			time.Sleep(readErrorPause)
-		default:
-			if ip, ok := from.(*net.IPAddr); ok {
-				if addr, _ := netip.AddrFromSlice(ip.IP); addr.Unmap() == gateway {
-					packet[0] = buf[:n]
-					t.arrived(t.raw, packet)
-				}
-			}
-		}
-	}
 }
 
 // hint is the socket's last error, for a gateway that did not answer.

@@ -71,17 +71,40 @@ func (w *world) withRawSockets() {
 	w.rawSockets = []gateway.Socket{{Conn: conn, Raw: true}}
 }
 
+// withRawRuns has our side take and give many packets with a call, behind withRawSockets.
+func (w *world) withRawRuns() {
+	listen := w.client.ListenESP
+	w.client.ListenESP = func(ctx context.Context, gw netip.Addr) (net.PacketConn, error) {
+		conn, err := listen(ctx, gw)
+		if err != nil {
+			return nil, err
+		}
+		return newRunConn(w.t, rawAddrs{conn}), nil
+	}
+}
+
+// rawAddrs is a raw socket that takes addresses with ports.
+type rawAddrs struct{ net.PacketConn }
+
+func (c rawAddrs) WriteTo(b []byte, to net.Addr) (int, error) {
+	return c.PacketConn.WriteTo(b, &net.IPAddr{IP: to.(*net.UDPAddr).IP})
+}
+
 // TestPlainESP: without NAT traversal ESP is an IP protocol of its own, and IKE stays
 // on port 500.
 func TestPlainESP(t *testing.T) {
 	for name, setup := range map[string]func(*world){
 		"gateway without": func(w *world) { w.gateway.NATT = []string{} },
 		"switched off":    func(w *world) { w.client.NATT = NATTOff },
+		"batches":         func(w *world) { w.client.NATT = NATTOff },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inTurns(t, func(w *world) {
 				setup(w)
 				w.withRawSockets()
+				if name == "batches" {
+					w.withRawRuns()
+				}
 				w.start()
 				s := w.dial()
 				received := receive(s)
@@ -89,7 +112,7 @@ func TestPlainESP(t *testing.T) {
 				if st := s.Stats(); st.NATT != "" || st.NAT != NATNone || st.Gateway.Port() != portIKE {
 					w.t.Errorf("%+v", st)
 				}
-				if s.transport.esp.Load() != s.transport.raw {
+				if s.transport.esp.Load() != s.transport.raw.receiver {
 					w.t.Error("another loop than the raw socket's takes ESP")
 				}
 				for _, d := range w.sent(byClient) {
@@ -113,9 +136,18 @@ func TestPlainESP(t *testing.T) {
 
 // TestPlainESPFromStrangers is not taken.
 func TestPlainESPFromStrangers(t *testing.T) {
+	for _, batches := range []bool{false, true} {
+		plainESPFromStrangers(t, batches)
+	}
+}
+
+func plainESPFromStrangers(t *testing.T, batches bool) {
 	inWorld(t, func(w *world) {
 		w.client.NATT = NATTOff
 		w.withRawSockets()
+		if batches {
+			w.withRawRuns()
+		}
 		mallory, err := w.net.ListenIP(netip.MustParseAddr("203.0.113.66"))
 		if err != nil {
 			w.t.Fatal(err)

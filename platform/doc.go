@@ -79,7 +79,8 @@
 // fragmentation when they are told to, whatever the kernel believes of the path
 // (IP_PMTUDISC_PROBE), and pass on what routers report (IP_RECVERR), which makes no call
 // fail. UDP sockets move datagrams in runs, many with a call (UDP_SEGMENT, UDP_GRO), and
-// one by one what the system or the link does not take so. Amid a dense stream of large
+// each by itself, still many with a call, what the system or the link does not take so, and
+// plain ESP, of which the kernel makes no runs (esp_linux.go). Amid a dense stream of large
 // single datagrams, and nowhere else, the reader looks a quarter of a millisecond later
 // (pause_linux.go): a quarter to a half of its processor's time is saved. That is the one
 // exception to what holds everywhere else, that no packet waits for a batch: there a small

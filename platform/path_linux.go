@@ -160,28 +160,6 @@ func (s *udpSocket) WriteTo(b []byte, to net.Addr) (int, error) {
 	return n, err
 }
 
-// ipSocket is the same for a raw socket.
-type ipSocket struct {
-	*net.IPConn
-	pathSocket
-}
-
-func (s *ipSocket) ReadFrom(b []byte) (n int, from net.Addr, err error) {
-	for {
-		if n, from, err = s.IPConn.ReadFrom(b); err == nil || !s.again(err) {
-			return n, from, err
-		}
-	}
-}
-
-func (s *ipSocket) WriteTo(b []byte, to net.Addr) (int, error) {
-	n, err := s.IPConn.WriteTo(b, to)
-	if err != nil && s.again(err) {
-		return s.IPConn.WriteTo(b, to)
-	}
-	return n, err
-}
-
 // withPath makes a socket know its path.
 func withPath(conn net.PacketConn, ipv6 bool) (net.PacketConn, error) {
 	switch c := conn.(type) {

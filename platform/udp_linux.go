@@ -35,7 +35,7 @@ type mmsghdr struct {
 // its fields, so it never moves: it is part of a socket on the heap.
 type messages struct {
 	headers [maxMessages]mmsghdr
-	vectors [maxMessages]unix.Iovec
+	vectors [maxMessages][2]unix.Iovec         // of an IP header, if there is one, and of the buffer
 	names   [maxMessages]unix.RawSockaddrInet6 // of either family
 	control [maxMessages][controlSize / 8]uint64
 	trap    uintptr // number of the system call
@@ -51,7 +51,7 @@ func newMessages(trap uintptr) *messages {
 	m := &messages{trap: trap, system: syscall.RawSyscall6}
 	m.call = m.try
 	for i := range m.headers {
-		m.headers[i].Iov = &m.vectors[i]
+		m.headers[i].Iov = &m.vectors[i][1]
 		m.headers[i].SetIovlen(1)
 		m.headers[i].Name = (*byte)(unsafe.Pointer(&m.names[i]))
 	}
@@ -67,8 +67,8 @@ func (m *messages) try(fd uintptr) bool {
 
 // set makes b the buffer of message i.
 func (m *messages) set(i int, b []byte) {
-	m.vectors[i].Base = unsafe.SliceData(b)
-	m.vectors[i].SetLen(len(b))
+	m.vectors[i][1].Base = unsafe.SliceData(b)
+	m.vectors[i][1].SetLen(len(b))
 }
 
 // address makes b what message i sends, without a control message.
@@ -121,23 +121,8 @@ func (s *udpSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip
 	}
 	s.pauses.pause()
 	m := s.in
-	m.count = min(len(bufs), maxMessages)
-	for {
-		for i := range m.count {
-			m.set(i, bufs[i])
-			m.headers[i].Namelen = uint32(unsafe.Sizeof(m.names[i]))
-			m.headers[i].Control = (*byte)(unsafe.Pointer(&m.control[i]))
-			m.headers[i].SetControllen(controlSize)
-		}
-		if err := s.raw.Read(m.call); err != nil {
-			return 0, err
-		}
-		if m.errno == 0 {
-			break
-		}
-		if err := os.NewSyscallError("recvmmsg", m.errno); m.errno != unix.EINTR && !s.again(err) {
-			return 0, err
-		}
+	if err := s.receive(m, bufs); err != nil {
+		return 0, err
 	}
 	for i := range m.done {
 		sizes[i], from[i] = int(m.headers[i].size), addrPortOf(&m.names[i])
@@ -148,6 +133,28 @@ func (s *udpSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip
 	}
 	s.pauses.gave(time.Now(), m.count, sizes[:m.done], segments)
 	return m.done, nil
+}
+
+// receive waits until messages have come, and puts them into bufs.
+func (s *pathSocket) receive(m *messages, bufs [][]byte) error {
+	m.count = min(len(bufs), maxMessages)
+	for {
+		for i := range m.count {
+			m.set(i, bufs[i])
+			m.headers[i].Namelen = uint32(unsafe.Sizeof(m.names[i]))
+			m.headers[i].Control = (*byte)(unsafe.Pointer(&m.control[i]))
+			m.headers[i].SetControllen(controlSize)
+		}
+		if err := s.raw.Read(m.call); err != nil {
+			return err
+		}
+		if m.errno == 0 {
+			return nil
+		}
+		if err := os.NewSyscallError("recvmmsg", m.errno); m.errno != unix.EINTR && !s.again(err) {
+			return err
+		}
+	}
 }
 
 // WriteBatch sends runs of datagrams of segments[i] bytes, the last of a run perhaps
