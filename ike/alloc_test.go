@@ -166,7 +166,7 @@ func TestNoAllocationsPlain(t *testing.T) {
 			s.do(func() error {
 				err := s.transport.openRaw(t.Context(), &s.cfg)
 				if err == nil {
-					s.transport.receiveBy(s.transport.raw.receiver)
+					s.transport.receiveBy(s.transport.raw.Load().receiver)
 				}
 				opened <- err
 				return nil
@@ -186,13 +186,13 @@ func TestNoAllocationsPlain(t *testing.T) {
 				t.Errorf("%s: sending allocates %v times; %d packets went out", name, n, raw.sent)
 			}
 			taken := make(chan struct{})
-			s.transport.byOwner(func() { s.transport.takeESP = func([][]byte) { taken <- struct{}{} } })
+			byOwner(t, s, func() { s.transport.takeESP = func([][]byte) { taken <- struct{}{} } })
 			packet := []byte("a packet")
 			if n := testing.AllocsPerRun(200, func() { raw.from <- packet; <-taken }); n != 0 {
 				t.Errorf("%s: receiving allocates %v times", name, n)
 			}
 			close(raw.from)
-			<-s.transport.raw.ended
+			<-s.transport.raw.Load().ended
 		}
 	}
 }

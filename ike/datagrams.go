@@ -234,7 +234,7 @@ func (o *outbox) finish() {
 func (t *transport) sendESP(o *outbox) {
 	u := t.socket(o.path.peer.Port())
 	if o.path.raw != nil {
-		u = t.raw
+		u = t.raw.Load()
 	}
 	whole := int(t.whole.Load())
 	from := 0 // the first of the runs that go together

@@ -195,7 +195,7 @@ func (s *Session) openESP(ctx context.Context, sa *isakmpSA, a Assignment) error
 	}
 	owner := s.transport.socket(path.peer.Port())
 	if path.raw != nil {
-		owner = s.transport.raw
+		owner = s.transport.raw.Load()
 	}
 	s.transport.receiveBy(owner.receiver)
 	s.espPath.Store(path)

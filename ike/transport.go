@@ -37,8 +37,8 @@ type transport struct {
 	mu  sync.Mutex
 	sas map[isakmp.Cookie]*isakmpSA // by CKY-I
 
-	nonIKE atomic.Bool // ESP comes on port 500 behind eight zero bytes
-	raw    *socket     // of ESP as IP protocol 50; nil: not used
+	nonIKE atomic.Bool            // ESP comes on port 500 behind eight zero bytes
+	raw    atomic.Pointer[socket] // of ESP as IP protocol 50; nil: not used
 
 	whole  atomic.Int32  // ESP in larger datagrams may be fragmented
 	tooBig func(mtu int) // takes reports that a datagram was too large
@@ -241,7 +241,7 @@ func (t *transport) noteError(err error) {
 
 // close returns when the ports are free again: another attempt may need the same.
 func (t *transport) close() {
-	for _, u := range []*socket{t.conn, t.natt, t.raw} {
+	for _, u := range []*socket{t.conn, t.natt, t.raw.Load()} {
 		if u != nil {
 			u.conn.Close()
 			<-u.ended
@@ -258,7 +258,7 @@ type espPath struct {
 
 // openRaw opens the raw socket for ESP, once.
 func (t *transport) openRaw(ctx context.Context, cfg *Config) error {
-	if t.raw != nil {
+	if t.raw.Load() != nil {
 		return nil
 	}
 	listen := cfg.ListenESP
@@ -269,10 +269,11 @@ func (t *transport) openRaw(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return &SocketError{Err: err}
 	}
-	t.raw = newSocket(conn)
-	t.raw.raw = true
-	t.adopt(&t.raw.fragments, conn)
-	go t.receive(t.raw)
+	u := newSocket(conn)
+	u.raw = true
+	t.adopt(&u.fragments, conn)
+	go t.receive(u)
+	t.raw.Store(u)
 	return nil
 }
 

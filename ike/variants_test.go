@@ -112,7 +112,7 @@ func TestPlainESP(t *testing.T) {
 				if st := s.Stats(); st.NATT != "" || st.NAT != NATNone || st.Gateway.Port() != portIKE {
 					w.t.Errorf("%+v", st)
 				}
-				if s.transport.esp.Load() != s.transport.raw.receiver {
+				if s.transport.esp.Load() != s.transport.raw.Load().receiver {
 					w.t.Error("another loop than the raw socket's takes ESP")
 				}
 				for _, d := range w.sent(byClient) {
@@ -390,4 +390,26 @@ func TestFill(t *testing.T) {
 			t.Errorf("%d bytes and %q: %v", tc.message, tc.rest, got)
 		}
 	}
+}
+
+// TestRawSocketLate: a reauthentication that needs the raw socket opens it beside the
+// control loop, which has settings for all sockets.
+func TestRawSocketLate(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.withRawSockets()
+		w.start()
+		s := w.dial()
+		opened := make(chan error)
+		go func() { opened <- s.transport.openRaw(context.Background(), &s.cfg) }()
+		w.do(s, func() { s.transport.forbidFragments(true) })
+		if err := <-opened; err != nil || s.transport.raw.Load() == nil {
+			t.Errorf("%v; it is not there", err)
+		}
+		s.Close()
+		if c, err := w.net.ListenIP(clientAddr); err != nil {
+			t.Errorf("the raw socket is still open: %v", err)
+		} else {
+			c.Close()
+		}
+	})
 }
