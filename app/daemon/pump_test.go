@@ -302,8 +302,8 @@ func TestPumpOwners(t *testing.T) {
 	const sessions = 50
 	for mark := range byte(sessions) {
 		s := &talker{mark: mark, hush: make(chan struct{})}
-		reads := d.reads.Load()
 		detach := p.attach(s)
+		reads := d.reads.Load()
 		for s.packets.Load() < 5 || d.reads.Load() < reads+5 {
 			runtime.Gosched()
 		}
