@@ -94,15 +94,22 @@ func TestRemoveWhileNothingComes(t *testing.T) {
 	})
 }
 
+// secondSocket opens another socket for a session, until the test ends.
+func secondSocket(t *testing.T, s *Session) *socket {
+	t.Helper()
+	u, err := s.transport.openUDP(t.Context(), &s.cfg, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.conn.Close(); <-u.ended })
+	return u
+}
+
 // TestOwnerHandsOver: what was posted to a loop that is no longer the owner when it comes to
 // that, the new one does.
 func TestOwnerHandsOver(t *testing.T) {
 	s := loopbackSession(t)
-	next, err := s.transport.openUDP(t.Context(), &s.cfg, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { next.conn.Close(); <-next.ended }()
+	next := secondSocket(t, s)
 	first := s.transport.conn
 	busy, nextBusy := make(chan struct{}), make(chan struct{})
 	first.post(func() { <-busy })
@@ -132,11 +139,7 @@ func TestOwnerHandsOver(t *testing.T) {
 // the owner of the way in, of which there is one also while it changes.
 func TestOtherSocket(t *testing.T) {
 	s := loopbackSession(t)
-	other, err := s.transport.openUDP(t.Context(), &s.cfg, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { other.conn.Close(); <-other.ended }()
+	other := secondSocket(t, s)
 	f := newForeignSA(t, s, 0x11111111)
 	s.do(func() error { s.install(f.child); return nil })
 	delivered, come := 0, make(chan struct{}, 1000) // delivered: without a lock, as above
@@ -150,6 +153,7 @@ func TestOtherSocket(t *testing.T) {
 	var writers [2]net.Conn
 	for i, u := range sockets {
 		port := addrPortOf(u.conn.LocalAddr()).Port()
+		var err error
 		if writers[i], err = net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
 			t.Fatal(err)
 		}
