@@ -19,35 +19,30 @@ import (
 // TestAnswers: who reads answers the host amid a stream that is written to it. Each answer
 // arrives as it is, and each packet of the stream, in its order; the host heeds the answers.
 func TestAnswers(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			enterNamespace(t)
-			dev := mode.open(t)
-			defer dev.Close()
-			stream := hostSocket(t, "wf0")
-			up6(t, "wf0")
-			asked := []*asker{ask(t, "ip4:icmp", near4, far4), ask(t, "ip6:ipv6-icmp", near6, far6)}
+	inModes(t, func(t *testing.T, dev Device) {
+		stream := hostSocket(t, "wf0")
+		up6(t, "wf0")
+		asked := []*asker{ask(t, "ip4:icmp", near4, far4), ask(t, "ip6:ipv6-icmp", near6, far6)}
 
-			var others sync.WaitGroup
-			defer others.Wait()
-			defer dev.Close()
-			others.Go(func() { answerAll(t, dev) })
-			done, begun := make(chan struct{}), make(chan struct{})
-			defer close(done)
-			others.Go(func() { writeStream(t, dev, stream, begun, done) })
-			<-begun
-			for i := range uint16(200) {
-				for _, a := range asked {
-					a.wantAnswer(t, i)
-				}
-			}
+		var others sync.WaitGroup
+		defer others.Wait()
+		defer dev.Close()
+		others.Go(func() { answerAll(t, dev) })
+		done, begun := make(chan struct{}), make(chan struct{})
+		defer close(done)
+		others.Go(func() { writeStream(t, dev, stream, begun, done) })
+		<-begun
+		for i := range uint16(200) {
 			for _, a := range asked {
-				if mtu := a.pathMTU(t); mtu != a.limit {
-					t.Errorf("the host sends %d bytes to %v, was told %d", mtu, a.to, a.limit)
-				}
+				a.wantAnswer(t, i)
 			}
-		})
-	}
+		}
+		for _, a := range asked {
+			if mtu := a.pathMTU(t); mtu != a.limit {
+				t.Errorf("the host sends %d bytes to %v, was told %d", mtu, a.to, a.limit)
+			}
+		}
+	})
 }
 
 // answered4 and answered6 are the largest packets that are not answered, in bytes.
@@ -218,25 +213,20 @@ func (a *asker) pathMTU(t *testing.T) (mtu int) {
 
 // TestAnswerAllocatesNothing, nor is one lost without a word.
 func TestAnswerAllocatesNothing(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			enterNamespace(t)
-			dev := mode.open(t)
-			defer dev.Close()
-			answer := make([]byte, TooBigSize)
-			answer = answer[:TooBig(answer, inner{ttl: 64, payload: random(1000)}.datagram(), answered4)]
-			if err := dev.Answer(answer); !errors.Is(err, unix.EIO) {
-				t.Errorf("an answer while the interface is down: %v", err)
-			}
-			up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
-			n := testing.AllocsPerRun(100, func() {
-				if err := dev.Answer(answer); err != nil {
-					t.Error(err)
-				}
-			})
-			if n != 0 {
-				t.Errorf("%v allocations for an answer", n)
+	inModes(t, func(t *testing.T, dev Device) {
+		answer := make([]byte, TooBigSize)
+		answer = answer[:TooBig(answer, inner{ttl: 64, payload: random(1000)}.datagram(), answered4)]
+		if err := dev.Answer(answer); !errors.Is(err, unix.EIO) {
+			t.Errorf("an answer while the interface is down: %v", err)
+		}
+		up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
+		n := testing.AllocsPerRun(100, func() {
+			if err := dev.Answer(answer); err != nil {
+				t.Error(err)
 			}
 		})
-	}
+		if n != 0 {
+			t.Errorf("%v allocations for an answer", n)
+		}
+	})
 }

@@ -119,35 +119,30 @@ func offloads(t *testing.T, n *native, what int) {
 // TestModes: what the host sends arrives and comes back, as large packets, in tiny
 // segments, in runs of datagrams and in fragments, over IPv4 and IPv6.
 func TestModes(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			enterNamespace(t)
-			dev := mode.open(t)
-			defer dev.Close()
-			far := newStack(t, StackConfig{Addresses: []netip.Addr{far4, far6}})
-			connect(t, dev, far)
-			up6(t, "wf0")
-			up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
-			for _, addr := range []netip.Addr{far4, far6} {
-				go echo(listen(t, far, addr, 7))
-				for mss, size := range map[int]int{0: 1 << 20, 100: 1 << 16} {
-					conn := dialTCP(t, addr, mss)
-					roundTrip(t, conn, size)
-					conn.Close()
-				}
-				go echoDatagrams(listenUDP(t, far, addr, 7))
-				udp, err := net.Dial("udp", netip.AddrPortFrom(addr, 7).String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer udp.Close()
-				udp.SetDeadline(time.Now().Add(roundTripTime))
-				runTrip(t, udp.(*net.UDPConn), 200, 20)
-				runTrip(t, udp.(*net.UDPConn), 1000, 60)
-				runTrip(t, udp.(*net.UDPConn), 8000, 1) // in fragments
+	inModes(t, func(t *testing.T, dev Device) {
+		far := newStack(t, StackConfig{Addresses: []netip.Addr{far4, far6}})
+		connect(t, dev, far)
+		up6(t, "wf0")
+		up(t, "wf0", near4.String()+"/32", far4.String()+"/32")
+		for _, addr := range []netip.Addr{far4, far6} {
+			go echo(listen(t, far, addr, 7))
+			for mss, size := range map[int]int{0: 1 << 20, 100: 1 << 16} {
+				conn := dialTCP(t, addr, mss)
+				roundTrip(t, conn, size)
+				conn.Close()
 			}
-		})
-	}
+			go echoDatagrams(listenUDP(t, far, addr, 7))
+			udp, err := net.Dial("udp", netip.AddrPortFrom(addr, 7).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer udp.Close()
+			udp.SetDeadline(time.Now().Add(roundTripTime))
+			runTrip(t, udp.(*net.UDPConn), 200, 20)
+			runTrip(t, udp.(*net.UDPConn), 1000, 60)
+			runTrip(t, udp.(*net.UDPConn), 8000, 1) // in fragments
+		}
+	})
 }
 
 // up6 gives an interface IPv6, where addresses are tried out first. It returns when the
