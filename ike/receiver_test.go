@@ -135,6 +135,28 @@ func TestOwnerHandsOver(t *testing.T) {
 	<-done
 }
 
+// TestForeignESPFollowsTheOwner: ESP that was handed to a loop which has ceased to be the
+// owner goes on to the new one.
+func TestForeignESPFollowsTheOwner(t *testing.T) {
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	taken := 0
+	first, next, other := newReceiver(conn), newReceiver(conn), newReceiver(conn)
+	tr := &transport{takeESP: func(packets [][]byte) { taken += len(packets) }}
+	tr.esp.Store(first)
+	tr.arrived(other, [][]byte{{1}, {2}})
+	tr.esp.Store(next)
+	if first.callPosted(); taken != 0 {
+		t.Errorf("%d packets taken by a loop that is not the owner", taken)
+	}
+	if next.callPosted(); taken != 2 {
+		t.Errorf("%d packets taken, want 2", taken)
+	}
+}
+
 // TestOtherSocket: ESP that comes by another socket than it should is delivered, too, by
 // the owner of the way in, of which there is one also while it changes.
 func TestOtherSocket(t *testing.T) {
