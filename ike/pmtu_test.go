@@ -599,29 +599,16 @@ func TestPathOtherOverheads(t *testing.T) {
 			return w.overPath(1500)
 		}, 1426, 1496},
 		{"plain ESP", func(w *world) *narrow {
-			w.overPath(1500)
-			w.client.NATT = NATTOff
-			w.withRawSockets()
-			raw := &narrow{header: 20, link: 1500, path: 1500}
-			listen := w.client.ListenESP
-			w.client.ListenESP = func(ctx context.Context, gw netip.Addr) (_ net.PacketConn, err error) {
-				raw.PacketConn, err = listen(ctx, gw)
-				return raw, err
-			}
-			return raw
+			return w.overRaw(1500, func(raw *narrow, conn net.PacketConn) net.PacketConn {
+				raw.PacketConn = conn
+				return raw
+			})
 		}, 1442, 1496},
 		{"plain ESP in batches", func(w *world) *narrow {
-			w.overPath(1500)
-			w.client.NATT = NATTOff
-			w.withRawSockets()
-			raw := &narrow{header: 20, link: 1500, path: 1500}
-			listen := w.client.ListenESP
-			w.client.ListenESP = func(ctx context.Context, gw netip.Addr) (_ net.PacketConn, err error) {
-				conn, err := listen(ctx, gw)
+			return w.overRaw(1500, func(raw *narrow, conn net.PacketConn) net.PacketConn {
 				raw.PacketConn = rawAddrs{conn}
-				return narrowRuns{raw, w.t, newRunConn(w.t, raw)}, err
-			}
-			return raw
+				return narrowRuns{raw, w.t, newRunConn(w.t, raw)}
+			})
 		}, 1442, 1496},
 		{"IPv6", func(w *world) *narrow { return w.overIPv6(1500) }, 1406, 1488},
 	} {
@@ -640,6 +627,23 @@ func TestPathOtherOverheads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// overRaw has plain ESP go over a path, by the socket that wrap makes of a raw one.
+func (w *world) overRaw(path int, wrap func(*narrow, net.PacketConn) net.PacketConn) *narrow {
+	w.overPath(path)
+	w.client.NATT = NATTOff
+	w.withRawSockets()
+	raw := &narrow{header: 20, link: path, path: path}
+	listen := w.client.ListenESP
+	w.client.ListenESP = func(ctx context.Context, gw netip.Addr) (net.PacketConn, error) {
+		conn, err := listen(ctx, gw)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(raw, conn), nil
+	}
+	return raw
 }
 
 // overIPv6 starts a gateway with an IPv6 address.
