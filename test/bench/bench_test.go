@@ -173,7 +173,7 @@ func TestSuites(t *testing.T) {
 
 // TestShort: no plan is longer for what is short.
 func TestShort(t *testing.T) {
-	if p := fullPlan.short(); p.length != time.Second || p.pings != 100 || p.settle > fullPlan.settle || p.idle >= fullPlan.idle || p.rounds != fullPlan.rounds {
+	if p := fullPlan.short(); p.length != time.Second || p.pings != 100 || p.loaded != 100 || p.settle > fullPlan.settle || p.idle >= fullPlan.idle || p.rounds != fullPlan.rounds {
 		t.Errorf("%+v", p)
 	}
 	if p := quickPlan.short(); p != quickPlan {

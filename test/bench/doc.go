@@ -26,9 +26,10 @@
 // the client's processes held during it, looked at every quarter of a second.
 //
 // In each round of a part the variants are shuffled. A measurement during which processes
-// that have nothing to do with it took more of the processors than a bound is repeated, and
-// left out of the medians if that does not help; then rounds are added. What is compared was
-// measured in the same round: the table shows the medians of these ratios.
+// that have nothing to do with it took more of the processors than a bound (a tenth, beside
+// pings a fiftieth) is repeated, and left out of the medians if that does not help; then
+// rounds are added. What is compared was measured in the same round: the table shows the
+// medians of these ratios.
 //
 // The processor time of an end is that of its processes, with what the kernel does in their
 // name. Between namespaces that includes what lies beyond the interface: the kernel hands a

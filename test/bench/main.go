@@ -179,7 +179,10 @@ func (b *bench) run(ctx context.Context, part subset) error {
 		return !v.available()
 	})
 	r := results{Part: part.name, Started: time.Now(), Machine: describeMachine(), Bound: b.bound, Values: part.values}
-	for r.Rounds < b.rounds || r.Rounds < b.rounds+b.more && r.fewest(b.bound) < b.rounds {
+	if part.bound != 0 {
+		r.Bound = min(r.Bound, part.bound)
+	}
+	for r.Rounds < b.rounds || r.Rounds < b.rounds+b.more && r.fewest(r.Bound) < b.rounds {
 		began := time.Now()
 		rand.Shuffle(len(variants), func(i, j int) { variants[i], variants[j] = variants[j], variants[i] })
 		for _, v := range variants {
@@ -230,7 +233,7 @@ func (b *bench) tester(part subset, variant string, r *results) testFunc {
 			}
 			s := report.Sample{Variant: variant, Test: part.name + ": " + name, Round: r.Rounds, Foreign: got.foreign, Values: got.values}
 			r.keep(s)
-			if got.foreign <= b.bound {
+			if got.foreign <= r.Bound {
 				return
 			}
 		}
