@@ -48,8 +48,8 @@ func (e *endpoint) open() (pipe, error) {
 // isIKE tells the datagrams of port 4500 apart. Keepalives are taken for IKE.
 func isIKE(b []byte) bool { return len(b) < 4 || binary.BigEndian.Uint32(b) == 0 }
 
-// receiveBuffer is what the sockets hold, in bytes.
-const receiveBuffer = 2 << 20
+// receiveBuffer is what the sockets hold, in bytes, as much as the client's.
+const receiveBuffer = 1 << 20
 
 // batchSocket is what package platform gives.
 type batchSocket interface {
