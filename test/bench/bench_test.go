@@ -64,20 +64,29 @@ func TestResults(t *testing.T) {
 		return report.Sample{Variant: variant, Test: "tcp: up", Round: round, Foreign: foreign, Values: map[string]float64{valueRate: rate}}
 	}
 	r := results{Part: "tcp", Bound: 0.1, Values: tcpValues}
-	if got := r.fewest(0.1); got != 0 {
+	if got := r.fewest(); got != 0 {
 		t.Errorf("%d clean rounds of none", got)
 	}
 	r.keep(sample("a", 0, 0, 1))
 	r.keep(sample("b", 0, 0.5, 2))
 	r.keep(sample("b", 0, 0.4, 3)) // once more, and again disturbed
 	r.Rounds++
-	if len(r.Samples) != 2 || r.Samples[1].Values[valueRate] != 3 || r.fewest(0.1) != 0 || r.fewest(0.4) != 1 {
-		t.Errorf("%+v: %d clean", r.Samples, r.fewest(0.1))
+	if len(r.Samples) != 2 || r.Samples[1].Values[valueRate] != 3 || r.fewest() != 0 {
+		t.Errorf("%+v: %d clean", r.Samples, r.fewest())
 	}
+	r.Bound = 0.4
+	if got := r.fewest(); got != 1 {
+		t.Errorf("%d clean rounds, want 1", got)
+	}
+	r.Fastest = 1 // the samples' are of none
+	if got := r.fewest(); got != 0 {
+		t.Errorf("%d clean rounds on slow processors", got)
+	}
+	r.Bound, r.Fastest = 0.1, 0
 	r.keep(sample("b", 1, 0.1, 4))
 	r.keep(sample("a", 1, 0, 4))
 	r.Rounds++
-	if got := r.fewest(0.1); got != 1 {
+	if got := r.fewest(); got != 1 {
 		t.Errorf("%d clean rounds, want 1", got)
 	}
 	dir := t.TempDir()

@@ -182,7 +182,7 @@ func (b *bench) run(ctx context.Context, part subset) error {
 	if part.bound != 0 {
 		r.Bound = min(r.Bound, part.bound)
 	}
-	for r.Rounds < b.rounds || r.Rounds < b.rounds+b.more && r.fewest(r.Bound) < b.rounds {
+	for r.Rounds < b.rounds || r.Rounds < b.rounds+b.more && r.fewest() < b.rounds {
 		began := time.Now()
 		rand.Shuffle(len(variants), func(i, j int) { variants[i], variants[j] = variants[j], variants[i] })
 		for _, v := range variants {
@@ -226,18 +226,32 @@ func (b *bench) one(part subset, v variant, r *results) error {
 func (b *bench) tester(part subset, variant string, r *results) testFunc {
 	return func(name string, f func() (measured, error)) {
 		for range b.attempts {
+			before := b.speed(part)
 			got, err := f()
 			if err != nil {
 				fmt.Printf("%s: round %d: %s, %s: %v\n", part.name, r.Rounds, variant, name, err)
 				return
 			}
-			s := report.Sample{Variant: variant, Test: part.name + ": " + name, Round: r.Rounds, Foreign: got.foreign, Values: got.values}
+			after := b.speed(part)
+			r.Fastest = max(r.Fastest, before, after)
+			s := report.Sample{
+				Variant: variant, Test: part.name + ": " + name, Round: r.Rounds,
+				Foreign: got.foreign, Speed: min(before, after), Values: got.values,
+			}
 			r.keep(s)
-			if got.foreign <= r.Bound {
+			if s.Clean(r.limits()) {
 				return
 			}
 		}
 	}
+}
+
+// speed is that of the processors, 0 if it makes no difference to a part.
+func (b *bench) speed(part subset) float64 {
+	if part.anySpeed {
+		return 0
+	}
+	return speed(speedTime)
 }
 
 // describeMachine says what was measured on, and what.

@@ -22,7 +22,8 @@ type results struct {
 	Part    string            `json:"part"`
 	Started time.Time         `json:"started"`
 	Machine map[string]string `json:"machine"`
-	Bound   float64           `json:"bound"` // of Foreign, for clean samples
+	Bound   float64           `json:"bound"`   // of Foreign, for clean samples
+	Fastest float64           `json:"fastest"` // that the processors were
 	Rounds  int               `json:"rounds"`
 	Values  []string          `json:"values"`
 	Samples report.Samples    `json:"samples"`
@@ -39,13 +40,21 @@ func (r *results) keep(s report.Sample) {
 	r.Samples = append(r.Samples, s)
 }
 
+// leastSpeed is the share of the processors' highest speed below which a sample is taken for
+// disturbed by what they do for others, unseen by this machine.
+const leastSpeed = 0.8
+
+func (r *results) limits() report.Limits {
+	return report.Limits{Foreign: r.Bound, Speed: leastSpeed * r.Fastest}
+}
+
 // fewest is the number of clean rounds of the test that has the fewest.
-func (r *results) fewest(bound float64) int {
+func (r *results) fewest() int {
 	type test struct{ variant, name string }
 	clean := make(map[test]int)
 	for _, s := range r.Samples {
 		n := clean[test{s.Variant, s.Test}]
-		if s.Foreign <= bound {
+		if s.Clean(r.limits()) {
 			n++
 		}
 		clean[test{s.Variant, s.Test}] = n
@@ -95,7 +104,7 @@ func (b *bench) show(w io.Writer) error {
 		if r == nil {
 			continue
 		}
-		clean := r.Samples.Clean(r.Bound)
+		clean := r.Samples.Clean(r.limits())
 		fmt.Fprintf(w, "\n%s, %s, commit %s: %d rounds, %d of %d samples clean\n", part.name, r.Started.Format(time.DateTime),
 			r.Machine["commit"], r.Rounds, len(clean), len(r.Samples))
 		if err := report.WriteMedians(w, clean, r.Values); err != nil {

@@ -30,7 +30,7 @@ type plan struct {
 var (
 	// Go's runtime collects garbage each two minutes at least: a look at a service that rests
 	// holds one collection.
-	fullPlan  = plan{rounds: 5, more: 5, length: 2 * time.Second, settle: 20 * time.Second, idle: 120 * time.Second, pings: 300, loaded: 1000, attempts: 2}
+	fullPlan  = plan{rounds: 5, more: 5, length: 2 * time.Second, settle: 20 * time.Second, idle: 120 * time.Second, pings: 300, loaded: 1000, attempts: 4}
 	quickPlan = plan{rounds: 1, length: time.Second, settle: 3 * time.Second, idle: 5 * time.Second, pings: 100, loaded: 100, attempts: 1}
 )
 
@@ -49,6 +49,7 @@ type subset struct {
 	measure  measureFunc
 	values   []string // columns of its table
 	bound    float64  // of others' share of the processors; 0: the run's
+	anySpeed bool     // what is measured does not depend on the processors' speed
 	// alone, if set, is done in every round beside the variants; it needs no link.
 	alone func(w *world, p plan, record func(variant string) testFunc) error
 }
@@ -96,7 +97,7 @@ var subsets = []subset{
 		},
 	},
 	{
-		name: "idle", values: []string{valueSwitches, valueIdleCPU, valueMemory},
+		name: "idle", anySpeed: true, values: []string{valueSwitches, valueIdleCPU, valueMemory},
 		variants: []variant{fastClient, wireguard.measuring(unusedShortly), openvpn.measuring(unusedShortly)},
 		measure:  unused,
 	},

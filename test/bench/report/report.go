@@ -13,15 +13,25 @@ type Sample struct {
 	Test    string             `json:"test"` // "up", "64 bytes"
 	Round   int                `json:"round"`
 	Foreign float64            `json:"foreign"` // share of all processors that others took meanwhile
+	Speed   float64            `json:"speed"`   // of the processors just before or after, the lower; in any unit
 	Values  map[string]float64 `json:"values"`
 }
 
 // Samples are those of a run.
 type Samples []Sample
 
-// Clean leaves out the samples during which others took more than bound of the processors.
-func (s Samples) Clean(bound float64) Samples {
-	return slices.DeleteFunc(slices.Clone(s), func(m Sample) bool { return m.Foreign > bound })
+// Limits tell a clean sample.
+type Limits struct {
+	Foreign float64 `json:"foreign"` // share of all processors that others may take
+	Speed   float64 `json:"speed"`   // that the processors must have
+}
+
+// Clean says that others did not disturb the sample.
+func (m Sample) Clean(l Limits) bool { return m.Foreign <= l.Foreign && m.Speed >= l.Speed }
+
+// Clean leaves out the samples that others disturbed.
+func (s Samples) Clean(l Limits) Samples {
+	return slices.DeleteFunc(slices.Clone(s), func(m Sample) bool { return !m.Clean(l) })
 }
 
 // Key names a series of numbers: one in each round.

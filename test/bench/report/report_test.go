@@ -53,14 +53,14 @@ func TestRatios(t *testing.T) {
 	if got, want := three.Ratios(a, b), []float64{2, 3, 100}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	clean := three.Clean(0.2)
+	clean := three.Clean(Limits{Foreign: 0.2})
 	if got, want := clean.Ratios(a, b), []float64{2, 3}; !slices.Equal(got, want) {
 		t.Errorf("clean: got %v, want %v", got, want)
 	}
 	if got, want := clean.Numbers(a), []float64{10, 12, 100}; !slices.Equal(got, want) {
 		t.Errorf("numbers: got %v, want %v", got, want)
 	}
-	if len(three) != 7 || len(three.Clean(0.3)) != 7 {
+	if len(three) != 7 || len(three.Clean(Limits{Foreign: 0.3})) != 7 {
 		t.Error("a sample at the bound was dropped, or the samples were changed")
 	}
 	if got := three.Ratios(a, Key{"a", "down", "rss"}); got != nil {
