@@ -28,11 +28,11 @@
 // In each round of a part the variants are shuffled. A measurement during which processes
 // that have nothing to do with it took more of the processors than a bound (a tenth, beside
 // pings a fiftieth) is repeated, and left out of the medians if that does not help; then
-// rounds are added. So is one before or after which the processors together sealed at less
-// than four fifths of the part's highest speed: a virtual machine's share their cores with
-// others, which no counter of its own shows, and cryptography suffers more from that than
-// what it is compared with. What is compared was measured in the same round: the table shows
-// the medians of these ratios.
+// rounds are added. So is one before or after which the processors together sealed at a
+// speed that is not the part's usual one, within a quarter: a virtual machine's share their
+// cores with others, which no counter of its own shows, and cryptography suffers more from
+// that than what it is compared with. What is compared was measured in the same round: the
+// table shows the medians of these ratios.
 //
 // The processor time of an end is that of its processes, with what the kernel does in their
 // name. Between namespaces that includes what lies beyond the interface: the kernel hands a

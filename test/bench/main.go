@@ -233,10 +233,9 @@ func (b *bench) tester(part subset, variant string, r *results) testFunc {
 				return
 			}
 			after := b.speed(part)
-			r.Fastest = max(r.Fastest, before, after)
 			s := report.Sample{
 				Variant: variant, Test: part.name + ": " + name, Round: r.Rounds,
-				Foreign: got.foreign, Speed: min(before, after), Values: got.values,
+				Foreign: got.foreign, Speed: report.Span{Least: min(before, after), Most: max(before, after)}, Values: got.values,
 			}
 			r.keep(s)
 			if s.Clean(r.limits()) {

@@ -22,8 +22,7 @@ type results struct {
 	Part    string            `json:"part"`
 	Started time.Time         `json:"started"`
 	Machine map[string]string `json:"machine"`
-	Bound   float64           `json:"bound"`   // of Foreign, for clean samples
-	Fastest float64           `json:"fastest"` // that the processors were
+	Bound   float64           `json:"bound"` // of Foreign, for clean samples
 	Rounds  int               `json:"rounds"`
 	Values  []string          `json:"values"`
 	Samples report.Samples    `json:"samples"`
@@ -40,12 +39,17 @@ func (r *results) keep(s report.Sample) {
 	r.Samples = append(r.Samples, s)
 }
 
-// leastSpeed is the share of the processors' highest speed below which a sample is taken for
-// disturbed by what they do for others, unseen by this machine.
-const leastSpeed = 0.8
+// otherSpeed is how many times as fast, or as slow, as usual in its part the processors may
+// be beside a sample.
+const otherSpeed = 1.25
 
 func (r *results) limits() report.Limits {
-	return report.Limits{Foreign: r.Bound, Speed: leastSpeed * r.Fastest}
+	var speeds []float64
+	for _, s := range r.Samples {
+		speeds = append(speeds, s.Speed.Least, s.Speed.Most)
+	}
+	usual := report.Median(speeds)
+	return report.Limits{Foreign: r.Bound, Speed: report.Span{Least: usual / otherSpeed, Most: usual * otherSpeed}}
 }
 
 // fewest is the number of clean rounds of the test that has the fewest.

@@ -30,7 +30,7 @@ type plan struct {
 var (
 	// Go's runtime collects garbage each two minutes at least: a look at a service that rests
 	// holds one collection.
-	fullPlan  = plan{rounds: 5, more: 5, length: 2 * time.Second, settle: 20 * time.Second, idle: 120 * time.Second, pings: 300, loaded: 1000, attempts: 4}
+	fullPlan  = plan{rounds: 5, more: 5, length: 2 * time.Second, settle: 20 * time.Second, idle: 120 * time.Second, pings: 300, loaded: 1000, attempts: 2}
 	quickPlan = plan{rounds: 1, length: time.Second, settle: 3 * time.Second, idle: 5 * time.Second, pings: 100, loaded: 100, attempts: 1}
 )
 

@@ -13,21 +13,29 @@ type Sample struct {
 	Test    string             `json:"test"` // "up", "64 bytes"
 	Round   int                `json:"round"`
 	Foreign float64            `json:"foreign"` // share of all processors that others took meanwhile
-	Speed   float64            `json:"speed"`   // of the processors just before or after, the lower; in any unit
+	Speed   Span               `json:"speed"`   // of the processors before and after, in any unit
 	Values  map[string]float64 `json:"values"`
 }
 
 // Samples are those of a run.
 type Samples []Sample
 
+// Span is from the lowest of some numbers to the highest.
+type Span struct {
+	Least float64 `json:"least"`
+	Most  float64 `json:"most"`
+}
+
 // Limits tell a clean sample.
 type Limits struct {
-	Foreign float64 `json:"foreign"` // share of all processors that others may take
-	Speed   float64 `json:"speed"`   // that the processors must have
+	Foreign float64 // share of all processors that others may take
+	Speed   Span    // of the processors
 }
 
 // Clean says that others did not disturb the sample.
-func (m Sample) Clean(l Limits) bool { return m.Foreign <= l.Foreign && m.Speed >= l.Speed }
+func (m Sample) Clean(l Limits) bool {
+	return m.Foreign <= l.Foreign && m.Speed.Least >= l.Speed.Least && m.Speed.Most <= l.Speed.Most
+}
 
 // Clean leaves out the samples that others disturbed.
 func (s Samples) Clean(l Limits) Samples {
