@@ -226,13 +226,13 @@ func (b *bench) one(part subset, v variant, r *results) error {
 func (b *bench) tester(part subset, variant string, r *results) testFunc {
 	return func(name string, f func() (measured, error)) {
 		for range b.attempts {
-			before := b.speed(part)
+			before := part.speed()
 			got, err := f()
 			if err != nil {
 				fmt.Printf("%s: round %d: %s, %s: %v\n", part.name, r.Rounds, variant, name, err)
 				return
 			}
-			after := b.speed(part)
+			after := part.speed()
 			s := report.Sample{
 				Variant: variant, Test: part.name + ": " + name, Round: r.Rounds,
 				Foreign: got.foreign, Speed: report.Span{Least: min(before, after), Most: max(before, after)}, Values: got.values,
@@ -243,14 +243,6 @@ func (b *bench) tester(part subset, variant string, r *results) testFunc {
 			}
 		}
 	}
-}
-
-// speed is that of the processors, 0 if it makes no difference to a part.
-func (b *bench) speed(part subset) float64 {
-	if part.anySpeed {
-		return 0
-	}
-	return speed(speedTime)
 }
 
 // describeMachine says what was measured on, and what.

@@ -200,10 +200,10 @@ const speedTime = 50 * time.Millisecond
 // speed is how fast all processors together seal with AES-GCM, in bytes a second. Who lends
 // this machine its processors may have others' work on the other threads of their cores,
 // which nothing else shows: it was seen to halve the speed, from one second to the next.
-func speed(length time.Duration) (sum float64) {
+func speed() (sum float64) {
 	sealed := make(chan float64)
 	for range runtime.NumCPU() {
-		go func() { sealed <- sealFor(length) }()
+		go func() { sealed <- sealFor(speedTime) }()
 	}
 	for range runtime.NumCPU() {
 		sum += <-sealed

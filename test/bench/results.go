@@ -55,10 +55,10 @@ func (r *results) limits() report.Limits {
 // fewest is the number of clean rounds of the test that has the fewest.
 func (r *results) fewest() int {
 	type test struct{ variant, name string }
-	clean := make(map[test]int)
+	clean, limits := make(map[test]int), r.limits()
 	for _, s := range r.Samples {
 		n := clean[test{s.Variant, s.Test}]
-		if s.Clean(r.limits()) {
+		if s.Clean(limits) {
 			n++
 		}
 		clean[test{s.Variant, s.Test}] = n

@@ -54,6 +54,14 @@ type subset struct {
 	alone func(w *world, p plan, record func(variant string) testFunc) error
 }
 
+// speed is that of the processors now, 0 if it makes no difference to the subset.
+func (s subset) speed() float64 {
+	if s.anySpeed {
+		return 0
+	}
+	return speed()
+}
+
 // measureFunc runs a subset's tests on a link by calling test for each.
 type measureFunc func(w *world, p plan, l *link, test testFunc)
 
