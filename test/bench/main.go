@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"wayfarer/test/bench/report"
 )
 
@@ -122,6 +124,11 @@ func (b *bench) measure() (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
+	unlock, err := lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if b.dir, err = os.MkdirTemp("", "wayfarer-bench-"); err != nil {
 		return err
 	}
@@ -136,6 +143,20 @@ func (b *bench) measure() (err error) {
 		}
 	}
 	return nil
+}
+
+// lock keeps other runs away, which have rooms of the same names and take processor time. It
+// ends with the process, however that ends.
+func lock() (unlock func() error, err error) {
+	f, err := os.Create(filepath.Join(os.TempDir(), "wayfarer-bench.lock"))
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another run measures and holds %s: %w", f.Name(), err)
+	}
+	return f.Close, nil
 }
 
 // build makes the two ends and joins them.
@@ -178,7 +199,7 @@ func (b *bench) run(ctx context.Context, part subset) error {
 		}
 		return !v.available()
 	})
-	r := results{Part: part.name, Started: time.Now(), Machine: describeMachine(), Bound: b.bound, Values: part.values}
+	r := results{Part: part.name, Started: time.Now(), Machine: describeMachine(b.source), Bound: b.bound, Values: part.values}
 	if part.bound != 0 {
 		r.Bound = min(r.Bound, part.bound)
 	}
@@ -245,14 +266,14 @@ func (b *bench) tester(part subset, variant string, r *results) testFunc {
 	}
 }
 
-// describeMachine says what was measured on, and what.
-func describeMachine() map[string]string {
+// describeMachine says what was measured on, and what: the repository's state.
+func describeMachine(source string) map[string]string {
 	about := make(map[string]string)
 	for key, args := range map[string][]string{
 		"kernel":     {"uname", "-sr"},
 		"processors": {"nproc"},
 		"processor":  {"sed", "-n", "s/^model name.*: //p;T;q", "/proc/cpuinfo"},
-		"commit":     {"git", "describe", "--always", "--dirty"},
+		"commit":     {"git", "-C", source, "describe", "--always", "--dirty"},
 	} {
 		out, err := exec.Command(args[0], args[1:]...).Output()
 		if err == nil {

@@ -34,7 +34,6 @@ const (
 	valueSwitches = "switches/s"
 	valueIdleCPU  = "processor %"
 	valueSeconds  = "seconds"
-	valueNSByte   = "ns/byte"
 )
 
 // measured is what one measurement gave.

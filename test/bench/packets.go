@@ -71,7 +71,7 @@ func runCount(args []string) error {
 		return err
 	}
 	defer c.Close()
-	if err := c.(*net.UDPConn).SetReadBuffer(receiveBuffer); err != nil {
+	if err := holdMuch(c.(*net.UDPConn)); err != nil {
 		return err
 	}
 	batch := ipv4.NewPacketConn(c)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
@@ -54,7 +55,7 @@ const receiveBuffer = 1 << 20
 // batchSocket is what package platform gives.
 type batchSocket interface {
 	ike.BatchConn
-	SetReadBuffer(bytes int) error
+	syscall.Conn
 	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
 }
 
@@ -67,7 +68,20 @@ func listen(port int) (batchSocket, error) {
 	if !ok {
 		return nil, errors.New("this system's sockets take no batches")
 	}
-	return socket, socket.SetReadBuffer(receiveBuffer)
+	return socket, holdMuch(socket)
+}
+
+// holdMuch gives a socket its receiveBuffer, whatever the system's limit is.
+func holdMuch(socket syscall.Conn) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var refused error
+	err = raw.Control(func(fd uintptr) {
+		refused = os.NewSyscallError("SO_RCVBUFFORCE", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer))
+	})
+	return errors.Join(err, refused)
 }
 
 // whole moves packets as the client does: what the host hands over whole leaves with one

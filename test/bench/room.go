@@ -46,13 +46,17 @@ func newRoom(namespace, dir string) (*room, error) {
 	if err := command("ip", "netns", "add", namespace); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "run"), 0o755), command("cp", "-a", "/etc", dir)); err != nil {
-		return nil, err
+	err := errors.Join(os.MkdirAll(filepath.Join(dir, "run"), 0o755), command("cp", "-a", "/etc", dir))
+	if err == nil {
+		err = r.prepare()
 	}
-	if err := r.prepare(); err != nil {
-		return nil, err
+	if err == nil {
+		err = r.hold()
 	}
-	return r, r.hold()
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
 }
 
 // prepare gives the room a plain resolv.conf, and the user as whom the service runs.
@@ -87,8 +91,10 @@ func (r *room) enter(holder *exec.Cmd) {
 
 // close ends everything in the room and removes it.
 func (r *room) close() error {
-	r.holder.Process.Kill()
-	_ = r.holder.Wait() // it was killed
+	if r.holder != nil {
+		r.holder.Process.Kill()
+		_ = r.holder.Wait() // it was killed
+	}
 	return errors.Join(removeNamespace(r.namespace), os.RemoveAll(r.dir))
 }
 
