@@ -287,7 +287,7 @@ func (s *Session) detectDeath(now time.Time) error {
 		return nil
 	}
 	if sa.dpd.exhausted() {
-		return &NoAnswerError{Step: StepBuildTunnel, Gateway: sa.peer.String(), Hint: s.transport.hint()}
+		return &NoAnswerError{Step: StepBuildTunnel, Gateway: sa.peer.String(), Hint: s.hint()}
 	}
 	sa.probe(now)
 	return nil

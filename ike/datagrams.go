@@ -301,10 +301,15 @@ func (t *transport) sendOne(u *socket, o *outbox, b []byte, whole int) {
 	}
 }
 
-// noteLost notes that a datagram of a size could not be sent.
+// noteLost notes that a datagram of ESP could not be sent. That one is too large says nothing
+// of the messages that a gateway does not answer.
 func (t *transport) noteLost(err error, size int) {
-	t.noteError(err)
-	if isTooLarge(err) && size > t.leastPath() {
+	if !isTooLarge(err) {
+		t.noteError(err)
+		return
+	}
+	t.logError(err, t.clock.stamp(time.Now()))
+	if size > t.leastPath() {
 		t.tooBig(size - 1)
 	}
 }

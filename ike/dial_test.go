@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -285,6 +286,49 @@ func TestSocketErrorIsAHint(t *testing.T) {
 			t.Errorf("after %v: %+v", d, e)
 		}
 	})
+}
+
+// moodyConn fails to send while it has an error.
+type moodyConn struct {
+	net.PacketConn
+	err *atomic.Pointer[error]
+}
+
+func (c moodyConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	if err := c.err.Load(); err != nil {
+		return 0, *err
+	}
+	return c.PacketConn.WriteTo(b, to)
+}
+
+// TestOldSocketErrorIsNoHint: what went wrong before the gateway was last heard does not
+// explain why it is silent now.
+func TestOldSocketErrorIsNoHint(t *testing.T) {
+	for _, later := range []bool{false, true} { // it goes wrong again
+		inWorlds(t, func(w *world) {
+			full, fail := errors.New("no buffer space available"), new(atomic.Pointer[error])
+			kind := w.socket
+			w.socket = func(t testing.TB, c net.PacketConn) net.PacketConn { return kind(t, moodyConn{c, fail}) }
+			w.start()
+			s := w.dial()
+			received := receive(s)
+			fail.Store(&full)
+			send(w.t, s, ipv4(firstVIP, insideHost, "lost"))
+			fail.Store(nil)
+			time.Sleep(time.Minute)
+			w.exchangePackets(s, received, "hello")
+			want := ""
+			w.crash()
+			if later {
+				fail.Store(&full)
+				want = full.Error()
+			}
+			_, err := w.waitEnd(s, time.Hour)
+			if e := wantError[*NoAnswerError](w.t, err); e.Hint != want {
+				w.t.Errorf("the hint is %q, want %q", e.Hint, want)
+			}
+		})
+	}
 }
 
 // TestCustomPort: on a port of the gateway's choice there is no float, and every

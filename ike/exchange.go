@@ -255,7 +255,7 @@ func (sa *isakmpSA) silence(refusal error) error {
 	var protocol *ProtocolError
 	switch {
 	case refusal == nil:
-		return &NoAnswerError{Step: sa.step, Gateway: sa.peer.String(), Hint: sa.s.transport.hint()}
+		return &NoAnswerError{Step: sa.step, Gateway: sa.peer.String(), Hint: sa.s.hint()}
 	case isTyped(refusal):
 		return refusal
 	case errors.As(refusal, &protocol):

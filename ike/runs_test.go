@@ -639,6 +639,9 @@ func TestLostRuns(t *testing.T) {
 		if len(told) != 1 || told[0] < 1400 || told[0] > 1500 {
 			t.Errorf("runs %v: told of %v", runs, told)
 		}
+		if hint := p.hint(); hint != "" {
+			t.Errorf("runs %v: a datagram that is too large explains silence: %q", runs, hint)
+		}
 		if first := binary.BigEndian.Uint32(p.conn.sent[len(p.conn.sent)-1][4:]); first != 7 {
 			t.Errorf("runs %v: the last packet has number %d", runs, first)
 		}
@@ -646,22 +649,37 @@ func TestLostRuns(t *testing.T) {
 }
 
 // TestFullQueue: an error that does not say so is not taken for a datagram that is too large.
+// It explains why a gateway is silent until that is heard again.
 func TestFullQueue(t *testing.T) {
 	for _, runs := range []bool{false, true} {
 		for _, failure := range []error{syscall.ENOBUFS, syscall.ENETUNREACH, syscall.EPERM, syscall.ECONNREFUSED} {
-			p := newPipe(t, runs, 0)
-			p.add(0)
-			p.transport.tooBig = func(mtu int) { t.Errorf("runs %v, %v: told of %d", runs, failure, mtu) }
-			p.conn.fail = func([]byte) error { return failure }
-			for range 3 {
-				if err := p.WritePacket(withTail(pipePacket(0, 1300, true))); err != nil {
-					t.Fatal(err)
+			synctest.Test(t, func(t *testing.T) {
+				p := newPipe(t, runs, 0)
+				p.add(0)
+				p.transport.tooBig = func(mtu int) { t.Errorf("runs %v, %v: told of %d", runs, failure, mtu) }
+				p.conn.fail = func([]byte) error { return failure }
+				send := func() {
+					for range 3 {
+						if err := p.WritePacket(withTail(pipePacket(0, 1300, true))); err != nil {
+							t.Fatal(err)
+						}
+					}
+					p.Flush()
 				}
-			}
-			p.Flush()
-			if hint := p.transport.hint(); hint != failure.Error() {
-				t.Errorf("runs %v, %v: the hint is %q", runs, failure, hint)
-			}
+				for _, heard := range []bool{false, true} {
+					if heard {
+						p.heard()
+						if hint := p.hint(); hint != "" {
+							t.Errorf("runs %v, %v: the hint is %q after the gateway was heard", runs, failure, hint)
+						}
+						time.Sleep(time.Second)
+					}
+					send()
+					if hint := p.hint(); hint != failure.Error() {
+						t.Errorf("runs %v, %v, heard %v: the hint is %q", runs, failure, heard, hint)
+					}
+				}
+			})
 		}
 	}
 	if !isTooLarge(os.NewSyscallError("sendmmsg", syscall.EMSGSIZE)) || !isTooLarge(&net.OpError{Op: "write", Err: os.NewSyscallError("wsasendto", syscall.Errno(10040))}) {

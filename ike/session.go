@@ -559,6 +559,7 @@ func notify(c chan struct{}) {
 func (s *Session) wake()         { notify(s.wakeUp) }
 func (s *Session) requestRekey() { notify(s.rekeyNow) }
 func (s *Session) heard()        { s.lastHeard.Store(s.clock.stamp(time.Now())) }
+func (s *Session) hint() string  { return s.transport.hint(s.lastHeard.Load()) }
 func (s *Session) dialing() bool { return !s.connected.Load() }
 func (s *Session) pfsWish() *group {
 	s.mu.Lock()

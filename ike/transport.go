@@ -48,9 +48,15 @@ type transport struct {
 
 	localAddr atomic.Pointer[netip.Addr] // of the route to the gateway
 	lastSent  atomic.Int64               // stamp, for the keepalive
-	lastError atomic.Pointer[error]      // of the socket, as a hint
+	lastError atomic.Pointer[socketError]
 
 	noIKE, unknown, full, failed sparse // dropped messages, by the reason, and calls of the socket
+}
+
+// socketError is an error of a socket, as a hint.
+type socketError struct {
+	err error
+	at  int64 // stamp
 }
 
 // sparse lets the first thing of each second be logged: what anybody can cause at the
@@ -233,10 +239,15 @@ func (t *transport) noteError(err error) {
 	if errors.Is(err, net.ErrClosed) {
 		return
 	}
-	if passed, ok := t.failed.next(t.clock.stamp(time.Now())); ok {
+	now := t.clock.stamp(time.Now())
+	t.logError(err, now)
+	t.lastError.Store(&socketError{err, now})
+}
+
+func (t *transport) logError(err error, now int64) {
+	if passed, ok := t.failed.next(now); ok {
 		t.log.Debug("socket error", "err", err, "not_logged", passed)
 	}
-	t.lastError.Store(&err)
 }
 
 // close returns when the ports are free again: another attempt may need the same.
@@ -287,10 +298,11 @@ func listenESP(ctx context.Context, gateway netip.Addr) (net.PacketConn, error) 
 	return lc.ListenPacket(ctx, network, "")
 }
 
-// hint is the socket's last error, for a gateway that did not answer.
-func (t *transport) hint() string {
-	if err := t.lastError.Load(); err != nil {
-		return (*err).Error()
+// hint is the socket's last error, for a gateway that does not answer and was heard last
+// at heard, a stamp: what happened before that does not explain it.
+func (t *transport) hint(heard int64) string {
+	if e := t.lastError.Load(); e != nil && e.at > heard {
+		return e.err.Error()
 	}
 	return ""
 }
