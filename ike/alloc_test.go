@@ -234,6 +234,7 @@ func (c *rawConn) ReadFrom(b []byte) (int, net.Addr, error) {
 }
 
 func (c *rawConn) SetReadDeadline(t time.Time) error { return c.ends.SetReadDeadline(t) }
+func (c *rawConn) SetWriteDeadline(time.Time) error  { return nil }
 
 func (c *rawConn) WriteTo(b []byte, _ net.Addr) (int, error) {
 	c.sent++

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,6 +107,90 @@ func TestCloseOfTheDead(t *testing.T) {
 		s.Close()
 		wantError[*NoAnswerError](w.t, s.Err())
 	})
+}
+
+// stuckConn is a socket whose link takes nothing while it is stuck. As in package net a
+// write that waits holds the socket, until the deadline or Close.
+type stuckConn struct {
+	net.PacketConn
+	stuck  atomic.Bool
+	lock   chan struct{} // what a write has while it runs
+	ended  chan struct{} // by the deadline
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newStuckConn(c net.PacketConn) *stuckConn {
+	return &stuckConn{PacketConn: c, lock: make(chan struct{}, 1), ended: make(chan struct{}), closed: make(chan struct{})}
+}
+
+func (c *stuckConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	select {
+	case c.lock <- struct{}{}:
+		defer func() { <-c.lock }()
+	case <-c.closed:
+		return 0, net.ErrClosed
+	}
+	if !c.stuck.Load() {
+		return c.PacketConn.WriteTo(b, to)
+	}
+	select {
+	case <-c.ended:
+		return 0, os.ErrDeadlineExceeded
+	case <-c.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (c *stuckConn) SetWriteDeadline(t time.Time) error {
+	time.AfterFunc(time.Until(t), func() { c.once.Do(func() { close(c.ended) }) })
+	return nil
+}
+
+func (c *stuckConn) Close() error {
+	close(c.closed)
+	return c.PacketConn.Close()
+}
+
+// TestCloseOfAStuckLink: packets that wait for the link do not hold the end up, whatever
+// the control loop waits for.
+func TestCloseOfAStuckLink(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		first func(*world, *Session) // what the control loop is to send
+	}{
+		{"Delete", func(*world, *Session) {}},
+		{"probe", func(_ *world, s *Session) { s.NetworkChanged() }},
+		{"Quick Mode", func(w *world, s *Session) { w.rekey(s) }},
+		{"reauthentication", func(w *world, s *Session) { w.renew(s) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorlds(t, func(w *world) {
+				var conn *stuckConn
+				kind := w.socket
+				w.socket = func(t testing.TB, c net.PacketConn) net.PacketConn {
+					conn = newStuckConn(c)
+					return kind(t, conn)
+				}
+				w.start()
+				s := w.dial()
+				conn.stuck.Store(true)
+				var flushed sync.WaitGroup
+				flushed.Go(func() { send(w.t, s, ipv4(firstVIP, insideHost, "waits")) })
+				synctest.Wait()
+				tt.first(w, s)
+				synctest.Wait()
+				if d := elapsed(func() { s.Close() }); d > closePatience {
+					w.t.Errorf("Close took %v", d)
+				}
+				flushed.Wait()
+				if err := s.Err(); !errors.Is(err, net.ErrClosed) {
+					w.t.Errorf("Err: %v", err)
+				}
+				w.wantSocketClosed()
+			})
+		})
+	}
 }
 
 // TestPacketsAfterTheEnd: writing fails with the reason of the end, and nothing is

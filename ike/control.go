@@ -37,8 +37,8 @@ type reauthResult struct {
 // SA and ends with the session.
 func (s *Session) run() {
 	err := s.loop()
+	s.cancel()
 	if s.reauthing {
-		s.cancel()
 		if r := <-s.reauthed; r.sa != nil {
 			r.sa.closeSA(nil)
 			r.sa.discard()
@@ -121,7 +121,6 @@ func (s *Session) finish(err error) {
 	if s.orphaned.IsZero() {
 		s.sa.closeSA(children)
 	}
-	s.cancel()
 	if s.old != nil {
 		s.old.discard()
 	}

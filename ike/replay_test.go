@@ -358,6 +358,7 @@ func (s *replaySocket) ReadFrom(b []byte) (int, net.Addr, error) {
 }
 
 func (s *replaySocket) SetReadDeadline(t time.Time) error { return s.ends.SetReadDeadline(t) }
+func (s *replaySocket) SetWriteDeadline(time.Time) error  { return nil }
 
 func (s *replaySocket) WriteTo(b []byte, to net.Addr) (int, error) {
 	d := recordedDatagram{port: addrPortOf(to).Port(), payload: bytes.Clone(b)}

@@ -46,6 +46,9 @@ const (
 	maxShortLived = 3
 	// oldSAGrace is how long a replaced ISAKMP SA still answers.
 	oldSAGrace = 10 * time.Second
+	// closePatience bounds how long a session that ends waits for a socket that takes
+	// nothing more. The service closes all of them within 20 seconds.
+	closePatience = 2 * time.Second
 )
 
 // Session is a connection to a gateway. It owns the transport, the ISAKMP SA, and its
@@ -151,6 +154,7 @@ func dial(ctx context.Context, cfg *Config, prepare func(*Session)) (*Session, e
 		return nil, err
 	}
 	s.connected.Store(true)
+	context.AfterFunc(s.ctx, s.transport.endWrites)
 	go s.run()
 	return s, nil
 }
@@ -526,7 +530,7 @@ func (s *Session) Err() error {
 }
 
 // Close tells the gateway (Delete, ESP first) and ends the session. It returns when
-// everything is released.
+// everything is released, after two seconds or so if the link takes no datagrams.
 func (s *Session) Close() error {
 	s.cancel()
 	<-s.done

@@ -250,6 +250,17 @@ func (t *transport) logError(err error, now int64) {
 	}
 }
 
+// endWrites has writes fail from closePatience on. One that waits until the link takes it
+// holds the socket, so that the others wait for it, Deletes too.
+func (t *transport) endWrites() {
+	end := time.Now().Add(closePatience)
+	for _, u := range []*socket{t.conn, t.natt, t.raw.Load()} {
+		if u != nil {
+			_ = u.conn.SetWriteDeadline(end)
+		}
+	}
+}
+
 // close returns when the ports are free again: another attempt may need the same.
 func (t *transport) close() {
 	for _, u := range []*socket{t.conn, t.natt, t.raw.Load()} {
