@@ -163,7 +163,9 @@ func TestOtherSocket(t *testing.T) {
 	s := loopbackSession(t)
 	other := secondSocket(t, s)
 	f := newForeignSA(t, s, 0x11111111)
-	s.do(func() error { s.install(f.child); return nil })
+	installed := make(chan struct{})
+	s.do(func() error { s.install(f.child); close(installed); return nil })
+	<-installed
 	delivered, come := 0, make(chan struct{}, 1000) // delivered: without a lock, as above
 	s.Receive(func(packets [][]byte) {
 		delivered += len(packets)
