@@ -214,8 +214,8 @@ func TestTruncatedSHA256(t *testing.T) {
 // the last four bytes off are such packets; who can do that to them all has cut the
 // connection anyway.)
 func TestForgedESPWarnsNobody(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.client.ESP = suites(t, ParseESPSuite, "aes256-sha256")
+	inWorlds(t, func(w *world) {
+		w.client.ESP = suites(w.t, ParseESPSuite, "aes256-sha256")
 		forge := true
 		w.setRule(func(from, to netip.AddrPort, data []byte) []gateway.Delivery {
 			if toClient(from) && !isIKE(from, to, data) && forge {
@@ -230,14 +230,14 @@ func TestForgedESPWarnsNobody(t *testing.T) {
 		synctest.Wait()
 		for range 20 {
 			if err := w.gw.SendPacket(ipv4(insideHost, firstVIP, "in")); err != nil {
-				t.Fatal(err)
+				w.t.Fatal(err)
 			}
 		}
 		synctest.Wait()
 		forge = false
 		w.exchangePackets(s, received, "hello")
 		if e := w.eventsOf(EventWarning); len(e) != 0 || len(received()) != 1 {
-			t.Errorf("%d packets, warnings: %+v", len(received()), e)
+			w.t.Errorf("%d packets, warnings: %+v", len(received()), e)
 		}
 	})
 }

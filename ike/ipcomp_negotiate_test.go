@@ -208,7 +208,7 @@ func TestIPCompProposals(t *testing.T) {
 // TestIPCompBadPackets: what cannot be expanded is dropped and counted; the session
 // goes on.
 func TestIPCompBadPackets(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.client.IPComp, w.gateway.IPComp = true, true
 		w.start()
 		s := w.dial()
@@ -217,16 +217,16 @@ func TestIPCompBadPackets(t *testing.T) {
 		// Another CPI of ours than the one that the gateway knows.
 		c := s.children[0]
 		right := c.cpiIn
-		byOwner(t, s, func() { c.cpiIn++ })
+		byOwner(w.t, s, func() { c.cpiIn++ })
 		packet := ipv4(insideHost, vip, compressible)
 		if err := w.gw.SendPacket(packet); err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 		synctest.Wait()
 		if bad := s.Stats().Children[0].BadIPComp; bad != 1 || containsPacket(received(), packet) {
-			t.Errorf("%d bad packets, %d received", bad, len(received()))
+			w.t.Errorf("%d bad packets, %d received", bad, len(received()))
 		}
-		byOwner(t, s, func() { c.cpiIn = right })
+		byOwner(w.t, s, func() { c.cpiIn = right })
 		w.exchangePackets(s, received, compressible)
 		w.wantAlive(s)
 	})
@@ -246,12 +246,12 @@ func TestIPCompSibling(t *testing.T) {
 
 // TestIPCompSelectors: it is the expanded packet that must fit the policy.
 func TestIPCompSelectors(t *testing.T) {
-	inWorld(t, func(w *world) {
+	inWorlds(t, func(w *world) {
 		w.client.IPComp, w.gateway.IPComp = true, true
 		w.start()
 		s := w.dial()
 		received := receive(s)
-		byOwner(t, s, func() {
+		byOwner(w.t, s, func() {
 			s.children[0].in.ExpandWith(func(dst, payload []byte, next byte) ([]byte, byte, error) {
 				x := newExpander(s.knowsCPI, s.policy.Load().ours)
 				p, next, err := x.expand(dst, bytes.Clone(payload), next)
@@ -262,14 +262,14 @@ func TestIPCompSelectors(t *testing.T) {
 			})
 		})
 		if err := w.gw.SendPacket(ipv4(insideHost, s.Assignment().Addresses[0].Addr(), compressible)); err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 		synctest.Wait()
 		if n := len(received()); n != 0 {
-			t.Errorf("%d packets from a foreign source came through", n)
+			w.t.Errorf("%d packets from a foreign source came through", n)
 		}
 		if st := s.Stats().Children[0]; st.PacketsIn != 1 || st.BadIPComp != 0 {
-			t.Errorf("%+v", st)
+			w.t.Errorf("%+v", st)
 		}
 	})
 }

@@ -19,7 +19,7 @@ func (w *world) phase1Begun() int { return len(w.messages(gateway.MM1)) + len(w.
 // beside it, with the same address and without a lost packet.
 func TestReauthentication(t *testing.T) {
 	const life = 300 * time.Second
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.gateway.IKELifetime = life
 		w.setRule(slow)
 		w.start()
@@ -323,7 +323,7 @@ func TestPasswordAskedTwice(t *testing.T) {
 // TestOneTimePasswordOnRenewal: the user is asked, and while he thinks the tunnel
 // carries packets.
 func TestOneTimePasswordOnRenewal(t *testing.T) {
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.ask(empty(isakmp.XAuthUserName, isakmp.XAuthPasscode)...)
 		thinking := false
 		w.client.Prompt = func(context.Context, Prompt) (Answer, error) {
@@ -415,7 +415,7 @@ func TestReauthenticationRetried(t *testing.T) {
 		h, ok := ikeHeader(from, to, data)
 		return ok && (h.Exchange == isakmp.MainMode || h.Exchange == isakmp.AggressiveMode)
 	}
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.gateway.IKELifetime = 600 * time.Second
 		w.start()
 		s := w.dial()
@@ -434,7 +434,7 @@ func TestReauthenticationRetried(t *testing.T) {
 		st.wantNoLoss()
 		w.wantAlive(s)
 	})
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		receive(s)
@@ -501,7 +501,7 @@ func (w *world) deleteISAKMP(then ...func(isakmp.Header) *gateway.Message) {
 
 // TestGatewayDeletesISAKMP: ESP goes on while a new phase 1 is built at once.
 func TestGatewayDeletesISAKMP(t *testing.T) {
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.setRule(slow)
 		w.start()
 		s := w.dial()

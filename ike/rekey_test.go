@@ -124,7 +124,7 @@ func spisOf(s *Session) (spis []uint32) {
 // packet, and the old one is deleted after its grace.
 func TestRekey(t *testing.T) {
 	const life = 300 * time.Second
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.gateway.ESPLifetime = life
 		w.setRule(slow)
 		w.start()
@@ -268,7 +268,7 @@ func TestOldReceives(t *testing.T) {
 // TestRekeyByGateway: strongSwan rekeys by itself.
 func TestRekeyByGateway(t *testing.T) {
 	for _, esp := range []string{"", "aes128-sha256", "aes256gcm16-ecp256"} {
-		inBoth(t, func(w *world) {
+		inTurns(t, func(w *world) {
 			if esp != "" {
 				w.gateway.ESP = []string{esp}
 			}
@@ -302,7 +302,7 @@ func TestRekeyByGateway(t *testing.T) {
 
 // TestRekeyCollision: both sides rekey at the same time.
 func TestRekeyCollision(t *testing.T) {
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.setRule(slow)
 		w.start()
 		s := w.dial()
@@ -339,7 +339,7 @@ func quickModeOf(client bool) func(from, to netip.AddrPort, data []byte) bool {
 // TestLostQM3: the gateway does not know the new SA until QM3 is repeated, which
 // its repeated QM2 brings about.
 func TestLostQM3(t *testing.T) {
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		w.start()
 		s := w.dial()
 		st := w.newStream(s)
@@ -753,7 +753,7 @@ func TestSweet32(t *testing.T) {
 
 // With ordinary lifetimes and a packet each way every minute, nothing is lost in a day,
 // nor in a week, and nothing piles up.
-func TestADay(t *testing.T)  { inBoth(t, func(w *world) { w.live(1) }) }
+func TestADay(t *testing.T)  { inTurns(t, func(w *world) { w.live(1) }) }
 func TestAWeek(t *testing.T) { inWorlds(t, func(w *world) { w.live(7) }) }
 
 func (w *world) live(days int) {

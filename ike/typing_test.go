@@ -43,7 +43,7 @@ func slowly(d time.Duration) func(context.Context) (Answer, error) {
 // may for everything; the old SA carries packets meanwhile, and bounds it.
 func TestSlowRenewal(t *testing.T) {
 	const typing = 3 * reauthPatience
-	inBoth(t, func(w *world) {
+	inBothWorlds(t, func(w *world) {
 		asked := w.onRenewal(slowly(typing))
 		w.start()
 		s := w.dial()
