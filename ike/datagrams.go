@@ -40,9 +40,9 @@ type BatchConn interface {
 	// how many runs there are. The other slices are at least as long as bufs.
 	ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error)
 	// WriteBatch sends the runs, of at most 64 datagrams and 65,507 bytes each, as a
-	// Batch makes them. It
-	// returns how many went out before the error; of the run after these some
-	// datagrams may have gone, too. It never sends one twice.
+	// Batch makes them. It returns how many went out before the error; of the run after
+	// these some datagrams may have gone, too. It never sends one twice. Where it waits
+	// for room, SetWriteDeadline ends that.
 	WriteBatch(runs [][]byte, segments []int, to netip.AddrPort) (int, error)
 }
 

@@ -66,15 +66,18 @@
 // on; the caller of WritePacket and Flush seals and sends. ChildSAs are published to both
 // as a whole.
 //
-// So each direction of packets has one owner, who takes no lock and shares nothing that
-// changes with others but atomic values. What others want of the way in they post to its
-// owner, who is woken for it (receiver.go). The keys of an SA that is removed are wiped at
-// once, though its owner may sleep for hours; on the way out an owner that is amid a batch
-// does that itself, when the batch is finished (claim.go).
+// So each direction of packets has one owner, who shares nothing that changes with others
+// but atomic values. It takes a lock for what is not the rule: messages of IKE, packets of
+// an SPI that has no SA (yet), the first packet of an SA, and those that are larger than the
+// path carries. What others want of the way in they post to its owner, who is woken for it
+// (receiver.go). The keys of an SA that is removed are wiped at once, though its owner may
+// sleep for hours; on the way out an owner that is amid a batch does that itself, when the
+// batch is finished (claim.go).
 //
 // A socket that can moves datagrams in runs (BatchConn), so that one call carries some
-// 64 KiB either way, a raw one of plain ESP, too. The payload is not copied and nothing is
-// allocated for a packet.
+// 64 KiB either way, a raw one of plain ESP, too. Nothing is allocated for a packet, and the
+// payload is not copied, unless it is encrypted in CBC mode, or goes either way in AES-GCM
+// with an ICV of 8 bytes.
 //
 // Time is read through package time alone, so that tests run in virtual time.
 package ike
