@@ -25,7 +25,7 @@ type namedTransform struct {
 	t    Transform
 }
 
-// transforms are all that Validate allows.
+// transforms are all that there are.
 var transforms = func() (all []namedTransform) {
 	for _, keyLen := range []int{16, 24, 32} {
 		aes := fmt.Sprint("aes", keyLen*8)

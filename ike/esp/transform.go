@@ -158,6 +158,8 @@ type layout struct {
 	icv       int
 }
 
+// layout fails for an unknown algorithm, a key length that the cipher does not have, and a
+// cipher without integrity.
 func (t Transform) layout() (layout, error) {
 	c := cipherAlgs[t.Cipher]
 	if c == nil {
@@ -178,13 +180,6 @@ func (t Transform) layout() (layout, error) {
 	}
 	l.icv = l.integrity.icv
 	return l, nil
-}
-
-// Validate reports why t cannot be used: an unknown algorithm, a key length that
-// the cipher does not have, or a cipher without integrity.
-func (t Transform) Validate() error {
-	_, err := t.layout()
-	return err
 }
 
 // KeyMaterialLen is the length in bytes of the key material of one direction:

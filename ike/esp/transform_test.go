@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-func TestValidate(t *testing.T) {
+func TestLayout(t *testing.T) {
 	for _, tt := range transforms {
-		if err := tt.t.Validate(); err != nil {
+		if _, err := tt.t.layout(); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
@@ -34,7 +34,7 @@ func TestValidate(t *testing.T) {
 		{Transform{AESGCM12, 16, AESXCBC_96}, "AES-GCM-12 takes no other integrity algorithm, got AES-XCBC-MAC-96"},
 		{Transform{AESGCM8, 16, HMACSHA256_96}, "AES-GCM-8 takes no other integrity algorithm, got HMAC-SHA2-256-96"},
 	} {
-		err := tt.t.Validate()
+		_, err := tt.t.layout()
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v: got %v, want %q", tt.t, err, tt.want)
 		}
