@@ -64,21 +64,20 @@ func (c *coalescer) add(p []byte) {
 		return
 	}
 	f := c.flowOf(u)
+	if f != nil && f.takes(u) {
+		f.append(u)
+		return
+	}
+	if f == nil && u.begins() {
+		f = &c.flows[c.next]
+		c.next = (c.next + 1) % maxFlows
+	}
 	if f != nil {
-		if f.takes(u) {
-			f.append(u)
-			return
-		}
 		c.flushFlow(f)
 	}
 	if !u.begins() || u.proto == protoUDP && !c.udp { // as has just turned out
 		c.alone(p)
 		return
-	}
-	if f == nil {
-		f = &c.flows[c.next]
-		c.next = (c.next + 1) % maxFlows
-		c.flushFlow(f)
 	}
 	f.begin(u)
 }

@@ -160,31 +160,38 @@ func TestCoalesceWithoutDatagrams(t *testing.T) {
 }
 
 // TestCoalesceRefusedKeepsOrder: when a host turns out not to take datagrams together,
-// those that wait leave before others of their connections.
+// those that wait leave before others of their connections, and so does the one for which
+// another connection gave way.
 func TestCoalesceRefusedKeepsOrder(t *testing.T) {
-	var want [2][][]byte
-	written := make(map[byte][][]byte)
-	c := &coalescer{udp: true, write: func(parts [][]byte) error {
-		whole := bytes.Join(parts, nil)
-		if whole[1] == offloadUDP {
-			return syscall.EINVAL
+	for name, tt := range map[string]struct {
+		ports []byte
+		sizes []int
+	}{
+		"what does not follow": {[]byte{0, 1, 0, 0, 0, 1}, []int{50, 50, 50, 60, 60, 50}},
+		"too many connections": {[]byte{0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 1}, slices.Repeat([]int{50}, 13)},
+	} {
+		want, written := make(map[byte][][]byte), make(map[byte][][]byte)
+		c := &coalescer{udp: true, write: func(parts [][]byte) error {
+			whole := bytes.Join(parts, nil)
+			if whole[1] == offloadUDP {
+				return syscall.EINVAL
+			}
+			p := whole[offloadLen:]
+			written[p[ipv4HeaderLen+1]] = append(written[p[ipv4HeaderLen+1]], p)
+			return nil
+		}}
+		for i, in := range datagramsOf(false, tt.sizes...) {
+			in.port = tt.ports[i]
+			p := in.datagram()
+			want[in.port] = append(want[in.port], p)
+			c.add(p)
 		}
-		p := whole[offloadLen:]
-		written[p[ipv4HeaderLen+1]] = append(written[p[ipv4HeaderLen+1]], p)
-		return nil
-	}}
-	ports := []byte{0, 1, 0, 0, 0, 1}
-	for i, in := range datagramsOf(false, 50, 50, 50, 60, 60, 50) { // 60: it does not follow
-		in.port = ports[i]
-		p := in.datagram()
-		want[in.port] = append(want[in.port], p)
-		c.add(p)
-	}
-	if err := c.flush(); err != nil || c.udp {
-		t.Errorf("%v, UDP %v", err, c.udp)
-	}
-	for port, packets := range want {
-		wantPackets(t, "a connection", written[byte(port)], packets)
+		if err := c.flush(); err != nil || c.udp {
+			t.Errorf("%s: %v, UDP %v", name, err, c.udp)
+		}
+		for port, packets := range want {
+			wantPackets(t, name, written[port], packets)
+		}
 	}
 }
 
