@@ -518,7 +518,7 @@ func TestCoalesceVerifies(t *testing.T) {
 	}
 }
 
-// flows makes a mixture of packets out of any bytes: of a few connections, mostly in
+// flowsOf makes a mixture of packets out of any bytes: of a few connections, mostly in
 // order, some with something special.
 func flowsOf(data []byte) (packets [][]byte) {
 	var flows [12]inner
