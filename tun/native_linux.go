@@ -42,9 +42,13 @@ const (
 	// maxQueues is how many queues an interface has.
 	maxQueues = 16
 	// heardQueues is how many of them are for connections whose far end has sent
-	// something: one for all but TCP, and others among which connections of TCP are
-	// spread. So an upload is in none of the rest.
-	heardQueues = 8
+	// something: one for what has no ports, as pings, and others among which connections
+	// of TCP and of UDP are spread, apart from each other: no call is put behind uploads by
+	// TCP, however many there are. An upload is in none of the rest.
+	heardQueues = 1 + tcpQueues + udpQueues
+	// Ports of a program are often all even or all odd: the numbers are prime.
+	tcpQueues = 7
+	udpQueues = 5
 )
 
 // reading is the state of Read.
@@ -217,7 +221,7 @@ func (h *handing) prepare(parts [][]byte) {
 		h.vectors[i].SetLen(len(p))
 	}
 	h.count = len(parts)
-	h.queue = queueOf(parts, heardQueues)
+	h.queue = queueOf(parts)
 }
 
 func (h *handing) hand() {
@@ -270,19 +274,24 @@ func (n *native) Write(packets [][]byte) error {
 	return err
 }
 
-// queueOf is the queue, of so many, by which a packet goes that stands behind its offload
-// header.
-func queueOf(parts [][]byte, queues int) int {
-	p := parts[0][offloadLen:]
-	if len(p) == 0 {
-		p = parts[1]
-	}
+// queueOf is the queue by which a packet goes that stands behind its offload header. The
+// first is that of fragments, too: the kernel tells them apart by addresses alone, so that
+// those of all connections between two hosts are one to it.
+func queueOf(parts [][]byte) int {
+	p, whole := parts[0][offloadLen:], true // what was put together
 	u, _ := unitOf(p)
-	if u.proto != protoTCP || len(p) < u.transport+4 {
+	if len(p) == 0 {
+		u, whole = unitOf(parts[1])
+	}
+	if !whole {
 		return 0
 	}
-	ports := int(binary.BigEndian.Uint16(p[u.transport:])) + int(binary.BigEndian.Uint16(p[u.transport+2:]))
-	return 1 + ports%(queues-1)
+	ports := u.packet[u.transport:]
+	sum := int(binary.BigEndian.Uint16(ports)) + int(binary.BigEndian.Uint16(ports[2:]))
+	if u.proto == protoUDP {
+		return 1 + tcpQueues + sum%udpQueues
+	}
+	return 1 + sum%tcpQueues
 }
 
 // Close implements Device.

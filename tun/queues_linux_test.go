@@ -6,44 +6,66 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
+// sender is a connection by which the host sends.
+type sender struct {
+	proto byte
+	port  byte // tells those of a protocol apart
+}
+
 // TestQueuesTakeTurns: what is sent beside a stream that waits is read after some of it,
 // not after all of it; and the stream keeps its order.
 func TestQueuesTakeTurns(t *testing.T) {
-	for _, stream := range []byte{protoTCP, protoUDP} {
-		name := map[byte]string{protoTCP: "datagram beside TCP", protoUDP: "TCP beside datagrams"}[stream]
+	for name, tt := range map[string]struct{ stream, other sender }{
+		"datagram beside TCP":       {sender{protoTCP, 1}, sender{protoUDP, 1}},
+		"TCP beside datagrams":      {sender{protoUDP, 1}, sender{protoTCP, 1}},
+		"datagram beside datagrams": {sender{protoUDP, 1}, sender{protoUDP, 2}},
+		"ping beside datagrams":     {sender{protoUDP, 1}, sender{protoICMP, 0}},
+	} {
 		t.Run(name, func(t *testing.T) {
-			withQueues(t, func(t *testing.T, dev *native) { queuesTakeTurns(t, dev, stream) })
+			withQueues(t, func(t *testing.T, dev *native) { queuesTakeTurns(t, dev, tt.stream, tt.other) })
 		})
 	}
 }
 
-func queuesTakeTurns(t *testing.T, dev Device, stream byte) {
-	udp := hostSocket(t, "wf0")
-	tcp, err := net.ListenPacket("ip4:tcp", "10.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tcp.Close()
-	// The far end has sent something, as it does on any connection.
-	in := inner{port: 1, ttl: 64, flags: tcpACK}
-	if err := dev.Write([][]byte{in.packet(), in.datagram()}); err != nil {
-		t.Fatal(err)
-	}
-	far := net.IPv4(10, 0, 0, 2)
-	send := func(proto byte, payload []byte) {
-		if proto == protoUDP {
-			_, err = udp.WriteTo(payload, &net.UDPAddr{IP: far, Port: 0x3001})
-		} else {
-			header := []byte{0, 80, 0x30, 1, 19: 0}
-			header[tcpOffset] = 5 << 4
-			_, err = tcp.WriteTo(slices.Concat(header, payload), &net.IPAddr{IP: far})
-		}
+func queuesTakeTurns(t *testing.T, dev Device, stream, other sender) {
+	hostSocket(t, "wf0")
+	send := func(by sender, payload []byte) {
+		c, err := net.ListenPacket("ip4:"+strconv.Itoa(int(by.proto)), "10.0.0.1")
 		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		var header []byte
+		switch by.proto {
+		case protoTCP:
+			header = []byte{0, 80, 0x30, by.port, tcpOffset: 5 << 4, tcpHeaderLen - 1: 0}
+		case protoUDP:
+			header = []byte{0, 53, 0x30, by.port, 0, 0, 0, 0}
+			binary.BigEndian.PutUint16(header[udpLength:], uint16(udpHeaderLen+len(payload)))
+		case protoICMP:
+			header = []byte{8, 0, 0, 0, 0, 0, 0, 0}
+		}
+		if _, err := c.WriteTo(append(header, payload...), &net.IPAddr{IP: net.IPv4(10, 0, 0, 2)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The far end has sent something, as it does on any connection.
+	for _, by := range []sender{stream, other} {
+		in := inner{port: by.port, ttl: 64, flags: tcpACK}
+		p := in.packet()
+		switch by.proto {
+		case protoUDP:
+			p = in.datagram()
+		case protoICMP:
+			p = in.around(protoICMP, icmpChecksum, make([]byte, 8))
+		}
+		if err := dev.Write([][]byte{p}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,21 +75,27 @@ func queuesTakeTurns(t *testing.T, dev Device, stream byte) {
 		binary.BigEndian.PutUint16(payload, uint16(i))
 		send(stream, payload)
 	}
-	other := byte(protoTCP + protoUDP - stream)
 	const begun = 10 // the stream's turn
 	taken, before := 0, -1
 	for taken < many || before < 0 {
 		err := dev.Read(func(p []byte) {
-			u, _ := unitOf(p)
+			u, ok := unitOf(p)
+			from := sender{proto: u.proto}
 			switch {
-			case u.ipv6 || len(u.payload()) == 0: // the kernel's own
-			case u.proto == other:
+			case u.ipv6, ok && len(u.payload()) == 0, u.proto == protoICMP && p[ipv4HeaderLen] != 8:
+				return // the kernel's own
+			case ok:
+				from.port = p[ipv4HeaderLen+3]
+			}
+			switch from {
+			case other:
 				before = taken
-			case int(binary.BigEndian.Uint16(u.payload())) != taken:
-				t.Fatalf("packet %d is %d", taken, binary.BigEndian.Uint16(u.payload()))
-			default:
+			case stream:
+				if i := int(binary.BigEndian.Uint16(u.payload())); i != taken {
+					t.Fatalf("packet %d is %d", taken, i)
+				}
 				if taken++; taken == begun {
-					send(other, payload[:100])
+					send(other, make([]byte, 100))
 				}
 			}
 		})
@@ -141,7 +169,7 @@ func queueOfConnection(t *testing.T, n *native) {
 				for queue = -1; queue < 0; {
 					read()
 				}
-				if want := queueOf([][]byte{make([]byte, offloadLen), p}, heardQueues); queue != want || !woken {
+				if want := queueOf([][]byte{make([]byte, offloadLen), p}); queue != want || !woken {
 					t.Errorf("%s%s, port %d: by queue %d, want %d; is waited for: %v", network, proto, port, queue, want, woken)
 				}
 			}
@@ -236,21 +264,34 @@ func deviceAllocations(t *testing.T, dev Device) {
 func TestQueueOf(t *testing.T) {
 	one, next := inner{port: 1}, inner{port: 2}
 	one6 := inner{port: 1, ipv6: true}
+	fragment := func(p []byte, field ...byte) []byte {
+		copy(p[6:], field)
+		return p
+	}
 	header := make([]byte, offloadLen)
+	const tcp, udp = 1, 1 + tcpQueues // the first of each
 	for _, c := range []struct {
 		name  string
 		parts [][]byte
 		want  int
 	}{
-		{"TCP", [][]byte{header, one.packet()}, 1 + (0x3001+80)%3},
-		{"another connection", [][]byte{header, next.packet()}, 1 + (0x3002+80)%3},
-		{"IPv6", [][]byte{header, one6.packet()}, 1 + (0x3001+80)%3},
-		{"put together", [][]byte{slices.Concat(header, one.packet()), make([]byte, 1000)}, 1 + (0x3001+80)%3},
-		{"datagrams", [][]byte{slices.Concat(header, one.datagram()), nil}, 0},
-		{"no ports", [][]byte{header, one.packet()[:23]}, 0},
+		{"TCP", [][]byte{header, one.packet()}, tcp + (0x3001+80)%tcpQueues},
+		{"another connection", [][]byte{header, next.packet()}, tcp + (0x3002+80)%tcpQueues},
+		{"IPv6", [][]byte{header, one6.packet()}, tcp + (0x3001+80)%tcpQueues},
+		{"put together", [][]byte{slices.Concat(header, one.packet()), make([]byte, 1000)}, tcp + (0x3001+80)%tcpQueues},
+		{"UDP", [][]byte{header, one.datagram()}, udp + (0x3001+53)%udpQueues},
+		{"another connection of UDP", [][]byte{header, next.datagram()}, udp + (0x3002+53)%udpQueues},
+		{"UDP over IPv6", [][]byte{header, one6.datagram()}, udp + (0x3001+53)%udpQueues},
+		{"datagrams", [][]byte{slices.Concat(header, one.datagram()), make([]byte, 1000)}, udp + (0x3001+53)%udpQueues},
+		{"a first fragment", [][]byte{header, fragment(one.datagram(), 0x20, 0)}, 0},
+		{"a later fragment", [][]byte{header, fragment(one.datagram(), 0, 185)}, 0},
+		{"a later fragment of TCP", [][]byte{header, fragment(one.packet(), 0x20, 185)}, 0},
+		{"a fragment over IPv6", [][]byte{header, fragment(one6.datagram(), 44)}, 0},
+		{"a ping", [][]byte{header, one.around(protoICMP, icmpChecksum, make([]byte, 8))}, 0},
+		{"half a header", [][]byte{header, one.packet()[:23]}, 0},
 		{"nothing", [][]byte{header, nil}, 0},
 	} {
-		if got := queueOf(c.parts, 4); got != c.want {
+		if got := queueOf(c.parts); got != c.want {
 			t.Errorf("%s: queue %d, want %d", c.name, got, c.want)
 		}
 	}
