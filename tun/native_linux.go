@@ -3,6 +3,7 @@ package tun
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -88,9 +89,13 @@ type answering struct {
 }
 
 // FromQueues makes a Device, as that of [Open], of an interface whose queues behave as those
-// with IFF_VNET_HDR do. Their descriptors do not block; dev was made of the first of them.
-// If it takes datagrams, what of UDP belongs together is handed over together.
+// with IFF_VNET_HDR do: 13, among which packets are spread, to 16. Their descriptors do not
+// block; dev was made of the first of them. If it takes datagrams, what of UDP belongs
+// together is handed over together.
 func FromQueues(dev wgtun.Device, queues []int, datagrams bool) (Device, error) {
+	if len(queues) < heardQueues || len(queues) > maxQueues {
+		return nil, fmt.Errorf("%d queues instead of %d to %d", len(queues), heardQueues, maxQueues)
+	}
 	conn, err := dev.File().SyscallConn()
 	if err != nil {
 		return nil, err

@@ -3,7 +3,11 @@ package tun
 import (
 	"net"
 	"net/netip"
+	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
+	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // TestReadDoesNotWait: Read ends with what there is, be it one packet, so that this can
@@ -60,3 +64,45 @@ func readDoesNotWait(t *testing.T, dev Device) {
 		}
 	}
 }
+
+// TestFromQueues: there are as many queues as packets are spread among, and no more than are
+// asked at once.
+func TestFromQueues(t *testing.T) {
+	for count, ok := range map[int]bool{0: false, 1: false, heardQueues - 1: false, heardQueues: true, maxQueues: true, maxQueues + 1: false} {
+		var queues []int
+		for range count {
+			fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			queues = append(queues, fd)
+		}
+		first, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dev, err := FromQueues(fileDevice{file: first}, queues, false)
+		if (err == nil) != ok {
+			t.Errorf("%d queues: %v", count, err)
+		}
+		if err != nil {
+			first.Close()
+			closeAll(queues)
+			continue
+		}
+		if err := dev.Close(); err != nil {
+			t.Errorf("%d queues: Close: %v", count, err)
+		}
+		closeAll(queues[:1]) // the device has left it to its file
+	}
+}
+
+// fileDevice is a library's device with nothing but a file.
+type fileDevice struct {
+	wgtun.Device
+	file *os.File
+}
+
+func (d fileDevice) File() *os.File { return d.file }
+
+func (d fileDevice) Close() error { return d.file.Close() }
