@@ -28,18 +28,18 @@ type ipv4Front [20]byte
 
 func (s *ipSocket) ReadFrom(b []byte) (n int, from net.Addr, err error) {
 	for {
-		if n, from, err = s.IPConn.ReadFrom(b); err == nil || !s.again(err) {
+		if n, from, err = s.IPConn.ReadFrom(b); err == nil || !s.again(err, 0) {
 			return n, from, err
 		}
 	}
 }
 
-func (s *ipSocket) WriteTo(b []byte, to net.Addr) (int, error) {
-	n, err := s.IPConn.WriteTo(b, to)
-	if err != nil && s.again(err) {
-		return s.IPConn.WriteTo(b, to)
+func (s *ipSocket) WriteTo(b []byte, to net.Addr) (n int, err error) {
+	for tries := 0; ; tries++ {
+		if n, err = s.IPConn.WriteTo(b, to); err == nil || !s.again(err, tries) {
+			return n, err
+		}
 	}
-	return n, err
 }
 
 // ReadBatch waits until something has come and puts a packet into each of bufs, which have

@@ -14,9 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxReports bounds how many reports of routers are taken at once: anybody can send
-// them.
-const maxReports = 16
+// Bounds, for anybody can send what seem to be reports of routers.
+const (
+	// maxReports is how many are taken at once: more than a receive buffer holds, for while
+	// one is left the next call fails.
+	maxReports = 1 << 12
+	// maxTries is how often a call is made again because of some that come meanwhile.
+	maxTries = 8
+)
 
 // pathSocket is what a socket knows of the path that its datagrams take.
 type pathSocket struct {
@@ -66,13 +71,15 @@ var byRouters = []unix.Errno{
 }
 
 // again says whether a call that has failed is to be made once more, because routers'
-// reports may be the reason, and takes these from the socket's error queue.
-func (s *pathSocket) again(err error) bool {
+// reports may be the reason, and takes these from the socket's error queue. After so many
+// tries they must have been there; before, another call may have taken them.
+func (s *pathSocket) again(err error, tries int) bool {
 	f := s.tooBig.Load()
 	if f == nil || !slices.ContainsFunc(byRouters, func(e unix.Errno) bool { return errors.Is(err, e) }) {
 		return false
 	}
 	var control [128]byte
+	more := tries == 0
 	for range maxReports {
 		var n int
 		var to unix.Sockaddr
@@ -86,11 +93,12 @@ func (s *pathSocket) again(err error) bool {
 			break
 		}
 		r, ok := parseReport(control[:n])
+		more = more || ok && r.Origin != unix.SO_EE_ORIGIN_LOCAL // which says that the call itself failed
 		if addr := addrOf(to); ok && r.Errno == uint32(unix.EMSGSIZE) && r.Info > 0 && addr.IsValid() {
 			(*f)(addr, int(min(r.Info, 1<<16)))
 		}
 	}
-	return true
+	return more && tries < maxTries
 }
 
 // parseReport finds the sock_extended_err among a message's control messages.
@@ -121,7 +129,7 @@ func addrOf(a unix.Sockaddr) netip.Addr {
 }
 
 // udpSocket is a UDP socket whose calls do not fail because of what routers say. Reading
-// goes on; writing is tried once more.
+// goes on; writing is tried again a few times.
 type udpSocket struct {
 	*net.UDPConn
 	pathSocket
@@ -130,7 +138,7 @@ type udpSocket struct {
 
 func (s *udpSocket) ReadFromUDPAddrPort(b []byte) (n int, from netip.AddrPort, err error) {
 	for {
-		if n, from, err = s.UDPConn.ReadFromUDPAddrPort(b); err == nil || !s.again(err) {
+		if n, from, err = s.UDPConn.ReadFromUDPAddrPort(b); err == nil || !s.again(err, 0) {
 			return n, from, err
 		}
 	}
@@ -144,20 +152,20 @@ func (s *udpSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, net.UDPAddrFromAddrPort(from), nil
 }
 
-func (s *udpSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	n, err := s.UDPConn.WriteToUDPAddrPort(b, to)
-	if err != nil && s.again(err) {
-		return s.UDPConn.WriteToUDPAddrPort(b, to)
+func (s *udpSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (n int, err error) {
+	for tries := 0; ; tries++ {
+		if n, err = s.UDPConn.WriteToUDPAddrPort(b, to); err == nil || !s.again(err, tries) {
+			return n, err
+		}
 	}
-	return n, err
 }
 
-func (s *udpSocket) WriteTo(b []byte, to net.Addr) (int, error) {
-	n, err := s.UDPConn.WriteTo(b, to)
-	if err != nil && s.again(err) {
-		return s.UDPConn.WriteTo(b, to)
+func (s *udpSocket) WriteTo(b []byte, to net.Addr) (n int, err error) {
+	for tries := 0; ; tries++ {
+		if n, err = s.UDPConn.WriteTo(b, to); err == nil || !s.again(err, tries) {
+			return n, err
+		}
 	}
-	return n, err
 }
 
 // withPath makes a socket know its path.

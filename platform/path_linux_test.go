@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -58,20 +59,25 @@ func (w *wire) next(addr netip.Addr) []byte {
 	}
 }
 
-// tooBig sends what a router says of a packet that it could not pass on.
+// tooBig sends what a router says of a packet that it could not pass on, for its size or, if
+// mtu is 0, for that it knows no host there.
 func (w *wire) tooBig(packet []byte, mtu int) {
 	w.t.Helper()
+	kind4, kind6 := []byte{3, 4}, []byte{2, 0}
+	if mtu == 0 {
+		kind4, kind6 = []byte{3, 1}, []byte{1, 3}
+	}
 	quote := packet[:min(len(packet), 200)]
 	var p []byte
 	if packet[0]>>4 == 4 {
-		icmp := append([]byte{3, 4, 0, 0, 0, 0, byte(mtu >> 8), byte(mtu)}, quote...)
+		icmp := slices.Concat(kind4, []byte{0, 0, 0, 0, byte(mtu >> 8), byte(mtu)}, quote)
 		binary.BigEndian.PutUint16(icmp[2:], checksum(icmp))
 		p = []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2}
 		binary.BigEndian.PutUint16(p[2:], uint16(len(p)+len(icmp)))
 		binary.BigEndian.PutUint16(p[10:], checksum(p))
 		p, w.to.Protocol = append(p, icmp...), unix.ETH_P_IP<<8&0xffff|unix.ETH_P_IP>>8
 	} else {
-		icmp := append([]byte{2, 0, 0, 0, 0, 0, byte(mtu >> 8), byte(mtu)}, quote...)
+		icmp := slices.Concat(kind6, []byte{0, 0, 0, 0, byte(mtu >> 8), byte(mtu)}, quote)
 		from, to := netip.MustParseAddr("2001:db8::1").AsSlice(), netip.MustParseAddr("2001:db8::2").AsSlice()
 		pseudo := slices.Concat(from, to, []byte{0, 0, 0, byte(len(icmp)), 0, 0, 0, 58}, icmp)
 		binary.BigEndian.PutUint16(icmp[2:], checksum(pseudo))
@@ -206,7 +212,7 @@ func TestReportsBreakNothing(t *testing.T) {
 		conn, told := listenOn(t, n, gateway)
 		run(t, "forbid", conn.SetDontFragment(true))
 		to := netip.AddrPortFrom(gateway, 4500)
-		for i := range 5 * maxReports {
+		for i := range 80 {
 			if _, err := conn.WriteToUDPAddrPort(make([]byte, 1000), to); err != nil {
 				t.Fatalf("%v: write %d: %v", gateway, i, err)
 			}
@@ -218,4 +224,80 @@ func TestReportsBreakNothing(t *testing.T) {
 		}
 		wantReport(t, told, report{gateway, 1280})
 	}
+}
+
+// TestReportsOfARun: a router answers each datagram of a run, as when the path has become
+// narrower or ends there. All that costs nothing that is sent next, by whatever call, nor do
+// reports that come while it is tried.
+func TestReportsOfARun(t *testing.T) {
+	enterNamespace(t)
+	n, _ := testNetwork(t)
+	w := openWire(t)
+	for _, gateway := range addrs(pathGateways...) {
+		c, err := n.ListenPacket(t.Context(), gateway, 0)
+		run(t, "ListenPacket", err)
+		s := c.(*udpSocket)
+		defer s.Close()
+		s.OnTooBig(func(netip.Addr, int) {})
+		run(t, "forbid", s.SetDontFragment(true))
+		to, b := netip.AddrPortFrom(gateway, 4500), make([]byte, 100)
+		batch := func(segment int, runs ...[]byte) error {
+			_, err := s.WriteBatch(runs, slices.Repeat([]int{segment}, len(runs)), to)
+			return err
+		}
+		run(t, "send", batch(100, b))
+		p := w.next(gateway)
+		for _, mtu := range []int{1280, 0} {
+			meanwhile, real := 0, s.out.system
+			say := func(reports int) {
+				for range reports {
+					w.tooBig(p, mtu)
+				}
+				awaitReport(t, s.raw)
+			}
+			s.out.system = func(trap, a1, a2, a3, a4, a5, a6 uintptr) (uintptr, uintptr, syscall.Errno) {
+				if meanwhile > 0 {
+					meanwhile--
+					w.tooBig(p, mtu)
+					poll := []unix.PollFd{{Fd: int32(a1)}}
+					if _, err := unix.Poll(poll, 5000); err != nil {
+						t.Error(err)
+					}
+				}
+				return real(trap, a1, a2, a3, a4, a5, a6)
+			}
+			for name, call := range map[string]func() error{
+				"a datagram":    func() error { _, err := s.WriteToUDPAddrPort(b, to); return err },
+				"to a net.Addr": func() error { _, err := s.WriteTo(b, net.UDPAddrFromAddrPort(to)); return err },
+				"singles":       func() error { return batch(100, b, b) },
+				"a run":         func() error { return batch(50, b) },
+				"one by one": func() error {
+					s.apart = true
+					defer func() { s.apart = false }()
+					return batch(50, b)
+				},
+			} {
+				for _, reports := range []struct{ before, meanwhile int }{{46, 0}, {46, 3}, {3000, 0}} { // more than fit
+					say(reports.before)
+					meanwhile = reports.meanwhile
+					if err := call(); err != nil {
+						t.Errorf("%v, MTU %d: %s: %v, %d more reports were to come", gateway, mtu, name, err, meanwhile)
+					}
+				}
+			}
+			s.out.system = real
+		}
+	}
+}
+
+// awaitReport waits until a report of a router is there.
+func awaitReport(t *testing.T, raw syscall.RawConn) {
+	t.Helper()
+	run(t, "control", raw.Control(func(fd uintptr) {
+		poll := []unix.PollFd{{Fd: int32(fd)}}
+		n, err := unix.Poll(poll, 5000)
+		if n != 1 || err != nil {
+			t.Errorf("no report: %d, %v", n, err)
+		}
+	}))
 }

@@ -151,7 +151,7 @@ func (s *pathSocket) receive(m *messages, bufs [][]byte) error {
 		if m.errno == 0 {
 			return nil
 		}
-		if err := os.NewSyscallError("recvmmsg", m.errno); m.errno != unix.EINTR && !s.again(err) {
+		if err := os.NewSyscallError("recvmmsg", m.errno); m.errno != unix.EINTR && !s.again(err, 0) {
 			return err
 		}
 	}
@@ -179,7 +179,7 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 	case s.apart:
 		return s.writeEach(s.out, runs, segments, to)
 	}
-	tried := false // the run that is next
+	tries := 0 // of the run that is next, in vain
 	for sent := 0; sent < len(runs); {
 		if s.singly > 0 {
 			many := min(s.singly, len(runs)-sent)
@@ -194,9 +194,9 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 		sent += n
 		switch {
 		case err == nil:
-			tried = false
-		case !tried && s.again(err):
-			tried = true
+			tries = 0
+		case s.again(err, tries):
+			tries++
 		case len(runs[sent]) <= segments[sent]:
 			return sent, err
 		case !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EIO):
@@ -211,7 +211,7 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 			if _, err := s.writeEach(s.out, runs[sent:sent+1], segments[sent:], to); err != nil {
 				return sent, err
 			}
-			sent, tried = sent+1, false
+			sent, tries = sent+1, 0
 		}
 	}
 	return len(runs), nil
@@ -239,7 +239,7 @@ func (s *udpSocket) writeRuns(runs [][]byte, segments []int, to netip.AddrPort) 
 // one fails the others go.
 func (s *pathSocket) writeEach(m *messages, runs [][]byte, segments []int, to netip.AddrPort) (int, error) {
 	var failed error // of run i
-	tried := false   // the datagram that is next
+	tries := 0       // of the datagram that is next, in vain
 	for i, at := 0, 0; i < len(runs); {
 		m.count = 0
 		for j, begin := i, at; j < len(runs) && m.count < maxMessages && (failed == nil || j == i); m.count++ {
@@ -252,11 +252,11 @@ func (s *pathSocket) writeEach(m *messages, runs [][]byte, segments []int, to ne
 		n, err := s.send(m)
 		switch {
 		case err == nil:
-			tried = false
-		case !tried && s.again(err):
-			tried = true
+			tries = 0
+		case s.again(err, tries):
+			tries++
 		default:
-			n, tried = 1, false // it is passed over
+			n, tries = 1, 0 // it is passed over
 			if failed == nil {
 				failed = err
 			}
