@@ -395,9 +395,9 @@
 // They move up to 64 datagrams with a call, those that wait, by sendmsg_x and recvmsg_x, which Apple keeps
 // private (macudp.go): libSystem is asked for them at run time, kernels before macOS 15.6
 // are left alone, whose recvmsg_x could lose its lock, and a trial on loopback must succeed
-// first, for Apple's header promises sockets without a peer nothing. Without them, and from
-// when one is refused, each datagram is a call, as with golang.zx2c4.com/wireguard/conn and
-// quic-go, which have no more on macOS.
+// first, for Apple's header promises sockets without a peer nothing. Without them, and for
+// some thousand runs after one is refused, each datagram is a call, as with
+// golang.zx2c4.com/wireguard/conn and quic-go, which have no more on macOS.
 //
 // # macOS: filter
 //

@@ -96,7 +96,7 @@ func withPath(conn net.PacketConn, ipv6 bool) (net.PacketConn, error) {
 			return err
 		},
 		sendOne: udp.WriteToUDPAddrPort,
-		never: func(err error) bool {
+		refuses: func(err error) bool {
 			return errors.Is(err, windows.WSAEINVAL) || errors.Is(err, windows.WSAENOPROTOOPT) || errors.Is(err, windows.WSAEOPNOTSUPP)
 		},
 		single: err != nil || !sendsRuns(raw),

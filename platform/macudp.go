@@ -119,14 +119,16 @@ func (m *macMessages) set(i int, b []byte, nameLen uint32) {
 type macBatches struct {
 	raw     syscall.RawConn
 	ipv6    bool
-	in, out *macMessages // nil: one by one; each owned by its caller
+	in, out *macMessages // each owned by its caller, as the next two
+	// So many datagrams are read, and so many runs sent, one by one.
+	readSingly, sendSingly int
 }
 
 func newMacBatches(calls macCalls, raw syscall.RawConn, ipv6 bool) macBatches {
 	return macBatches{raw: raw, ipv6: ipv6, in: newMacMessages(calls.receive), out: newMacMessages(calls.send)}
 }
 
-// refusesCalls says whether the system does not do such a call on this socket at all. It
+// refusesCalls says whether the system seems not to do such calls on this socket at all. It
 // says so before anything has been moved.
 func refusesCalls(errno syscall.Errno) bool {
 	switch errno {
@@ -136,12 +138,13 @@ func refusesCalls(errno syscall.Errno) bool {
 	return false
 }
 
-// read puts a datagram into each of bufs. It reports false if the system does not do that.
+// read puts a datagram into each of bufs. It reports false if they are to be read one by one.
 func (b *macBatches) read(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (n int, ok bool, err error) {
-	m := b.in
-	if m == nil {
+	if b.readSingly > 0 {
+		b.readSingly--
 		return 0, false, nil
 	}
+	m := b.in
 	m.count = min(len(bufs), maxMacMessages)
 	for i := range m.count {
 		m.set(i, bufs[i], uint32(len(m.names[i])))
@@ -150,7 +153,7 @@ func (b *macBatches) read(bufs [][]byte, sizes, segments []int, from []netip.Add
 		return 0, true, err
 	}
 	if refusesCalls(m.errno) {
-		b.in = nil
+		b.readSingly = retryRuns
 		return 0, false, nil
 	}
 	if m.errno != 0 {
@@ -166,7 +169,11 @@ func (b *macBatches) read(bufs [][]byte, sizes, segments []int, from []netip.Add
 // write sends datagrams of a run and returns what is left of it. If that is to be sent one
 // by one there is no error.
 func (b *macBatches) write(run []byte, segment int, to netip.AddrPort) (left []byte, err error) {
-	for m := b.out; m != nil && len(run) > segment && to.Addr().Zone() == ""; {
+	if b.sendSingly > 0 {
+		b.sendSingly--
+		return run, nil
+	}
+	for m := b.out; len(run) > segment && to.Addr().Zone() == ""; {
 		m.count = 0
 		for datagram := range slices.Chunk(run[:min(len(run), maxMacMessages*segment)], segment) {
 			m.set(m.count, datagram, m.names[m.count].put(to, b.ipv6))
@@ -179,7 +186,7 @@ func (b *macBatches) write(run []byte, segment int, to netip.AddrPort) (left []b
 		case m.errno == 0:
 			run = run[min(m.done*segment, len(run)):]
 		case refusesCalls(m.errno):
-			b.out = nil
+			b.sendSingly = retryRuns
 			return run, nil
 		case m.errno == syscall.EMSGSIZE:
 			// All together are more than the socket's buffer, or the link does not

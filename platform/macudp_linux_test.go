@@ -124,7 +124,7 @@ func macSocketPair(t *testing.T, addr netip.Addr, calls macCalls) (*macBatchSock
 }
 
 // TestMacBatches: all datagrams go and come once, in their order, with few calls where the
-// system does them, and one by one from when it refuses.
+// system does them, and one by one after it has refused.
 func TestMacBatches(t *testing.T) {
 	for name, tt := range map[string]struct {
 		fake            fakeMacCalls
@@ -184,6 +184,42 @@ func macRound(t *testing.T, s *macBatchSocket, other *net.UDPConn, addr netip.Ad
 	for i := range want {
 		if !bytes.Equal(got[i], want[i]) {
 			t.Fatalf("%v: datagram %d has %d bytes, want %d", addr, i, len(got[i]), len(want[i]))
+		}
+	}
+}
+
+// TestMacBatchesAgain: after a refusal the calls are tried again some time.
+func TestMacBatchesAgain(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EPERM, syscall.EINVAL} {
+		fake := &fakeMacCalls{t: t, atOnce: 64, refuse: errno}
+		s, other := macSocketPair(t, loopbacks[0], fake.calls())
+		r, buf := newReader(8), make([]byte, 100)
+		large, datagrams := runOf(2, 10, 0, 1)
+		round := func() {
+			t.Helper()
+			if n, err := s.WriteBatch([][]byte{large}, []int{10}, localAt(other, loopbacks[0])); n != 1 || err != nil {
+				t.Fatalf("%d runs, %v", n, err)
+			}
+			for range datagrams {
+				if _, _, err := other.ReadFromUDPAddrPort(buf); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := other.WriteToUDPAddrPort(large[:10], localAt(s, loopbacks[0])); err != nil {
+				t.Fatal(err)
+			}
+			r.next(t, s, 1, localAt(other, loopbacks[0]))
+		}
+		round()
+		fake.refuse = 0
+		for range retryRuns {
+			round()
+		}
+		if fake.sends != 1 || fake.receives != 1 {
+			t.Errorf("%v: %d calls that send, %d that receive", errno, fake.sends, fake.receives)
+		}
+		if round(); fake.sends != 2 || fake.receives < 2 {
+			t.Errorf("%v: after %d runs %d calls that send, %d that receive", errno, retryRuns, fake.sends, fake.receives)
 		}
 	}
 }

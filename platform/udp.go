@@ -5,6 +5,11 @@ import (
 	"slices"
 )
 
+// retryRuns is how many runs, or datagrams that are read, go one by one where the system has
+// refused to move more with a call: it may have been for the network card, or for a
+// program that looks into what is sent, and either may be another one by then.
+const retryRuns = 1 << 12
+
 // sendEach sends the datagrams of a run one by one, also those behind one that fails. It
 // returns the first error.
 func sendEach(run []byte, segment int, to netip.AddrPort, send func([]byte, netip.AddrPort) (int, error)) (first error) {

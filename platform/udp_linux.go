@@ -18,9 +18,6 @@ import (
 const (
 	// maxMessages is how many runs one call takes or gives.
 	maxMessages = 64
-	// retryRuns is how many runs go datagram by datagram where the system refuses them
-	// for the network card: the next may be another one.
-	retryRuns = 1 << 12
 	// controlSize holds one control message with a number.
 	controlSize = 32
 )

@@ -23,12 +23,14 @@ type winBatches struct {
 	sendRun func(run, control []byte, to netip.AddrPort) error
 	// sendOne sends a datagram.
 	sendOne func(datagram []byte, to netip.AddrPort) (int, error)
-	// never says whether an error of sendRun is for good: the system does not know the
-	// message.
-	never func(error) bool
+	// refuses says whether an error of sendRun is not that run's alone: the system seems
+	// not to know the message.
+	refuses func(error) bool
 
-	single  bool                  // the system sends no runs; owned by the writer
-	control [winControlSpace]byte // owned by the writer
+	// Owned by the writer.
+	single  bool // the system sends no runs
+	singly  int  // so many runs go datagram by datagram
+	control [winControlSpace]byte
 }
 
 // writeBatch sends runs as ike.BatchConn says.
@@ -42,13 +44,17 @@ func (b *winBatches) writeBatch(runs [][]byte, segments []int, to netip.AddrPort
 }
 
 func (b *winBatches) write(run []byte, segment int, to netip.AddrPort) error {
-	if !b.single && len(run) > segment {
+	if b.singly > 0 {
+		b.singly--
+	} else if !b.single && len(run) > segment {
 		err := b.sendRun(run, b.controlFor(segment), to)
 		if err == nil {
 			return nil
 		}
 		// Nothing has gone. A run may fail for what its datagrams do not.
-		b.single = b.never(err)
+		if b.refuses(err) {
+			b.singly = retryRuns
+		}
 	}
 	return sendEach(run, segment, to, b.sendOne)
 }

@@ -63,7 +63,7 @@ func (f *fakeWinUDP) batches() *winBatches {
 			f.arrived = append(f.arrived, bytes.Clone(datagram))
 			return len(datagram), nil
 		},
-		never: func(err error) bool { return errors.Is(err, errNoOption) },
+		refuses: func(err error) bool { return errors.Is(err, errNoOption) },
 	}
 }
 
@@ -101,6 +101,31 @@ func TestWinBatches(t *testing.T) {
 				t.Errorf("%s, round %d: %d calls, want %d", name, round, f.calls, calls)
 			}
 		}
+	}
+}
+
+// TestWinBatchesAgain: after a refusal runs are tried again some time.
+func TestWinBatchesAgain(t *testing.T) {
+	f := &fakeWinUDP{t: t, runs: errNoOption}
+	b := f.batches()
+	run, _ := runOf(2, 10, 0, 1)
+	write := func() {
+		t.Helper()
+		if n, err := b.writeBatch([][]byte{run}, []int{10}, netip.AddrPort{}); n != 1 || err != nil {
+			t.Fatalf("%d runs, %v", n, err)
+		}
+	}
+	write()
+	f.runs = nil
+	for range retryRuns {
+		write()
+	}
+	if f.calls != 1+2+2*retryRuns {
+		t.Errorf("%d calls", f.calls)
+	}
+	f.calls = 0
+	if write(); f.calls != 1 {
+		t.Errorf("after %d runs %d calls, want 1", retryRuns, f.calls)
 	}
 }
 
