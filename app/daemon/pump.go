@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -47,6 +48,29 @@ type pump struct {
 	piece      []byte // a fragment; made when first needed
 	answers    *rate.Limiter
 	answer     []byte
+	lostOut    losses
+	lostAnswer losses
+
+	// owned by the session that is attached
+	lostIn losses
+}
+
+// losses logs the first loss of each second: an ended session loses every packet of the
+// host, and that would drive out of the log why it has ended. It has one owner; the zero
+// value is ready.
+type losses struct {
+	logged time.Time
+	passed int // over, since then
+}
+
+func (l *losses) add(log *slog.Logger, what string, err error) {
+	now := time.Now()
+	if now.Sub(l.logged) < time.Second {
+		l.passed++
+		return
+	}
+	log.Debug(what, "error", err, "not_logged", l.passed)
+	l.logged, l.passed = now, 0
 }
 
 // newPump starts to read the device. The path carries inner packets of limit bytes.
@@ -140,7 +164,7 @@ func (p *pump) use(session *Session) {
 
 func (p *pump) write(session Session, packet []byte) {
 	if err := session.WritePacket(packet); err != nil && !errors.Is(err, net.ErrClosed) {
-		p.log.Debug("a packet to the gateway was lost", "error", err)
+		p.lostOut.add(p.log, "a packet to the gateway was lost", err)
 	}
 }
 
@@ -173,13 +197,8 @@ func (p *pump) refuse(packet []byte, limit int) {
 	if n == 0 || !p.answers.Allow() {
 		return
 	}
-	p.lost(p.device.Answer(p.answer[:n]))
-}
-
-// lost logs why packets did not reach the host, if they did not.
-func (p *pump) lost(err error) {
-	if err != nil && !errors.Is(err, os.ErrClosed) {
-		p.log.Debug("packets to the host were lost", "error", err)
+	if err := p.device.Answer(p.answer[:n]); err != nil && !errors.Is(err, os.ErrClosed) {
+		p.lostAnswer.add(p.log, "an answer to the host was lost", err)
 	}
 }
 
@@ -189,5 +208,7 @@ func (p *pump) inward(packets [][]byte) {
 	for _, packet := range packets {
 		tun.ClampMSS(packet, mss4, mss6)
 	}
-	p.lost(p.device.Write(packets))
+	if err := p.device.Write(packets); err != nil && !errors.Is(err, os.ErrClosed) {
+		p.lostIn.add(p.log, "packets to the host were lost", err)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 	"golang.zx2c4.com/wireguard/tun/tuntest"
 
+	"wayfarer/app"
 	"wayfarer/ike"
 	"wayfarer/tun"
 )
@@ -214,6 +216,66 @@ func TestPumpAnswersAtARate(t *testing.T) {
 		}
 		if n := len(dev.answers()); n < 50 || n > 60 {
 			t.Errorf("%d answers in 5 seconds", n)
+		}
+	})
+}
+
+// broken is a device that reads what it is given, and takes nothing.
+type broken struct {
+	endless
+}
+
+func (*broken) Write([][]byte) error { return io.ErrShortWrite }
+func (*broken) Answer([]byte) error  { return io.ErrShortWrite }
+
+// ended is a session that takes nothing any more.
+type ended struct{ sink }
+
+func (*ended) Receive(func([][]byte))   {}
+func (*ended) WritePacket([]byte) error { return io.ErrUnexpectedEOF }
+
+// TestPumpLogsLossesOnceASecond: each kind of loss by itself, with how many were passed
+// over, and those cost nothing.
+func TestPumpLogsLossesOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logs, log := newLog()
+		device := new(broken)
+		p := &pump{device: device, log: log, answers: rate.NewLimiter(rate.Inf, 0), failed: make(chan error, 1)}
+		p.setLimit(1280)
+		defer p.attach(&ended{})()
+		read := func(packet []byte) {
+			device.packet, device.left, p.stopped = packet, 1, make(chan struct{})
+			p.outward()
+			<-p.failed
+		}
+		small, large := ipv4(60, 0, 0), ipv4(1281, dontFragment, 0)
+		batch := [][]byte{small, small}
+		for i := range 2*2000 + 1 { // a packet each half a millisecond
+			if i > 0 {
+				time.Sleep(time.Second / 2000)
+			}
+			read(small)
+			p.inward(batch)
+			if i%2 == 0 {
+				read(large)
+			}
+		}
+		if n := testing.AllocsPerRun(100, func() { p.send(small); p.inward(batch) }); n > 0 {
+			t.Errorf("%v allocations for losses that are passed over", n)
+		}
+		records, _ := logs.Since(0, app.LevelTrace)
+		got := map[string][]string{}
+		for _, r := range records {
+			got[r.Message] = append(got[r.Message], r.Attributes["error"]+" "+r.Attributes["not_logged"])
+		}
+		short, eof := io.ErrShortWrite.Error(), io.ErrUnexpectedEOF.Error()
+		want := map[string][]string{
+			"a packet to the gateway was lost": {eof + " 0", eof + " 1999", eof + " 1999"},
+			"packets to the host were lost":    {short + " 0", short + " 1999", short + " 1999"},
+			"an answer to the host was lost":   {short + " 0", short + " 999", short + " 999"},
+		}
+		if !maps.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("logged %v, want %v", got, want)
 		}
 	})
 }
