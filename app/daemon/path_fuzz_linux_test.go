@@ -87,7 +87,7 @@ func (d *draw) content(n int) []byte {
 	return b
 }
 
-// options are some of TCP, an MSS of 1460 among them at an even or an odd place.
+// syn is options of TCP, most with an MSS of 1460, at an even or an odd place.
 func (d *draw) syn() []byte {
 	mss := []byte{2, 4, 1460 >> 8, 1460 & 0xff}
 	return [][]byte{mss, slices.Concat([]byte{1}, mss, []byte{1, 1, 1}), slices.Concat([]byte{4, 2}, mss, []byte{1, 0}), {1, 1, 4, 2}}[d.below(4)]

@@ -40,8 +40,7 @@ type gate struct {
 	*ike.Session
 	wire *wire
 	sas  []*gateway.SAs // as pathNetworks
-	// deliver is what Receive was given; done has a value when lastWord has come. What is
-	// before it has been delivered by then.
+	// done has a value when lastWord has come: what was before it has been delivered.
 	done chan struct{}
 }
 
