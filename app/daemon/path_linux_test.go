@@ -68,8 +68,8 @@ func (g *gate) Receive(deliver func([][]byte)) {
 	})
 }
 
-// newGate connects, by sockets that take and give runs, or datagrams.
-func newGate(runs bool) (*gate, error) {
+// newGate connects, with an ESP suite, by sockets that take and give runs, or datagrams.
+func newGate(esp string, runs bool) (*gate, error) {
 	creds, err := gateway.SelfSigned(pathGateway.String())
 	if err != nil {
 		return nil, err
@@ -98,10 +98,14 @@ func newGate(runs bool) (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
+	inner, err := ike.ParseESPSuite(esp)
+	if err != nil {
+		return nil, err
+	}
 	g := &gate{done: make(chan struct{}, 1)}
 	var wires []*wire
 	g.Session, err = ike.Dial(context.Background(), &ike.Config{
-		Gateway: pathGateway.String(), Login: "ada", Password: ike.Secret("secret"), IKE: []ike.IKESuite{suite},
+		Gateway: pathGateway.String(), Login: "ada", Password: ike.Secret("secret"), IKE: []ike.IKESuite{suite}, ESP: []ike.ESPSuite{inner}, AllowWeak: inner.Weak(),
 		Trust:         ike.Trust{CAs: []*x509.Certificate{creds.CA}},
 		LocalNetworks: []netip.Prefix{netip.PrefixFrom(pathLocals[0], 32), netip.PrefixFrom(pathLocals[1], 128)}, RemoteNetworks: pathNetworks,
 		ListenESP: func(context.Context, netip.Addr) (net.PacketConn, error) { return nil, errors.New("no raw sockets") },
