@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -186,12 +187,12 @@ func (d *draw) given() (whole []byte, lane byte) {
 // several are encrypted together, when the memory that they came from holds others.
 var pathSuites = [...]string{"aes256gcm16", "aes128-sha1", "aes256-sha256"}
 
-var pathGates [len(pathSuites)][2]func() (*gate, error) // by whether the socket has runs
+var pathGates [len(pathSuites)][pathSockets]func() (*gate, error)
 
 func init() {
 	for suite, esp := range pathSuites {
-		for i := range pathGates[suite] {
-			pathGates[suite][i] = sync.OnceValues(func() (*gate, error) { return newGate(esp, i == 1) })
+		for sockets := range pathSockets {
+			pathGates[suite][sockets] = sync.OnceValues(func() (*gate, error) { return newGate(esp, sockets) })
 		}
 	}
 }
@@ -199,18 +200,18 @@ func init() {
 // path is the whole path for one input.
 type path struct {
 	*gate
-	end  *interfaceEnd
-	pump *pump
-	runs bool
-	udp  bool // the host takes datagrams together
+	end     *interfaceEnd
+	pump    *pump
+	sockets int
+	udp     bool // the host takes datagrams together
 }
 
 // paths runs a test with each kind of socket, and of host; see newInterface.
 func paths(t *testing.T, suite, limit int, single bool, test func(*path)) {
 	t.Helper()
-	for i := range 4 {
-		runs, udp := i&1 != 0, i&2 != 0
-		g, err := pathGates[suite][i&1]()
+	for i := range 2 * pathSockets {
+		sockets, udp := i/2, i%2 != 0
+		g, err := pathGates[suite][sockets]()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -226,7 +227,7 @@ func paths(t *testing.T, suite, limit int, single bool, test func(*path)) {
 		func() {
 			defer end.Close()
 			defer p.attach(g)()
-			test(&path{g, end, p, runs, udp})
+			test(&path{g, end, p, sockets, udp})
 		}()
 	}
 }
@@ -297,6 +298,7 @@ func pathOut(t *testing.T, w *path, limit int, d *draw) {
 		}
 		w.pass()
 	}
+	w.settle(t) // a session that gets no answers asks for new SAs
 	var got, heard [pathQueues][][]byte
 	for i, datagram := range w.wire.takeSent() {
 		p, network, err := w.open(datagram)
@@ -373,7 +375,7 @@ func (w *path) compare(t *testing.T, what string, got, want [][]byte) {
 		}
 	}
 	if len(got) != len(want) {
-		t.Fatalf("%s, runs %v, UDP %v: %d packets, want %d", what, w.runs, w.udp, len(got), len(want))
+		t.Fatalf("%s, sockets %d, UDP %v: %d packets, want %d", what, w.sockets, w.udp, len(got), len(want))
 	}
 }
 
@@ -467,14 +469,12 @@ func pathIn(t *testing.T, w *path, limit int, d *draw) {
 				want[connectionOf(p)] = append(want[connectionOf(p)], unnumbered(p))
 			}
 		}
-		w.arrive(datagrams, w.runs)
+		w.arrive(datagrams, w.sockets != byDatagrams)
+		if w.sockets == byHost { // a socket holds only so much
+			w.settle(t)
+		}
 	}
-	sealed, err := w.seal(lastWord(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.arrive([][]byte{sealed}, w.runs)
-	<-w.done
+	w.settle(t)
 	for _, whole := range w.end.got() {
 		packets, ok := apart(whole)
 		if !ok {
@@ -495,6 +495,21 @@ func pathIn(t *testing.T, w *path, limit int, d *draw) {
 	}
 }
 
+// settle returns when all that has come to the session has been handed on.
+func (w *path) settle(t *testing.T) {
+	t.Helper()
+	sealed, err := w.seal(lastWord(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.arrive([][]byte{sealed}, w.sockets != byDatagrams)
+	select {
+	case <-w.done:
+	case <-time.After(hostPatience):
+		t.Fatal("packets of the gateway are lost")
+	}
+}
+
 type arrivingPacket struct {
 	packet  []byte
 	network int
@@ -511,4 +526,5 @@ func addrsIf(p []byte) (src, dst netip.Addr) {
 var (
 	_ Session       = (*gate)(nil)
 	_ ike.BatchConn = runWire{}
+	_ ike.BatchConn = (*hostWire)(nil)
 )

@@ -68,8 +68,16 @@ func (g *gate) Receive(deliver func([][]byte)) {
 	})
 }
 
-// newGate connects, with an ESP suite, by sockets that take and give runs, or datagrams.
-func newGate(esp string, runs bool) (*gate, error) {
+// Kinds of sockets that a gate has.
+const (
+	byDatagrams = iota
+	byRuns      // see runWire
+	byHost      // see hostWire
+	pathSockets
+)
+
+// newGate connects, with an ESP suite, by sockets of a kind.
+func newGate(esp string, sockets int) (*gate, error) {
 	creds, err := gateway.SelfSigned(pathGateway.String())
 	if err != nil {
 		return nil, err
@@ -85,15 +93,15 @@ func newGate(esp string, runs bool) (*gate, error) {
 		return nil, err
 	}
 	network := gateway.NewNet()
-	var sockets []gateway.Socket
+	var served []gateway.Socket
 	for _, port := range []uint16{500, 4500} {
 		conn, err := network.Listen(netip.AddrPortFrom(pathGateway, port))
 		if err != nil {
 			return nil, err
 		}
-		sockets = append(sockets, gateway.Socket{Conn: conn, NonESP: port != 500})
+		served = append(served, gateway.Socket{Conn: conn, NonESP: port != 500})
 	}
-	go gw.Serve(context.Background(), sockets...)
+	go gw.Serve(context.Background(), served...)
 	suite, err := ike.ParseIKESuite("aes256-sha256-ecp256")
 	if err != nil {
 		return nil, err
@@ -116,8 +124,11 @@ func newGate(esp string, runs bool) (*gate, error) {
 			}
 			w := newWire(conn)
 			wires = append(wires, w)
-			if runs {
+			switch sockets {
+			case byRuns:
 				return runWire{w}, nil
+			case byHost:
+				return newHostWire(w)
 			}
 			return w, nil
 		},
