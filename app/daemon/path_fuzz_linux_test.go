@@ -200,22 +200,22 @@ func init() {
 // path is the whole path for one input.
 type path struct {
 	*gate
-	end     *interfaceEnd
+	end     hostEnd
 	pump    *pump
 	sockets int
-	udp     bool // the host takes datagrams together
+	host    int
 }
 
-// paths runs a test with each kind of socket, and of host; see newInterface.
+// paths runs a test with each kind of socket, and of host.
 func paths(t *testing.T, suite, limit int, single bool, test func(*path)) {
 	t.Helper()
-	for i := range 2 * pathSockets {
-		sockets, udp := i/2, i%2 != 0
+	for i := range pathSockets * pathHosts {
+		sockets, host := i/pathHosts, i%pathHosts
 		g, err := pathGates[suite][sockets]()
 		if err != nil {
 			t.Fatal(err)
 		}
-		end, err := newInterface(udp, single)
+		end, err := newHost(host, single)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func paths(t *testing.T, suite, limit int, single bool, test func(*path)) {
 		func() {
 			defer end.Close()
 			defer p.attach(g)()
-			test(&path{g, end, p, sockets, udp})
+			test(&path{g, end, p, sockets, host})
 		}()
 	}
 }
@@ -375,7 +375,7 @@ func (w *path) compare(t *testing.T, what string, got, want [][]byte) {
 		}
 	}
 	if len(got) != len(want) {
-		t.Fatalf("%s, sockets %d, UDP %v: %d packets, want %d", what, w.sockets, w.udp, len(got), len(want))
+		t.Fatalf("%s, sockets %d, host %d: %d packets, want %d", what, w.sockets, w.host, len(got), len(want))
 	}
 }
 
@@ -480,7 +480,7 @@ func pathIn(t *testing.T, w *path, limit int, d *draw) {
 		if !ok {
 			t.Fatalf("the host gets %x", whole)
 		}
-		if whole[1] == 5 && !w.udp {
+		if whole[1] == 5 && w.host != asDatagrams {
 			t.Error("the host gets datagrams together, which it does not take")
 		}
 		for _, p := range packets {

@@ -322,11 +322,37 @@ func (g *gate) arrive(datagrams [][]byte, runs bool) {
 // pathQueues is how many queues an interface has.
 const pathQueues = 16
 
-// interfaceEnd is an interface whose host is the test.
+// interfaceEnd is an interface of Linux, with offloads.
 type interfaceEnd struct {
 	tun.Device
 	near []int // the queues
 	host []int // their other ends
+}
+
+// Kinds of interfaces that a host has.
+const (
+	asSegments  = iota // of TCP
+	asDatagrams        // UDP together too
+	asLibrary          // see libraryEnd
+	pathHosts
+)
+
+// hostEnd is an interface whose host is the test.
+type hostEnd interface {
+	tun.Device
+	// give has the host hand over a packet behind its offload header, by a queue. It reports
+	// false when the queue is full.
+	give(whole []byte, queue int) (bool, error)
+	// got is what the host has been handed since, in the same form.
+	got() [][]byte
+}
+
+func newHost(kind int, single bool) (hostEnd, error) {
+	if kind == asLibrary {
+		host := new(libraryHost)
+		return &libraryEnd{Device: tun.FromLibrary(host), host: host}, nil
+	}
+	return newInterface(kind == asDatagrams, single)
 }
 
 // newInterface makes one that takes datagrams together or does not. In a single file, what
@@ -378,8 +404,6 @@ func (e *interfaceEnd) Read(take func([]byte)) error {
 	return e.Device.Read(take)
 }
 
-// give has the host hand over a packet behind its offload header, by a queue. It reports
-// false when the queue is full.
 func (e *interfaceEnd) give(whole []byte, queue int) (bool, error) {
 	_, err := unix.Write(e.host[queue], whole)
 	if errors.Is(err, unix.EAGAIN) {
@@ -388,7 +412,6 @@ func (e *interfaceEnd) give(whole []byte, queue int) (bool, error) {
 	return true, err
 }
 
-// got is what the host has been handed since.
 func (e *interfaceEnd) got() (wholes [][]byte) {
 	buf := make([]byte, 1<<17)
 	for _, fd := range e.host {
@@ -411,3 +434,61 @@ type queueDevice struct {
 
 func (d *queueDevice) File() *os.File { return d.file }
 func (d *queueDevice) Close() error   { return d.file.Close() }
+
+// libraryEnd is an interface of the library's, without offloads: it gives one packet with
+// each call.
+type libraryEnd struct {
+	tun.Device // for what the host gets; nothing comes from it
+	host       *libraryHost
+	given      [][]byte   // until the next Read
+	reading    tun.Device // for what the host has given
+}
+
+// Read implements tun.Device. It ends where there is nothing to wait for.
+func (e *libraryEnd) Read(take func([]byte)) error {
+	if e.reading == nil {
+		e.reading = tun.FromLibrary(&libraryHost{given: e.given})
+		e.given = nil
+	}
+	err := e.reading.Read(take)
+	if err != nil {
+		e.reading = nil
+	}
+	return err
+}
+
+func (e *libraryEnd) give(whole []byte, _ int) (bool, error) {
+	packets, ok := apart(whole)
+	e.given = append(e.given, packets...)
+	return ok, nil
+}
+
+func (e *libraryEnd) got() (wholes [][]byte) {
+	wholes, e.host.got = e.host.got, nil
+	return wholes
+}
+
+// libraryHost is the library's end. What it is given to read ends.
+type libraryHost struct {
+	wgtun.Device
+	given [][]byte
+	got   [][]byte
+}
+
+func (h *libraryHost) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	if len(h.given) == 0 {
+		return 0, os.ErrClosed
+	}
+	sizes[0] = copy(bufs[0][offset:], h.given[0])
+	h.given = h.given[1:]
+	return 1, nil
+}
+
+func (h *libraryHost) Write(bufs [][]byte, offset int) (int, error) {
+	for _, b := range bufs {
+		h.got = append(h.got, append(make([]byte, 10), b[offset:]...))
+	}
+	return len(bufs), nil
+}
+
+func (*libraryHost) Close() error { return nil }
