@@ -159,11 +159,12 @@ lint: tools test-cross ## formatting, vet, staticcheck, known vulnerabilities, i
 exhaustive: ## tests that "make test" takes in strides, in full: every bit, every pair of losses
 	EXHAUSTIVE=1 $(GO) test -count=1 -timeout 30m -run '^(TestFlippedBits|TestPairsOfFaults)$$' ./ike
 
+# To make each input that is of interest as short as can be would take all the time.
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@set -e; list=$$($(GO) test -list '^Fuzz' ./...); \
 	echo "$$list" | awk '/^Fuzz/ {f[n++] = $$1} $$1 == "ok" {for (i = 0; i < n; i++) print $$2, f[i]; n = 0}' | \
 	while read -r pkg name; do \
-		echo "$$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$pkg; \
+		echo "$$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
 	done
 
 # BENCH picks parts (tcp,pps,ping,idle,datagrams,suites,sas,rekey,strongswan,connect), ROUNDS
