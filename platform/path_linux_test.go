@@ -226,6 +226,18 @@ func TestReportsBreakNothing(t *testing.T) {
 	}
 }
 
+// wholeSocket is a socket whose datagrams may not be fragmented, and that takes reports.
+func wholeSocket(t *testing.T, n *Network, gateway netip.Addr) *udpSocket {
+	t.Helper()
+	c, err := n.ListenPacket(t.Context(), gateway, 0)
+	run(t, "ListenPacket", err)
+	t.Cleanup(func() { c.Close() })
+	s := c.(*udpSocket)
+	s.OnTooBig(func(netip.Addr, int) {})
+	run(t, "forbid", s.SetDontFragment(true))
+	return s
+}
+
 // TestReportsOfARun: a router answers each datagram of a run, as when the path has become
 // narrower or ends there. All that costs nothing that is sent next, by whatever call, nor do
 // reports that come while it is tried.
@@ -234,12 +246,7 @@ func TestReportsOfARun(t *testing.T) {
 	n, _ := testNetwork(t)
 	w := openWire(t)
 	for _, gateway := range addrs(pathGateways...) {
-		c, err := n.ListenPacket(t.Context(), gateway, 0)
-		run(t, "ListenPacket", err)
-		s := c.(*udpSocket)
-		defer s.Close()
-		s.OnTooBig(func(netip.Addr, int) {})
-		run(t, "forbid", s.SetDontFragment(true))
+		s := wholeSocket(t, n, gateway)
 		to, b := netip.AddrPortFrom(gateway, 4500), make([]byte, 100)
 		batch := func(segment int, runs ...[]byte) error {
 			_, err := s.WriteBatch(runs, slices.Repeat([]int{segment}, len(runs)), to)

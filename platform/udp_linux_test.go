@@ -113,12 +113,7 @@ func TestBatchTooLarge(t *testing.T) {
 	n, _ := testNetwork(t)
 	w := openWire(t)
 	for _, gateway := range addrs(pathGateways...) {
-		c, err := n.ListenPacket(t.Context(), gateway, 0)
-		run(t, "ListenPacket", err)
-		s := c.(*udpSocket)
-		defer s.Close()
-		s.OnTooBig(func(netip.Addr, int) {})
-		run(t, "forbid", s.SetDontFragment(true))
+		s := wholeSocket(t, n, gateway)
 		to := netip.AddrPortFrom(gateway, 4500)
 		good, _ := runOf(2, 1000, 500, 1)
 		large, _ := runOf(2, 1600, 700, 2)
