@@ -283,13 +283,12 @@ func (n *native) Write(packets [][]byte) error {
 // first is that of fragments, too: the kernel tells them apart by addresses alone, so that
 // those of all connections between two hosts are one to it.
 func queueOf(parts [][]byte) int {
-	p, whole := parts[0][offloadLen:], true // what was put together
-	u, _ := unitOf(p)
-	if len(p) == 0 {
-		u, whole = unitOf(parts[1])
-	}
-	if !whole {
-		return 0
+	u, _ := unitOf(parts[0][offloadLen:]) // the headers of packets that were put together
+	if len(u.packet) == 0 {
+		var ok bool
+		if u, ok = unitOf(parts[1]); !ok {
+			return 0
+		}
 	}
 	ports := u.packet[u.transport:]
 	sum := int(binary.BigEndian.Uint16(ports)) + int(binary.BigEndian.Uint16(ports[2:]))
