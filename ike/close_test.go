@@ -176,7 +176,10 @@ func TestCloseOfAStuckLink(t *testing.T) {
 				s := w.dial()
 				conn.stuck.Store(true)
 				var flushed sync.WaitGroup
-				flushed.Go(func() { send(w.t, s, ipv4(firstVIP, insideHost, "waits")) })
+				if err := s.WritePacket(withTail(ipv4(firstVIP, insideHost, "waits"))); err != nil {
+					w.t.Fatal(err)
+				}
+				flushed.Go(s.Flush)
 				synctest.Wait()
 				tt.first(w, s)
 				synctest.Wait()

@@ -167,10 +167,8 @@ func allowedAbove(size, whole int) fragmentation {
 // forbidFragments sets whether datagrams that the path carries whole, as far as is
 // known, may be fragmented should it not.
 func (t *transport) forbidFragments(on bool) {
-	for _, u := range []*socket{t.conn, t.natt, t.raw.Load()} {
-		if u != nil {
-			t.forbid(&u.fragments, on)
-		}
+	for u := range t.sockets {
+		t.forbid(&u.fragments, on)
 	}
 }
 

@@ -254,20 +254,25 @@ func (t *transport) logError(err error, now int64) {
 // holds the socket, so that the others wait for it, Deletes too.
 func (t *transport) endWrites() {
 	end := time.Now().Add(closePatience)
+	for u := range t.sockets {
+		_ = u.conn.SetWriteDeadline(end)
+	}
+}
+
+// sockets ranges over those that are open.
+func (t *transport) sockets(yield func(*socket) bool) {
 	for _, u := range []*socket{t.conn, t.natt, t.raw.Load()} {
-		if u != nil {
-			_ = u.conn.SetWriteDeadline(end)
+		if u != nil && !yield(u) {
+			return
 		}
 	}
 }
 
 // close returns when the ports are free again: another attempt may need the same.
 func (t *transport) close() {
-	for _, u := range []*socket{t.conn, t.natt, t.raw.Load()} {
-		if u != nil {
-			u.conn.Close()
-			<-u.ended
-		}
+	for u := range t.sockets {
+		u.conn.Close()
+		<-u.ended
 	}
 }
 

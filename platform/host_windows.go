@@ -99,7 +99,7 @@ func withPath(conn net.PacketConn, ipv6 bool) (net.PacketConn, error) {
 		refuses: func(err error) bool {
 			return errors.Is(err, windows.WSAEINVAL) || errors.Is(err, windows.WSAENOPROTOOPT) || errors.Is(err, windows.WSAEOPNOTSUPP)
 		},
-		single: err != nil || !sendsRuns(raw),
+		apart: err != nil || !sendsRuns(raw),
 	}
 	return s, err
 }

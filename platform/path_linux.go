@@ -71,15 +71,16 @@ var byRouters = []unix.Errno{
 }
 
 // again says whether a call that has failed is to be made once more, because routers'
-// reports may be the reason, and takes these from the socket's error queue. After so many
-// tries they must have been there; before, another call may have taken them.
+// reports may be the reason, and takes these from the socket's error queue. It has been made
+// again so many times. That there are none says little, for the call of another goroutine may
+// have taken them; but that what is sent is too large is said by the link, too.
 func (s *pathSocket) again(err error, tries int) bool {
 	f := s.tooBig.Load()
 	if f == nil || !slices.ContainsFunc(byRouters, func(e unix.Errno) bool { return errors.Is(err, e) }) {
 		return false
 	}
 	var control [128]byte
-	more := tries == 0
+	more := tries == 0 || !errors.Is(err, unix.EMSGSIZE)
 	for range maxReports {
 		var n int
 		var to unix.Sockaddr

@@ -6,8 +6,8 @@ import (
 )
 
 // retryRuns is how many runs, or datagrams that are read, go one by one where the system has
-// refused to move more with a call: it may have been for the network card, or for a
-// program that looks into what is sent, and either may be another one by then.
+// refused to move more with a call. The reason may be the network card or a filter, and both
+// can change.
 const retryRuns = 1 << 12
 
 // sendEach sends the datagrams of a run one by one, also those behind one that fails. It

@@ -28,7 +28,7 @@ type winBatches struct {
 	refuses func(error) bool
 
 	// Owned by the writer.
-	single  bool // the system sends no runs
+	apart   bool // the system sends no runs
 	singly  int  // so many runs go datagram by datagram
 	control [winControlSpace]byte
 }
@@ -46,7 +46,7 @@ func (b *winBatches) writeBatch(runs [][]byte, segments []int, to netip.AddrPort
 func (b *winBatches) write(run []byte, segment int, to netip.AddrPort) error {
 	if b.singly > 0 {
 		b.singly--
-	} else if !b.single && len(run) > segment {
+	} else if !b.apart && len(run) > segment {
 		err := b.sendRun(run, b.controlFor(segment), to)
 		if err == nil {
 			return nil

@@ -77,9 +77,9 @@ func TestWinBatches(t *testing.T) {
 		runs, segments, want = append(runs, run), append(segments, shape[1]), append(want, datagrams...)
 	}
 	for name, tt := range map[string]struct {
-		runs   error
-		single bool
-		calls  [2]int // first, and then
+		runs  error
+		apart bool
+		calls [2]int // first, and then
 	}{
 		"runs":                   {nil, false, [2]int{4, 4}},
 		"the option is unknown":  {nil, true, [2]int{90, 90}},
@@ -88,7 +88,7 @@ func TestWinBatches(t *testing.T) {
 	} {
 		f := &fakeWinUDP{t: t, runs: tt.runs}
 		b := f.batches()
-		b.single = tt.single
+		b.apart = tt.apart
 		for round, calls := range tt.calls {
 			f.calls, f.arrived = 0, nil
 			if n, err := b.writeBatch(runs, segments, netip.AddrPort{}); n != len(runs) || err != nil {
@@ -158,10 +158,10 @@ func TestWinBatchesAllocations(t *testing.T) {
 	}
 	run, _ := runOf(5, 100, 50, 1)
 	runs, segments := [][]byte{run, run[:100]}, []int{100, 100}
-	for _, single := range []bool{false, true} {
-		b.single = single
+	for _, apart := range []bool{false, true} {
+		b.apart = apart
 		if n := testing.AllocsPerRun(20, func() { _, _ = b.writeBatch(runs, segments, netip.AddrPort{}) }); n != 0 {
-			t.Errorf("single %v: %v allocations", single, n)
+			t.Errorf("apart %v: %v allocations", apart, n)
 		}
 	}
 }

@@ -44,10 +44,10 @@ const (
 	maxQueues = 16
 	// heardQueues is how many of them are for connections whose far end has sent
 	// something: one for what has no ports, as pings, and others among which connections
-	// of TCP and of UDP are spread, apart from each other: no call is put behind uploads by
-	// TCP, however many there are. An upload is in none of the rest.
+	// of TCP and of UDP are spread, apart from each other: no telephone is put behind
+	// uploads by TCP, however many there are. An upload is in none of the rest.
 	heardQueues = 1 + tcpQueues + udpQueues
-	// Ports of a program are often all even or all odd: the numbers are prime.
+	// Ports of a program are often all even or all odd: the numbers are odd.
 	tcpQueues = 7
 	udpQueues = 5
 )

@@ -262,8 +262,9 @@ func deviceAllocations(t *testing.T, dev Device) {
 }
 
 func TestQueueOf(t *testing.T) {
-	one, next := inner{port: 1}, inner{port: 2}
-	one6 := inner{port: 1, ipv6: true}
+	payload := make([]byte, 1000)
+	one, next := inner{port: 1, payload: payload}, inner{port: 2, payload: payload}
+	one6 := inner{port: 1, ipv6: true, payload: payload}
 	fragment := func(p []byte, field ...byte) []byte {
 		copy(p[6:], field)
 		return p
@@ -278,11 +279,11 @@ func TestQueueOf(t *testing.T) {
 		{"TCP", [][]byte{header, one.packet()}, tcp + (0x3001+80)%tcpQueues},
 		{"another connection", [][]byte{header, next.packet()}, tcp + (0x3002+80)%tcpQueues},
 		{"IPv6", [][]byte{header, one6.packet()}, tcp + (0x3001+80)%tcpQueues},
-		{"put together", [][]byte{slices.Concat(header, one.packet()), make([]byte, 1000)}, tcp + (0x3001+80)%tcpQueues},
+		{"put together", [][]byte{slices.Concat(header, one.packet()[:40]), one.packet()[40:]}, tcp + (0x3001+80)%tcpQueues},
 		{"UDP", [][]byte{header, one.datagram()}, udp + (0x3001+53)%udpQueues},
 		{"another connection of UDP", [][]byte{header, next.datagram()}, udp + (0x3002+53)%udpQueues},
 		{"UDP over IPv6", [][]byte{header, one6.datagram()}, udp + (0x3001+53)%udpQueues},
-		{"datagrams", [][]byte{slices.Concat(header, one.datagram()), make([]byte, 1000)}, udp + (0x3001+53)%udpQueues},
+		{"datagrams", [][]byte{slices.Concat(header, one.datagram()[:28]), one.datagram()[28:]}, udp + (0x3001+53)%udpQueues},
 		{"a first fragment", [][]byte{header, fragment(one.datagram(), 0x20, 0)}, 0},
 		{"a later fragment", [][]byte{header, fragment(one.datagram(), 0, 185)}, 0},
 		{"a later fragment of TCP", [][]byte{header, fragment(one.packet(), 0x20, 185)}, 0},

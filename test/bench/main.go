@@ -148,13 +148,17 @@ func (b *bench) measure() (err error) {
 // lock keeps other runs away, which have rooms of the same names and take processor time. It
 // ends with the process, however that ends.
 func lock() (unlock func() error, err error) {
-	f, err := os.Create(filepath.Join(os.TempDir(), "wayfarer-bench.lock"))
+	f, err := os.Create("/run/wayfarer-bench.lock")
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("another run measures: it holds %s", f.Name())
+	}
+	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another run measures and holds %s: %w", f.Name(), err)
+		return nil, err
 	}
 	return f.Close, nil
 }
