@@ -170,7 +170,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 # BENCH picks parts (tcp,pps,ping,idle,datagrams,suites,sas,rekey,strongswan,connect), ROUNDS
 # says how many, QUICK=1 makes one short round. REALTIME=1: on a busy machine, for
 # tcp,suites,sas,rekey. Without BENCH: all.
-bench: build ## the client beside other VPNs, in namespaces: an hour, QUICK=1 eight (root, Linux; on an idle machine)
+bench: build ## the client beside other VPNs, in namespaces: an hour and more, QUICK=1 eight minutes (root, Linux; on an idle machine)
 	test/lab/lab prereqs --install
 	test/bench/prereqs
 	@mkdir -p build/bench

@@ -4,7 +4,7 @@
 // what they cost. It needs root and a Linux with network namespaces, and touches nothing
 // outside of those that it makes.
 //
-//	make bench                          everything, an hour
+//	make bench                          everything, an hour and more
 //	make bench BENCH=tcp,ping           parts of it: see below
 //	make bench QUICK=1                  one short round of everything, 8 minutes
 //	make bench REALTIME=1 BENCH=tcp     on a busy machine: see below
