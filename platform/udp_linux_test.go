@@ -109,12 +109,8 @@ func TestBatchesMany(t *testing.T) {
 // TestBatchTooLarge: what the link does not take is told by its run; of that run the
 // smaller ones go, and nothing goes twice. If it may be fragmented, it is.
 func TestBatchTooLarge(t *testing.T) {
-	enterNamespace(t)
-	n, _ := testNetwork(t)
-	w := openWire(t)
-	for _, gateway := range addrs(pathGateways...) {
-		s := wholeSocket(t, n, gateway)
-		to := netip.AddrPortFrom(gateway, 4500)
+	onWire(t, func(w *wire, s *udpSocket, to netip.AddrPort) {
+		gateway := to.Addr()
 		good, _ := runOf(2, 1000, 500, 1)
 		large, _ := runOf(2, 1600, 700, 2)
 		last, _ := runOf(1, 600, 0, 3)
@@ -156,7 +152,7 @@ func TestBatchTooLarge(t *testing.T) {
 		if fragments != 4 { // of two datagrams
 			t.Errorf("%v: %d fragments", gateway, fragments)
 		}
-	}
+	})
 }
 
 // TestBatchAfterRefusal: that nobody listens at one port stops no batch to another.
