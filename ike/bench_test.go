@@ -50,7 +50,7 @@ func BenchmarkWritePacket(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		s.outbox.finish()
+		s.unclaim()
 		s.outbox.Empty()
 	}
 }

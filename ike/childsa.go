@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -47,11 +48,12 @@ type childSA struct {
 	headerLen     int    // bytes before the inner packet
 	cpiIn         uint16 // that the gateway compresses with; 0: nobody does
 
-	in    *esp.Inbound // belongs to the owner of the way in; anybody reads its counters
-	tired bool         // in has opened rekeyAfter packets; belongs to the same
+	in      *esp.Inbound // belongs to the owner of the way in; anybody reads its counters
+	inTired bool         // in has opened rekeyAfter packets; belongs to the same
 
-	out     *esp.Outbound // belongs to who has claimed it; anybody reads its counters
-	sending claim         // of out
+	out      *esp.Outbound // belongs to who has claimed it; anybody reads its counters
+	outTired bool          // out has sealed rekeyAfter packets; belongs to the same
+	sending  claim         // of out
 
 	received atomic.Bool // an authentic packet has come: the peer has the keys
 	active   bool        // sends; guarded by Session.mu
@@ -61,7 +63,7 @@ type childSA struct {
 
 // spent says whether the keys have done as much as they may.
 func (c *childSA) spent() bool {
-	return max(uint64(c.out.Sequence()), c.in.Stats().Packets) >= uint64(c.rekeyAfter)
+	return max(c.out.Stats().Packets, c.in.Stats().Packets) >= uint64(c.rekeyAfter)
 }
 
 func (c *childSA) confirmed() bool { return c.received.Load() }
@@ -280,14 +282,34 @@ func (s *Session) current(p selectorPair) *childSA {
 
 // packetAddrs reads source and destination of an IP packet.
 func packetAddrs(p []byte) (src, dst netip.Addr, ok bool) {
+	both := addrBytes(p)
+	src, ok = netip.AddrFromSlice(both[:len(both)/2])
+	dst, _ = netip.AddrFromSlice(both[len(both)/2:])
+	return src, dst, ok
+}
+
+// addrBytes is source and destination of an IP packet, as they stand in it; nil: neither
+// IPv4 nor IPv6.
+func addrBytes(p []byte) []byte {
 	switch {
 	case len(p) >= 20 && p[0]>>4 == 4:
-		return netip.AddrFrom4([4]byte(p[12:16])), netip.AddrFrom4([4]byte(p[16:20])), true
+		return p[12:20]
 	case len(p) >= 40 && p[0]>>4 == 6:
-		return netip.AddrFrom16([16]byte(p[8:24])), netip.AddrFrom16([16]byte(p[24:40])), true
+		return p[8:40]
 	}
-	return src, dst, false
+	return nil
 }
+
+// lastAddrs are those of the last packet: the packets of a connection have the same, and
+// policy says the same of them.
+type lastAddrs struct {
+	both [2 * 16]byte
+	n    int
+}
+
+func (l *lastAddrs) are(both []byte) bool { return bytes.Equal(l.both[:l.n], both) }
+
+func (l *lastAddrs) set(both []byte) { l.n = copy(l.both[:], both) }
 
 // WritePacket takes an inner packet for the gateway, which leaves with the next Flush at
 // the latest. The packet's capacity must leave Tailroom behind it; what stands there is
@@ -327,15 +349,12 @@ func (s *Session) WritePacket(packet []byte) error {
 		return fmt.Errorf("sealing a packet: %w", err)
 	}
 	o.Add(path.marker + len(sealed))
-	if c.out.Sequence() == c.rekeyAfter {
-		s.requestRekey()
-	}
 	return nil
 }
 
 // Flush sends the packets that WritePacket has taken.
 func (s *Session) Flush() {
-	s.outbox.finish() // before that they may be plaintext
+	s.unclaim() // before that they may be plaintext
 	if len(s.outbox.Runs) == 0 {
 		return
 	}
@@ -348,21 +367,57 @@ func (s *Session) Flush() {
 // the packet, and claims it: its keys stay until the next Flush, or until another is
 // claimed.
 func (s *Session) outboundFor(packet []byte) *childSA {
+	addrs, o := addrBytes(packet), &s.outbox
+	if last := &o.lookup; last.sa != nil && last.addrs.are(addrs) && last.among == s.outbound.Load() && s.claim(last.sa) {
+		return last.sa
+	}
 	src, dst, ok := packetAddrs(packet)
 	if !ok {
 		return nil
 	}
 	holds := func(c *childSA) bool { return c.local.Contains(src) && c.remote.Contains(dst) }
 	for {
-		out := *s.outbound.Load()
-		i := slices.IndexFunc(out, holds)
+		out := s.outbound.Load()
+		i := slices.IndexFunc(*out, holds)
 		if i < 0 {
 			return nil
 		}
-		if s.outbox.use(out[i]) {
-			return out[i]
+		if c := (*out)[i]; s.claim(c) {
+			o.lookup.sa, o.lookup.among = c, out
+			o.lookup.addrs.set(addrs)
+			return c
 		}
 		// It has been removed from the list since.
+	}
+}
+
+// claim claims an SA for the next packet. It reports false if the SA has been removed.
+func (s *Session) claim(c *childSA) bool {
+	if s.outbox.sa == c {
+		return true
+	}
+	s.unclaim()
+	if !c.sending.take() {
+		return false
+	}
+	s.outbox.sa = c
+	return true
+}
+
+// unclaim completes the packets that the claimed SA has begun, and lets go of it.
+func (s *Session) unclaim() {
+	c := s.outbox.sa
+	if c == nil {
+		return
+	}
+	s.outbox.sa = nil
+	c.out.Finish()
+	if !c.outTired && c.out.Stats().Packets >= uint64(c.rekeyAfter) {
+		c.outTired = true
+		s.requestRekey()
+	}
+	if c.sending.release() {
+		c.out.Zero()
 	}
 }
 

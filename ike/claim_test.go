@@ -168,7 +168,7 @@ func TestRemoveBeforePacket(t *testing.T) {
 	gone.sending.remove()
 	s.outbound.Store(&[]*childSA{gone, old[0]}) // as it was when the writer read it
 	other := newPairedSA(t, s, "aes128gcm16", 0x22222222).child
-	s.outbox.use(other)
+	s.claim(other)
 	written := make(chan error)
 	go func() { written <- s.WritePacket(withTail(ipv4(firstVIP, insideHost, "hello"))) }()
 	for other.sending.state.Load() != claimFree { // it leaves it when it has read the list

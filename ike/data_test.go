@@ -247,6 +247,102 @@ func TestBatches(t *testing.T) {
 	})
 }
 
+// TestVerdictIsOfNow: what was said of the last packet holds for the same addresses, for as
+// long as the policy and the SAs are the same.
+func TestVerdictIsOfNow(t *testing.T) {
+	everywhere := &policy{local: []netip.Prefix{netip.PrefixFrom(firstVIP, 32)}}
+	elsewhere := &policy{local: everywhere.local, sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/12")}}
+	all := map[uint32]*childSA{1: {remote: netip.MustParsePrefix("0.0.0.0/0")}}
+	none := map[uint32]*childSA{}
+	other := netip.MustParseAddr("10.99.0.77")
+	var s Session
+	for i, step := range []struct {
+		dst     netip.Addr
+		policy  *policy
+		inbound *map[uint32]*childSA
+		want    bool
+	}{
+		{firstVIP, everywhere, &all, true},
+		{firstVIP, everywhere, &all, true},
+		{firstVIP, elsewhere, &all, false},
+		{firstVIP, everywhere, &all, true},
+		{firstVIP, everywhere, &none, false},
+		{firstVIP, everywhere, &all, true},
+		{other, everywhere, &all, false},
+		{firstVIP, everywhere, &all, true},
+	} {
+		s.policy.Store(step.policy)
+		s.inbound.Store(step.inbound)
+		for range 2 {
+			if got := s.allowedIn(ipv4(insideHost, step.dst, "")); got != step.want {
+				t.Errorf("step %d: allowed is %v", i, got)
+			}
+		}
+	}
+	for range 2 {
+		if s.allowedIn([]byte{0x45}) {
+			t.Error("a packet without addresses is allowed")
+		}
+	}
+}
+
+// TestRekeyAtOnce: the batch that wears an SA's keys out, in either direction, has it renewed.
+func TestRekeyAtOnce(t *testing.T) {
+	const enough = 10
+	for name, carry := range map[string]func(w *world, s *Session, n int){
+		"out": func(w *world, s *Session, n int) {
+			for range n {
+				if err := s.WritePacket(withTail(ipv4(firstVIP, insideHost, "out"))); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+			s.Flush()
+		},
+		"in": func(w *world, _ *Session, n int) {
+			for range n {
+				if err := w.gw.SendPacket(ipv4(insideHost, firstVIP, "in")); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorlds(t, func(w *world) {
+				w.start()
+				s := w.dial()
+				w.do(s, func() { s.current(s.pairs[0]).rekeyAfter = enough })
+				carry(w, s, enough-1)
+				synctest.Wait()
+				if n := len(w.messages(gateway.QM1)); n != 1 {
+					t.Errorf("%d Quick Modes before the last packet", n)
+				}
+				carry(w, s, 1)
+				synctest.Wait()
+				if n := len(w.messages(gateway.QM1)); n != 2 {
+					t.Errorf("%d Quick Modes", n)
+				}
+			})
+		})
+	}
+}
+
+// TestCountsOfABatch: each SA of a batch counts its packets.
+func TestCountsOfABatch(t *testing.T) {
+	inWorlds(t, func(w *world) {
+		w.start()
+		s := w.dial()
+		first, second := newForeignSA(t, s, 0x11111111), newForeignSA(t, s, 0x22222222)
+		w.do(s, func() { s.install(first.child); s.install(second.child) })
+		packet := ipv4(insideHost, firstVIP, "hello")
+		byOwner(t, s, func() {
+			s.receiveESP([][]byte{first.seal(t, packet), first.seal(t, packet), second.seal(t, packet), first.seal(t, packet)})
+		})
+		if one, two := first.child.in.Stats().Packets, second.child.in.Stats().Packets; one != 3 || two != 1 {
+			t.Errorf("counted %d and %d", one, two)
+		}
+	})
+}
+
 // TestReplayedESP: a packet that comes twice is delivered once, and counted.
 func TestReplayedESP(t *testing.T) {
 	inWorlds(t, func(w *world) {

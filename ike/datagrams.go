@@ -199,34 +199,18 @@ type outbox struct {
 	path *espPath
 	sa   *childSA // of the last packet, claimed; others have finished theirs
 
+	lookup lookup // the last that found an SA
+
 	// A run of one datagram.
 	single [1][]byte
 	length [1]int
 }
 
-// use claims an SA for the next packet. It reports false if the SA has been removed.
-func (o *outbox) use(c *childSA) bool {
-	if o.sa == c {
-		return true
-	}
-	o.finish()
-	if !c.sending.take() {
-		return false
-	}
-	o.sa = c
-	return true
-}
-
-// finish completes the packets that the last SA has begun.
-func (o *outbox) finish() {
-	if o.sa == nil {
-		return
-	}
-	o.sa.out.Finish()
-	if o.sa.sending.release() {
-		o.sa.out.Zero()
-	}
-	o.sa = nil
+// lookup is what the security policy said of a packet.
+type lookup struct {
+	addrs lastAddrs
+	among *[]*childSA // the SAs, as they were
+	sa    *childSA
 }
 
 // sendESP sends what the outbox holds, all of it finished. Only what the path is known not

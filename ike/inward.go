@@ -61,6 +61,9 @@ func (s *Session) receiveESP(packets [][]byte) {
 		}
 		p, authentic := s.open(c, packet, &expanded)
 		if authentic {
+			if alive != nil && alive != c {
+				s.opened(alive)
+			}
 			alive = c
 		}
 		if p != nil {
@@ -71,12 +74,18 @@ func (s *Session) receiveESP(packets [][]byte) {
 		now := time.Now()
 		s.lastHeard.Store(s.clock.stamp(now))
 		s.watchdog.heard(now)
-		if !alive.tired && alive.in.Stats().Packets >= uint64(alive.rekeyAfter) {
-			alive.tired = true
-			s.requestRekey()
-		}
+		s.opened(alive)
 	}
 	s.deliver(inner)
+}
+
+// opened counts the packets that an SA has opened.
+func (s *Session) opened(c *childSA) {
+	c.in.Finish()
+	if !c.inTired && c.in.Stats().Packets >= uint64(c.rekeyAfter) {
+		c.inTired = true
+		s.requestRekey()
+	}
 }
 
 func (s *Session) deliver(packets [][]byte) {
@@ -172,25 +181,23 @@ func (s *Session) hold(spi uint32, packet []byte) *childSA {
 // on the newest), so their selectors count together; where the gateway has named
 // networks, only these and the Config's.
 func (s *Session) allowedIn(p []byte) bool {
-	src, dst, ok := packetAddrs(p)
-	if !ok {
-		return false
-	}
-	v := verdict{src: src, dst: dst, policy: s.policy.Load(), inbound: s.inbound.Load()}
-	if last := &s.verdict; last.src == v.src && last.dst == v.dst && last.policy == v.policy && last.inbound == v.inbound {
+	addrs, policy, inbound := addrBytes(p), s.policy.Load(), s.inbound.Load()
+	last := &s.verdict
+	if last.policy == policy && last.inbound == inbound && last.addrs.are(addrs) {
 		return last.allowed
 	}
-	v.allowed = v.policy.allows(src, dst, *v.inbound)
-	s.verdict = v
-	return v.allowed
+	src, dst, ok := packetAddrs(p)
+	last.policy, last.inbound, last.allowed = policy, inbound, ok && policy.allows(src, dst, *inbound)
+	last.addrs.set(addrs)
+	return last.allowed
 }
 
-// verdict is what became of a packet: those of a connection have the same addresses.
+// verdict is what became of a packet.
 type verdict struct {
-	src, dst netip.Addr
-	policy   *policy // under which it was said, as was
-	inbound  *map[uint32]*childSA
-	allowed  bool
+	addrs   lastAddrs
+	policy  *policy // under which it was said, as was
+	inbound *map[uint32]*childSA
+	allowed bool
 }
 
 // allows reports whether packets from src to dst may come in on ESP SAs.

@@ -74,7 +74,7 @@ func TestAllocations(t *testing.T) {
 		plaintext[31] = nextDummy
 		dummy := ref.protect(t, 1, make([]byte, ref.ivLen()), plaintext)
 		none("Open of a dummy", func() error { return again(dummy) }, ErrDummy)
-		out.sequence.Store(MaxSequence)
+		out.sequence = MaxSequence
 		none("Seal at the end", func() error { _, err := seal(); return err }, ErrExhausted)
 		in.Zero()
 		out.Zero()

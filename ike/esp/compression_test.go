@@ -66,6 +66,7 @@ func TestCompression(t *testing.T) {
 			}
 			total += uint64(len(tc.inner))
 		}
+		in.Finish()
 		if s := in.Stats(); s.Packets != 3 || s.Bytes != total || s.BadExpansion != 0 {
 			t.Errorf("%s: in: %+v, want 3 packets of %d bytes", tt.name, s, total)
 		}
@@ -128,6 +129,7 @@ func TestExpansionRefused(t *testing.T) {
 		if _, err := in.Open(make([]byte, tt.room), bytes.Clone(packet)); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 		}
+		in.Finish()
 		if s := in.Stats(); s.Packets != 0 || s.BadExpansion != tt.bad {
 			t.Errorf("%s: %+v", tt.name, s)
 		}

@@ -15,10 +15,10 @@
 // one packet when they decrypt, those of several packets when they encrypt, which is why
 // there are Begin and Finish. Fuzzers compare both with the standard library.
 //
-// One goroutine owns a direction: it alone calls Seal, Begin and Finish, or Open, and
+// One goroutine owns a direction: it alone calls Seal and Begin, or Open, and Finish and
 // Zero. Nothing is locked and, once an SA stands, nothing is allocated, on errors
 // neither; only AES-GCM with an 8-byte ICV grows a buffer when a packet is larger than
-// all before it. SPI, Sequence and Stats may be called from anywhere.
+// all before it. SPI and Stats may be called from anywhere.
 //
 // IPComp (RFC 3173) is a stage between the inner packet and ESP that the caller may
 // hook into an SA: Compressor, Expander. It runs after the ICV and the replay window

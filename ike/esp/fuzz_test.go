@@ -42,6 +42,7 @@ func FuzzOpen(f *testing.F) {
 				} else if i == 1 && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrDummy) {
 					t.Errorf("authentic packet %x: %v", packet, err)
 				}
+				in.Finish()
 				if want := in.Stats(); err == nil && want.Packets != 1 || err != nil && want.Packets != 0 {
 					t.Errorf("counted %+v, error %v", want, err)
 				}

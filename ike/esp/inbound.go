@@ -14,11 +14,14 @@ type Inbound struct {
 	window window
 	probes int // left, see probeTruncation
 
-	packets, bytes, replayed, badICV, truncated96, badExpansion atomic.Uint64
+	opened, total uint64 // inner packets that Open returned, and their bytes
+
+	packets, bytes                              atomic.Uint64 // as of the last Finish
+	replayed, badICV, truncated96, badExpansion atomic.Uint64
 }
 
 // InboundStats counts what Open met. Packets and Bytes are of inner packets that
-// it returned.
+// it had returned when Finish was called.
 type InboundStats struct {
 	Packets, Bytes   uint64
 	Replayed, BadICV uint64
@@ -125,9 +128,17 @@ func (i *Inbound) Open(dst, packet []byte) ([]byte, error) {
 		return nil, ErrMalformed
 	}
 	inner := payload[:length]
-	i.packets.Add(1)
-	i.bytes.Add(uint64(len(inner)))
+	i.opened++
+	i.total += uint64(len(inner))
 	return inner, nil
+}
+
+// Finish counts what Open has returned. It is called when packets that came together
+// have been opened: what others can read costs more than much else that is done for a
+// packet.
+func (i *Inbound) Finish() {
+	i.packets.Store(i.opened)
+	i.bytes.Store(i.total)
 }
 
 // probeTruncation looks whether a refused packet is one with an ICV of 96 bits. With
@@ -185,7 +196,7 @@ func innerLen(payload []byte, next byte) int {
 // SPI is the one of the SA, chosen by us.
 func (i *Inbound) SPI() uint32 { return i.spi }
 
-// Stats counts what Open met so far.
+// Stats counts what Open met so far. Anybody may call it.
 func (i *Inbound) Stats() InboundStats {
 	return InboundStats{
 		Packets:  i.packets.Load(),
@@ -202,6 +213,7 @@ func (i *Inbound) Stats() InboundStats {
 // salts and the expanded keys of CBC mode; others are inside the standard library,
 // which has no means to wipe them, and are left to the garbage collector.
 func (i *Inbound) Zero() {
+	i.Finish()
 	if i.opener != nil {
 		i.opener.zero()
 		i.opener, i.expand = nil, nil

@@ -41,6 +41,7 @@ func TestOpenBitFlips(t *testing.T) {
 					t.Fatalf("bit %d: got %v, want %v", bit, err, wantErr)
 				}
 			}
+			in.Finish()
 			if got := in.Stats(); got != want || want.Replayed == 0 {
 				t.Errorf("counted %+v, want %+v", got, want)
 			}
@@ -220,6 +221,7 @@ func TestOpenReplay(t *testing.T) {
 				t.Errorf("%s: step %d: got %v, want %v", tt.name, i, err, s.want)
 			}
 		}
+		in.Finish()
 		if got, want := in.Stats(), (InboundStats{Packets: 8, Bytes: 8 * 40, Replayed: 8, BadICV: 2}); got != want {
 			t.Errorf("%s: counted %+v, want %+v", tt.name, got, want)
 		}
@@ -293,7 +295,7 @@ func TestInboundZero(t *testing.T) {
 	}
 }
 
-// TestWatchers: SPI, Sequence and Stats from another goroutine, for the race
+// TestWatchers: SPI and Stats from another goroutine, for the race
 // detector.
 func TestWatchers(t *testing.T) {
 	rand := newRand(17)
@@ -308,7 +310,7 @@ func TestWatchers(t *testing.T) {
 				return
 			default:
 				_, _ = in.SPI(), in.Stats()
-				_, _, _ = out.SPI(), out.Sequence(), out.Stats()
+				_, _ = out.SPI(), out.Stats()
 			}
 		}
 	})
@@ -318,6 +320,7 @@ func TestWatchers(t *testing.T) {
 			t.Error(err)
 			break
 		}
+		in.Finish()
 	}
 	close(done)
 	wg.Wait()

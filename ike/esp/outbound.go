@@ -28,11 +28,13 @@ type Outbound struct {
 
 	compress Compressor // nil: none
 
-	sequence atomic.Uint32 // of the last packet
-	bytes    atomic.Uint64
+	sequence uint32 // of the last packet
+	total    uint64 // bytes of inner packets
+
+	packets, bytes atomic.Uint64 // as of the last Finish
 }
 
-// OutboundStats counts what Seal made. Bytes are those of inner packets.
+// OutboundStats counts the packets that are finished. Bytes are those of inner packets.
 type OutboundStats struct {
 	Packets, Bytes uint64
 }
@@ -99,11 +101,13 @@ func (o *Outbound) Begin(dst, inner []byte) ([]byte, error) {
 	return packet, err
 }
 
-// Finish completes the packets that Begin has begun, where they are.
+// Finish completes the packets that Begin has begun, where they are, and counts them.
 func (o *Outbound) Finish() {
 	if o.sealer != nil {
 		o.sealer.finish()
 	}
+	o.packets.Store(uint64(o.sequence))
+	o.bytes.Store(o.total)
 }
 
 // seal begins the ESP packet of inner at the beginning of dst. Inner is elsewhere or
@@ -124,11 +128,10 @@ func (o *Outbound) seal(dst, inner []byte) ([]byte, error) {
 	default:
 		return nil, ErrMalformed
 	}
-	seq := o.sequence.Load()
-	if seq >= MaxSequence {
+	if o.sequence >= MaxSequence {
 		return nil, ErrExhausted
 	}
-	seq++
+	seq := o.sequence + 1
 	n := len(inner)
 	if o.compress != nil {
 		if c := o.compress(inner); c > 0 {
@@ -150,20 +153,17 @@ func (o *Outbound) seal(dst, inner []byte) ([]byte, error) {
 	if err := o.sealer.seal(packet, plaintext); err != nil {
 		return nil, err
 	}
-	o.sequence.Store(seq)
-	o.bytes.Add(uint64(len(inner)))
+	o.sequence = seq
+	o.total += uint64(len(inner))
 	return packet, nil
 }
 
 // SPI is the one of the SA, chosen by the peer.
 func (o *Outbound) SPI() uint32 { return o.spi }
 
-// Sequence is the sequence number of the last packet, 0 before the first.
-func (o *Outbound) Sequence() uint32 { return o.sequence.Load() }
-
-// Stats counts what Seal made so far.
+// Stats counts what is finished so far. Anybody may call it.
 func (o *Outbound) Stats() OutboundStats {
-	return OutboundStats{Packets: uint64(o.sequence.Load()), Bytes: o.bytes.Load()}
+	return OutboundStats{Packets: o.packets.Load(), Bytes: o.bytes.Load()}
 }
 
 // Zero makes the SA useless: every later Seal returns ErrZeroed. Packets that wait for
@@ -171,8 +171,8 @@ func (o *Outbound) Stats() OutboundStats {
 // others are inside the standard library, which has no means to wipe them, and are left
 // to the garbage collector.
 func (o *Outbound) Zero() {
+	o.Finish()
 	if o.sealer != nil {
-		o.sealer.finish()
 		o.sealer.zero()
 		o.sealer, o.compress = nil, nil
 	}

@@ -39,7 +39,7 @@ func TestSealRoom(t *testing.T) {
 		if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}
-		if err != nil && (packet != nil || out.Sequence() != 0) {
+		if err != nil && (packet != nil || out.sequence != 0) {
 			t.Errorf("%s: a packet or a sequence number in spite of the error", tt.name)
 		}
 	}
@@ -90,7 +90,7 @@ func TestSealVersion(t *testing.T) {
 			t.Errorf("version %d: got %v, want %v", version, err, ErrMalformed)
 		}
 	}
-	if got := out.Sequence(); got != 2 {
+	if got := out.sequence; got != 2 {
 		t.Errorf("sequence %d after two packets", got)
 	}
 }
@@ -102,7 +102,7 @@ func TestSealExhausted(t *testing.T) {
 		ref := newRef(transformNamed(t, name), rand)
 		out := ref.outbound(t, rand)
 		const last = 4293918719
-		out.sequence.Store(last - 1)
+		out.sequence = last - 1
 		inner := ipv4(rand, 50)
 		packet := sealed(t, out, inner)
 		if want := ref.seal(t, last, packet[8:8+ref.ivLen()], inner); !bytes.Equal(packet, want) {
@@ -117,8 +117,8 @@ func TestSealExhausted(t *testing.T) {
 				t.Errorf("%s: the inner packet was changed", name)
 			}
 		}
-		if out.Sequence() != last || out.Sequence() != MaxSequence {
-			t.Errorf("%s: sequence %d, want %d", name, out.Sequence(), uint32(last))
+		if out.sequence != last || last != MaxSequence {
+			t.Errorf("%s: sequence %d, want %d", name, out.sequence, uint32(last))
 		}
 	}
 }
@@ -174,7 +174,7 @@ func TestCounterIVs(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, start := range []uint32{0, 0x00ffffff, 0x89abcdef} {
-			out.sequence.Store(start)
+			out.sequence = start
 			for i := range uint32(3) {
 				packet := sealed(t, out, ipv4(rand, 50))
 				seq, iv := binary.BigEndian.Uint32(packet[4:]), binary.BigEndian.Uint64(packet[8:])
@@ -219,13 +219,13 @@ func TestIVFailure(t *testing.T) {
 			if _, err := out.Seal(buf, MaxHeadroom, len(inner)); !errors.Is(err, broken) {
 				t.Fatalf("after %d bytes: got %v, want %v", n, err, broken)
 			}
-			if !bytes.Equal(buf[MaxHeadroom:], inner) || out.Sequence() != 0 || out.Stats() != (OutboundStats{}) {
+			if !bytes.Equal(buf[MaxHeadroom:], inner) || out.sequence != 0 || out.Stats() != (OutboundStats{}) {
 				t.Fatalf("after %d bytes: the failure changed packet, sequence or counters", n)
 			}
 		}
 		source.n = 1 << 20
 		packet, err := out.Seal(buf, MaxHeadroom, len(inner))
-		if err != nil || out.Sequence() != 1 {
+		if err != nil || out.sequence != 1 {
 			t.Fatalf("the SA does not recover: %v", err)
 		}
 		if got, err := ref.inbound(t).Open(make([]byte, len(packet)), packet); err != nil || !bytes.Equal(got, inner) {
@@ -296,7 +296,7 @@ func TestOutboundZero(t *testing.T) {
 		if left := leftovers(s); left != "" {
 			t.Errorf("%s: %s", tt.name, left)
 		}
-		if out.SPI() != testSPI || out.Sequence() != 1 || out.Stats().Packets != 1 || out.Stats().Bytes != 50 {
+		if out.SPI() != testSPI || out.sequence != 1 || out.Stats().Packets != 1 || out.Stats().Bytes != 50 {
 			t.Errorf("%s: SPI and counters are gone", tt.name)
 		}
 	}
@@ -396,7 +396,7 @@ func TestBeginRefuses(t *testing.T) {
 		{"trailer", 500, inner(100, 16), nil, ErrRoom},
 		{"empty", 500, make([]byte, 0, 17), nil, ErrMalformed},
 		{"no IP", 500, make([]byte, 40, 60), nil, ErrMalformed},
-		{"exhausted", 500, inner(100, 17), func(o *Outbound) { o.sequence.Store(MaxSequence) }, ErrExhausted},
+		{"exhausted", 500, inner(100, 17), func(o *Outbound) { o.sequence = MaxSequence }, ErrExhausted},
 		{"zeroised", 500, inner(100, 17), (*Outbound).Zero, ErrZeroed},
 		{"no IV", 500, inner(100, 17), func(o *Outbound) {
 			o.sealer.(*cbcSealer).ivs.rand = iotest.ErrReader(broken)
@@ -407,12 +407,12 @@ func TestBeginRefuses(t *testing.T) {
 			tt.prepare(out)
 		}
 		whole := tt.inner[:cap(tt.inner)]
-		before, sequence := bytes.Clone(whole), out.Sequence()
+		before, sequence := bytes.Clone(whole), out.sequence
 		_, err := out.Begin(make([]byte, tt.dst), tt.inner)
 		if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}
-		if !bytes.Equal(whole, before) || err != nil && out.Sequence() != sequence {
+		if !bytes.Equal(whole, before) || err != nil && out.sequence != sequence {
 			t.Errorf("%s: the inner packet was changed, or a sequence number used", tt.name)
 		}
 	}

@@ -324,9 +324,10 @@ func TestReference(t *testing.T) {
 					t.Fatalf("Open of %d bytes: %v\n got %x\nwant %x", n, err, got, inner)
 				}
 			}
-			if got := out.Stats(); got != sent || out.Sequence() != uint32(sent.Packets) {
-				t.Errorf("sent: %+v, sequence %d, want %+v", got, out.Sequence(), sent)
+			if got := out.Stats(); got != sent || out.sequence != uint32(sent.Packets) {
+				t.Errorf("sent: %+v, sequence %d, want %+v", got, out.sequence, sent)
 			}
+			in.Finish()
 			if got := in.Stats(); got != received {
 				t.Errorf("received: %+v, want %+v", got, received)
 			}

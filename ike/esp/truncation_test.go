@@ -38,6 +38,7 @@ func TestTruncated96(t *testing.T) {
 		if _, err := in.Open(dst, forged); !errors.Is(err, want) {
 			t.Errorf("%s: forged: got %v, want %v", name, err, want)
 		}
+		in.Finish()
 		if got := in.Stats(); got.Truncated96 != 3 || got.Packets != 0 || got.Bytes != 0 {
 			t.Errorf("%s: counted %+v", name, got)
 		}

@@ -198,7 +198,7 @@ func TestRFC3602(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			out.sequence.Store(uint32(published[7]) - 1)
+			out.sequence = uint32(published[7]) - 1
 			if got := sealed(t, out, data); !bytes.Equal(got, packet) {
 				t.Errorf("Seal:\n got %x\nwant %x", got, packet)
 			}

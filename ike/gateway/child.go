@@ -90,6 +90,7 @@ func (g *Gateway) receiveESP(d datagram) {
 		room = make([]byte, max(maxInner, len(d.data)))
 	}
 	inner, err := c.in.Open(room, d.data)
+	c.in.Finish()
 	if err != nil {
 		g.log.Debug("dropped ESP", "from", d.path.peer, "reason", err)
 		return
