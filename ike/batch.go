@@ -18,6 +18,7 @@ type Batch struct {
 
 	memory []byte // made when first needed
 	used   int
+	short  bool // the last datagram is shorter than its run's others
 }
 
 // Room is where the next datagram can be made, and whether it has n bytes. When it is
@@ -35,12 +36,14 @@ func (b *Batch) Add(n int) {
 	b.used = end
 	if last := len(b.Runs) - 1; last >= 0 {
 		size, segment := len(b.Runs[last]), b.Segments[last]
-		if n <= segment && size%segment == 0 && size < maxRun*segment && size+n <= maxRunLen {
+		if n <= segment && !b.short && size < maxRun*segment && size+n <= maxRunLen {
 			b.Runs[last] = b.memory[begin-size : end]
+			b.short = n < segment
 			return
 		}
 	}
 	b.Runs, b.Segments = append(b.Runs, b.memory[begin:end]), append(b.Segments, n)
+	b.short = false
 }
 
 // Empty forgets all datagrams.

@@ -314,17 +314,19 @@ func (l *lastAddrs) set(both []byte) { l.n = copy(l.both[:], both) }
 // WritePacket takes an inner packet for the gateway, which leaves with the next Flush at
 // the latest. The packet's capacity must leave Tailroom behind it; what stands there is
 // as before when WritePacket returns, and so is the packet, unless it was compressed.
-// What no SA covers is dropped. After the session's end it returns its error. One
-// goroutine at a time may call WritePacket and Flush. After WritePacket it calls Flush
-// before it waits for anything, also when the session has ended: until then an SA that is
-// removed keeps its keys.
+// What no SA covers is dropped. After the session's end it returns its error, for the
+// first packet after a Flush at least. One goroutine at a time may call WritePacket and
+// Flush. After WritePacket it calls Flush before it waits for anything, also when the
+// session has ended: until then an SA that is removed keeps its keys.
 func (s *Session) WritePacket(packet []byte) error {
-	select {
-	case <-s.done:
-		return s.Err()
-	default:
-	}
 	path, o := s.espPath.Load(), &s.outbox
+	if o.sa == nil {
+		select {
+		case <-s.done:
+			return s.Err()
+		default:
+		}
+	}
 	if o.path != path {
 		s.Flush()
 		o.path = path

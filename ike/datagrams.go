@@ -134,10 +134,14 @@ func (u *socket) read(a *arrivals) (n int, err error) {
 	return 1, err
 }
 
-// sort takes n runs apart: IKE goes to its SAs, ESP to a.esp.
+// sort takes n runs apart: IKE goes to its SAs, ESP to a.esp. Only the gateway's address
+// is listened to, whichever port it uses.
 func (t *transport) sort(u *socket, a *arrivals, n int) {
 	a.esp = a.esp[:0]
 	for i := range n {
+		if a.from[i].Addr().WithZone("") != t.gateway.WithZone("") {
+			continue
+		}
 		// An empty datagram is a run of none, with segments of no length.
 		for datagram := range slices.Chunk(a.bufs[i][:a.sizes[i]], max(a.segments[i], 1)) {
 			if packet := t.demultiplex(datagram, a.from[i], u.raw); packet != nil {
@@ -148,9 +152,8 @@ func (t *transport) sort(u *socket, a *arrivals, n int) {
 }
 
 // demultiplex hands IKE to its SA and returns an ESP packet, a part of b (RFC 3948 §2).
-// Only the gateway's address is listened to, whichever port it uses.
 func (t *transport) demultiplex(b []byte, from netip.AddrPort, raw bool) (packet []byte) {
-	if from.Addr().WithZone("") != t.gateway.WithZone("") || len(b) < nonESPMarkerLen {
+	if len(b) < nonESPMarkerLen {
 		return nil // a keepalive has one byte
 	}
 	if raw {

@@ -40,17 +40,18 @@ func (s *Session) Receive(deliver func(packets [][]byte)) {
 // receiveESP opens ESP packets, where they are, and delivers what was in them.
 func (s *Session) receiveESP(packets [][]byte) {
 	inner, expanded := packets[:0], 0
-	var alive *childSA
+	var c, alive *childSA
 	for _, packet := range packets {
 		if len(packet) < 4 {
 			continue
 		}
-		spi := binary.BigEndian.Uint32(packet)
-		c := (*s.inbound.Load())[spi]
-		if c == nil {
-			if c = s.hold(spi, packet); c == nil {
-				continue
+		if spi := binary.BigEndian.Uint32(packet); c == nil || c.spiIn != spi {
+			if c = (*s.inbound.Load())[spi]; c == nil {
+				c = s.hold(spi, packet)
 			}
+		}
+		if c == nil {
+			continue
 		}
 		if c.cpiIn != 0 && s.expanded == nil {
 			s.expanded = make([]byte, 2*maxExpanded)

@@ -42,11 +42,14 @@ type flow struct {
 	total    int    // bytes of payload
 	sequence uint32 // TCP: of the next
 	id       uint16 // IPv4: of the last packet
-	checked  bool   // the first packet's checksums are right
 	closed   bool   // nothing can follow
-	memory   [offloadLen + maxHeaders]byte
-	parts    [][]byte // headers, then payloads
-	packets  [][]byte // as they came
+
+	checked    bool   // the first packet's checksums are right
+	addressSum uint16 // once they were looked at
+
+	memory  [offloadLen + maxHeaders]byte
+	parts   [][]byte // headers, then payloads
+	packets [][]byte // as they came
 }
 
 // add takes a packet, which must stay as it is until the next flush.
@@ -173,8 +176,11 @@ func (f *flow) takes(u unit) bool {
 	if u.proto == protoTCP && !f.sameTCP(u.packet[u.transport:u.headers]) {
 		return false
 	}
-	f.checked = f.checked || f.verified()
-	return f.checked && u.verified()
+	if !f.checked {
+		f.addressSum = addressSum(f.packet, f.proto)
+		f.checked = f.verified(f.addressSum)
+	}
+	return f.checked && u.verified(f.addressSum)
 }
 
 // sameIP compares IP headers.
@@ -198,13 +204,13 @@ func (f *flow) sameTCP(tcp []byte) bool {
 }
 
 // verified reports whether the checksums of a packet are right; that of UDP must be there.
-func (u *unit) verified() bool {
+func (u *unit) verified(addressSum uint16) bool {
 	p := u.packet
-	if !u.ipv6 && checksum.Checksum(p[:ipv4HeaderLen], 0) != 0xffff {
+	if !u.ipv6 && headerSum((*[ipv4HeaderLen]byte)(p)) != 0xffff {
 		return false
 	}
 	transport := p[u.transport:]
-	return checksum.Checksum(transport, checksum.Combine(addressSum(p, u.proto), uint16(len(transport)))) == 0xffff
+	return checksum.Checksum(transport, checksum.Combine(addressSum, uint16(len(transport)))) == 0xffff
 }
 
 func (f *flow) append(u unit) {
@@ -292,7 +298,7 @@ func (f *flow) finish() {
 		o.kind, o.checksumField = offloadUDP, udpChecksum
 		binary.BigEndian.PutUint16(transport[udpLength:], size)
 	}
-	binary.BigEndian.PutUint16(transport[o.checksumField:], checksum.Combine(addressSum(header, f.proto), size))
+	binary.BigEndian.PutUint16(transport[o.checksumField:], checksum.Combine(f.addressSum, size))
 	o.put(f.memory[:], f.headers)
 	f.parts[0] = f.memory[:offloadLen+f.headers]
 }

@@ -72,7 +72,7 @@ func putCounterIV(packet []byte) {
 
 // inputs returns the nonce and the additional data of packet.
 func (g *gcm) inputs(packet []byte) (nonce, aad []byte) {
-	copy(g.nonce[saltLen:], packet[headerLen:])
+	*(*[counterIVLen]byte)(g.nonce[saltLen:]) = [counterIVLen]byte(packet[headerLen:])
 	return g.nonce[:], packet[:headerLen]
 }
 

@@ -93,11 +93,10 @@ func (o *Outbound) Begin(dst, inner []byte) ([]byte, error) {
 	if len(dst) < MaxHeadroom+n+MaxTailroom || cap(inner)-n < MaxTrailer {
 		return nil, ErrRoom
 	}
-	var behind [MaxTrailer]byte
-	tail := inner[n : n+MaxTrailer]
-	copy(behind[:], tail)
+	tail := (*[MaxTrailer]byte)(inner[n : n+MaxTrailer])
+	behind := *tail
 	packet, err := o.seal(dst, inner)
-	copy(tail, behind[:])
+	*tail = behind
 	return packet, err
 }
 
@@ -147,8 +146,7 @@ func (o *Outbound) seal(dst, inner []byte) ([]byte, error) {
 	}
 	trailer[padding], trailer[padding+1] = byte(padding), next
 	packet := dst[:o.layout.header+len(plaintext)+o.layout.icv]
-	binary.BigEndian.PutUint32(packet, o.spi)
-	binary.BigEndian.PutUint32(packet[4:], seq)
+	binary.BigEndian.PutUint64(packet, uint64(o.spi)<<32|uint64(seq))
 
 	if err := o.sealer.seal(packet, plaintext); err != nil {
 		return nil, err
