@@ -300,7 +300,7 @@ func addrBytes(p []byte) []byte {
 	return nil
 }
 
-// lastAddrs are those of the last packet: the packets of a connection have the same, and
+// lastAddrs are those of an earlier packet: the packets of a connection have the same, and
 // policy says the same of them.
 type lastAddrs struct {
 	both [2 * 16]byte
@@ -314,10 +314,10 @@ func (l *lastAddrs) set(both []byte) { l.n = copy(l.both[:], both) }
 // WritePacket takes an inner packet for the gateway, which leaves with the next Flush at
 // the latest. The packet's capacity must leave Tailroom behind it; what stands there is
 // as before when WritePacket returns, and so is the packet, unless it was compressed.
-// What no SA covers is dropped. After the session's end it returns its error, for the
-// first packet after a Flush at least. One goroutine at a time may call WritePacket and
-// Flush. After WritePacket it calls Flush before it waits for anything, also when the
-// session has ended: until then an SA that is removed keeps its keys.
+// What no SA covers is dropped. One goroutine at a time may call WritePacket and Flush.
+// After WritePacket it calls Flush before it waits for anything, also when the session has
+// ended: until then an SA that is removed keeps its keys. When it has ended, WritePacket
+// returns the session's error; amid a batch it may drop the packet instead, until Flush.
 func (s *Session) WritePacket(packet []byte) error {
 	path, o := s.espPath.Load(), &s.outbox
 	if o.sa == nil {

@@ -165,8 +165,9 @@ func TestRemoveBeforePacket(t *testing.T) {
 	s := loopbackSession(t)
 	old := *s.outbound.Load()
 	gone := newPairedSA(t, s, "aes128gcm16", 0x11111111).child
-	gone.sending.remove()
 	s.outbound.Store(&[]*childSA{gone, old[0]}) // as it was when the writer read it
+	send(t, s, ipv4(firstVIP, insideHost, "before"))
+	gone.sending.remove()
 	other := newPairedSA(t, s, "aes128gcm16", 0x22222222).child
 	s.claim(other)
 	written := make(chan error)

@@ -212,11 +212,22 @@ func TestPacketsAfterTheEnd(t *testing.T) {
 				w.start()
 				s := w.dial()
 				received := receive(s)
-				want := end(w, s)
-				if err := s.WritePacket(withTail(ipv4(firstVIP, insideHost, "late"))); !errors.Is(err, want) {
-					t.Errorf("WritePacket: %v", err)
+				send(t, s, ipv4(firstVIP, insideHost, "in time"))
+				amid := ipv4(firstVIP, insideHost, "amid a batch")
+				if err := s.WritePacket(withTail(amid)); err != nil {
+					t.Fatal(err)
 				}
-				s.Flush() // without effect
+				want := end(w, s)
+				if err := s.WritePacket(withTail(amid)); err != nil && !errors.Is(err, want) {
+					t.Errorf("WritePacket amid a batch: %v", err)
+				}
+				s.Flush()
+				for range 2 {
+					if err := s.WritePacket(withTail(ipv4(firstVIP, insideHost, "late"))); !errors.Is(err, want) {
+						t.Errorf("WritePacket: %v", err)
+					}
+					s.Flush() // without effect
+				}
 				if n := len(received()); n != 0 {
 					t.Errorf("%d packets", n)
 				}

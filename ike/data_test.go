@@ -185,6 +185,8 @@ func TestOutboundPolicy(t *testing.T) {
 			"no packet":            []byte("noise"),
 			"of no bytes":          {},
 		} {
+			send(w.t, s, ipv4(firstVIP, insideHost, "covered"))
+			synctest.Wait()
 			before := len(w.sent(nil))
 			send(w.t, s, p)
 			if n := len(w.sent(nil)) - before; n != 0 {
@@ -254,27 +256,28 @@ func TestVerdictIsOfNow(t *testing.T) {
 	elsewhere := &policy{local: everywhere.local, sources: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/12")}}
 	all := map[uint32]*childSA{1: {remote: netip.MustParsePrefix("0.0.0.0/0")}}
 	none := map[uint32]*childSA{}
-	other := netip.MustParseAddr("10.99.0.77")
+	other, loopback := netip.MustParseAddr("10.99.0.77"), netip.MustParseAddr("127.0.0.1")
 	var s Session
 	for i, step := range []struct {
-		dst     netip.Addr
-		policy  *policy
-		inbound *map[uint32]*childSA
-		want    bool
+		src, dst netip.Addr
+		policy   *policy
+		inbound  *map[uint32]*childSA
+		want     bool
 	}{
-		{firstVIP, everywhere, &all, true},
-		{firstVIP, everywhere, &all, true},
-		{firstVIP, elsewhere, &all, false},
-		{firstVIP, everywhere, &all, true},
-		{firstVIP, everywhere, &none, false},
-		{firstVIP, everywhere, &all, true},
-		{other, everywhere, &all, false},
-		{firstVIP, everywhere, &all, true},
+		{insideHost, firstVIP, everywhere, &all, true},
+		{insideHost, firstVIP, elsewhere, &all, false},
+		{insideHost, firstVIP, everywhere, &all, true},
+		{insideHost, firstVIP, everywhere, &none, false},
+		{insideHost, firstVIP, everywhere, &all, true},
+		{insideHost, other, everywhere, &all, false},
+		{insideHost, firstVIP, everywhere, &all, true},
+		{loopback, firstVIP, everywhere, &all, false},
+		{insideHost, firstVIP, everywhere, &all, true},
 	} {
 		s.policy.Store(step.policy)
 		s.inbound.Store(step.inbound)
 		for range 2 {
-			if got := s.allowedIn(ipv4(insideHost, step.dst, "")); got != step.want {
+			if got := s.allowedIn(ipv4(step.src, step.dst, "")); got != step.want {
 				t.Errorf("step %d: allowed is %v", i, got)
 			}
 		}
@@ -286,43 +289,48 @@ func TestVerdictIsOfNow(t *testing.T) {
 	}
 }
 
-// TestRekeyAtOnce: the batch that wears an SA's keys out, in either direction, has it renewed.
+// TestRekeyAtOnce: the batch that wears an SA's keys out, in either direction, has it
+// renewed, also if it goes past what is enough.
 func TestRekeyAtOnce(t *testing.T) {
 	const enough = 10
-	for name, carry := range map[string]func(w *world, s *Session, n int){
-		"out": func(w *world, s *Session, n int) {
+	for name, carry := range map[string]func(*testing.T, *Session, *foreignSA, int){
+		"out": func(t *testing.T, s *Session, _ *foreignSA, n int) {
 			for range n {
 				if err := s.WritePacket(withTail(ipv4(firstVIP, insideHost, "out"))); err != nil {
-					w.t.Fatal(err)
+					t.Fatal(err)
 				}
 			}
 			s.Flush()
 		},
-		"in": func(w *world, _ *Session, n int) {
+		"in": func(t *testing.T, s *Session, sa *foreignSA, n int) {
+			var packets [][]byte
 			for range n {
-				if err := w.gw.SendPacket(ipv4(insideHost, firstVIP, "in")); err != nil {
-					w.t.Fatal(err)
-				}
+				packets = append(packets, sa.seal(t, ipv4(insideHost, firstVIP, "in")))
 			}
+			byOwner(t, s, func() { s.receiveESP(packets) })
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			inWorlds(t, func(w *world) {
-				w.start()
-				s := w.dial()
-				w.do(s, func() { s.current(s.pairs[0]).rekeyAfter = enough })
-				carry(w, s, enough-1)
-				synctest.Wait()
-				if n := len(w.messages(gateway.QM1)); n != 1 {
-					t.Errorf("%d Quick Modes before the last packet", n)
-				}
-				carry(w, s, 1)
-				synctest.Wait()
-				if n := len(w.messages(gateway.QM1)); n != 2 {
-					t.Errorf("%d Quick Modes", n)
-				}
+		for _, last := range []int{1, 3} {
+			t.Run(fmt.Sprint(name, " ", last), func(t *testing.T) {
+				inWorlds(t, func(w *world) {
+					w.start()
+					s := w.dial()
+					sa := newForeignSA(t, s, 0x11111111)
+					sa.child.rekeyAfter, sa.child.active = enough, true
+					w.do(s, func() { s.install(sa.child) })
+					carry(t, s, sa, enough-1)
+					synctest.Wait()
+					if n := len(w.messages(gateway.QM1)); n != 1 {
+						t.Errorf("%d Quick Modes before the last packet", n)
+					}
+					carry(t, s, sa, last)
+					synctest.Wait()
+					if n := len(w.messages(gateway.QM1)); n != 2 {
+						t.Errorf("%d Quick Modes", n)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -576,17 +584,28 @@ func TestSparse(t *testing.T) {
 	}
 }
 
-// TestSort: runs are taken apart, of whatever lengths; an empty datagram is none.
+// TestSort: runs are taken apart, of whatever lengths; an empty datagram is none. What does
+// not come from the gateway's address is dropped; its port says nothing.
 func TestSort(t *testing.T) {
 	s := loopbackSession(t)
-	a := allArrivals(4)
-	for i, run := range []struct{ size, segment int }{{0, 0}, {1400, 1400}, {2500, 1000}, {3000, 1000}} {
+	runs := []struct {
+		size, segment int
+		from          netip.AddrPort
+	}{
+		{0, 0, netip.AddrPortFrom(s.transport.gateway, portNATT)},
+		{1400, 1400, netip.AddrPortFrom(s.transport.gateway, portNATT)},
+		{2500, 1000, netip.AddrPortFrom(s.transport.gateway, 54321)},
+		{2400, 800, netip.AddrPortFrom(s.transport.gateway.Next(), portNATT)},
+		{3000, 1000, netip.AddrPortFrom(s.transport.gateway, portNATT)},
+	}
+	a := allArrivals(len(runs))
+	for i, run := range runs {
 		for j := range run.size {
 			a.bufs[i][j] = byte(1 + i)
 		}
-		a.sizes[i], a.segments[i], a.from[i] = run.size, run.segment, netip.AddrPortFrom(s.transport.gateway, portNATT)
+		a.sizes[i], a.segments[i], a.from[i] = run.size, run.segment, run.from
 	}
-	s.transport.sort(s.transport.conn, a, 4)
+	s.transport.sort(s.transport.conn, a, len(runs))
 	var got []int
 	for _, packet := range a.esp {
 		got = append(got, int(packet[0])<<16|len(packet))
@@ -594,7 +613,7 @@ func TestSort(t *testing.T) {
 			t.Errorf("a packet of %d bytes has room for %d: the next one begins there", len(packet), cap(packet))
 		}
 	}
-	if want := []int{2<<16 | 1400, 3<<16 | 1000, 3<<16 | 1000, 3<<16 | 500, 4<<16 | 1000, 4<<16 | 1000, 4<<16 | 1000}; !slices.Equal(got, want) {
+	if want := []int{2<<16 | 1400, 3<<16 | 1000, 3<<16 | 1000, 3<<16 | 500, 5<<16 | 1000, 5<<16 | 1000, 5<<16 | 1000}; !slices.Equal(got, want) {
 		t.Errorf("got %x, want %x", got, want)
 	}
 }

@@ -151,7 +151,8 @@ func (t *transport) sort(u *socket, a *arrivals, n int) {
 	}
 }
 
-// demultiplex hands IKE to its SA and returns an ESP packet, a part of b (RFC 3948 §2).
+// demultiplex hands IKE to its SA and returns an ESP packet, a part of b (RFC 3948 §2),
+// which has come from the gateway's address.
 func (t *transport) demultiplex(b []byte, from netip.AddrPort, raw bool) (packet []byte) {
 	if len(b) < nonESPMarkerLen {
 		return nil // a keepalive has one byte

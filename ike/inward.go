@@ -40,7 +40,7 @@ func (s *Session) Receive(deliver func(packets [][]byte)) {
 // receiveESP opens ESP packets, where they are, and delivers what was in them.
 func (s *Session) receiveESP(packets [][]byte) {
 	inner, expanded := packets[:0], 0
-	var c, alive *childSA
+	var c, alive *childSA // c is of the packet before: those of a read mostly have one SPI
 	for _, packet := range packets {
 		if len(packet) < 4 {
 			continue

@@ -27,11 +27,11 @@ func complete(b []byte, field int, sum uint16) {
 // headerSum is the sum of an IPv4 header without options: what checksum.Checksum says, in
 // a third of its time for so few bytes.
 func headerSum(h *[ipv4HeaderLen]byte) uint16 {
-	sum := uint64(binary.BigEndian.Uint32(h[16:]))
-	sum += uint64(binary.BigEndian.Uint32(h[0:])) + uint64(binary.BigEndian.Uint32(h[4:]))
-	sum += uint64(binary.BigEndian.Uint32(h[8:])) + uint64(binary.BigEndian.Uint32(h[12:]))
+	var sum uint64
+	for i := 0; i < len(h); i += 4 {
+		sum += uint64(binary.BigEndian.Uint32(h[i:]))
+	}
 	sum = sum>>32 + sum&0xffffffff
-	sum = sum>>16 + sum&0xffff
 	sum = sum>>16 + sum&0xffff
 	return uint16(sum>>16 + sum&0xffff)
 }

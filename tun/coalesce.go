@@ -44,8 +44,8 @@ type flow struct {
 	id       uint16 // IPv4: of the last packet
 	closed   bool   // nothing can follow
 
-	checked    bool   // the first packet's checksums are right
-	addressSum uint16 // once they were looked at
+	checked   bool   // the first packet's checksums are right
+	addresses uint16 // their sum, in all of its packets; set before checked
 
 	memory  [offloadLen + maxHeaders]byte
 	parts   [][]byte // headers, then payloads
@@ -177,10 +177,10 @@ func (f *flow) takes(u unit) bool {
 		return false
 	}
 	if !f.checked {
-		f.addressSum = addressSum(f.packet, f.proto)
-		f.checked = f.verified(f.addressSum)
+		f.addresses = addressSum(f.packet, f.proto)
+		f.checked = f.verified(f.addresses)
 	}
-	return f.checked && u.verified(f.addressSum)
+	return f.checked && u.verified(f.addresses)
 }
 
 // sameIP compares IP headers.
@@ -203,14 +203,15 @@ func (f *flow) sameTCP(tcp []byte) bool {
 		bytes.Equal(old[18:], tcp[18:]) // urgent pointer, options
 }
 
-// verified reports whether the checksums of a packet are right; that of UDP must be there.
-func (u *unit) verified(addressSum uint16) bool {
+// verified reports whether the checksums of a packet are right, whose addresses have the sum
+// given; that of UDP must be there.
+func (u *unit) verified(addresses uint16) bool {
 	p := u.packet
 	if !u.ipv6 && headerSum((*[ipv4HeaderLen]byte)(p)) != 0xffff {
 		return false
 	}
 	transport := p[u.transport:]
-	return checksum.Checksum(transport, checksum.Combine(addressSum, uint16(len(transport)))) == 0xffff
+	return checksum.Checksum(transport, checksum.Combine(addresses, uint16(len(transport)))) == 0xffff
 }
 
 func (f *flow) append(u unit) {
@@ -298,7 +299,7 @@ func (f *flow) finish() {
 		o.kind, o.checksumField = offloadUDP, udpChecksum
 		binary.BigEndian.PutUint16(transport[udpLength:], size)
 	}
-	binary.BigEndian.PutUint16(transport[o.checksumField:], checksum.Combine(f.addressSum, size))
+	binary.BigEndian.PutUint16(transport[o.checksumField:], checksum.Combine(f.addresses, size))
 	o.put(f.memory[:], f.headers)
 	f.parts[0] = f.memory[:offloadLen+f.headers]
 }

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
 
 // inner describes packets of one connection, for a maker that shares nothing with what
@@ -514,6 +516,58 @@ func TestCoalesceVerifies(t *testing.T) {
 				slices.SortFunc(packets, bytes.Compare)
 				wantPackets(t, fmt.Sprintf("IPv6 %v, packet %d, byte %d", ipv6, i, at), back, packets)
 			}
+		}
+	}
+}
+
+// TestCoalesceManyConnections: what is known of a connection is not taken for another's that
+// comes in its place.
+func TestCoalesceManyConnections(t *testing.T) {
+	const each = 3
+	var packets [][]byte
+	for i := range 3 * maxFlows {
+		in := inner{ipv6: i/maxFlows == 1, port: byte(i), df: true, ttl: 64, flags: 0x10}
+		for range each {
+			in.payload = random(200)
+			p := in.packet()
+			if i/maxFlows == 2 {
+				p = in.datagram()
+			}
+			packets = append(packets, p)
+			in.sequence += 200
+			in.id++
+		}
+	}
+	whole := coalesced(t, packets, true)
+	if len(whole) != len(packets)/each {
+		t.Errorf("%d packets became %d", len(packets), len(whole))
+	}
+	var back [][]byte
+	for _, p := range whole {
+		got, err := splitAll(t, new(splitter), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back = append(back, got...)
+	}
+	slices.SortFunc(back, bytes.Compare)
+	slices.SortFunc(packets, bytes.Compare)
+	wantPackets(t, "all", back, packets)
+}
+
+// TestHeaderSum: it is what the library says of the same bytes.
+func TestHeaderSum(t *testing.T) {
+	for _, h := range [][]byte{
+		bytes.Repeat([]byte{0xff}, ipv4HeaderLen), append(bytes.Repeat([]byte{0xff}, 18), 0, 1), make([]byte, ipv4HeaderLen),
+	} {
+		if got, want := headerSum((*[ipv4HeaderLen]byte)(h)), checksum.Checksum(h, 0); got != want {
+			t.Errorf("%x: %#04x, want %#04x", h, got, want)
+		}
+	}
+	for range 10_000 {
+		h := random(ipv4HeaderLen)
+		if got, want := headerSum((*[ipv4HeaderLen]byte)(h)), checksum.Checksum(h, 0); got != want {
+			t.Fatalf("%x: %#04x, want %#04x", h, got, want)
 		}
 	}
 }

@@ -13,7 +13,8 @@
 // assembly of the project; the standard library stands in where there are none) and
 // 3DES (tripledes.go, on all processors) have several blocks in work at once: those of
 // one packet when they decrypt, those of several packets when they encrypt, which is why
-// there are Begin and Finish. Fuzzers compare both with the standard library.
+// there are Begin and Finish. Fuzzers compare both with the standard library. Finish also
+// shows others, in both directions, how many packets and bytes there were.
 //
 // One goroutine owns a direction: it alone calls Seal and Begin, or Open, and Finish and
 // Zero. Nothing is locked and, once an SA stands, nothing is allocated, on errors

@@ -21,7 +21,7 @@ type Inbound struct {
 }
 
 // InboundStats counts what Open met. Packets and Bytes are of inner packets that
-// it had returned when Finish was called.
+// it had returned by the last Finish.
 type InboundStats struct {
 	Packets, Bytes   uint64
 	Replayed, BadICV uint64
@@ -133,9 +133,8 @@ func (i *Inbound) Open(dst, packet []byte) ([]byte, error) {
 	return inner, nil
 }
 
-// Finish counts what Open has returned. It is called when packets that came together
-// have been opened: what others can read costs more than much else that is done for a
-// packet.
+// Finish counts what Open has returned, once for packets that came together: to store
+// what others may read costs more than much else that is done for a packet.
 func (i *Inbound) Finish() {
 	i.packets.Store(i.opened)
 	i.bytes.Store(i.total)

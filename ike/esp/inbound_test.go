@@ -295,8 +295,7 @@ func TestInboundZero(t *testing.T) {
 	}
 }
 
-// TestWatchers: SPI and Stats from another goroutine, for the race
-// detector.
+// TestWatchers: SPI and Stats from another goroutine, for the race detector.
 func TestWatchers(t *testing.T) {
 	rand := newRand(17)
 	ref := newRef(transformNamed(t, "aes128gcm16"), rand)

@@ -117,8 +117,10 @@ func TestSealExhausted(t *testing.T) {
 				t.Errorf("%s: the inner packet was changed", name)
 			}
 		}
-		if out.sequence != last || last != MaxSequence {
-			t.Errorf("%s: sequence %d, want %d", name, out.sequence, uint32(last))
+		for _, want := range []uint32{last, MaxSequence} {
+			if out.sequence != want {
+				t.Errorf("%s: sequence %d, want %d", name, out.sequence, want)
+			}
 		}
 	}
 }
@@ -373,6 +375,9 @@ func TestZeroFinishes(t *testing.T) {
 			t.Fatal(err)
 		}
 		out.Zero()
+		if s := out.Stats(); s.Packets != 1 || s.Bytes != uint64(len(inner)) {
+			t.Errorf("%s: counted %+v", tt.name, s)
+		}
 		out.Finish() // has nothing to do any longer
 		if got, err := ref.inbound(t).Open(make([]byte, 500), packet); err != nil || !bytes.Equal(got, inner) {
 			t.Errorf("%s: %v", tt.name, err)

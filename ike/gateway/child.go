@@ -25,8 +25,8 @@ type child struct {
 	ended       chan struct{} // closed by remove; nil unless it was handed over
 }
 
-// SAs is a tunnel's pair of ESP SAs that is another's to use, and to zeroise: see
-// [Config].Handover.
+// SAs is a tunnel's pair of ESP SAs that is another's to use, to count by Finish, and to
+// zeroise: see [Config].Handover.
 type SAs struct {
 	In             *esp.Inbound
 	Out            *esp.Outbound

@@ -36,6 +36,7 @@ func TestHandover(t *testing.T) {
 			if inner, err := way.in.Open(make([]byte, len(b)), b); err != nil || string(inner[20:]) != "hello" {
 				t.Errorf("%q, %v", inner, err)
 			}
+			way.in.Finish()
 		}
 		i.sendInner(tun, packet(i.address, server, "to the gateway"))
 		if n := len(w.arrived()); n != 0 || given.In.Stats().Packets != 1 {
