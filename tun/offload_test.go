@@ -486,6 +486,22 @@ func TestCoalesceIdentification(t *testing.T) {
 	}
 }
 
+// wantBack compares, in any order, what was coalesced, split again, with the packets.
+func wantBack(t *testing.T, name string, whole, packets [][]byte) {
+	t.Helper()
+	var back [][]byte
+	for _, p := range whole {
+		got, err := splitAll(t, new(splitter), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back = append(back, got...)
+	}
+	slices.SortFunc(back, bytes.Compare)
+	slices.SortFunc(packets, bytes.Compare)
+	wantPackets(t, name, back, packets)
+}
+
 // TestCoalesceVerifies: a wrong checksum is never made right.
 func TestCoalesceVerifies(t *testing.T) {
 	for _, ipv6 := range []bool{false, true} {
@@ -504,17 +520,7 @@ func TestCoalesceVerifies(t *testing.T) {
 					packets[j] = bytes.Clone(p)
 				}
 				packets[i][at] ^= 0x40
-				var back [][]byte
-				for _, whole := range coalesced(t, packets, true) {
-					got, err := splitAll(t, new(splitter), whole)
-					if err != nil {
-						t.Fatal(err)
-					}
-					back = append(back, got...)
-				}
-				slices.SortFunc(back, bytes.Compare)
-				slices.SortFunc(packets, bytes.Compare)
-				wantPackets(t, fmt.Sprintf("IPv6 %v, packet %d, byte %d", ipv6, i, at), back, packets)
+				wantBack(t, fmt.Sprintf("IPv6 %v, packet %d, byte %d", ipv6, i, at), coalesced(t, packets, true), packets)
 			}
 		}
 	}
@@ -542,17 +548,7 @@ func TestCoalesceManyConnections(t *testing.T) {
 	if len(whole) != len(packets)/each {
 		t.Errorf("%d packets became %d", len(packets), len(whole))
 	}
-	var back [][]byte
-	for _, p := range whole {
-		got, err := splitAll(t, new(splitter), p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		back = append(back, got...)
-	}
-	slices.SortFunc(back, bytes.Compare)
-	slices.SortFunc(packets, bytes.Compare)
-	wantPackets(t, "all", back, packets)
+	wantBack(t, "all", whole, packets)
 }
 
 // TestHeaderSum: it is what the library says of the same bytes.
