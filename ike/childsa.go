@@ -320,7 +320,7 @@ func (l *lastAddrs) set(both []byte) { l.n = copy(l.both[:], both) }
 // returns the session's error; amid a batch it may drop the packet instead, until Flush.
 func (s *Session) WritePacket(packet []byte) error {
 	path, o := s.espPath.Load(), &s.outbox
-	if o.sa == nil {
+	if o.sa == nil { // once a batch
 		select {
 		case <-s.done:
 			return s.Err()
