@@ -3,7 +3,6 @@ package platform
 import (
 	"net"
 	"net/netip"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,13 +11,11 @@ import (
 // routers say. Many packets go with a call, each as a message of its own: the kernel makes
 // no runs of them.
 type ipSocket struct {
-	*net.IPConn
 	pathSocket
 
 	// Owned by the reader.
 	in     *messages // made when first needed
 	fronts *[maxMessages]ipv4Front
-	pauses pauses
 
 	out *messages // owned by the writer; made when first needed
 }
@@ -26,20 +23,14 @@ type ipSocket struct {
 // ipv4Front is an IPv4 header without options.
 type ipv4Front [20]byte
 
-func (s *ipSocket) ReadFrom(b []byte) (n int, from net.Addr, err error) {
-	for {
-		if n, from, err = s.IPConn.ReadFrom(b); err == nil || !s.again(err, 0) {
-			return n, from, err
-		}
+// ReadFrom implements net.PacketConn.
+func (s *ipSocket) ReadFrom(b []byte) (int, net.Addr, error) {
+	var size, segment [1]int
+	var from [1]netip.AddrPort
+	if _, err := s.ReadBatch([][]byte{b}, size[:], segment[:], from[:]); err != nil {
+		return 0, nil, err
 	}
-}
-
-func (s *ipSocket) WriteTo(b []byte, to net.Addr) (n int, err error) {
-	for tries := 0; ; tries++ {
-		if n, err = s.IPConn.WriteTo(b, to); err == nil || !s.again(err, tries) {
-			return n, err
-		}
-	}
+	return size[0], &net.IPAddr{IP: from[0].Addr().AsSlice()}, nil
 }
 
 // ReadBatch waits until something has come and puts a packet into each of bufs, which have
@@ -48,12 +39,11 @@ func (s *ipSocket) WriteTo(b []byte, to net.Addr) (n int, err error) {
 // reads from the socket.
 func (s *ipSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
 	if s.in == nil {
-		s.in, s.pauses.rest = newMessages(unix.SYS_RECVMMSG), rest
+		s.in = newMessages(unix.SYS_RECVMMSG)
 		if !s.ipv6 {
 			s.splitHeaders()
 		}
 	}
-	s.pauses.pause()
 	m := s.in
 	if err := s.receive(m, bufs); err != nil {
 		return 0, err
@@ -64,9 +54,9 @@ func (s *ipSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.
 			sizes[i] = s.fronts[i].strip(bufs[i], sizes[i])
 		}
 		segments[i] = sizes[i]
-		from[i] = netip.AddrPortFrom(addrPortOf(&m.names[i]).Addr(), 0)
+		from[i] = netip.AddrPortFrom(m.names[i].addrPort().Addr(), 0)
 	}
-	s.pauses.gave(time.Now(), m.count, sizes[:m.done], segments)
+	s.note(m, sizes, segments)
 	return m.done, nil
 }
 
@@ -100,17 +90,12 @@ func (f *ipv4Front) strip(b []byte, size int) int {
 // to an address; the port does not count. It returns how many runs went out before the
 // error; of the run after these some packets may have gone, too. It never sends one twice.
 func (s *ipSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort) (int, error) {
-	if zone := to.Addr().Zone(); zone != "" {
-		addr := &net.IPAddr{IP: to.Addr().AsSlice(), Zone: zone}
-		for i, run := range runs {
-			if err := sendEach(run, segments[i], to, func(b []byte, _ netip.AddrPort) (int, error) { return s.WriteTo(b, addr) }); err != nil {
-				return i, err
-			}
-		}
-		return len(runs), nil
-	}
 	if s.out == nil {
 		s.out = newMessages(unix.SYS_SENDMMSG)
 	}
-	return s.writeEach(s.out, runs, segments, netip.AddrPortFrom(to.Addr(), 0))
+	name, err := s.nameOf(netip.AddrPortFrom(to.Addr(), 0))
+	if err != nil {
+		return 0, err
+	}
+	return s.writeEach(s.out, runs, segments, &name)
 }

@@ -1,14 +1,17 @@
 package platform
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +26,128 @@ const (
 	maxTries = 8
 )
 
-// pathSocket is what a socket knows of the path that its datagrams take.
+// pathSocket is a socket that is told of the path that its datagrams take. Its calls do not
+// fail because of what routers say: reading goes on, writing is tried again a few times.
 type pathSocket struct {
-	raw    syscall.RawConn
+	raw    *watched
+	local  net.Addr
 	ipv6   bool
 	tooBig atomic.Pointer[func(to netip.Addr, mtu int)]
+	pauses pauses // of the reader
+}
+
+func (s *pathSocket) init(raw *watched, local net.Addr, ipv6 bool) {
+	s.raw, s.local, s.ipv6, s.pauses.rest = raw, local, ipv6, s.rest
+}
+
+// Close implements net.PacketConn.
+func (s *pathSocket) Close() error { return s.raw.Close() }
+
+// LocalAddr implements net.PacketConn.
+func (s *pathSocket) LocalAddr() net.Addr { return s.local }
+
+// SetDeadline implements net.PacketConn.
+func (s *pathSocket) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+
+// SetReadDeadline implements net.PacketConn.
+func (s *pathSocket) SetReadDeadline(t time.Time) error { return s.raw.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.PacketConn.
+func (s *pathSocket) SetWriteDeadline(t time.Time) error { return s.raw.SetWriteDeadline(t) }
+
+// SyscallConn implements syscall.Conn.
+func (s *pathSocket) SyscallConn() (syscall.RawConn, error) { return s.raw, nil }
+
+// WriteTo implements net.PacketConn.
+func (s *pathSocket) WriteTo(b []byte, to net.Addr) (int, error) {
+	switch to := to.(type) {
+	case *net.UDPAddr:
+		return s.WriteToUDPAddrPort(b, to.AddrPort())
+	case *net.IPAddr:
+		addr, _ := netip.AddrFromSlice(to.IP)
+		return s.WriteToUDPAddrPort(b, netip.AddrPortFrom(addr.WithZone(to.Zone), 0))
+	}
+	return 0, &net.AddrError{Err: "no address of a datagram", Addr: to.String()}
+}
+
+// WriteToUDPAddrPort sends a datagram.
+func (s *pathSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	name, err := s.nameOf(to)
+	if err != nil {
+		return 0, err
+	}
+	for tries := 0; ; tries++ {
+		var errno syscall.Errno
+		err := s.raw.Write(func(fd uintptr) bool {
+			_, _, errno = syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+				0, uintptr(unsafe.Pointer(&name)), name.size())
+			return errno != unix.EAGAIN
+		})
+		if err == nil && errno != 0 {
+			err = os.NewSyscallError("sendto", errno)
+		}
+		if err == nil {
+			return len(b), nil
+		}
+		if errno != unix.EINTR && !s.again(err, tries) {
+			return 0, err
+		}
+	}
+}
+
+// socketName is a socket address of the kernel's, of either family.
+type socketName unix.RawSockaddrInet6
+
+func (s *socketName) size() uintptr {
+	if s.Family == unix.AF_INET {
+		return unix.SizeofSockaddrInet4
+	}
+	return unix.SizeofSockaddrInet6
+}
+
+// addrPort reads an address, without a zone; the zero value if it is of another family.
+func (s *socketName) addrPort() netip.AddrPort {
+	port := s.Port<<8 | s.Port>>8
+	switch s.Family {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(s)).Addr), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16(s.Addr), port)
+	}
+	return netip.AddrPort{}
+}
+
+// nameOf is an address as the socket's family has it.
+func (s *pathSocket) nameOf(to netip.AddrPort) (name socketName, err error) {
+	addr, port := to.Addr().Unmap(), to.Port()<<8|to.Port()>>8
+	switch {
+	case addr.Is4() && !s.ipv6:
+		*(*unix.RawSockaddrInet4)(unsafe.Pointer(&name)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: addr.As4()}
+	case addr.Is6() && s.ipv6:
+		name = socketName{Family: unix.AF_INET6, Port: port, Addr: addr.As16()}
+		if zone := addr.Zone(); zone != "" {
+			name.Scope_id, err = s.indexOf(zone)
+		}
+	default:
+		err = &net.AddrError{Err: "not of the socket's family", Addr: addr.String()}
+	}
+	return name, err
+}
+
+// indexOf is the index of an interface, by its name or written out.
+func (s *pathSocket) indexOf(zone string) (index uint32, err error) {
+	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
+		return uint32(n), nil
+	}
+	ifr, err := unix.NewIfreq(zone)
+	if err != nil {
+		return 0, os.NewSyscallError("interface "+zone, err)
+	}
+	var failed error
+	err = s.raw.Control(func(fd uintptr) { failed = unix.IoctlIfreq(int(fd), unix.SIOCGIFINDEX, ifr) })
+	return ifr.Uint32(), cmp.Or(err, os.NewSyscallError("interface "+zone, failed))
 }
 
 // SetDontFragment forbids that datagrams are fragmented, here or on the way, or allows
@@ -129,59 +249,22 @@ func addrOf(a unix.Sockaddr) netip.Addr {
 	return netip.Addr{}
 }
 
-// udpSocket is a UDP socket whose calls do not fail because of what routers say. Reading
-// goes on; writing is tried again a few times.
-type udpSocket struct {
-	*net.UDPConn
-	pathSocket
-	batches
-}
-
-func (s *udpSocket) ReadFromUDPAddrPort(b []byte) (n int, from netip.AddrPort, err error) {
-	for {
-		if n, from, err = s.UDPConn.ReadFromUDPAddrPort(b); err == nil || !s.again(err, 0) {
-			return n, from, err
-		}
-	}
-}
-
-func (s *udpSocket) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, from, err := s.ReadFromUDPAddrPort(b)
-	if err != nil {
-		return n, nil, err
-	}
-	return n, net.UDPAddrFromAddrPort(from), nil
-}
-
-func (s *udpSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (n int, err error) {
-	for tries := 0; ; tries++ {
-		if n, err = s.UDPConn.WriteToUDPAddrPort(b, to); err == nil || !s.again(err, tries) {
-			return n, err
-		}
-	}
-}
-
-func (s *udpSocket) WriteTo(b []byte, to net.Addr) (n int, err error) {
-	for tries := 0; ; tries++ {
-		if n, err = s.UDPConn.WriteTo(b, to); err == nil || !s.again(err, tries) {
-			return n, err
-		}
-	}
-}
-
-// withPath makes a socket know its path.
+// withPath makes a socket one that is told of its path.
 func withPath(conn net.PacketConn, ipv6 bool) (net.PacketConn, error) {
-	switch c := conn.(type) {
-	case *net.UDPConn:
-		s := &udpSocket{UDPConn: c, pathSocket: pathSocket{ipv6: ipv6}}
-		var err error
-		s.raw, err = c.SyscallConn()
-		return s, err
-	case *net.IPConn:
-		s := &ipSocket{IPConn: c, pathSocket: pathSocket{ipv6: ipv6}}
-		var err error
-		s.raw, err = c.SyscallConn()
-		return s, err
+	plain, ok := conn.(syscall.Conn)
+	if !ok {
+		return conn, nil
 	}
-	return conn, nil
+	raw, err := takeOver(plain)
+	if err = errors.Join(err, conn.Close()); err != nil {
+		return nil, err
+	}
+	if _, ok := conn.(*net.IPConn); ok {
+		s := new(ipSocket)
+		s.init(raw, conn.LocalAddr(), ipv6)
+		return s, nil
+	}
+	s := new(udpSocket)
+	s.init(raw, conn.LocalAddr(), ipv6)
+	return s, nil
 }

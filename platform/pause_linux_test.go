@@ -20,10 +20,13 @@ func TestPauses(t *testing.T) {
 		after           time.Duration
 		want            int
 	}{
-		{"a stream", 4, many(5, 1400), many(5, 1400), 299 * time.Microsecond, 4},
-		{"a slower one", 4, many(5, 1400), many(5, 1400), 300 * time.Microsecond, 0},
-		{"one of single calls", 4, many(1, 1400), many(1, 1400), 59 * time.Microsecond, 4},
-		{"now and then one", 4, many(1, 1400), many(1, 1400), 60 * time.Microsecond, 0},
+		{"a stream", 4, many(5, 1400), many(5, 1400), 624 * time.Microsecond, 4},
+		{"a slower one", 4, many(5, 1400), many(5, 1400), 625 * time.Microsecond, 2},
+		{"one of single calls", 4, many(1, 1400), many(1, 1400), 124 * time.Microsecond, 4},
+		{"a gap", 4, many(1, 1400), many(1, 1400), 125 * time.Microsecond, 2},
+		{"another", 2, many(1, 1400), many(1, 1400), time.Hour, 1},
+		{"now and then one", 1, many(1, 1400), many(1, 1400), 125 * time.Microsecond, 0},
+		{"many after a gap", 2, many(7, 1400), many(7, 1400), time.Second, 1},
 		{"a stream begins", 0, many(3, 1400), many(3, 1400), 0, 3},
 		{"and goes on", 3, many(1, 1400), many(1, 1400), 0, 4},
 		{"the smallest", 3, many(2, 512), many(2, 512), 0, 4},
@@ -32,16 +35,25 @@ func TestPauses(t *testing.T) {
 		{"mostly small", 4, []int{1400, 60, 60}, []int{1400, 60, 60}, 0, 0},
 		{"runs", 4, many(5, 14000), many(5, 1400), 0, 0},
 		{"a run among them", 4, []int{1400, 2800, 1400}, []int{1400, 1400, 1400}, 0, 0},
-		{"there are more", 4, many(8, 1400), many(8, 1400), 0, 0},
+		{"there are more", 4, many(8, 1400), many(8, 1400), 0, 4},
 	} {
 		begin := time.Now()
 		p := pauses{dense: tt.before, last: begin}
-		p.gave(begin.Add(tt.after), 8, tt.sizes, tt.segments)
+		total := 0
+		for _, size := range tt.sizes {
+			total += size
+		}
+		if much := p.gave(begin.Add(tt.after), 8, tt.sizes, tt.segments); much != (total >= 8192) {
+			t.Errorf("%s: %d bytes are much: %t", tt.name, total, much)
+		}
 		if p.dense != tt.want {
 			t.Errorf("%s: dense %d, want %d", tt.name, p.dense, tt.want)
 		}
 		if !p.last.Equal(begin.Add(tt.after)) {
 			t.Errorf("%s: the moment was not noted", tt.name)
+		}
+		if more := len(tt.sizes) == 8; p.more != more {
+			t.Errorf("%s: more wait: %t, want %t", tt.name, p.more, more)
 		}
 	}
 }
@@ -78,6 +90,8 @@ func TestPause(t *testing.T) {
 	to.pauses.rest = func() { rested++ }
 	read(1400, 5, closely, 0, "before a stream")
 	read(1400, 5, closely, 1, "amid a stream")
+	read(1400, 8, closely, 1, "amid a stream, as many as a call takes")
+	read(1400, 5, closely, 0, "while more may wait")
 	runtime.GOMAXPROCS(1)
 	read(1400, 5, closely, 0, "with one processor")
 	runtime.GOMAXPROCS(2)

@@ -2,6 +2,7 @@ package platform
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"syscall"
@@ -12,8 +13,8 @@ import (
 )
 
 // Runs of datagrams (UDP_SEGMENT, UDP_GRO: udp(7)) in batches (sendmmsg(2),
-// recvmmsg(2)). The calls are raw ones, on a descriptor that does not block and that the
-// runtime's poller watches: telling the scheduler of each costs a tenth of the speed.
+// recvmmsg(2)). The calls are raw ones, on a descriptor that does not block: telling the
+// scheduler of each costs a tenth of the speed.
 
 const (
 	// maxMessages is how many runs one call takes or gives.
@@ -32,8 +33,8 @@ type mmsghdr struct {
 // its fields, so it never moves: it is part of a socket on the heap.
 type messages struct {
 	headers [maxMessages]mmsghdr
-	vectors [maxMessages][2]unix.Iovec         // of an IP header, if there is one, and of the buffer
-	names   [maxMessages]unix.RawSockaddrInet6 // of either family
+	vectors [maxMessages][2]unix.Iovec // of an IP header, if there is one, and of the buffer
+	names   [maxMessages]socketName
 	control [maxMessages][controlSize / 8]uint64
 	trap    uintptr // number of the system call
 	count   int     // of messages
@@ -69,9 +70,10 @@ func (m *messages) set(i int, b []byte) {
 }
 
 // address makes b what message i sends, without a control message.
-func (m *messages) address(i int, b []byte, to netip.AddrPort, ipv6 bool) {
+func (m *messages) address(i int, b []byte, to *socketName) {
 	m.set(i, b)
-	m.headers[i].Namelen = putAddr(&m.names[i], to, ipv6)
+	m.names[i] = *to
+	m.headers[i].Namelen = uint32(to.size())
 	m.headers[i].Control = nil
 	m.headers[i].SetControllen(0)
 }
@@ -95,15 +97,43 @@ func (m *messages) data(i int) unsafe.Pointer {
 	return unsafe.Add(unsafe.Pointer(&m.control[i]), unix.CmsgLen(0))
 }
 
-// batches is a UDP socket's way of moving many datagrams with a call. Reading and
-// writing have one caller each.
-type batches struct {
+// udpSocket is a UDP socket that moves many datagrams with a call. Reading has one caller,
+// and so has WriteBatch.
+type udpSocket struct {
+	pathSocket
+
 	in, out *messages // made when first needed
-	pauses  pauses    // of the reader
+	// Owned by the reader.
+	gathers bool // runs come as one message
 	// Owned by the writer.
 	asked  bool // what the kernel knows
 	apart  bool // datagrams never go as runs
 	singly int  // so many runs go datagram by datagram
+}
+
+// ReadFromUDPAddrPort waits for a datagram.
+func (s *udpSocket) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
+	m := s.reading()
+	if err := s.receive(m, [][]byte{b}); err != nil {
+		return 0, netip.AddrPort{}, err
+	}
+	return int(m.headers[0].size), m.names[0].addrPort(), nil
+}
+
+// ReadFrom implements net.PacketConn.
+func (s *udpSocket) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := s.ReadFromUDPAddrPort(b)
+	if err != nil {
+		return n, nil, err
+	}
+	return n, net.UDPAddrFromAddrPort(from), nil
+}
+
+func (s *udpSocket) reading() *messages {
+	if s.in == nil {
+		s.in = newMessages(unix.SYS_RECVMMSG)
+	}
+	return s.in
 }
 
 // ReadBatch waits until something has come and puts a run of datagrams into each of
@@ -111,29 +141,29 @@ type batches struct {
 // last perhaps shorter, from one sender. It returns how many runs there are. From the
 // first call on, only ReadBatch reads from the socket.
 func (s *udpSocket) ReadBatch(bufs [][]byte, sizes, segments []int, from []netip.AddrPort) (int, error) {
-	if s.in == nil {
-		s.in, s.pauses.rest = newMessages(unix.SYS_RECVMMSG), rest
+	m := s.reading()
+	if !s.gathers {
+		s.gathers = true
 		// Without it runs have one datagram.
 		_ = s.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_GRO, 1) })
 	}
-	s.pauses.pause()
-	m := s.in
 	if err := s.receive(m, bufs); err != nil {
 		return 0, err
 	}
 	for i := range m.done {
-		sizes[i], from[i] = int(m.headers[i].size), addrPortOf(&m.names[i])
+		sizes[i], from[i] = int(m.headers[i].size), m.names[i].addrPort()
 		segments[i] = sizes[i]
 		if c := m.cmsg(i); int(m.headers[i].Controllen) >= unix.CmsgLen(4) && c.Level == unix.SOL_UDP && c.Type == unix.UDP_GRO {
 			segments[i] = int(*(*int32)(m.data(i)))
 		}
 	}
-	s.pauses.gave(time.Now(), m.count, sizes[:m.done], segments)
+	s.note(m, sizes, segments)
 	return m.done, nil
 }
 
 // receive waits until messages have come, and puts them into bufs.
 func (s *pathSocket) receive(m *messages, bufs [][]byte) error {
+	s.pauses.pause()
 	m.count = min(len(bufs), maxMessages)
 	for {
 		for i := range m.count {
@@ -154,6 +184,13 @@ func (s *pathSocket) receive(m *messages, bufs [][]byte) error {
 	}
 }
 
+// note remembers what a call has given. While the reader is busy with it nobody is woken.
+func (s *pathSocket) note(m *messages, sizes, segments []int) {
+	if s.pauses.gave(time.Now(), m.count, sizes[:m.done], segments) {
+		s.raw.in.quiet()
+	}
+}
+
 // WriteBatch sends runs of datagrams of segments[i] bytes, the last of a run perhaps
 // shorter; a run has at most 64 datagrams and 65,507 bytes. It returns how many runs went
 // out before the error; of the run after these some datagrams may have gone, too. It
@@ -165,29 +202,25 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 	if !s.asked { // before Linux 4.18 the message would be ignored: a run left as one datagram
 		s.asked, s.apart = true, !s.out.known(s.raw, unix.SOL_UDP, unix.UDP_SEGMENT)
 	}
-	switch {
-	case to.Addr().Zone() != "":
-		for i, run := range runs {
-			if err := sendEach(run, segments[i], to, s.WriteToUDPAddrPort); err != nil {
-				return i, err
-			}
-		}
-		return len(runs), nil
-	case s.apart:
-		return s.writeEach(s.out, runs, segments, to)
+	name, err := s.nameOf(to)
+	if err != nil {
+		return 0, err
+	}
+	if s.apart {
+		return s.writeEach(s.out, runs, segments, &name)
 	}
 	tries := 0 // of the run that is next, in vain
 	for sent := 0; sent < len(runs); {
 		if s.singly > 0 {
 			many := min(s.singly, len(runs)-sent)
-			n, err := s.writeEach(s.out, runs[sent:sent+many], segments[sent:], to)
+			n, err := s.writeEach(s.out, runs[sent:sent+many], segments[sent:], &name)
 			sent, s.singly = sent+n, s.singly-n
 			if err != nil {
 				return sent, err
 			}
 			continue
 		}
-		n, err := s.writeRuns(runs[sent:], segments[sent:], to)
+		n, err := s.writeRuns(runs[sent:], segments[sent:], &name)
 		sent += n
 		switch {
 		case err == nil:
@@ -205,7 +238,7 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 			if errors.Is(err, unix.EIO) {
 				s.singly = retryRuns
 			}
-			if _, err := s.writeEach(s.out, runs[sent:sent+1], segments[sent:], to); err != nil {
+			if _, err := s.writeEach(s.out, runs[sent:sent+1], segments[sent:], &name); err != nil {
 				return sent, err
 			}
 			sent, tries = sent+1, 0
@@ -215,11 +248,11 @@ func (s *udpSocket) WriteBatch(runs [][]byte, segments []int, to netip.AddrPort)
 }
 
 // writeRuns sends as many runs as the system takes with one call.
-func (s *udpSocket) writeRuns(runs [][]byte, segments []int, to netip.AddrPort) (int, error) {
+func (s *udpSocket) writeRuns(runs [][]byte, segments []int, to *socketName) (int, error) {
 	m := s.out
 	m.count = min(len(runs), maxMessages)
 	for i := range m.count {
-		m.address(i, runs[i], to, s.ipv6)
+		m.address(i, runs[i], to)
 		if len(runs[i]) > segments[i] {
 			c := m.cmsg(i)
 			c.Level, c.Type = unix.SOL_UDP, unix.UDP_SEGMENT
@@ -234,14 +267,14 @@ func (s *udpSocket) writeRuns(runs [][]byte, segments []int, to netip.AddrPort) 
 
 // writeEach does what WriteBatch does with a message for each datagram: of a run in which
 // one fails the others go.
-func (s *pathSocket) writeEach(m *messages, runs [][]byte, segments []int, to netip.AddrPort) (int, error) {
+func (s *pathSocket) writeEach(m *messages, runs [][]byte, segments []int, to *socketName) (int, error) {
 	var failed error // of run i
 	tries := 0       // of the datagram that is next, in vain
 	for i, at := 0, 0; i < len(runs); {
 		m.count = 0
 		for j, begin := i, at; j < len(runs) && m.count < maxMessages && (failed == nil || j == i); m.count++ {
 			end := min(begin+segments[j], len(runs[j]))
-			m.address(m.count, runs[j][begin:end], to, s.ipv6)
+			m.address(m.count, runs[j][begin:end], to)
 			if begin = end; end == len(runs[j]) {
 				j, begin = j+1, 0
 			}
@@ -285,28 +318,4 @@ func (s *pathSocket) send(m *messages) (int, error) {
 			return 0, os.NewSyscallError("sendmmsg", m.errno)
 		}
 	}
-}
-
-// putAddr writes a socket address and returns its size in bytes.
-func putAddr(name *unix.RawSockaddrInet6, to netip.AddrPort, ipv6 bool) uint32 {
-	port := to.Port()<<8 | to.Port()>>8
-	if ipv6 {
-		*name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: to.Addr().As16()}
-		return unix.SizeofSockaddrInet6
-	}
-	*(*unix.RawSockaddrInet4)(unsafe.Pointer(name)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: to.Addr().As4()}
-	return unix.SizeofSockaddrInet4
-}
-
-// addrPortOf reads a socket address, without a zone; the zero value if it is of another
-// family.
-func addrPortOf(name *unix.RawSockaddrInet6) netip.AddrPort {
-	port := name.Port<<8 | name.Port>>8
-	switch name.Family {
-	case unix.AF_INET:
-		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr), port)
-	case unix.AF_INET6:
-		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr), port)
-	}
-	return netip.AddrPort{}
 }
