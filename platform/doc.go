@@ -84,8 +84,8 @@
 // single datagrams (less than 125 µs apart, some 90 Mbit/s), and nowhere else, the reader
 // looks a quarter of a millisecond later (pause_linux.go): a quarter to a half of its
 // processor's time is saved. That is the one exception to what holds everywhere else, that no
-// packet waits for a batch: there a small one, too, waits up to 0.3 ms. Nor does anything wake
-// the program for what comes meanwhile, or while it has much in hand (watched_linux.go).
+// packet waits for a batch: there a small one, too, waits up to 0.3 ms. What comes
+// meanwhile, or while the reader has much in hand, wakes nobody (watched_linux.go).
 //
 // With rp_filter=1 the kernel drops packets from a gateway whose address is routed
 // into the tunnel: its check looks the source up without the mark. The sysctl

@@ -1,14 +1,15 @@
 package platform
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -34,10 +35,21 @@ type pathSocket struct {
 	ipv6   bool
 	tooBig atomic.Pointer[func(to netip.Addr, mtu int)]
 	pauses pauses // of the reader
+	single sending
+}
+
+// sending is of one datagram by itself.
+type sending struct {
+	mu    sync.Mutex
+	b     []byte
+	name  socketName
+	errno syscall.Errno
+	call  func(fd uintptr) bool // try; made once
 }
 
 func (s *pathSocket) init(raw *watched, local net.Addr, ipv6 bool) {
 	s.raw, s.local, s.ipv6, s.pauses.rest = raw, local, ipv6, s.rest
+	s.single.call = s.single.try
 }
 
 // Close implements net.PacketConn.
@@ -69,32 +81,38 @@ func (s *pathSocket) WriteTo(b []byte, to net.Addr) (int, error) {
 		addr, _ := netip.AddrFromSlice(to.IP)
 		return s.WriteToUDPAddrPort(b, netip.AddrPortFrom(addr.WithZone(to.Zone), 0))
 	}
-	return 0, &net.AddrError{Err: "no address of a datagram", Addr: to.String()}
+	return 0, &net.AddrError{Err: "no address of a datagram", Addr: fmt.Sprint(to)}
 }
 
-// WriteToUDPAddrPort sends a datagram.
-func (s *pathSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	name, err := s.nameOf(to)
-	if err != nil {
+// WriteToUDPAddrPort sends a datagram. Nothing is allocated for it.
+func (s *pathSocket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (_ int, err error) {
+	one := &s.single
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.name, err = s.nameOf(to); err != nil {
 		return 0, err
 	}
+	one.b = b
+	defer func() { one.b = nil }()
 	for tries := 0; ; tries++ {
-		var errno syscall.Errno
-		err := s.raw.Write(func(fd uintptr) bool {
-			_, _, errno = syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-				0, uintptr(unsafe.Pointer(&name)), name.size())
-			return errno != unix.EAGAIN
-		})
-		if err == nil && errno != 0 {
-			err = os.NewSyscallError("sendto", errno)
-		}
-		if err == nil {
+		err := s.raw.Write(one.call)
+		switch {
+		case err == nil && one.errno == 0:
 			return len(b), nil
+		case err == nil:
+			err = os.NewSyscallError("sendto", one.errno)
 		}
-		if errno != unix.EINTR && !s.again(err, tries) {
+		if !errors.Is(err, unix.EINTR) && !s.again(err, tries) {
 			return 0, err
 		}
 	}
+}
+
+// try does the system call; it reports false if there is no room.
+func (s *sending) try(fd uintptr) bool {
+	_, _, s.errno = syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(s.b))), uintptr(len(s.b)),
+		0, uintptr(unsafe.Pointer(&s.name)), s.name.size())
+	return s.errno != unix.EAGAIN
 }
 
 // socketName is a socket address of the kernel's, of either family.
@@ -138,16 +156,19 @@ func (s *pathSocket) nameOf(to netip.AddrPort) (name socketName, err error) {
 
 // indexOf is the index of an interface, by its name or written out.
 func (s *pathSocket) indexOf(zone string) (index uint32, err error) {
-	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
+	ifr, failed := unix.NewIfreq(zone)
+	if failed == nil {
+		err = s.raw.Control(func(fd uintptr) { failed = unix.IoctlIfreq(int(fd), unix.SIOCGIFINDEX, ifr) })
+	}
+	switch n, notNumber := strconv.ParseUint(zone, 10, 32); {
+	case err != nil:
+		return 0, err
+	case failed == nil:
+		return ifr.Uint32(), nil
+	case notNumber == nil:
 		return uint32(n), nil
 	}
-	ifr, err := unix.NewIfreq(zone)
-	if err != nil {
-		return 0, os.NewSyscallError("interface "+zone, err)
-	}
-	var failed error
-	err = s.raw.Control(func(fd uintptr) { failed = unix.IoctlIfreq(int(fd), unix.SIOCGIFINDEX, ifr) })
-	return ifr.Uint32(), cmp.Or(err, os.NewSyscallError("interface "+zone, failed))
+	return 0, os.NewSyscallError("interface "+zone, failed)
 }
 
 // SetDontFragment forbids that datagrams are fragmented, here or on the way, or allows
@@ -256,8 +277,11 @@ func withPath(conn net.PacketConn, ipv6 bool) (net.PacketConn, error) {
 		return conn, nil
 	}
 	raw, err := takeOver(plain)
-	if err = errors.Join(err, conn.Close()); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if err := conn.Close(); err != nil {
+		return nil, errors.Join(err, raw.Close())
 	}
 	if _, ok := conn.(*net.IPConn); ok {
 		s := new(ipSocket)

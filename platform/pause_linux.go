@@ -18,8 +18,10 @@ const (
 	// down by what it wakes, and for as long as a reader takes each datagram by itself, its
 	// stream comes this slowly.
 	pauseSpacing = 125 * time.Microsecond
-	// pauseCount and pauseSize are how many datagrams must have come so, one after the
-	// other, and how large they must have been, in bytes on the average of a call.
+	// pauseGap is how long a gap may be for some of what was before it to count.
+	pauseGap = time.Millisecond
+	// pauseCount and pauseSize are how many datagrams must have come so, and how large they
+	// must have been, in bytes on the average of a call.
 	pauseCount = 4
 	pauseSize  = 512
 	// muchInHand is with how many bytes a reader is busy for longer than it takes to wake one
@@ -37,7 +39,7 @@ const (
 // packet wait for others. After runs, what is small, or what comes now and then, there is no
 // pause.
 type pauses struct {
-	dense int       // so many datagrams have come closely, up to pauseCount; a gap leaves half
+	dense int       // so many datagrams have come closely, up to pauseCount; a short gap leaves half
 	more  bool      // the last call could not give all that waited
 	last  time.Time // when it gave something
 	rest  func()    // is what it does
@@ -55,15 +57,17 @@ func (p *pauses) gave(now time.Time, room int, sizes, segments []int) (much bool
 		total += size
 		single = single && size == segments[i]
 	}
-	closely := now.Sub(p.last) < time.Duration(n)*pauseSpacing
+	gap := now.Sub(p.last)
 	p.last, p.more = now, n == room
 	switch {
 	case !single || total < n*pauseSize:
 		p.dense = 0
-	case closely:
+	case gap < time.Duration(n)*pauseSpacing:
 		p.dense = min(p.dense+n, pauseCount)
-	default:
+	case gap < pauseGap:
 		p.dense /= 2
+	default:
+		p.dense = 0
 	}
 	return total >= muchInHand
 }
@@ -78,7 +82,7 @@ func (p *pauses) pause() {
 
 // rest waits in the kernel, without the knowledge of Go's scheduler: with a timer of Go's the
 // stream costs half as much again as without pauses, and with a call that the scheduler knows
-// of as much as without. Nor does anybody watch the socket meanwhile. A signal, such as the
+// of as much as without. Nobody watches the socket meanwhile, but for errors. A signal, such as the
 // runtime's when it stops all goroutines, ends the pause.
 func (s *pathSocket) rest() {
 	s.raw.in.quiet()

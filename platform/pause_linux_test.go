@@ -24,9 +24,11 @@ func TestPauses(t *testing.T) {
 		{"a slower one", 4, many(5, 1400), many(5, 1400), 625 * time.Microsecond, 2},
 		{"one of single calls", 4, many(1, 1400), many(1, 1400), 124 * time.Microsecond, 4},
 		{"a gap", 4, many(1, 1400), many(1, 1400), 125 * time.Microsecond, 2},
-		{"another", 2, many(1, 1400), many(1, 1400), time.Hour, 1},
-		{"now and then one", 1, many(1, 1400), many(1, 1400), 125 * time.Microsecond, 0},
-		{"many after a gap", 2, many(7, 1400), many(7, 1400), time.Second, 1},
+		{"another", 2, many(1, 1400), many(1, 1400), 999 * time.Microsecond, 1},
+		{"a third", 1, many(1, 1400), many(1, 1400), 125 * time.Microsecond, 0},
+		{"now and then one", 4, many(1, 1400), many(1, 1400), time.Millisecond, 0},
+		{"many, a little later", 2, many(7, 1400), many(7, 1400), 999 * time.Microsecond, 1},
+		{"many, later", 4, many(7, 1400), many(7, 1400), time.Millisecond, 0},
 		{"a stream begins", 0, many(3, 1400), many(3, 1400), 0, 3},
 		{"and goes on", 3, many(1, 1400), many(1, 1400), 0, 4},
 		{"the smallest", 3, many(2, 512), many(2, 512), 0, 4},
@@ -69,9 +71,10 @@ func TestPause(t *testing.T) {
 	// read moves datagrams that come right behind those before, or long after them.
 	read := func(size, count int, closely bool, want int, why string) {
 		t.Helper()
-		dense, run := to.pauses.dense, make([]byte, size*count)
+		before, run := to.pauses, make([]byte, size*count)
 		for reads := (&calls{udpSocket: to}); reads.n != 1; { // until all come at once
-			rested, reads.n, to.pauses.dense, to.pauses.last = 0, 0, dense, time.Time{}
+			rested, reads.n = 0, 0
+			to.pauses.dense, to.pauses.more, to.pauses.last = before.dense, before.more, time.Time{}
 			if closely {
 				to.pauses.last = time.Now().Add(time.Hour)
 			}

@@ -222,6 +222,14 @@ func TestBatchAllocations(t *testing.T) {
 		if n != 0 {
 			t.Errorf("%v: %v allocations", addr, n)
 		}
+		one := make([]byte, 1400)
+		if n := testing.AllocsPerRun(50, func() {
+			if _, err := from.WriteToUDPAddrPort(one, dst); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%v: %v allocations for one by itself", addr, n)
+		}
 	}
 }
 

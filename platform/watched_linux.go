@@ -16,7 +16,8 @@ import (
 // watched is a socket that the runtime's poller does not watch itself: that would wake a
 // thread of the program for what comes while the reader rests, or has much in hand, and will
 // look again anyway. So the poller watches two descriptors of epoll(7) in its place, and these
-// watch the socket only as long as they are asked to.
+// watch the socket only as long as they are asked to, but for errors. Before Linux 5.5 an epoll
+// tells again and again of a socket that is watched and ready, until it has been read.
 //
 // It is a [syscall.RawConn] whose calls return net.ErrClosed once it is closed.
 type watched struct {
@@ -36,7 +37,7 @@ type waiting struct {
 	shortly  bool                     // watching ends with each call
 	watching bool                     // for the events
 	call     func(epoll uintptr) bool // try; made once
-	watchNot func(epoll uintptr)      // watch for nothing; made once
+	watchNot func(epoll uintptr)      // watch for nothing but errors; made once
 	do       func(fd uintptr) bool
 	event    unix.EpollEvent
 }
@@ -78,6 +79,9 @@ func (w *waiting) open(fd int, events uint32) error {
 		return os.NewSyscallError("epoll_ctl", err)
 	}
 	w.file = os.NewFile(uintptr(epoll), "socket")
+	if err = w.file.SetReadDeadline(time.Time{}); err != nil { // so it does not watch it
+		return err
+	}
 	w.conn, err = w.file.SyscallConn()
 	return err
 }
@@ -95,7 +99,8 @@ func (w *waiting) wait(do func(fd uintptr) bool) error {
 }
 
 // try calls what waits, and has the socket watched if that was in vain. It is called again
-// then: an epoll that has not told yet of what came before does not tell when watching begins.
+// then: the epoll lists the socket as ready since it told so last, for nobody takes that from
+// it, and of one that is listed it does not tell when watching begins.
 func (w *waiting) try(epoll uintptr) bool {
 	for {
 		if w.do(uintptr(w.fd)) {

@@ -3,9 +3,11 @@ package platform
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,17 +20,10 @@ import (
 // runtime's poller included.
 func watchers(t *testing.T, fd int, events uint32) (n int) {
 	t.Helper()
-	files, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if target, _ := os.Readlink("/proc/self/fd/" + file.Name()); target != "anon_inode:[eventpoll]" {
-			continue
-		}
-		info, err := os.ReadFile("/proc/self/fdinfo/" + file.Name())
-		if err != nil {
-			t.Fatal(err)
+	for _, epoll := range epolls(t) {
+		info, err := os.ReadFile("/proc/self/fdinfo/" + epoll)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
 		}
 		for line := range strings.Lines(string(info)) {
 			var tfd int
@@ -39,6 +34,42 @@ func watchers(t *testing.T, fd int, events uint32) (n int) {
 		}
 	}
 	return n
+}
+
+// epolls are the numbers of the descriptors that are an epoll.
+func epolls(t *testing.T) (list []string) {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Error(err)
+	}
+	for _, file := range files {
+		if target, _ := os.Readlink("/proc/self/fd/" + file.Name()); target == "anon_inode:[eventpoll]" {
+			list = append(list, file.Name())
+		}
+	}
+	return list
+}
+
+// await waits until a descriptor is watched.
+func await(t *testing.T, fd int, events uint32) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); watchers(t, fd, events) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Error("nobody watches")
+			return
+		}
+	}
+}
+
+// arrive waits until something has come.
+func arrive(t *testing.T, s *udpSocket) {
+	t.Helper()
+	run(t, "control", s.raw.Control(func(fd uintptr) {
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000); n != 1 || err != nil {
+			t.Errorf("nothing comes: %d, %v", n, err)
+		}
+	}))
 }
 
 // TestWatched: nobody watches a socket but while a reader waits, and after it has been given
@@ -53,15 +84,16 @@ func TestWatched(t *testing.T) {
 			t.Errorf("%s: %d watch the socket, want %d", when, n, want)
 		}
 	}
-	read := func(run, segment int) {
+	read := func(size int) {
 		t.Helper()
-		if _, err := from.WriteBatch([][]byte{make([]byte, run)}, []int{segment}, localAt(to, addr)); err != nil {
+		if _, err := from.WriteToUDPAddrPort(make([]byte, size), localAt(to, addr)); err != nil {
 			t.Fatal(err)
 		}
-		r.next(t, to, (run+segment-1)/segment, localAt(from, addr))
+		arrive(t, to)
+		r.next(t, to, 1, localAt(from, addr))
 	}
 	expect("at first", 0)
-	read(1400, 1400)
+	read(1400)
 	expect("while more comes than the reader waits for", 0)
 	if err := to.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -73,9 +105,9 @@ func TestWatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("after the reader has waited", 1)
-	read(muchInHand-1, 1400)
+	read(muchInHand - 1)
 	expect("with little in hand", 1)
-	read(muchInHand, 1400)
+	read(muchInHand)
 	expect("with much in hand", 0)
 }
 
@@ -102,6 +134,7 @@ func TestWatchedESP(t *testing.T) {
 
 // TestWatchedRest: nobody watches a socket whose reader rests.
 func TestWatchedRest(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	s := batchSocket(t, loopbacks[0])
 	if err := s.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -133,10 +166,9 @@ func TestWatchedAgain(t *testing.T) {
 	}
 	b := make([]byte, 10)
 	for range 100 {
-		// A reader that waits leaves an epoll that has not told all.
+		// A reader that has waited leaves an epoll that lists the socket.
 		go func() {
-			for watchers(t, to.raw.fd, unix.EPOLLIN) == 0 {
-			}
+			await(t, to.raw.fd, unix.EPOLLIN)
 			send()
 		}()
 		if _, _, err := to.ReadFrom(b); err != nil {
@@ -161,22 +193,19 @@ func TestWatchedAgain(t *testing.T) {
 
 // TestWatchedRoom: who writes waits for room, and nobody watches for it afterwards.
 func TestWatchedRoom(t *testing.T) {
-	conns := func() [2]net.Conn {
-		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns [2]net.Conn
+	for i, fd := range fds {
+		file := os.NewFile(uintptr(fd), "")
+		if conns[i], err = net.FileConn(file); err != nil {
 			t.Fatal(err)
 		}
-		var conns [2]net.Conn
-		for i, fd := range fds {
-			file := os.NewFile(uintptr(fd), "")
-			if conns[i], err = net.FileConn(file); err != nil {
-				t.Fatal(err)
-			}
-			file.Close()
-			t.Cleanup(func() { conns[i].Close() })
-		}
-		return conns
-	}()
+		file.Close()
+		defer conns[i].Close()
+	}
 	w, err := takeOver(conns[0].(*net.UnixConn))
 	if err != nil {
 		t.Fatal(err)
@@ -206,8 +235,7 @@ func TestWatchedRoom(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() { done <- write() }()
-	for watchers(t, w.fd, unix.EPOLLOUT) == 0 {
-	}
+	await(t, w.fd, unix.EPOLLOUT)
 	for range written {
 		if _, err := conns[1].Read(make([]byte, 1000)); err != nil {
 			t.Fatal(err)
@@ -223,14 +251,17 @@ func TestWatchedRoom(t *testing.T) {
 
 // TestWatchedClose: closing ends what waits, and leaves nothing open.
 func TestWatchedClose(t *testing.T) {
+	before := len(epolls(t))
 	s := batchSocket(t, loopbacks[0])
+	if n := len(epolls(t)) - before; n != 2 {
+		t.Errorf("%d epolls for a socket, want 2", n)
+	}
 	done := make(chan error)
 	go func() {
 		_, _, err := s.ReadFrom(make([]byte, 1))
 		done <- err
 	}()
-	for watchers(t, s.raw.fd, unix.EPOLLIN) == 0 {
-	}
+	await(t, s.raw.fd, unix.EPOLLIN)
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -240,8 +271,8 @@ func TestWatchedClose(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Errorf("again: %v", err)
 	}
-	_, read := s.WriteTo([]byte{1}, s.LocalAddr())
-	_, _, written := s.ReadFrom(make([]byte, 1))
+	_, written := s.WriteTo([]byte{1}, s.LocalAddr())
+	_, _, read := s.ReadFrom(make([]byte, 1))
 	for what, err := range map[string]error{
 		"read": read, "write": written,
 		"deadline": s.SetDeadline(time.Now()), "control": s.raw.Control(func(uintptr) { t.Error("called") }),
@@ -249,6 +280,9 @@ func TestWatchedClose(t *testing.T) {
 		if !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s after the end: %v", what, err)
 		}
+	}
+	if n := len(epolls(t)) - before; n != 0 {
+		t.Errorf("%d epolls are left", n)
 	}
 	again, err := net.ListenUDP("udp4", s.LocalAddr().(*net.UDPAddr))
 	if err != nil {
@@ -270,7 +304,12 @@ func TestWriteTo(t *testing.T) {
 		return &net.UDPAddr{IP: net.ParseIP("fe80::2"), Port: s.LocalAddr().(*net.UDPAddr).Port, Zone: zone}
 	}
 	for _, zone := range []string{"eth0", fmt.Sprint(eth0.Attrs().Index)} {
-		_, err := s.WriteTo([]byte(zone), at(zone))
+		name, err := s.nameOf(at(zone).(*net.UDPAddr).AddrPort())
+		run(t, zone, err)
+		if index := eth0.Attrs().Index; int(name.Scope_id) != index {
+			t.Errorf("%s is interface %d, want %d", zone, name.Scope_id, index)
+		}
+		_, err = s.WriteTo([]byte(zone), at(zone))
 		run(t, zone, err)
 		wantPacket(t, s, []byte(zone))
 		_, err = s.WriteBatch([][]byte{[]byte("ab")}, []int{1}, at(zone).(*net.UDPAddr).AddrPort())
@@ -283,6 +322,7 @@ func TestWriteTo(t *testing.T) {
 		at("a name that is too long"):   "interface a name that is too long: invalid argument",
 		&net.UDPAddr{IP: net.IPv4bcast}: "address 255.255.255.255: not of the socket's family",
 		&net.UDPAddr{}:                  "address invalid IP: not of the socket's family",
+		nil:                             "address <nil>: no address of a datagram",
 		&net.TCPAddr{}:                  "address :0: no address of a datagram",
 	} {
 		if _, err := s.WriteTo([]byte("x"), to); err == nil || err.Error() != want {
