@@ -82,8 +82,8 @@ func (p *pauses) pause() {
 
 // rest waits in the kernel, without the knowledge of Go's scheduler: with a timer of Go's the
 // stream costs half as much again as without pauses, and with a call that the scheduler knows
-// of as much as without. Nobody watches the socket meanwhile, but for errors. A signal, such as the
-// runtime's when it stops all goroutines, ends the pause.
+// of as much as without. Nobody watches the socket meanwhile, but for errors. A signal, such
+// as the runtime's when it stops all goroutines, ends the pause.
 func (s *pathSocket) rest() {
 	s.raw.in.quiet()
 	length := unix.NsecToTimespec(int64(pauseLength))
