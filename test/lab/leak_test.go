@@ -55,9 +55,9 @@ func captured(t *testing.T, file, filter string) []string {
 }
 
 // permitted is what may leave beside IKE and ESP: ARP, neighbour discovery and its
-// multicast reports, DHCP.
-const permitted = "arp or icmp6[0] >= 133 and icmp6[0] <= 136 or ip6[6] == 0 and ip6[40] == 58 and ip6[48] == 143" +
-	" or udp src port 68 and dst port 67 or udp src port 546 and dst port 547"
+// multicast reports, DHCP. In a filter "and" binds no closer than "or".
+const permitted = "arp or (icmp6[0] >= 133 and icmp6[0] <= 136) or (ip6[6] == 0 and ip6[40] == 58 and ip6[48] == 143)" +
+	" or (udp src port 68 and dst port 67) or (udp src port 546 and dst port 547)"
 
 // ownLookups are names that the service itself looks up past the tunnel: the gateway's,
 // and while that does not answer those of the pages that a captive portal would replace.
