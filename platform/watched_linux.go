@@ -79,7 +79,7 @@ func (w *waiting) open(fd int, events uint32) error {
 		return os.NewSyscallError("epoll_ctl", err)
 	}
 	w.file = os.NewFile(uintptr(epoll), "socket")
-	if err = w.file.SetReadDeadline(time.Time{}); err != nil { // so it does not watch it
+	if err = w.file.SetReadDeadline(time.Time{}); err != nil { // refused for what Go's poller does not watch
 		return err
 	}
 	w.conn, err = w.file.SyscallConn()
