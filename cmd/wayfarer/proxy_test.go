@@ -126,7 +126,7 @@ func (w *world) proxyArgs(t *testing.T, host *demoHost, more ...string) []string
 	}, more...)
 }
 
-// proxyAddress waits for all that is said of the proxy: it is written in several pieces.
+// proxyAddress is all that is said of the proxy: it is written in several pieces.
 const proxyAddress = `(?s)SOCKS5 proxy is (127\.0\.0\.1:\d+);.*\nCtrl\+C ends the connection\.\n`
 
 func TestProxy(t *testing.T) {
